@@ -1,0 +1,95 @@
+// What a journal says, and the decisions that follow from it: which session is the latest, which version to go on
+// from. All of it is pure: the same listing gives the same answer, with its reason, on every host.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "holdfast/storage/entries.h"
+#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/status.h"
+#include "holdfast/storage/store.h"
+
+namespace holdfast::storage {
+
+/// A session's place in the order of takeovers: greater means later.
+struct SessionOrder {
+  std::uint64_t epoch = 0;
+  std::string session;
+  friend auto operator<=>(const SessionOrder&, const SessionOrder&) = default;
+};
+
+struct VersionRef {
+  Uid uid;
+  SessionOrder order;
+  friend bool operator==(const VersionRef&, const VersionRef&) = default;
+};
+
+/// One reading of journal/ (and of the names in data/). Grows by refresh(); entries are immutable, so each is read once.
+class History {
+ public:
+  /// Lists and reads what is new. Torn, unreadable and foreign entries are kept as warnings, never as failures: only a
+  /// listing that itself fails is an error.
+  Status refresh(const Store& store);
+
+  const std::vector<OpenEntry>& opens() const { return opens_; }    // by (epoch, session)
+  const std::vector<VersionRef>& versions() const { return versions_; }  // by (epoch, session, seq): oldest first
+  const std::vector<Note>& notes() const { return notes_; }         // by uid
+  const std::vector<std::string>& warnings() const { return warnings_; }
+  /// The highest sequence number any name in journal/ or data/ carries.
+  std::uint64_t highest_seq() const { return highest_seq_; }
+  std::uint64_t highest_epoch() const;
+  bool is_dropped(const Uid& uid) const;
+
+  /// The latest open above `mine`, if any: mine has been superseded.
+  const OpenEntry* superseded_by(const SessionOrder& mine) const;
+
+ private:
+  std::vector<OpenEntry> opens_;
+  std::vector<VersionRef> versions_;
+  std::vector<Note> notes_;
+  std::vector<std::string> warnings_;
+  std::set<std::string> read_;
+  std::map<std::string, SessionOrder> version_orders_;
+  std::uint64_t highest_seq_ = 0;
+};
+
+/// Two diagnosed deaths of the same program within this many steps of loading a version condemn it.
+inline constexpr std::uint64_t kPoisonSteps = 10;
+inline constexpr int kPoisonDeaths = 2;
+
+struct ChooseOptions {
+  std::optional<std::string> from;  // "42", "42-7f3a" or a full uid: a deliberate rewind
+  bool fresh = false;               // a deliberate start from scratch
+  std::string program;              // whose deaths count
+  std::map<Uid, Status> failed;     // versions that this session could not load, and why
+};
+
+/// A version passed over, and why.
+struct PassedOver {
+  Uid uid;
+  std::string reason;
+};
+
+struct Choice {
+  std::optional<VersionRef> version;  // empty: start from scratch
+  bool rewind = false;
+  std::string reason;                 // one sentence
+  std::vector<PassedOver> passed_over;
+};
+
+/// Latest = the newest version of the highest (epoch, session); a session that has saved nothing counts as its base
+/// where it rewound deliberately and as absent where it did not. A dropped version is never chosen, one that failed to
+/// load or was condemned by deaths is passed over for the next older one. Errors: `from` names nothing (or several);
+/// versions exist and none is left.
+Result<Choice> choose_base(const History& history, const ChooseOptions& options);
+
+/// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.
+Result<VersionRef> find_version(const History& history, const std::string& text);
+
+}  // namespace holdfast::storage

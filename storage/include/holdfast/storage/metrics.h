@@ -1,0 +1,17 @@
+// A run's metrics: JSON lines, one file per session, `{"step":…, …}` each. A session that resumed repeats steps that an
+// earlier one had already logged, so a reader takes each step from the later session.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/status.h"
+#include "holdfast/storage/store.h"
+
+namespace holdfast::storage {
+
+/// Every step once, by step; the records of one step merged within a session. Torn last lines are skipped.
+Result<std::vector<nlohmann::json>> read_metrics(const Store& store, const History& history);
+
+}  // namespace holdfast::storage

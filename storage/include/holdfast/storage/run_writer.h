@@ -1,0 +1,106 @@
+// One session's hold on one run: opens it, saves versions, prunes them. The protocols' steps stand numbered above the
+// code in run_writer.cc; FORMAT.md says why each is there.
+//
+// Threads: one at a time. The store must outlive the writer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/payload.h"
+#include "holdfast/storage/retention.h"
+#include "holdfast/storage/status.h"
+#include "holdfast/storage/store.h"
+#include "holdfast/storage/version_reader.h"
+
+namespace holdfast::storage {
+
+struct OpenRequest {
+  std::string run;        // its name, for manifests and messages
+  std::string session;    // random_session_id()
+  std::string host;
+  std::int64_t pid = 0;
+  std::string platform;
+  std::string program;    // identifies the build, so that only its own deaths count
+  std::optional<std::string> from;
+  bool fresh = false;
+  bool take_over = false;  // start although a living process of this host holds the run
+  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass the
+  /// version over. Must not change the program before the version is known to fit. May be called more than once.
+  std::function<Status(const VersionReader&)> load;
+  /// Told each decision in one sentence.
+  std::function<void(const std::string&)> say;
+};
+
+/// Everything about a version except its tensors.
+struct SaveRequest {
+  std::string reason;
+  Position position;
+  nlohmann::json metrics = nlohmann::json::object();
+  nlohmann::json values = nlohmann::json::object();
+  nlohmann::json made_by = nlohmann::json::object();
+  std::vector<TensorSource> tensors;
+  std::map<std::string, std::string> tied;
+};
+
+struct SavedVersion {
+  Uid uid;
+  std::uint64_t bytes = 0;  // payload and manifest
+  std::string durability;
+  double seconds = 0;
+};
+
+class RunWriter {
+ public:
+  /// Takes the run over: O1–O6. Creates it where it does not exist.
+  static Result<std::unique_ptr<RunWriter>> open(Store& store, const OpenRequest& request);
+
+  const Uid& uid() const { return open_.uid; }  // of the open entry: names this session's metrics and log
+  const std::optional<Uid>& base() const { return open_.base; }
+  const Choice& choice() const { return choice_; }
+  const History& history() const { return history_; }
+
+  /// S1–S8. Ok means acknowledged: the version survives whatever its durability class says it survives.
+  /// `superseded`: a later session owns the run, and every later call says so too. `unknown`: published, but its name
+  /// could not be made durable. Anything else: the version is void and the next save uses a new number.
+  Result<SavedVersion> save(const SaveRequest& request);
+
+  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped.
+  Result<std::vector<Uid>> prune(const Retention& retention);
+  /// Removes these versions: P2–P5. `invalid` for the newest acknowledged one, or for this session's base before
+  /// its first save.
+  Status drop(const std::vector<Uid>& versions, const std::string& reason);
+  /// Removes payload and temporary files left by sessions that our open closed.
+  Result<std::size_t> remove_orphans();
+
+  /// Writes a note of this session. A close note ends it: nothing may be called afterwards.
+  Status note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason, nlohmann::json details);
+
+ private:
+  RunWriter(Store& store, const OpenRequest& request);
+  Uid next_uid();
+  Status check_not_superseded();
+
+  Store& store_;
+  std::string run_;
+  std::string program_;
+  OpenEntry open_;
+  Choice choice_;
+  History history_;
+  std::unique_ptr<HostLock> lock_;
+  std::uint64_t last_seq_ = 0;
+  std::optional<Uid> newest_;     // the newest acknowledged version of this session, else its base
+  bool saved_ = false;
+  std::set<Uid> doubtful_;
+  std::optional<Status> ended_;
+  nlohmann::json previous_cost_ = nlohmann::json::object();
+};
+
+}  // namespace holdfast::storage

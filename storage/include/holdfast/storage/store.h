@@ -1,0 +1,126 @@
+// A Store holds named objects below one run's root: journal entries, payload, metrics. The commit protocol
+// (run_writer.h) is written against this interface and its capability flags only, never against a driver's name.
+//
+// Names are relative, use '/', and have exactly one folder: "journal/000042-7f3a9c1e.save.json". Objects in journal/
+// and data/ are immutable: created once, never overwritten or renamed.
+// Threads: all members may be called from any thread; one ObjectWriter or ObjectReader from one thread at a time,
+// except ObjectReader::read, which any number of threads may call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "holdfast/storage/status.h"
+
+namespace holdfast::storage {
+
+/// What a driver promises. All flags are positive: a new driver that sets none is used in the most careful way.
+struct Capabilities {
+  bool create_only_enforced = false;  // of two creates of one name, exactly one succeeds
+  bool atomic_publish = false;        // a published object is seen whole or not at all, even after a crash
+  bool durable_put = false;           // what was synced survives the loss of power
+  bool list_after_create = false;     // a listing shows every object whose create returned before it began
+  bool ranged_read = false;           // a range costs about its own bytes, not the object's
+  bool host_lock = false;             // lock() works between processes of one host
+};
+
+struct ObjectInfo {
+  std::string name;  // with its folder: "journal/…"
+  std::uint64_t bytes = 0;
+};
+
+/// Streams one new object. Abandoned unless finish() returned ok: then some prefix may stay behind under its name.
+class ObjectWriter {
+ public:
+  virtual ~ObjectWriter() = default;
+  /// A buffer to fill with the next bytes, at least 4 KiB and aligned to 4 KiB; commit it with advance(). Filling the
+  /// driver's own buffer saves a copy.
+  virtual std::span<std::byte> buffer() = 0;
+  /// The first `bytes` of buffer() are the object's next bytes.
+  virtual Status advance(std::size_t bytes) = 0;
+  /// Makes all bytes durable (its name becomes so by Store::sync_folder). After a failure the object is void: write
+  /// again under a new name, never retry.
+  virtual Status finish() = 0;
+};
+
+class ObjectReader {
+ public:
+  virtual ~ObjectReader() = default;
+  virtual std::uint64_t bytes() const = 0;
+  /// Fills `into` from `offset`; `incomplete` where the object ends earlier.
+  virtual Status read(std::uint64_t offset, std::span<std::byte> into) const = 0;
+};
+
+/// A small object whose bytes are as durable as the store makes them, under no name yet.
+class StagedObject {
+ public:
+  virtual ~StagedObject() = default;
+  /// Gives it its name, create-only: `already_exists` where the name is taken. Durable after Store::sync_folder.
+  virtual Status publish() = 0;
+};
+
+/// Held while it lives; ends with the process at the latest.
+class HostLock {
+ public:
+  virtual ~HostLock() = default;
+};
+
+/// One named step of a protocol.
+struct Step {
+  std::string_view label;  // "S5 publish the manifest"
+  std::function<Status()> run;
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  virtual Capabilities capabilities() const = 0;
+  /// Where this is, for messages: a path or a URL.
+  virtual std::string location() const = 0;
+
+  /// Makes the folders of a run where they are missing, durable, and finds out by probe what this place can do.
+  /// Call once before any other member that writes.
+  virtual Status prepare() = 0;
+
+  /// Create-only. `expected_bytes` reserves space, so that a full disk is an error before the first byte.
+  virtual Result<std::unique_ptr<ObjectWriter>> create(const std::string& name, std::uint64_t expected_bytes) = 0;
+  /// `durable` = false skips the sync, for entries that nothing rests on.
+  virtual Result<std::unique_ptr<StagedObject>> stage(const std::string& name, std::string_view bytes,
+                                                      bool durable = true) = 0;
+  /// Makes the names in "journal" or "data" durable: those created and those removed.
+  virtual Status sync_folder(const std::string& folder) = 0;
+
+  /// Every object of a folder, sorted by name, staged ones left out. An absent folder is empty.
+  virtual Result<std::vector<ObjectInfo>> list(const std::string& folder) const = 0;
+  virtual Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const = 0;
+  /// A whole small object. `corrupt` above `limit` bytes.
+  Result<std::string> get(const std::string& name, std::uint64_t limit = std::uint64_t{1} << 30) const;
+  /// Ok also where it is not there.
+  virtual Status remove(const std::string& name) = 0;
+
+  /// Replaces a mutable object (hints/) or appends to one (metrics/, logs/). Not durable, never needed to resume.
+  virtual Status put(const std::string& name, std::string_view bytes) = 0;
+  virtual Status append(const std::string& name, std::string_view bytes) = 0;
+
+  /// What sessions left staged. `is_over(session)` says whether the 8-digit session in a staged name will never
+  /// publish it; returns how many were removed.
+  virtual Result<std::size_t> remove_staged(const std::function<bool(std::string_view session)>& is_over) = 0;
+
+  /// `busy`, with the holder's text in the message, while another living process of this host holds it.
+  virtual Result<std::unique_ptr<HostLock>> lock(std::string_view holder) = 0;
+
+  /// Runs a protocol's steps in order up to the first failure. Tests override it to kill between steps, or to leave
+  /// one out or swap two, which proves that each is needed.
+  virtual Status perform(std::vector<Step> steps);
+  /// Runs both, possibly at the same time.
+  virtual void together(const std::function<void()>& first, const std::function<void()>& second);
+};
+
+}  // namespace holdfast::storage

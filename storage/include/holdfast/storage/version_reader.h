@@ -1,0 +1,62 @@
+// One version, opened for reading. Reads headers and the manifest only, until tensors are asked for.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/status.h"
+#include "holdfast/storage/store.h"
+
+namespace holdfast::storage {
+
+/// Where a tensor's bytes go: exactly as many as the manifest says, contiguous, owned by the caller.
+struct TensorTarget {
+  std::string name;
+  std::span<std::byte> into;
+};
+
+struct ReadOptions {
+  bool check_digests = true;
+  int threads = 0;  // 0: as many as the machine has, at most 8
+};
+
+/// Something in a version that is not as its manifest says.
+struct Finding {
+  StatusCode code = StatusCode::corrupt;
+  std::string file;
+  std::string tensor;        // empty where no tensor covers the range
+  std::uint64_t begin = 0;   // absolute byte range in the file
+  std::uint64_t end = 0;
+  std::string what;          // one sentence
+};
+
+class VersionReader {
+ public:
+  /// Reads and checks the manifest, then that every file is there with its length. `incomplete`: a file is missing or
+  /// short; `corrupt`: the manifest does not match its digest.
+  static Result<VersionReader> open(const Store& store, const Uid& uid);
+
+  const Manifest& manifest() const { return *manifest_; }
+
+  /// Fills every target and checks each digest while the bytes are at hand; where the targets cover the version, every
+  /// byte of every file has been checked. A digest that is wrong is read once more before it counts as `corrupt`.
+  /// On failure the targets hold unspecified bytes.
+  Status read(const std::vector<TensorTarget>& targets, const ReadOptions& options = {}) const;
+
+  /// Recomputes every digest and compares every payload header with the manifest. Empty: all is right.
+  /// `progress(done, total)` is called with bytes, from the calling thread.
+  std::vector<Finding> verify(const std::function<void(std::uint64_t, std::uint64_t)>& progress = {}) const;
+
+ private:
+  VersionReader() = default;
+  const Store* store_ = nullptr;
+  std::shared_ptr<const Manifest> manifest_;
+  std::vector<std::shared_ptr<ObjectReader>> files_;  // as Manifest::files
+};
+
+}  // namespace holdfast::storage

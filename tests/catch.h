@@ -1,0 +1,9 @@
+// Catch2, version 2 or 3, whichever the distribution has. A version 2 program needs one file that defines
+// CATCH_CONFIG_MAIN before it includes this.
+#pragma once
+
+#if __has_include(<catch2/catch_test_macros.hpp>)
+#include <catch2/catch_all.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif
