@@ -83,10 +83,11 @@ struct Choice {
   std::vector<PassedOver> passed_over;
 };
 
-/// Latest = the newest version of the highest (epoch, session); a session that has saved nothing counts as its base
-/// where it rewound deliberately and as absent where it did not. A dropped version is never chosen, one that failed to
-/// load or was condemned by deaths is passed over for the next older one. Errors: `from` names nothing (or several);
-/// versions exist and none is left.
+/// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base where it
+/// rewound to one, and as absent otherwise: so nothing that a slower session acknowledged meanwhile is passed by. Older
+/// versions follow the lineage: a session's own, then those up to its base. A dropped version is never chosen; one that
+/// failed to load or was condemned by deaths is passed over for the next older one. Errors: `from` names nothing (or
+/// several); versions exist and none is left.
 Result<Choice> choose_base(const History& history, const ChooseOptions& options);
 
 /// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.

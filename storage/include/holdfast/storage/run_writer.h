@@ -37,6 +37,9 @@ struct OpenRequest {
   std::function<Status(const VersionReader&)> load;
   /// Told each decision in one sentence.
   std::function<void(const std::string&)> say;
+  /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's.
+  std::function<std::string()> wall_time;
+  std::function<double()> seconds;
 };
 
 /// Everything about a version except its tensors.
