@@ -89,11 +89,22 @@ class RunWriter {
  private:
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
-  Status check_not_superseded();
+  SessionOrder order() const;
+  Status choose(const ChooseOptions& options);                                                               // O1
+  Status note_attempt();                                                                                     // O2
+  Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);                         // O3
+  Status create_open();                                                                                      // O4
+  Status confirm_base(const ChooseOptions& options, bool& again);                                            // O5
+  Status describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest);  // S3
+  Status check_not_superseded();                                                                             // S7, P3
+  Status publish_note(Note note, bool durable);
 
   Store& store_;
   std::string run_;
   std::string program_;
+  std::function<std::string()> wall_time_;
+  std::function<double()> seconds_;
+  std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
   History history_;
