@@ -432,11 +432,23 @@ Status RunWriter::note(NoteKind kind, const std::vector<Uid>& about, const std::
   return status;
 }
 
-Status RunWriter::publish_note(Note note, bool durable) {
+Note RunWriter::prepare_death_note() {
+  Note note;
+  note.kind = NoteKind::death;
+  if (open_.base) note.about = {*open_.base};
+  sign(note);
+  return note;
+}
+
+void RunWriter::sign(Note& note) {
   note.uid = next_uid();
   note.epoch = open_.epoch;
   note.program = program_;
   note.time = wall_time_();
+}
+
+Status RunWriter::publish_note(Note note, bool durable) {
+  sign(note);
   return publish_entry(store_, entry_name(note.uid, EntryKind::note), encode(note), durable);
 }
 

@@ -85,6 +85,8 @@ class RunWriter {
 
   /// Writes a note of this session. A close note ends it: nothing may be called afterwards.
   Status note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason, nlohmann::json details);
+  /// A note about the base under a number of its own, for arm_death_note().
+  Note prepare_death_note();
 
  private:
   RunWriter(Store& store, const OpenRequest& request);
@@ -97,6 +99,7 @@ class RunWriter {
   Status confirm_base(const ChooseOptions& options, bool& again);                                            // O5
   Status describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest);  // S3
   Status check_not_superseded();                                                                             // S7, P3
+  void sign(Note& note);
   Status publish_note(Note note, bool durable);
 
   Store& store_;
