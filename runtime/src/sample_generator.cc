@@ -22,11 +22,6 @@ SampleScope::~SampleScope() { current_stream = outer_; }
 
 std::uint64_t sample_seed(std::size_t index) { return splitmix64(current_stream + index); }
 
-at::Generator sample_generator(std::size_t index) {
-  thread_local at::Generator kept = at::detail::createCPUGenerator();
-  if (kept.getIntrusivePtr().use_count() > 1) return at::detail::createCPUGenerator(sample_seed(index));
-  kept.set_current_seed(sample_seed(index));
-  return kept;
-}
+at::Generator sample_generator(std::size_t index) { return at::detail::createCPUGenerator(sample_seed(index)); }
 
 }  // namespace holdfast

@@ -19,9 +19,8 @@ namespace holdfast {
 /// 64 well-mixed bits of (seed, epoch, index), to seed a generator of another library with.
 std::uint64_t sample_seed(std::size_t index);
 
-/// A CPU generator at the start of the stream of (seed, epoch, index). Each thread keeps one and hands it out again
-/// once nobody holds it, so a call costs microseconds; two that are held at a time are two. LibTorch's CPU engine takes
-/// the low 32 bits of the seed.
+/// A new CPU generator at the start of the stream of (seed, epoch, index); costs about a microsecond. LibTorch's CPU
+/// engine takes the low 32 bits of the seed.
 at::Generator sample_generator(std::size_t index);
 
 }  // namespace holdfast
