@@ -23,20 +23,23 @@
 namespace holdfast::storage {
 
 struct OpenRequest {
-  std::string run;        // its name, for manifests and messages
-  std::string session;    // random_session_id()
+  std::string run;      // its name, for manifests and messages
+  std::string session;  // random_session_id()
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
-  std::string program;    // identifies the build, so that only its own deaths count
+  std::string program;  // identifies the build, so that only its own deaths count
   std::optional<std::string> from;
   bool fresh = false;
   bool take_over = false;  // start although a living process of this host holds the run
-  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass the
-  /// version over. Must not change the program before the version is known to fit. May be called more than once.
+  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
+  /// the version over. Must not change the program before the version is known to fit. May be called more than once.
   std::function<Status(const VersionReader&)> load;
   /// Told each decision in one sentence.
   std::function<void(const std::string&)> say;
+  /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's.
+  std::function<std::string()> wall_time;
+  std::function<double()> seconds;
 };
 
 /// Everything about a version except its tensors.
@@ -82,21 +85,35 @@ class RunWriter {
 
   /// Writes a note of this session. A close note ends it: nothing may be called afterwards.
   Status note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason, nlohmann::json details);
+  /// A note about the base under a number of its own, for arm_death_note().
+  Note prepare_death_note();
 
  private:
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
-  Status check_not_superseded();
+  SessionOrder order() const;
+  Status choose(const ChooseOptions& options);                                                               // O1
+  Status note_attempt();                                                                                     // O2
+  Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);                         // O3
+  Status create_open();                                                                                      // O4
+  Status confirm_base(const ChooseOptions& options, bool& again);                                            // O5
+  Status describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest);  // S3
+  Status check_not_superseded();                                                                             // S7, P3
+  void sign(Note& note);
+  Status publish_note(Note note, bool durable);
 
   Store& store_;
   std::string run_;
   std::string program_;
+  std::function<std::string()> wall_time_;
+  std::function<double()> seconds_;
+  std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
   History history_;
   std::unique_ptr<HostLock> lock_;
   std::uint64_t last_seq_ = 0;
-  std::optional<Uid> newest_;     // the newest acknowledged version of this session, else its base
+  std::optional<Uid> newest_;  // the newest acknowledged version of this session, else its base
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;

@@ -30,11 +30,6 @@ struct Capabilities {
   bool host_lock = false;             // lock() works between processes of one host
 };
 
-struct ObjectInfo {
-  std::string name;  // with its folder: "journal/…"
-  std::uint64_t bytes = 0;
-};
-
 /// Streams one new object. Abandoned unless finish() returned ok: then some prefix may stay behind under its name.
 class ObjectWriter {
  public:
@@ -97,8 +92,8 @@ class Store {
   /// Makes the names in "journal" or "data" durable: those created and those removed.
   virtual Status sync_folder(const std::string& folder) = 0;
 
-  /// Every object of a folder, sorted by name, staged ones left out. An absent folder is empty.
-  virtual Result<std::vector<ObjectInfo>> list(const std::string& folder) const = 0;
+  /// The names ("journal/…") of a folder's objects, sorted, staged ones left out. An absent folder is empty.
+  virtual Result<std::vector<std::string>> list(const std::string& folder) const = 0;
   virtual Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const = 0;
   /// A whole small object. `corrupt` above `limit` bytes.
   Result<std::string> get(const std::string& name, std::uint64_t limit = std::uint64_t{1} << 30) const;
