@@ -97,8 +97,9 @@ TEST_CASE("store_gives_back_the_bytes_it_was_given") {
     // Around the block and buffer sizes of every driver: 4 KiB, 1 MiB (O_DIRECT), 8 MiB (thread).
     const std::size_t mib = std::size_t{1} << 20;
     int number = 0;
-    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4095}, std::size_t{4096}, std::size_t{4097}, mib - 1, mib, mib + 1, 8 * mib - 1,
-                                    8 * mib, 8 * mib + 1, 41 * mib + 12345}) {
+    for (const std::size_t bytes :
+         {std::size_t{0}, std::size_t{1}, std::size_t{4095}, std::size_t{4096}, std::size_t{4097}, mib - 1, mib,
+          mib + 1, 8 * mib - 1, 8 * mib, 8 * mib + 1, 41 * mib + 12345}) {
       const std::string name = "data/" + std::to_string(number++);
       const std::string text = pattern(bytes);
       INFO(bytes << " bytes");
