@@ -23,6 +23,7 @@
 #include "holdfast/storage/run_writer.h"
 #include "program_id.h"
 #include "progress.h"
+#include "store_files.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
@@ -198,7 +199,7 @@ Session::Impl::Impl(SessionOptions given) : options(std::move(given)), every(par
 void Session::Impl::restore() {
   if (writer) return;
   const storage::Path folder = storage::Path(options.dir) / options.run;
-  store = storage::open_file_store(folder);
+  store = storage::open_file_store(folder, {}, store_files());
 
   storage::OpenRequest request;
   request.run = options.run;
