@@ -1,0 +1,2 @@
+#include "verb.h"
+namespace holdfast::tools { void add_verify(CLI::App&, Invocation&) {} }
