@@ -1,6 +1,5 @@
 // Every crash at every call, on a disk that forgets what was not synced.
 #include "catch.h"
-#include "clock.h"
 #include "counts.h"
 #include "crash_search.h"
 
@@ -20,27 +19,22 @@ std::vector<Sequence> short_sequences() { return all_sequences(1); }
 }  // namespace
 
 TEST_CASE("acknowledged_work_survives_any_crash_in_single_operations") {
-  const StoppedClock clock;
   require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_settings(), short_sequences()), 100);
 }
 
 TEST_CASE("acknowledged_work_survives_any_crash_a_slice_of_all_sequences", "[full]") {
-  const StoppedClock clock;
   require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_settings(), all_sequences(3)), 10'000);
 }
 
 TEST_CASE("acknowledged_work_survives_any_crash_in_all_sequences", "[long]") {
-  const StoppedClock clock;
   require_nothing_lost(search_all(Crash::power, {}, all_settings(), all_sequences(3)), 100'000);
 }
 
 TEST_CASE("what_a_second_process_was_promised_survives_the_loss_of_power_a_slice", "[full]") {
-  const StoppedClock clock;
   require_nothing_lost(search_all(Crash::process_first, {10, seed() % 10}, all_settings(), all_sequences(2)), 1'000);
 }
 
 TEST_CASE("what_a_second_process_was_promised_survives_the_loss_of_power", "[long]") {
-  const StoppedClock clock;
   require_nothing_lost(search_all(Crash::process_first, {}, all_settings(), all_sequences(3)), 10'000);
 }
 

@@ -100,6 +100,9 @@ OpenRequest request_to_open(std::uint64_t session) {
   request.platform = "test";
   request.program = "test";
   request.take_over = true;
+  // Time stands still: the same operations must write the same bytes, or "distinct images" would count clock ticks.
+  request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
+  request.seconds = [] { return 0.0; };
   request.load = load_and_compare;
   request.say = [](const std::string&) {};
   return request;
