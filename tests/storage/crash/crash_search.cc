@@ -4,6 +4,8 @@
 #include <atomic>
 #include <thread>
 
+#include "holdfast/storage/file_store.h"
+
 namespace holdfast::storage::crash {
 namespace {
 
@@ -22,18 +24,6 @@ std::string Setting::text() const {
   std::string result = with_versions ? "three versions" : "new run";
   result += refuse_rename_exclusive ? ", in place" : refuse_link ? ", by rename" : ", by link";
   return second_first ? result + ", second part first" : result;
-}
-
-std::vector<Setting> all_settings() {
-  std::vector<Setting> result;
-  for (const int rung : {0, 1, 2}) {
-    for (const bool with_versions : {true, false}) {
-      result.push_back({with_versions, rung > 0, rung > 1, false});
-    }
-  }
-  result.push_back({true, false, false, true});
-  result.push_back({false, false, false, true});
-  return result;
 }
 
 std::string to_string(const Sequence& sequence) {
@@ -57,6 +47,20 @@ std::vector<Sequence> all_sequences(std::size_t length) {
   return result;
 }
 
+std::vector<Run> all_runs(std::size_t length) {
+  std::vector<Run> result;
+  for (const Sequence& sequence : all_sequences(length)) {
+    for (const bool with_versions : {true, false}) {
+      result.push_back({{with_versions, false, false, false}, sequence});
+      if (sequence.size() > 2) continue;
+      result.push_back({{with_versions, true, false, false}, sequence});
+      result.push_back({{with_versions, true, true, false}, sequence});
+      result.push_back({{with_versions, false, false, true}, sequence});
+    }
+  }
+  return result;
+}
+
 void CrashSearch::equip(SimulatedDisk& disk) const {
   disk.refuse_link = setting_.refuse_link;
   disk.refuse_rename_exclusive = setting_.refuse_rename_exclusive;
@@ -64,7 +68,8 @@ void CrashSearch::equip(SimulatedDisk& disk) const {
   if (sabotage) sabotage(disk);
 }
 
-void CrashSearch::run(const Setting& setting, const Sequence& sequence) {
+void CrashSearch::run(const Run& run) {
+  const auto& [setting, sequence] = run;
   setting_ = setting;
   context_ = setting.text() + ": " + to_string(sequence);
   SimulatedDisk disk(DiskContent({"/home"}));
@@ -102,6 +107,13 @@ void CrashSearch::run(const Setting& setting, const Sequence& sequence) {
   for (std::size_t i = 0; i < sequence.size(); ++i) {
     if (i + 1 == sequence.size()) crash_everywhere();
     if (!require(workload.run(sequence[i]), to_string(sequence[i]))) return;
+    if (sequence[i] == Operation::prune || sequence[i] == Operation::drop) {
+      std::vector<std::string> payload;
+      History history;
+      const auto store = open_file_store(kRun, {}, disk);
+      const bool read = disk.list(kRun / "data", payload) == 0 && history.refresh(*store).ok();
+      if (!read || payload.size() != history.versions().size()) report("payload of a dropped version stays");
+    }
   }
   disk.changed = nullptr;
   if (!done()) {
@@ -120,17 +132,20 @@ void CrashSearch::look(const SimulatedDisk& disk, const Workload& workload) {
 
 void CrashSearch::lose_power(const DiskContent& content, const Workload& workload, bool restart) {
   const Acknowledged& acknowledged = workload.acknowledged();
+  std::size_t looked_at = 0;
   const auto wanted = [&](const Digest& image) {
-    if (done() || image.low % slice_.divisor != slice_.remainder) return false;
-    images_.insert({image.high, image.low});
-    const Digest key = promise_digest(image, acknowledged);
-    return recovered_.insert({key.high, key.low}).second;
+    if (done() || looked_at == most_images) return Visit::stop;
+    if (image.low % slice_.divisor != slice_.remainder) return Visit::skip;
+    ++looked_at;
+    images_.insert(image);
+    return recovered_.insert(promise_digest(image, acknowledged)).second ? Visit::look : Visit::skip;
   };
+  const bool may_tear = setting_.refuse_rename_exclusive;
   for_each_image(content, wanted, [&](const DiskContent& image) {
     SimulatedDisk disk(image);
     equip(disk);
-    std::string broken = broken_promise(disk, kRun, acknowledged);
-    if (broken.empty() && restart) broken = broken_restart(disk, kRun, acknowledged, workload.sessions() + 1);
+    std::string broken = broken_promise(disk, kRun, acknowledged, may_tear);
+    if (broken.empty() && restart) broken = broken_restart(disk, kRun, acknowledged, workload.sessions() + 1, may_tear);
     if (!broken.empty()) report(broken);
   });
 }
@@ -145,7 +160,12 @@ void CrashSearch::lose_process(const DiskContent& content, const Workload& dead)
     if (status.ok()) lose_power(disk.content(), second, false);
     return status.ok() && !done();
   };
-  if (after(second.open(), "open") && after(second.remove_orphans(), "removing orphans")) after(second.save(), "save");
+  const Status opened = second.open();
+  // Publishing in place, in the very first save of the run: the next start refuses, for nothing tells a version that
+  // was never whole from one that was damaged. Its message names --holdfast.fresh.
+  const bool first_is_torn = setting_.refuse_rename_exclusive && dead.acknowledged().versions.empty();
+  if (first_is_torn && opened.code() == StatusCode::corrupt) return;
+  if (after(opened, "open") && after(second.remove_orphans(), "removing orphans")) after(second.save(), "save");
 }
 
 void CrashSearch::report(const std::string& what) {
@@ -159,18 +179,15 @@ void CrashSearch::merge(const CrashSearch& other) {
   broken_.insert(broken_.end(), other.broken_.begin(), other.broken_.end());
 }
 
-CrashSearch search_all(Crash crash, Slice slice, const std::vector<Setting>& settings,
-                       const std::vector<Sequence>& sequences) {
+CrashSearch search_all(Crash crash, Slice slice, const std::vector<Run>& runs) {
   const std::size_t threads = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 4);
   std::vector<CrashSearch> parts(threads, CrashSearch(crash, slice));
   std::atomic<std::size_t> next{0};
   std::vector<std::thread> running;
   for (CrashSearch& part : parts) {
     running.emplace_back([&] {
-      for (std::size_t i = next++; i < settings.size() * sequences.size(); i = next++) {
-        // The longest first, so that no thread is left alone with one at the end.
-        part.run(settings[i % settings.size()], sequences[sequences.size() - 1 - i / settings.size()]);
-      }
+      // The longest first, so that no thread is left alone with one at the end.
+      for (std::size_t i = next++; i < runs.size(); i = next++) part.run(runs[runs.size() - 1 - i]);
     });
   }
   for (std::thread& thread : running) thread.join();

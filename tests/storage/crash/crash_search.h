@@ -4,9 +4,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <set>
 #include <string>
-#include <utility>
+#include <unordered_set>
 #include <vector>
 
 #include "simulated_disk.h"
@@ -24,13 +23,18 @@ struct Setting {
   std::string text() const;
 };
 
-/// The eight settings that a run of all sequences needs; the first two are the commonest.
-std::vector<Setting> all_settings();
-
 using Sequence = std::vector<Operation>;
 std::string to_string(const Sequence& sequence);
 /// All sequences of at most `length` operations, shorter ones first. The empty one is the run's first start alone.
 std::vector<Sequence> all_sequences(std::size_t length);
+
+struct Run {
+  Setting setting;
+  Sequence sequence;
+};
+/// All sequences of at most `length` operations on a run that publishes by link; on all other settings at most two.
+/// Shorter ones first.
+std::vector<Run> all_runs(std::size_t length);
 
 /// Which part of all images is recovered: those whose digest is `remainder` modulo `divisor`.
 struct Slice {
@@ -52,9 +56,10 @@ class CrashSearch {
   /// Breaks the product on every disk that it runs on from here on.
   std::function<void(SimulatedDisk&)> sabotage;
   bool stop_at_first = false;
+  std::size_t most_images = ~std::size_t{0};  // at one call: without its syncs a disk has too many
 
   /// Runs one sequence and crashes at every call of its last operation.
-  void run(const Setting& setting, const Sequence& sequence);
+  void run(const Run& run);
   void merge(const CrashSearch& other);
 
   std::size_t states() const { return images_.size(); }
@@ -63,7 +68,10 @@ class CrashSearch {
   bool done() const { return stop_at_first && !broken_.empty(); }
 
  private:
-  using Key = std::pair<std::uint64_t, std::uint64_t>;
+  struct Hash {
+    std::size_t operator()(const Digest& digest) const { return static_cast<std::size_t>(digest.high); }
+  };
+  using Keys = std::unordered_set<Digest, Hash>;
   void equip(SimulatedDisk& disk) const;
   void look(const SimulatedDisk& disk, const Workload& workload);
   void lose_power(const DiskContent& content, const Workload& workload, bool restart);
@@ -74,13 +82,12 @@ class CrashSearch {
   Slice slice_;
   Setting setting_;
   std::string context_;
-  std::set<Key> images_;
-  std::set<Key> recovered_;  // image and what was promised
+  Keys images_;
+  Keys recovered_;  // image and what was promised
   std::vector<std::string> broken_;
 };
 
-/// Runs all sequences on all settings, on as many threads as there are processors, at most four.
-CrashSearch search_all(Crash crash, Slice slice, const std::vector<Setting>& settings,
-                       const std::vector<Sequence>& sequences);
+/// Runs these on as many threads as there are processors, at most four.
+CrashSearch search_all(Crash crash, Slice slice, const std::vector<Run>& runs);
 
 }  // namespace holdfast::storage::crash

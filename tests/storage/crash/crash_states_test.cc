@@ -14,28 +14,26 @@ void require_nothing_lost(const CrashSearch& search, std::size_t at_least) {
   REQUIRE(search.states() >= at_least);
 }
 
-std::vector<Sequence> short_sequences() { return all_sequences(1); }
-
 }  // namespace
 
-TEST_CASE("acknowledged_work_survives_any_crash_in_single_operations") {
-  require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_settings(), short_sequences()), 100);
+TEST_CASE("acknowledged_work_survives_any_crash_in_one_operation") {
+  require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_runs(1)), 200);
 }
 
 TEST_CASE("acknowledged_work_survives_any_crash_a_slice_of_all_sequences", "[full]") {
-  require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_settings(), all_sequences(3)), 10'000);
+  require_nothing_lost(search_all(Crash::power, {10, seed() % 10}, all_runs(3)), 10'000);
 }
 
 TEST_CASE("acknowledged_work_survives_any_crash_in_all_sequences", "[long]") {
-  require_nothing_lost(search_all(Crash::power, {}, all_settings(), all_sequences(3)), 100'000);
+  require_nothing_lost(search_all(Crash::power, {}, all_runs(3)), 100'000);
 }
 
 TEST_CASE("what_a_second_process_was_promised_survives_the_loss_of_power_a_slice", "[full]") {
-  require_nothing_lost(search_all(Crash::process_first, {10, seed() % 10}, all_settings(), all_sequences(2)), 1'000);
+  require_nothing_lost(search_all(Crash::process_first, {10, seed() % 10}, all_runs(2)), 1'000);
 }
 
 TEST_CASE("what_a_second_process_was_promised_survives_the_loss_of_power", "[long]") {
-  require_nothing_lost(search_all(Crash::process_first, {}, all_settings(), all_sequences(3)), 10'000);
+  require_nothing_lost(search_all(Crash::process_first, {}, all_runs(2)), 10'000);
 }
 
 }  // namespace holdfast::storage::crash

@@ -74,7 +74,7 @@ std::string where(const std::string& fired) {
 }
 
 /// What only a loss of power right now would leave: nothing that is pending, or all of it.
-std::string broken_by_power_loss(const SimulatedDisk& disk, const Acknowledged& acknowledged) {
+std::string broken_by_power_loss(const SimulatedDisk& disk, const Acknowledged& acknowledged, bool may_tear) {
   std::string broken;
   for (const bool kept : {false, true}) {
     DiskContent content = disk.content();
@@ -91,7 +91,7 @@ std::string broken_by_power_loss(const SimulatedDisk& disk, const Acknowledged& 
       inode.sync_failed = false;
     }
     SimulatedDisk after(std::move(content));
-    if (broken.empty()) broken = broken_promise(after, kRun, acknowledged);
+    if (broken.empty()) broken = broken_promise(after, kRun, acknowledged, may_tear);
   }
   return broken;
 }
@@ -128,18 +128,19 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
     ++tally.reported;
     CHECK(status.message().find("/home/runs") != std::string::npos);
   }
+  const bool may_tear = rung == 2;
   const Acknowledged promised = workload.acknowledged();
-  CHECK(broken_promise(disk, kRun, promised) == "");
-  CHECK(broken_by_power_loss(disk, promised) == "");
+  CHECK(broken_promise(disk, kRun, promised, may_tear) == "");
+  CHECK(broken_by_power_loss(disk, promised, may_tear) == "");
 
   // The fault is lifted: the same session goes on, where there is one, and then the next.
   if (workload.writer() && status.code() != StatusCode::superseded) {
     const Status saved = workload.save();
     INFO("the same session's next save: " << saved.message());
     CHECK(saved.ok());
-    CHECK(broken_by_power_loss(disk, workload.acknowledged()) == "");
+    CHECK(broken_by_power_loss(disk, workload.acknowledged(), may_tear) == "");
   }
-  CHECK(broken_restart(disk, kRun, workload.acknowledged(), workload.sessions() + 1) == "");
+  CHECK(broken_restart(disk, kRun, workload.acknowledged(), workload.sessions() + 1, may_tear) == "");
   return true;
 }
 

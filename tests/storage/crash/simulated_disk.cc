@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <unordered_set>
 
 namespace holdfast::storage::crash {
 namespace {
@@ -41,116 +42,175 @@ std::vector<Bytes> fates(const Inode& file) {
   return result;
 }
 
+std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t mixed = (a ^ (b >> 32) ^ (b << 32)) * 0x9E3779B97F4A7C15U + b;
+  mixed = (mixed ^ (mixed >> 32)) * 0xD6E8FEB86659FD93U;
+  return mixed ^ (mixed >> 32);
+}
+
+Digest mix(const Digest& a, const Digest& b) { return {mix(a.high, b.high), mix(a.low, b.low ^ a.high)}; }
+
+struct DigestHash {
+  std::size_t operator()(const Digest& digest) const { return static_cast<std::size_t>(digest.low); }
+};
+
 /// Walks every combination of fates and name values, reachable inodes only.
 class ImageWalk {
  public:
-  ImageWalk(const DiskContent& disk, const std::function<bool(const Digest&)>& wanted,
-            const std::function<void(const DiskContent&)>& visit)
-      : disk_(disk), wanted_(wanted), visit_(visit), files_(disk.inodes.size()), names_(disk.inodes.size()),
-        reached_(disk.inodes.size()) {
+  ImageWalk(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
+            const std::function<void(const DiskContent&)>& look)
+      : disk_(disk), wanted_(wanted), look_(look), chosen_(disk.inodes.size()) {
     reach(0);
     resolve(0);
   }
 
  private:
+  struct Entry {
+    const std::string* name;
+    Digest name_digest;
+    InodeId inode;
+  };
+  struct Fate {
+    Bytes bytes;
+    Digest digest;
+  };
+  /// What was decided about an inode.
+  struct Chosen {
+    int reached = 0;
+    std::vector<Entry> names;
+    std::vector<Fate> fates;  // of a file, once asked for
+    const Fate* fate = nullptr;
+    const Fate* forced = nullptr;
+  };
+
   void reach(InodeId inode) {
-    if (reached_[inode]++ == 0) queue_.push_back(inode);
+    if (chosen_[inode].reached++ == 0) queue_.push_back(inode);
   }
   void leave(InodeId inode) {
-    if (--reached_[inode] == 0) queue_.pop_back();
+    if (--chosen_[inode].reached == 0) queue_.pop_back();
+  }
+  const std::vector<Fate>& fates_of(InodeId id) {
+    Chosen& file = chosen_[id];
+    if (file.fates.empty()) {
+      for (Bytes& bytes : fates(disk_.inodes[id])) {
+        const Digest digest = digest_of(*bytes);
+        file.fates.push_back({std::move(bytes), digest});
+      }
+    }
+    return file.fates;
   }
 
   void resolve(std::size_t position) {
+    if (stopped_) return;
     if (position == queue_.size()) return emit();
     const InodeId id = queue_[position];
     const Inode& inode = disk_.inodes[id];
-    if (inode.is_directory) {
-      std::vector<std::string> names;
-      for (const auto& [name, value] : inode.names) {
-        if (!inode.pending.count(name)) names.push_back(name);
-      }
-      for (const auto& [name, values] : inode.pending) names.push_back(name);
-      resolve_names(position, id, names, 0);
-    } else {
-      for (const Bytes& bytes : fates(inode)) {
-        files_[id] = bytes;
+    if (!inode.is_directory) {
+      for (const Fate& fate : fates_of(id)) {
+        if (chosen_[id].forced && chosen_[id].forced != &fate) continue;
+        chosen_[id].fate = &fate;
         resolve(position + 1);
       }
+      return;
+    }
+    std::vector<Choice> choices;
+    for (const auto& [name, value] : inode.names) {
+      if (!inode.pending.count(name)) choices.push_back({&name, digest_of(name), {value}});
+    }
+    for (const auto& [name, values] : inode.pending) {
+      Choice& choice = choices.emplace_back(Choice{&name, digest_of(name), {}});
+      for (const Inode::Value& value : values) {
+        if (std::find(choice.values.begin(), choice.values.end(), value) == choice.values.end()) {
+          choice.values.push_back(value);
+        }
+      }
+      if (inode.is_hints) choice.values = {values.front(), values.back()};
+    }
+    if (inode.is_hints) {
+      for (const std::size_t now : {0, 1}) resolve_hints(position, id, choices, now);
+    } else {
+      resolve_names(position, id, choices, 0);
     }
   }
 
-  void resolve_names(std::size_t position, InodeId id, const std::vector<std::string>& names, std::size_t next) {
-    if (next == names.size()) return resolve(position + 1);
-    const Inode& inode = disk_.inodes[id];
+  struct Choice {
+    const std::string* name;
+    Digest digest;
     std::vector<Inode::Value> values;
-    if (const auto pending = inode.pending.find(names[next]); pending != inode.pending.end()) {
-      for (const Inode::Value& value : pending->second) {
-        if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
-      }
-    } else {
-      values.push_back(inode.names.at(names[next]));
-    }
-    for (const Inode::Value& value : values) {
+  };
+
+  void resolve_names(std::size_t position, InodeId id, const std::vector<Choice>& choices, std::size_t next) {
+    if (next == choices.size()) return resolve(position + 1);
+    for (const Inode::Value& value : choices[next].values) {
+      if (stopped_) return;
       if (!value) {
-        resolve_names(position, id, names, next + 1);
+        resolve_names(position, id, choices, next + 1);
         continue;
       }
-      names_[id][names[next]] = *value;
+      chosen_[id].names.push_back({choices[next].name, choices[next].digest, *value});
       reach(*value);
-      resolve_names(position, id, names, next + 1);
+      resolve_names(position, id, choices, next + 1);
       leave(*value);
-      names_[id].erase(names[next]);
+      chosen_[id].names.pop_back();
     }
   }
 
-  void describe(InodeId id, const std::string& path, std::string& text) {
-    for (const auto& [name, child] : names_[id]) {
-      const std::string child_path = path + "/" + name;
-      text += child_path;
-      if (disk_.inodes[child].is_directory) {
-        text += "/\n";
-        describe(child, child_path, text);
-      } else {
-        auto known = digests_.find(files_[child].get());
-        if (known == digests_.end()) {
-          kept_.push_back(files_[child]);  // so that the address stays this content's own
-          known = digests_.emplace(files_[child].get(), digest_of(*files_[child])).first;
-        }
-        text.append(reinterpret_cast<const char*>(&known->second), sizeof(Digest));
-        text += '\n';
-      }
+  void resolve_hints(std::size_t position, InodeId id, const std::vector<Choice>& choices, bool now) {
+    std::vector<InodeId> reached;
+    for (const Choice& choice : choices) {
+      const Inode::Value& value = now ? choice.values.back() : choice.values.front();
+      if (!value) continue;
+      chosen_[id].names.push_back({choice.name, choice.digest, *value});
+      reach(*value);
+      reached.push_back(*value);
+      const std::vector<Fate>& all = fates_of(*value);
+      chosen_[*value].forced = now || all.size() == 1 ? &all[0] : &all[1];  // kept, or lost
     }
+    resolve(position + 1);
+    for (auto inode = reached.rbegin(); inode != reached.rend(); ++inode) leave(*inode);
+    chosen_[id].names.clear();
+  }
+
+  /// The same for the same names and bytes, whatever the order of the names.
+  Digest identity_of(InodeId id) const {
+    Digest sum{1, 1};
+    for (const Entry& entry : chosen_[id].names) {
+      const bool folder = disk_.inodes[entry.inode].is_directory;
+      const Digest part = mix(entry.name_digest, folder ? identity_of(entry.inode) : chosen_[entry.inode].fate->digest);
+      sum.high += part.high;
+      sum.low += part.low;
+    }
+    return mix(sum, Digest{2, 2});
   }
 
   void emit() {
-    std::string text;
-    describe(0, "", text);
-    const Digest identity = digest_of(text);
-    if (!seen_.insert({identity.high, identity.low}).second || !wanted_(identity)) return;
+    const Digest identity = identity_of(0);
+    if (!seen_.insert(identity).second) return;
+    const Visit wanted = wanted_(identity);
+    stopped_ = wanted == Visit::stop;
+    if (wanted != Visit::look) return;
     DiskContent image;
     image.inodes.resize(disk_.inodes.size());
     for (const InodeId id : queue_) {
       Inode& inode = image.inodes[id];
       inode.is_directory = disk_.inodes[id].is_directory;
+      inode.is_hints = disk_.inodes[id].is_hints;
       if (inode.is_directory) {
-        inode.names = names_[id];
+        for (const Entry& entry : chosen_[id].names) inode.names[*entry.name] = entry.inode;
       } else {
-        inode.bytes = inode.safe = files_[id];
+        inode.bytes = inode.safe = chosen_[id].fate->bytes;
       }
     }
-    visit_(image);
+    look_(image);
   }
 
   const DiskContent& disk_;
-  const std::function<bool(const Digest&)>& wanted_;
-  const std::function<void(const DiskContent&)>& visit_;
-  std::vector<Bytes> files_;
-  std::vector<std::map<std::string, InodeId>> names_;
-  std::vector<int> reached_;
+  const std::function<Visit(const Digest&)>& wanted_;
+  const std::function<void(const DiskContent&)>& look_;
+  std::vector<Chosen> chosen_;
   std::vector<InodeId> queue_;
-  std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;
-  std::map<const std::string*, Digest> digests_;
-  std::vector<Bytes> kept_;
+  std::unordered_set<Digest, DigestHash> seen_;
+  bool stopped_ = false;
 };
 
 }  // namespace
@@ -187,9 +247,9 @@ bool DiskContent::has_pending() const {
                      [](const Inode& inode) { return inode.bytes != inode.safe || !inode.pending.empty(); });
 }
 
-void for_each_image(const DiskContent& disk, const std::function<bool(const Digest&)>& wanted,
-                    const std::function<void(const DiskContent&)>& visit) {
-  ImageWalk(disk, wanted, visit);
+void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
+                    const std::function<void(const DiskContent&)>& look) {
+  ImageWalk(disk, wanted, look);
 }
 
 SimulatedDisk::Descriptor* SimulatedDisk::find_descriptor(int fd) {
@@ -378,7 +438,9 @@ int SimulatedDisk::make_directory(const Path& path) {
   if (content_.find(path)) return -EEXIST;
   const std::optional<InodeId> parent = parent_of(path);
   if (!parent) return -ENOENT;
-  content_.inodes.emplace_back().is_directory = true;
+  Inode& made = content_.inodes.emplace_back();
+  made.is_directory = true;
+  made.is_hints = path.filename() == "hints";
   set_name(*parent, path.filename().string(), content_.inodes.size() - 1);
   notify();
   return 0;

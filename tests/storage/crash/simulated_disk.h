@@ -4,6 +4,7 @@
 // else is pending. After a crash each pending file has kept its bytes, lost them, or is torn: its length is there and
 // its bytes end early in zeros. Each pending name has, independently of all others, any value it had since its
 // directory's last sync. Real file systems allow a part of these images; the protocols must survive all of them.
+// Folders of hints, which nothing may rest on, keep or lose all that is pending at once.
 // A failed sync is final, as on Linux: the pages count as clean, so a later sync of the same bytes saves nothing.
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "holdfast/storage/digest.h"
@@ -29,6 +31,7 @@ using Bytes = std::shared_ptr<const std::string>;
 struct Inode {
   using Value = std::optional<InodeId>;
   bool is_directory = false;
+  bool is_hints = false;
 
   Bytes bytes = std::make_shared<const std::string>();
   Bytes safe = bytes;          // what the last successful sync left on the disk
@@ -51,10 +54,12 @@ class DiskContent {
   std::vector<Inode> inodes;  // the root is inode 0
 };
 
-/// Calls `visit` once for each distinct image that a loss of power now may leave, given whether `wanted` says so of
-/// the image's digest (over paths and bytes). In an image nothing is pending.
-void for_each_image(const DiskContent& disk, const std::function<bool(const Digest&)>& wanted,
-                    const std::function<void(const DiskContent&)>& visit);
+enum class Visit { skip, look, stop };
+
+/// Asks `wanted` about each distinct image that a loss of power now may leave, by its digest (over paths and bytes), and
+/// calls `look` with those it wants to see. In an image nothing is pending.
+void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
+                    const std::function<void(const DiskContent&)>& look);
 
 /// The file-operations seam over a DiskContent. One thread.
 class SimulatedDisk : public FileOperations {

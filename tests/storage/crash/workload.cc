@@ -30,7 +30,7 @@ bool contains(const std::vector<Acknowledged::Version>& versions, const Uid& uid
   return std::any_of(versions.begin(), versions.end(), [&](const auto& version) { return version.uid == uid; });
 }
 
-/// Rule 4, given what a start chose.
+/// Rule 5, given what a start chose.
 std::string wrong_choice(const History& history, const Acknowledged& acknowledged, const std::optional<Uid>& chosen) {
   if (acknowledged.versions.empty()) return {};
   const Uid& newest = acknowledged.versions.back().uid;
@@ -158,6 +158,7 @@ Status Workload::drop() {
 
 Status Workload::close() {
   Status noted = session_.writer->note(NoteKind::close, {}, "test", nlohmann::json::object());
+  if (noted.ok()) acknowledged_.closes.push_back(session_.writer->uid().session);
   session_.writer.reset();
   return noted;
 }
@@ -183,7 +184,10 @@ void Workload::resume(const Acknowledged& acknowledged, std::uint64_t sessions, 
   step_ = step;
 }
 
-std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged) {
+std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
+                           bool publish_may_tear) {
+  ChooseOptions options;
+  options.program = "test";
   const std::unique_ptr<Store> store = open_file_store(folder, {}, files);
   History history;
   if (Status read = history.refresh(*store); !read.ok()) return "the journal cannot be read: " + read.message();
@@ -196,6 +200,10 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
   }
   for (const VersionRef& version : history.versions()) {
     const auto reader = VersionReader::open(*store, version.uid);
+    if (reader.code() == StatusCode::corrupt && publish_may_tear && !contains(acknowledged.versions, version.uid)) {
+      options.failed.emplace(version.uid, reader.status());
+      continue;
+    }
     if (!reader) return "version " + version.uid.text() + " is in the journal but: " + reader.status().message();
     const std::vector<Finding> findings = reader->verify();
     if (!findings.empty()) return "version " + version.uid.text() + " is in the journal but: " + findings[0].what;
@@ -207,8 +215,17 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
       return "the acknowledged version " + version.uid.text() + " is gone and no note says that it was dropped";
     }
   }
-  ChooseOptions options;
-  options.program = "test";
+  for (const std::string& session : acknowledged.closes) {
+    const auto& notes = history.notes();
+    if (std::none_of(notes.begin(), notes.end(), [&](const Note& note) {
+          return note.kind == NoteKind::close && note.uid.session == session;
+        })) {
+      return "the close note of session " + session + " is gone";
+    }
+  }
+  // Nothing was ever acknowledged and all there is is torn: the next start refuses and names the remedy.
+  const bool only_torn = !history.versions().empty() && options.failed.size() == history.versions().size();
+  if (only_torn && acknowledged.versions.empty()) return {};
   const Result<Choice> choice = choose_base(history, options);
   if (!choice) return "no version can be chosen: " + choice.status().message();
   return wrong_choice(history, acknowledged,
@@ -216,7 +233,7 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
 }
 
 std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
-                           std::uint64_t session) {
+                           std::uint64_t session, bool publish_may_tear) {
   const std::unique_ptr<Store> store = open_file_store(folder, {}, files);
   std::optional<Uid> loaded;
   OpenRequest request = request_to_open(session);
@@ -225,7 +242,11 @@ std::string broken_restart(FileOperations& files, const Path& folder, const Ackn
     if (status.ok()) loaded = version.manifest().uid;
     return status;
   };
-  const auto opened = RunWriter::open(*store, request);
+  auto opened = RunWriter::open(*store, request);
+  if (opened.code() == StatusCode::corrupt && publish_may_tear && acknowledged.versions.empty()) {
+    request.fresh = true;  // as the message says
+    opened = RunWriter::open(*store, request);
+  }
   if (!opened) return "the next start does not open the run: " + opened.status().message();
   RunWriter& writer = **opened;
   if (loaded != writer.base()) return "the next start says that it goes on from another version than it loaded";
@@ -243,7 +264,7 @@ std::string broken_restart(FileOperations& files, const Path& folder, const Ackn
   Acknowledged now = acknowledged;
   now.opens.push_back(writer.uid());
   now.versions.push_back({saved->uid, 1'000'000 + session});
-  std::string broken = broken_promise(files, folder, now);
+  std::string broken = broken_promise(files, folder, now, publish_may_tear);
   return broken.empty() ? broken : "after the next save " + broken;
 }
 

@@ -21,6 +21,7 @@ struct Acknowledged {
   };
   std::vector<Uid> opens;
   std::vector<Version> versions;  // in the order of their acknowledgement
+  std::vector<std::string> closes;  // sessions that ended with a note
 };
 
 /// A version's state at `step`: two small tensors and a value, or about `bytes` bytes.
@@ -77,14 +78,17 @@ class Workload {
 /// Looks at a run as the next start of the program would find it, with the product's own code, and says in one
 /// sentence which promise is broken; empty: none. It reads only.
 ///   1. Every acknowledged open entry is there.
-///   2. Every version that can be seen verifies completely.
+///   2. Every version that can be seen verifies completely. Where `publish_may_tear`, a manifest that was never
+///      acknowledged and does not match its own digest is no version.
 ///   3. An acknowledged version that is gone has a drop note that names it.
-///   4. The version to go on from is the newest acknowledged one, or a later one that is whole.
-std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged);
+///   4. An acknowledged close note is there.
+///   5. The version to go on from is the newest acknowledged one, or a later one that is whole.
+std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
+                           bool publish_may_tear = false);
 
-/// And that the next start works: it opens, loads what rule 4 says, removes orphans, saves under a number never
+/// And that the next start works: it opens, loads what rule 5 says, removes orphans, saves under a number never
 /// acknowledged before, and this version is then the latest. Writes.
 std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
-                           std::uint64_t session);
+                           std::uint64_t session, bool publish_may_tear = false);
 
 }  // namespace holdfast::storage::crash
