@@ -1,5 +1,6 @@
 #include "two_sessions.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "holdfast/storage/file_store.h"
@@ -60,6 +61,9 @@ class Scene {
         return "the new session's base is damaged: " + findings[0].what;
       }
     }
+    // What counts is the order of sessions, not that of their acknowledgements.
+    std::stable_partition(acknowledged.versions.begin(), acknowledged.versions.end(),
+                          [](const auto& version) { return version.uid.session == session_id(1); });
     // Rewinding leaves newer versions behind on purpose, so that they are no promise any more.
     if (new_session && new_session->choice().rewind) {
       save(*new_session);
