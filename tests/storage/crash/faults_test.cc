@@ -123,10 +123,11 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   if (passes) {
     CHECK(status.ok());
   } else if (status.ok()) {
-    ++tally.absorbed[where(files.fired())];
+    // An interruption that comes late, or a transfer that went on in small pieces, did no harm.
+    if (fault.error != EINTR && fault.error != 0) ++tally.absorbed[where(files.fired())];
   } else {
     ++tally.reported;
-    CHECK(status.message().find("/home/runs") != std::string::npos);
+    CHECK(status.message().find("/home") != std::string::npos);
   }
   const bool may_tear = rung == 2;
   const Acknowledged promised = workload.acknowledged();
