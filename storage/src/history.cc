@@ -58,7 +58,8 @@ std::vector<VersionRef> by_preference(const History& history) {
     const auto open = last_open.find(order.session);
     if (!saves[order.session].empty()) {
       if (follow(order.session, kAll)) break;
-    } else if (open != last_open.end() && open->second->rewind && open->second->base) {
+    } else if (open != last_open.end() && open->second->rewind && open->second->base &&
+               !history.is_dropped(*open->second->base)) {  // dropped meanwhile: then that start failed
       if (follow(open->second->base->session, open->second->base->seq)) break;
     }
     // Where the lineage was followed to a base, what lies beside it was left behind by a rewind or a takeover.
