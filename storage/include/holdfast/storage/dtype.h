@@ -11,17 +11,25 @@
 namespace holdfast::storage {
 
 enum class Dtype : std::uint8_t {
-  boolean,      // BOOL
-  u8, i8,       // U8, I8
+  boolean,  // BOOL
+  u8,
+  i8,           // U8, I8
   f8_e5m2,      // F8_E5M2
   f8_e4m3,      // F8_E4M3 (LibTorch: Float8_e4m3fn)
   f8_e8m0,      // F8_E8M0
   f8_e4m3fnuz,  // F8_E4M3FNUZ
   f8_e5m2fnuz,  // F8_E5M2FNUZ
-  u16, i16, f16, bf16,
-  u32, i32, f32,
-  c64,          // C64: two f32
-  u64, i64, f64,
+  u16,
+  i16,
+  f16,
+  bf16,
+  u32,
+  i32,
+  f32,
+  c64,  // C64: two f32
+  u64,
+  i64,
+  f64,
 };
 
 /// Every Dtype, in the order above.

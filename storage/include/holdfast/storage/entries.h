@@ -17,13 +17,13 @@ namespace holdfast::storage {
 /// A session took the run over. Never deleted.
 struct OpenEntry {
   Uid uid;
-  std::uint64_t epoch = 0;    // highest seen + 1; (epoch, session) orders sessions
-  std::optional<Uid> base;    // the version it goes on from; empty: from scratch
-  bool rewind = false;        // the user chose `base` over newer versions, or chose to start afresh
+  std::uint64_t epoch = 0;  // highest seen + 1; (epoch, session) orders sessions
+  std::optional<Uid> base;  // the version it goes on from; empty: from scratch
+  bool rewind = false;      // the user chose `base` over newer versions, or chose to start afresh
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
-  std::string program;        // identifies the program's build; see Note::program
+  std::string program;  // identifies the program's build; see Note::program
   std::string time;
 };
 

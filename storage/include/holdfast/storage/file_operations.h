@@ -26,7 +26,7 @@ struct FileInfo {
 
 /// What a file system can be trusted with, as far as its type tells.
 struct MountInfo {
-  std::string type;            // "ext4", "fuse", "tmpfs", "nfs", …, or the magic number in hex
+  std::string type;             // "ext4", "fuse", "tmpfs", "nfs", …, or the magic number in hex
   bool sync_is_durable = true;  // false where fsync proves nothing (tmpfs, FUSE)
   std::uint64_t free_bytes = 0;
 };

@@ -1,9 +1,9 @@
 // The `file` driver: a run as a folder on a local disk, a mounted Drive, a Kaggle folder or NFS.
 //
-// Deviations, found by probe and by the mount's type, never by name: where hard links do not work, entries are published
-// by an exclusive rename, and where that does not work either, by O_EXCL in place (`atomic_publish` is then false: a
-// torn entry may be seen, and is told by its digest). `durable_put` is false on tmpfs and FUSE, whose fsync proves
-// nothing.
+// Deviations, found by probe and by the mount's type, never by name: where hard links do not work, entries are
+// published by an exclusive rename, and where that does not work either, by O_EXCL in place (`atomic_publish` is then
+// false: a torn entry may be seen, and is told by its digest). `durable_put` is false on tmpfs and FUSE, whose fsync
+// proves nothing.
 #pragma once
 
 #include <memory>

@@ -30,16 +30,17 @@ struct VersionRef {
   friend bool operator==(const VersionRef&, const VersionRef&) = default;
 };
 
-/// One reading of journal/ (and of the names in data/). Grows by refresh(); entries are immutable, so each is read once.
+/// One reading of journal/ (and of the names in data/). Grows by refresh(); entries are immutable, so each is read
+/// once.
 class History {
  public:
   /// Lists and reads what is new. Torn, unreadable and foreign entries are kept as warnings, never as failures: only a
   /// listing that itself fails is an error.
   Status refresh(const Store& store);
 
-  const std::vector<OpenEntry>& opens() const { return opens_; }    // by (epoch, session)
+  const std::vector<OpenEntry>& opens() const { return opens_; }         // by (epoch, session)
   const std::vector<VersionRef>& versions() const { return versions_; }  // by (epoch, session, seq): oldest first
-  const std::vector<Note>& notes() const { return notes_; }         // by uid
+  const std::vector<Note>& notes() const { return notes_; }              // by uid
   const std::vector<std::string>& warnings() const { return warnings_; }
   /// The highest sequence number any name in journal/ or data/ carries.
   std::uint64_t highest_seq() const { return highest_seq_; }
@@ -79,15 +80,15 @@ struct PassedOver {
 struct Choice {
   std::optional<VersionRef> version;  // empty: start from scratch
   bool rewind = false;
-  std::string reason;                 // one sentence
+  std::string reason;  // one sentence
   std::vector<PassedOver> passed_over;
 };
 
-/// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base where it
-/// rewound to one, and as absent otherwise: so nothing that a slower session acknowledged meanwhile is passed by. Older
-/// versions follow the lineage: a session's own, then those up to its base. A dropped version is never chosen; one that
-/// failed to load or was condemned by deaths is passed over for the next older one. Errors: `from` names nothing (or
-/// several); versions exist and none is left.
+/// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base where
+/// it rewound to one, and as absent otherwise: so nothing that a slower session acknowledged meanwhile is passed by.
+/// Older versions follow the lineage: a session's own, then those up to its base. A dropped version is never chosen;
+/// one that failed to load or was condemned by deaths is passed over for the next older one. Errors: `from` names
+/// nothing (or several); versions exist and none is left.
 Result<Choice> choose_base(const History& history, const ChooseOptions& options);
 
 /// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.

@@ -23,15 +23,15 @@ inline constexpr int kFormatVersion = 1;
 struct FileEntry {
   std::string name;  // "data/…"
   std::uint64_t bytes = 0;
-  Digest digest;  // of the whole file
+  Digest digest;                   // of the whole file
   std::uint64_t header_bytes = 0;  // everything before the first tensor byte
   Digest header_digest;            // of those, so that a load that reads every tensor has checked every byte
 };
 
 /// A box of a tensor that lies contiguous in one file.
 struct TensorPart {
-  std::size_t file = 0;      // index into Manifest::files
-  std::uint64_t begin = 0;   // absolute byte range in that file
+  std::size_t file = 0;     // index into Manifest::files
+  std::uint64_t begin = 0;  // absolute byte range in that file
   std::uint64_t end = 0;
   std::vector<std::int64_t> offset;  // of the box in the tensor; empty: the whole tensor
   std::vector<std::int64_t> extent;
@@ -58,19 +58,19 @@ struct Manifest {
   std::uint64_t epoch = 0;    // of the session's open entry: how often the run was taken over
   std::optional<Uid> parent;  // the version this one continues
   std::string run;
-  std::string time;           // RFC 3339, UTC, of the writer's clock: for people
-  std::string reason;         // why it was saved: "every 500 steps", "SIGTERM", "end"
+  std::string time;    // RFC 3339, UTC, of the writer's clock: for people
+  std::string reason;  // why it was saved: "every 500 steps", "SIGTERM", "end"
   Position position;
   int world_size = 1;
-  std::string durability;     // "process-safe" | "fsynced": what the home store could promise
+  std::string durability;                             // "process-safe" | "fsynced": what the home store could promise
   nlohmann::json metrics = nlohmann::json::object();  // the user's, numbers by name
   nlohmann::json values = nlohmann::json::object();   // small non-tensor state
   nlohmann::json made_by = nlohmann::json::object();  // versions, platform, seeds, what bit-exactness needs
   nlohmann::json cost = nlohmann::json::object();     // of the previous save: seconds, bytes
   std::vector<std::string> needs_features;            // a reader that does not know one of them refuses
   std::vector<FileEntry> files;
-  std::vector<TensorEntry> tensors;          // sorted by name
-  std::map<std::string, std::string> tied;   // alias → the name its bytes are stored under
+  std::vector<TensorEntry> tensors;         // sorted by name
+  std::map<std::string, std::string> tied;  // alias → the name its bytes are stored under
 
   const TensorEntry* find(std::string_view tensor) const;  // follows `tied`
   std::uint64_t payload_bytes() const;

@@ -15,8 +15,8 @@ struct Retention {
 };
 
 struct RetentionPlan {
-  std::vector<Uid> drop;    // oldest first
-  std::string reason;       // one sentence
+  std::vector<Uid> drop;  // oldest first
+  std::string reason;     // one sentence
 };
 
 /// Keeps the newest `keep_last` versions in the order of takeovers and everything in `pinned` (this session's base,

@@ -23,17 +23,17 @@
 namespace holdfast::storage {
 
 struct OpenRequest {
-  std::string run;        // its name, for manifests and messages
-  std::string session;    // random_session_id()
+  std::string run;      // its name, for manifests and messages
+  std::string session;  // random_session_id()
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
-  std::string program;    // identifies the build, so that only its own deaths count
+  std::string program;  // identifies the build, so that only its own deaths count
   std::optional<std::string> from;
   bool fresh = false;
   bool take_over = false;  // start although a living process of this host holds the run
-  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass the
-  /// version over. Must not change the program before the version is known to fit. May be called more than once.
+  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
+  /// the version over. Must not change the program before the version is known to fit. May be called more than once.
   std::function<Status(const VersionReader&)> load;
   /// Told each decision in one sentence.
   std::function<void(const std::string&)> say;
@@ -99,7 +99,7 @@ class RunWriter {
   History history_;
   std::unique_ptr<HostLock> lock_;
   std::uint64_t last_seq_ = 0;
-  std::optional<Uid> newest_;     // the newest acknowledged version of this session, else its base
+  std::optional<Uid> newest_;  // the newest acknowledged version of this session, else its base
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;

@@ -29,10 +29,10 @@ struct ReadOptions {
 struct Finding {
   StatusCode code = StatusCode::corrupt;
   std::string file;
-  std::string tensor;        // empty where no tensor covers the range
-  std::uint64_t begin = 0;   // absolute byte range in the file
+  std::string tensor;       // empty where no tensor covers the range
+  std::uint64_t begin = 0;  // absolute byte range in the file
   std::uint64_t end = 0;
-  std::string what;          // one sentence
+  std::string what;  // one sentence
 };
 
 class VersionReader {

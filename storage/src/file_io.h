@@ -1,0 +1,37 @@
+// Whole transfers over the file-operations seam, and errno turned into sentences. Private to the file driver.
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/status.h"
+
+namespace holdfast::storage {
+
+/// One sentence for `error` (an errno) that names the path and the remedy. `verb`: "write", "read", "create", ….
+Status status_from_errno(int error, const std::string& verb, const Path& path);
+/// The same for a full disk, with what was needed and what is free.
+Status no_space(FileOperations& files, const Path& path, std::uint64_t needed);
+
+/// An interrupted call did nothing, so it is made again; not for ever, since an interruption that never ends is a
+/// fault.
+template <class Call>
+auto uninterrupted(Call&& call) {
+  constexpr int kPatience = 100;
+  auto result = call();
+  for (int i = 0; result == -EINTR && i < kPatience; ++i) result = call();
+  return result;
+}
+
+/// Transfers everything or says why not; absorbs interruptions and short transfers. `incomplete` where the file ends.
+Status write_fully(FileOperations& files, int fd, std::span<const std::byte> from, std::uint64_t offset,
+                   const Path& path);
+Status read_fully(FileOperations& files, int fd, std::span<std::byte> into, std::uint64_t offset, const Path& path);
+
+/// Makes a folder's names durable. `unsupported` where this file system cannot sync a folder.
+Status sync_directory(FileOperations& files, const Path& folder);
+
+}  // namespace holdfast::storage

@@ -1,0 +1,388 @@
+#include "holdfast/storage/file_store.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/filesystem/operations.hpp>
+#include <utility>
+
+#include "file_io.h"
+#include "file_writer.h"
+
+namespace holdfast::storage {
+namespace {
+
+constexpr const char* kFolders[] = {"journal", "data", "hints", "metrics", "logs"};
+constexpr const char* kStagedSuffix = ".tmp";
+
+/// How an entry gets its name, best first; which one works here is found by probe.
+enum class Publishing { link, rename, in_place };
+
+/// Errors that say "this file system cannot", as opposed to "it failed this time".
+bool is_lack(int error) {
+  return error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == EMLINK ||
+         error == EXDEV || error == ENOTTY;
+}
+
+class FileReader final : public ObjectReader {
+ public:
+  FileReader(FileOperations& files, Path path, int fd, std::uint64_t bytes)
+      : files_(files), path_(std::move(path)), fd_(fd), bytes_(bytes) {}
+  ~FileReader() override { files_.close(fd_); }
+  std::uint64_t bytes() const override { return bytes_; }
+  Status read(std::uint64_t offset, std::span<std::byte> into) const override {
+    return read_fully(files_, fd_, into, offset, path_);
+  }
+
+ private:
+  FileOperations& files_;
+  const Path path_;
+  const int fd_;
+  const std::uint64_t bytes_;
+};
+
+class FileLock final : public HostLock {
+ public:
+  FileLock(FileOperations& files, int fd) : files_(files), fd_(fd) {}
+  ~FileLock() override { files_.close(fd_); }
+
+ private:
+  FileOperations& files_;
+  const int fd_;
+};
+
+/// Creates `path` (O_EXCL) with these bytes. Leaves nothing behind under that name on failure.
+Status write_new_file(FileOperations& files, const Path& path, std::string_view bytes, bool durable) {
+  const int fd = uninterrupted([&] { return files.open(path, O_WRONLY | O_CREAT | O_EXCL, 0644); });
+  if (fd < 0) return status_from_errno(-fd, "create", path);
+  Status status = write_fully(files, fd, std::as_bytes(std::span(bytes.data(), bytes.size())), 0, path);
+  if (status.code() == StatusCode::no_space) status = no_space(files, path, bytes.size());
+  if (status.ok() && durable) {
+    const int synced = uninterrupted([&] { return files.sync(fd); });
+    if (synced < 0) status = status_from_errno(-synced, "sync", path);
+  }
+  const int closed = files.close(fd);
+  if (status.ok() && closed < 0 && closed != -EINTR) status = status_from_errno(-closed, "close", path);
+  if (!status.ok()) files.unlink(path);
+  return status;
+}
+
+/// Durable under a temporary name beside its final one.
+class StagedFile final : public StagedObject {
+ public:
+  StagedFile(FileOperations& files, Path temporary, Path path, Publishing publishing)
+      : files_(files), temporary_(std::move(temporary)), path_(std::move(path)), publishing_(publishing) {}
+  ~StagedFile() override {
+    if (!published_) files_.unlink(temporary_);
+  }
+  Status publish() override {
+    const bool by_link = publishing_ == Publishing::link;
+    const int result = uninterrupted(
+        [&] { return by_link ? files_.link(temporary_, path_) : files_.rename_exclusive(temporary_, path_); });
+    if (result < 0) return status_from_errno(-result, "publish", path_);
+    published_ = true;
+    if (by_link) files_.unlink(temporary_);  // a second name that stays is removed by the next session
+    return {};
+  }
+
+ private:
+  FileOperations& files_;
+  const Path temporary_;
+  const Path path_;
+  const Publishing publishing_;
+  bool published_ = false;
+};
+
+/// Where neither links nor exclusive renames work: the bytes wait in memory and are written under the final name.
+class StagedInPlace final : public StagedObject {
+ public:
+  StagedInPlace(FileOperations& files, Path path, std::string bytes, bool durable)
+      : files_(files), path_(std::move(path)), bytes_(std::move(bytes)), durable_(durable) {}
+  Status publish() override { return write_new_file(files_, path_, bytes_, durable_); }
+
+ private:
+  FileOperations& files_;
+  const Path path_;
+  const std::string bytes_;
+  const bool durable_;
+};
+
+class FileStore final : public Store {
+ public:
+  FileStore(const Path& run_folder, FileStoreOptions options, FileOperations& files)
+      : root_(run_folder), options_(options), files_(files), pool_(std::make_shared<BufferPool>()) {
+    MountInfo mount;
+    if (files_.mount_info(root_, mount) >= 0) sync_is_durable_ = mount.sync_is_durable;
+  }
+
+  Capabilities capabilities() const override {
+    Capabilities can;
+    can.create_only_enforced = create_only_enforced_;
+    can.atomic_publish = publishing_ != Publishing::in_place;
+    can.durable_put = sync_is_durable_;
+    can.list_after_create = true;
+    can.ranged_read = true;
+    can.host_lock = true;
+    return can;
+  }
+  std::string location() const override { return root_.string(); }
+
+  // Every folder's name must be durable before the first version inside it is acknowledged; an earlier session may have
+  // died between making a folder and syncing its parent, so the syncs are made whether or not anything was missing.
+  Status prepare() override {
+    if (Status status = writable(); !status.ok()) return status;
+    const Path home = root_.parent_path();
+    bool made_home = false;
+    return perform({
+        {"F1 make the folders", [&] { return make_folders(home, made_home); }},
+        {"F2 sync the run's folder", [&] { return sync_or_lack(root_); }},
+        {"F3 sync the folder of runs", [&] { return sync_or_lack(home); }},
+        {"F4 sync that one's parent",
+         [&] {
+           Status status = sync_or_lack(home.parent_path());
+           // Somebody else's folder, where nothing was made, may be closed to us.
+           if (!made_home && status.code() == StatusCode::permission_denied) return Status();
+           return status;
+         }},
+        {"F5 probe", [&] { return probe(); }},
+    });
+  }
+
+  Result<std::unique_ptr<ObjectWriter>> create(const std::string& name, std::uint64_t expected_bytes) override {
+    if (Status status = writable(); !status.ok()) return status;
+    return FileWriter::create(files_, root_ / name, expected_bytes, options_.direct_io, pool_);
+  }
+
+  Result<std::unique_ptr<StagedObject>> stage(const std::string& name, std::string_view bytes, bool durable) override {
+    if (Status status = writable(); !status.ok()) return status;
+    const Path path = root_ / name;
+    if (publishing_ == Publishing::in_place) {
+      return std::unique_ptr<StagedObject>(new StagedInPlace(files_, path, std::string(bytes), durable));
+    }
+    const Path temporary = path.parent_path() / ("." + path.filename().string() + kStagedSuffix);
+    if (Status status = write_new_file(files_, temporary, bytes, durable); !status.ok()) return status;
+    return std::unique_ptr<StagedObject>(new StagedFile(files_, temporary, path, publishing_));
+  }
+
+  Status sync_folder(const std::string& folder) override { return sync_or_lack(root_ / folder); }
+
+  Result<std::vector<std::string>> list(const std::string& folder) const override {
+    std::vector<std::string> found;
+    const int listed = files_.list(root_ / folder, found);
+    if (listed == -ENOENT) return std::vector<std::string>();
+    if (listed < 0) return status_from_errno(-listed, "list", root_ / folder);
+    std::erase_if(found, [](const std::string& name) { return name.starts_with('.'); });
+    for (std::string& name : found) name.insert(0, folder + "/");
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+  Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
+    const Path path = root_ / name;
+    const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY, 0); });
+    if (fd < 0) return status_from_errno(-fd, "open", path);
+    FileInfo info;
+    if (const int asked = files_.status(path, info); asked < 0 || info.is_directory) {
+      files_.close(fd);
+      return status_from_errno(asked < 0 ? -asked : EISDIR, "open", path);
+    }
+    return std::unique_ptr<ObjectReader>(new FileReader(files_, path, fd, info.bytes));
+  }
+
+  Status remove(const std::string& name) override {
+    if (Status status = writable(); !status.ok()) return status;
+    const int removed = uninterrupted([&] { return files_.unlink(root_ / name); });
+    return removed < 0 && removed != -ENOENT ? status_from_errno(-removed, "remove", root_ / name) : Status();
+  }
+
+  Status put(const std::string& name, std::string_view bytes) override { return write_mutable(name, bytes, O_TRUNC); }
+  Status append(const std::string& name, std::string_view bytes) override {
+    return write_mutable(name, bytes, O_APPEND);
+  }
+
+  Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>& is_over) override {
+    std::vector<std::string> found;
+    const Path folder = root_ / "journal";
+    if (const int listed = files_.list(folder, found); listed < 0) return status_from_errno(-listed, "list", folder);
+    std::sort(found.begin(), found.end());
+    std::size_t removed = 0;
+    for (const std::string& name : found) {
+      if (!name.starts_with('.') || !name.ends_with(kStagedSuffix)) continue;
+      const std::size_t dash = name.find('-');  // ".000042-7f3a9c1e.save.json.tmp"
+      if (dash == std::string::npos || !is_over(std::string_view(name).substr(dash + 1, 8))) continue;
+      if (files_.unlink(folder / name) >= 0) ++removed;
+    }
+    return removed;
+  }
+
+  Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
+    const Path path = root_ / "hints" / "session.lock";
+    const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0644); });
+    if (fd < 0) return status_from_errno(-fd, "open", path);
+    const int locked = files_.lock(fd);
+    if (locked == -EAGAIN) {
+      char text[256];
+      const std::int64_t got = files_.read(fd, text, sizeof text, 0);
+      files_.close(fd);
+      return Status(StatusCode::busy, got > 0 ? std::string(text, static_cast<std::size_t>(got)) : "another process");
+    }
+    if (locked < 0) {
+      files_.close(fd);
+      return Status(StatusCode::unsupported, "no lock can be taken on " + path.string());
+    }
+    // Who holds it is for the message only: failing to write it changes nothing.
+    files_.truncate(fd, 0);
+    files_.write(fd, holder.data(), holder.size(), 0);
+    return std::unique_ptr<HostLock>(new FileLock(files_, fd));
+  }
+
+  Status perform(std::vector<Step> steps) override {
+    std::vector<std::string_view> labels;
+    for (const Step& step : steps) labels.push_back(step.label);
+    for (const std::size_t at : files_.order(labels)) {
+      files_.reached(labels[at]);
+      if (Status status = steps[at].run(); !status.ok()) return status;
+    }
+    return {};
+  }
+  void together(const std::function<void()>& first, const std::function<void()>& second) override {
+    files_.together(first, second);
+  }
+
+ private:
+  Status writable() const {
+    if (!options_.read_only) return {};
+    return {StatusCode::read_only, root_.string() + " was opened for reading only"};
+  }
+
+  bool is_folder(const Path& path) const {
+    FileInfo info;
+    return files_.status(path, info) >= 0 && info.is_directory;
+  }
+
+  Status make_folder(const Path& path) {
+    if (is_folder(path)) return {};
+    const int made = uninterrupted([&] { return files_.make_directory(path); });
+    if (made >= 0 || (made == -EEXIST && is_folder(path))) return {};
+    if (made == -EEXIST) {
+      return {StatusCode::invalid, path.string() +
+                                       " is a file where a folder is needed; move it away or choose another "
+                                       "folder with --holdfast.dir"};
+    }
+    return status_from_errno(-made, "make the folder", path);
+  }
+
+  Status make_folders(const Path& home, bool& made_home) {
+    if (!is_folder(home)) {
+      // A whole missing path is rather a typing error, or a drive that is not mounted, than a wish.
+      FileInfo info;
+      const int asked = files_.status(home.parent_path(), info);
+      if (asked == -ENOENT) {
+        return {StatusCode::not_found, "there is no folder " + home.parent_path().string() + " to make " +
+                                           home.filename().string() +
+                                           " in; make it, mount it, or choose another folder with --holdfast.dir"};
+      }
+      made_home = true;
+    }
+    for (const Path& folder : {home, root_}) {
+      if (Status status = make_folder(folder); !status.ok()) return status;
+    }
+    for (const char* folder : kFolders) {
+      if (Status status = make_folder(root_ / folder); !status.ok()) return status;
+    }
+    MountInfo mount;
+    const int asked = files_.mount_info(root_, mount);
+    if (asked < 0) return status_from_errno(-asked, "ask about the file system of", root_);
+    sync_is_durable_ = mount.sync_is_durable;
+    return {};
+  }
+
+  /// A folder that cannot be synced makes nothing fail, but from then on nothing here is called durable.
+  Status sync_or_lack(const Path& folder) {
+    Status status = sync_directory(files_, folder);
+    if (status.code() != StatusCode::unsupported) return status;
+    sync_is_durable_ = false;
+    return {};
+  }
+
+  /// Finds the best way to publish create-only that works here: link, exclusive rename, O_EXCL in place.
+  Status probe() {
+    const Path from = root_ / "hints" / (".probe-" + std::to_string(::getpid()));
+    const Path to = from.string() + ".published";
+    files_.unlink(from);
+    files_.unlink(to);
+    Status status = write_new_file(files_, from, "probe", false);
+    if (status.ok()) {
+      int result = uninterrupted([&] { return files_.link(from, to); });
+      if (result >= 0) {
+        result = uninterrupted([&] { return files_.link(from, to); });
+        if (result == -EEXIST) publishing_ = Publishing::link;
+        create_only_enforced_ = result == -EEXIST;
+      } else if (is_lack(-result)) {
+        result = probe_rename(from, to, status);
+      }
+      if (status.ok() && result < 0 && result != -EEXIST && !is_lack(-result)) {
+        status = status_from_errno(-result, "publish", to);
+      }
+      if (status.ok() && result != -EEXIST) status = probe_in_place(from);
+    }
+    files_.unlink(from);
+    files_.unlink(to);
+    return status;
+  }
+
+  int probe_rename(const Path& from, const Path& to, Status& status) {
+    int result = uninterrupted([&] { return files_.rename_exclusive(from, to); });
+    if (result < 0) return result;
+    status = write_new_file(files_, from, "probe", false);
+    if (!status.ok()) return 0;
+    result = uninterrupted([&] { return files_.rename_exclusive(from, to); });
+    if (result == -EEXIST) publishing_ = Publishing::rename;
+    create_only_enforced_ = result == -EEXIST;
+    return result;
+  }
+
+  Status probe_in_place(const Path& from) {
+    publishing_ = Publishing::in_place;
+    Status first = write_new_file(files_, from, "probe", false);
+    if (!first.ok() && first.code() != StatusCode::already_exists) return first;
+    const int fd = uninterrupted([&] { return files_.open(from, O_WRONLY | O_CREAT | O_EXCL, 0644); });
+    if (fd >= 0) files_.close(fd);
+    create_only_enforced_ = fd == -EEXIST;
+    return {};
+  }
+
+  Status write_mutable(const std::string& name, std::string_view bytes, int how) {
+    if (Status status = writable(); !status.ok()) return status;
+    const Path path = root_ / name;
+    const int fd = uninterrupted([&] { return files_.open(path, O_WRONLY | O_CREAT | how, 0644); });
+    if (fd < 0) return status_from_errno(-fd, "open", path);
+    std::uint64_t offset = 0;  // pwrite(2) on an O_APPEND descriptor appends whatever the offset
+    FileInfo info;
+    if (how == O_APPEND && files_.status(path, info) >= 0) offset = info.bytes;
+    const Status status = write_fully(files_, fd, std::as_bytes(std::span(bytes.data(), bytes.size())), offset, path);
+    files_.close(fd);
+    return status;
+  }
+
+  const Path root_;
+  const FileStoreOptions options_;
+  FileOperations& files_;
+  const std::shared_ptr<BufferPool> pool_;
+  Publishing publishing_ = Publishing::link;
+  bool create_only_enforced_ = false;
+  bool sync_is_durable_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options, FileOperations& files) {
+  // Absolute, so that a later change of the working directory does not move the run.
+  boost::system::error_code error;
+  Path absolute = boost::filesystem::absolute(run_folder, boost::filesystem::current_path(error)).lexically_normal();
+  if (absolute.filename_is_dot()) absolute = absolute.parent_path();
+  return std::make_unique<FileStore>(absolute, options, files);
+}
+
+}  // namespace holdfast::storage
