@@ -172,14 +172,14 @@ bool World::is_superseded(const SessionOrder& order) const {
 // One writer's life, in its fiber.
 void World::live(Writer& writer) {
   OpenRequest request = request_of(writer.program.session);
-  request.from = writer.program.from;
+  if (writer.program.rewind_to) request.from = acknowledged_.at(*writer.program.rewind_to).uid.text();
   auto hold = open_work(*writer.store, request, writer.work);
   writer.told.then(hold.ok() ? "opened" : to_string(hold.code()));
   if (!hold.ok()) {
     writer.open_failed = true;
     writer.stale = hold.code() == StatusCode::superseded;
     // A rewind may name a version that another writer drops meanwhile; everything else must open or be superseded.
-    if (!writer.stale && !writer.program.from) wrong(writer, "cannot open: " + hold.status().message());
+    if (!writer.stale && !writer.program.rewind_to) wrong(writer, "cannot open: " + hold.status().message());
     return;
   }
   RunWriter& run = **hold;
@@ -233,7 +233,7 @@ void World::save(Writer& writer, RunWriter& run) {
     return SessionOrder{open.epoch, open.uid.session} > *writer.order && sentence.find(open.uid.session) != std::string::npos &&
            sentence.find(open.host) != std::string::npos;
   });
-  if (sentence.find("superseded") == std::string::npos || !names_owner) {
+  if (!names_owner) {
     wrong(writer, "was superseded with a sentence that does not say by whom: " + sentence);
   }
 }

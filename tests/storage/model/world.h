@@ -23,7 +23,7 @@ enum class Action { save, prune, remove_orphans };
 struct Program {
   std::string session;
   std::vector<Action> actions;
-  std::optional<std::string> from;
+  std::optional<std::size_t> rewind_to;  // which of the versions that were there before, counted from 0
   std::size_t keep_last = 1;
 };
 
