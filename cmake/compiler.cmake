@@ -1,4 +1,16 @@
-# The flags every room shares, as one interface target.
+# The compiler, and the flags that every room shares.
+set(oldest_GNU 11)
+set(oldest_Clang 14)
+if(HOLDFAST_RUNTIME)
+  set(oldest_Clang 16)
+endif()
+if(DEFINED oldest_${CMAKE_CXX_COMPILER_ID})
+  if(CMAKE_CXX_COMPILER_VERSION VERSION_LESS oldest_${CMAKE_CXX_COMPILER_ID})
+    message(FATAL_ERROR "${CMAKE_CXX_COMPILER} is version ${CMAKE_CXX_COMPILER_VERSION}; Holdfast needs g++ 11 or newer, "
+                        "or clang 16 or newer (14 with -DHOLDFAST_RUNTIME=OFF). Name another with -DCMAKE_CXX_COMPILER=.")
+  endif()
+endif()
+
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "Build type" FORCE)
 endif()
@@ -6,6 +18,9 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_VERIFY_INTERFACE_HEADER_SETS ON)
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
 
 find_program(HOLDFAST_CCACHE ccache)
 if(HOLDFAST_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -14,3 +29,12 @@ endif()
 
 add_library(holdfast_warnings INTERFACE)
 target_compile_options(holdfast_warnings INTERFACE -Wall -Wextra -Wpedantic $<$<BOOL:${HOLDFAST_WERROR}>:-Werror>)
+
+if(HOLDFAST_SANITIZE)
+  # LibTorch is not built with sanitizers, so memory that it hands out would be reported wrongly.
+  if(HOLDFAST_RUNTIME)
+    message(FATAL_ERROR "HOLDFAST_SANITIZE covers storage and tools only: add -DHOLDFAST_RUNTIME=OFF.")
+  endif()
+  add_compile_options(-fsanitize=${HOLDFAST_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${HOLDFAST_SANITIZE})
+endif()

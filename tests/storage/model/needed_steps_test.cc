@@ -7,7 +7,7 @@
 #include <iostream>
 #include <map>
 
-#include "../../catch.h"
+#include "catch.h"
 #include "scenarios.h"
 #include "search.h"
 

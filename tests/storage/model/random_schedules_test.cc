@@ -3,7 +3,7 @@
 #include <iostream>
 #include <random>
 
-#include "../../catch.h"
+#include "catch.h"
 #include "search.h"
 #include "world.h"
 

@@ -1,7 +1,7 @@
 // Every schedule of two writers, and of three with one save each: World::broken_promises says what must hold.
 #include <iostream>
 
-#include "../../catch.h"
+#include "catch.h"
 #include "scenarios.h"
 #include "search.h"
 

@@ -85,15 +85,29 @@ class RunWriter {
 
   /// Writes a note of this session. A close note ends it: nothing may be called afterwards.
   Status note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason, nlohmann::json details);
+  /// A note about the base under a number of its own, for arm_death_note().
+  Note prepare_death_note();
 
  private:
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
-  Status check_not_superseded();
+  SessionOrder order() const;
+  Status choose(const ChooseOptions& options);                                                               // O1
+  Status note_attempt();                                                                                     // O2
+  Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);                         // O3
+  Status create_open();                                                                                      // O4
+  Status confirm_base(const ChooseOptions& options, bool& again);                                            // O5
+  Status describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest);  // S3
+  Status check_not_superseded();                                                                             // S7, P3
+  void sign(Note& note);
+  Status publish_note(Note note, bool durable);
 
   Store& store_;
   std::string run_;
   std::string program_;
+  std::function<std::string()> wall_time_;
+  std::function<double()> seconds_;
+  std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
   History history_;

@@ -1,0 +1,259 @@
+#include "holdfast/storage/history.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+namespace holdfast::storage {
+namespace {
+
+bool is_same_or_newer(const VersionRef& a, const VersionRef& b) {
+  return std::tie(a.order, a.uid.seq) >= std::tie(b.order, b.uid.seq);
+}
+
+std::string list_of(const std::vector<VersionRef>& versions, std::size_t at_most) {
+  std::string text;
+  const std::size_t first = versions.size() > at_most ? versions.size() - at_most : 0;
+  if (first > 0) text = "…, ";
+  for (std::size_t i = first; i < versions.size(); ++i) {
+    text += versions[i].uid.short_text() + (i + 1 < versions.size() ? ", " : "");
+  }
+  return text;
+}
+
+/// Versions to try, best first, as history.h defines the latest and what is older than it.
+std::vector<VersionRef> by_preference(const History& history) {
+  std::set<SessionOrder, std::greater<>> sessions;
+  std::map<std::string, const OpenEntry*> last_open;     // of each session
+  std::map<std::string, std::vector<VersionRef>> saves;  // of each session, oldest first
+  for (const OpenEntry& open : history.opens()) last_open[open.uid.session] = &open;
+  for (const auto& [session, open] : last_open) sessions.insert({open->epoch, session});
+  for (const VersionRef& version : history.versions()) {
+    sessions.insert(version.order);
+    saves[version.uid.session].push_back(version);
+  }
+
+  std::vector<VersionRef> preferred;
+  std::set<std::string> followed;
+  const auto follow = [&](std::string session, std::uint64_t up_to) {
+    // A session's own versions, then those up to its base, and so on down the lineage. True where the lineage ends in a
+    // deliberate start from scratch, so that nothing older is its past.
+    while (followed.insert(session).second) {
+      const auto& own = saves[session];
+      for (auto version = own.rbegin(); version != own.rend(); ++version) {
+        if (version->uid.seq <= up_to && !history.is_dropped(version->uid)) preferred.push_back(*version);
+      }
+      const auto open = last_open.find(session);
+      if (open == last_open.end()) return false;
+      if (!open->second->base) return open->second->rewind;
+      up_to = open->second->base->seq;
+      session = open->second->base->session;
+    }
+    return true;
+  };
+
+  constexpr std::uint64_t kAll = ~std::uint64_t{0};
+  for (const SessionOrder& order : sessions) {
+    if (followed.contains(order.session)) continue;
+    const auto open = last_open.find(order.session);
+    if (!saves[order.session].empty()) {
+      if (follow(order.session, kAll)) break;
+    } else if (open != last_open.end() && open->second->rewind && open->second->base) {
+      if (follow(open->second->base->session, open->second->base->seq)) break;
+    }
+    // Where the lineage was followed to a base, what lies beside it was left behind by a rewind or a takeover.
+    if (!preferred.empty() && open != last_open.end()) break;
+  }
+  return preferred;
+}
+
+std::optional<std::string> condemnation(const History& history, const Uid& uid, const std::string& program) {
+  int deaths = 0;
+  std::string reasons;
+  for (const Note& note : history.notes()) {
+    if (note.kind != NoteKind::death || note.program != program || note.about.empty() || note.about.front() != uid) {
+      continue;
+    }
+    ++deaths;
+    reasons += (reasons.empty() ? "" : ", ") + note.reason;
+  }
+  if (deaths < kPoisonDeaths) return std::nullopt;
+  return "this program died " + std::to_string(deaths) + " times within " + std::to_string(kPoisonSteps) +
+         " steps of loading it (" + reasons + ")";
+}
+
+}  // namespace
+
+Status History::refresh(const Store& store) {
+  auto journal = store.list("journal");
+  if (!journal) return journal.status();
+  if (highest_seq_ == 0) {  // numbers in data/ count too, but only those of sessions before this one
+    auto data = store.list("data");
+    if (!data) return data.status();
+    for (const std::string& name : *data) {
+      if (const auto payload = parse_payload_name(name)) highest_seq_ = std::max(highest_seq_, payload->uid.seq);
+    }
+  }
+
+  std::vector<Uid> present;
+  for (const std::string& name : *journal) {
+    const auto entry = parse_entry_name(name);
+    if (entry) highest_seq_ = std::max(highest_seq_, entry->uid.seq);
+    if (entry && entry->kind == EntryKind::save) {
+      present.push_back(entry->uid);
+      continue;
+    }
+    if (read_.contains(name)) continue;
+    if (!entry) {
+      read_.insert(name);
+      warnings_.push_back(store.location() + "/" + name + " is no journal entry of this library; ignored");
+      continue;
+    }
+    auto bytes = store.get(name, std::uint64_t{1} << 24);
+    if (bytes.code() == StatusCode::not_found) continue;
+    // Whether a later session took over must be known, not guessed.
+    if (!bytes && bytes.code() != StatusCode::corrupt && entry->kind == EntryKind::open) return bytes.status();
+    if (!bytes && bytes.code() != StatusCode::corrupt) continue;
+    Status status = bytes.status();
+    if (bytes && entry->kind == EntryKind::open) {
+      auto open = decode_open(*bytes);
+      if (open) opens_.push_back(std::move(*open));
+      status = open.status();
+    } else if (bytes) {
+      auto note = decode_note(*bytes);
+      if (note) notes_.push_back(std::move(*note));
+      status = note.status();
+    }
+    read_.insert(name);
+    if (!status.ok()) warnings_.push_back(store.location() + "/" + name + " is ignored: " + status.message());
+  }
+  std::sort(opens_.begin(), opens_.end(), [](const OpenEntry& a, const OpenEntry& b) {
+    return std::tie(a.epoch, a.uid.session) < std::tie(b.epoch, b.uid.session);
+  });
+  std::sort(notes_.begin(), notes_.end(), [](const Note& a, const Note& b) { return a.uid < b.uid; });
+
+  std::map<std::string, std::uint64_t> epochs;
+  for (const OpenEntry& open : opens_) epochs[open.uid.session] = open.epoch;
+  versions_.clear();
+  for (const Uid& uid : present) {
+    auto epoch = epochs.find(uid.session);
+    if (epoch == epochs.end()) {  // its open entry is lost or has not arrived: the manifest knows too
+      auto bytes = store.get(entry_name(uid, EntryKind::save));
+      auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
+      epoch = epochs.emplace(uid.session, manifest ? manifest->epoch : 0).first;
+    }
+    versions_.push_back({uid, {epoch->second, uid.session}});
+  }
+  std::sort(versions_.begin(), versions_.end(),
+            [](const VersionRef& a, const VersionRef& b) { return !is_same_or_newer(a, b); });
+  return {};
+}
+
+std::uint64_t History::highest_epoch() const {
+  const std::uint64_t opened = opens_.empty() ? 0 : opens_.back().epoch;
+  return std::max(opened, versions_.empty() ? 0 : versions_.back().order.epoch);
+}
+
+bool History::is_dropped(const Uid& uid) const {
+  return std::any_of(notes_.begin(), notes_.end(), [&](const Note& note) {
+    return note.kind == NoteKind::drop && std::find(note.about.begin(), note.about.end(), uid) != note.about.end();
+  });
+}
+
+const OpenEntry* History::superseded_by(const SessionOrder& mine) const {
+  if (opens_.empty()) return nullptr;
+  const OpenEntry& last = opens_.back();
+  return SessionOrder{last.epoch, last.uid.session} > mine ? &last : nullptr;
+}
+
+Result<VersionRef> find_version(const History& history, const std::string& text) {
+  std::vector<VersionRef> matches;
+  const std::size_t dash = text.find('-');
+  const std::string number = text.substr(0, dash);
+  const std::string session = dash == std::string::npos ? "" : text.substr(dash + 1);
+  const bool well_formed = !number.empty() && number.size() <= 19 &&
+                           number.find_first_not_of("0123456789") == std::string::npos && session.size() <= 8 &&
+                           (dash == std::string::npos || !session.empty());
+  if (!well_formed) {
+    return Status(StatusCode::invalid,
+                  "\"" + text + "\" names no version; write its number, such as 42, or 42-7f3a where history forked");
+  }
+  for (const VersionRef& version : history.versions()) {
+    if (version.uid.seq == std::stoull(number) && version.uid.session.starts_with(session)) matches.push_back(version);
+  }
+  if (matches.size() == 1) return matches.front();
+  if (matches.empty()) {
+    return Status(
+        StatusCode::not_found,
+        "there is no version " + text + "; " +
+            (history.versions().empty() ? "this run has none" : "there are " + list_of(history.versions(), 10)));
+  }
+  return Status(StatusCode::invalid, "version " + text + " could be any of " + list_of(matches, 10) +
+                                         ", for history forked there; add the letters after the number");
+}
+
+Result<Choice> choose_base(const History& history, const ChooseOptions& options) {
+  Choice choice;
+  if (options.fresh) {
+    choice.rewind = true;
+    choice.reason =
+        history.versions().empty()
+            ? "starting from scratch"
+            : "starting from scratch because that was asked for (--holdfast.fresh); earlier versions stay: " +
+                  list_of(history.versions(), 5);
+    return choice;
+  }
+  if (options.from) {
+    auto version = find_version(history, *options.from);
+    if (!version) return version.status();
+    if (history.is_dropped(version->uid)) {
+      return Status(StatusCode::invalid, "version " + version->uid.short_text() +
+                                             " is being removed by retention; choose another one with --holdfast.from");
+    }
+    if (const auto failed = options.failed.find(version->uid); failed != options.failed.end()) return failed->second;
+    choice.version = *version;
+    choice.rewind = true;
+    choice.reason = "resuming from version " + version->uid.short_text() + " because that was asked for";
+    return choice;
+  }
+
+  for (const VersionRef& version : by_preference(history)) {
+    if (const auto failed = options.failed.find(version.uid); failed != options.failed.end()) {
+      choice.passed_over.push_back({version.uid, failed->second.message()});
+    } else if (auto condemned = condemnation(history, version.uid, options.program)) {
+      choice.passed_over.push_back({version.uid, *condemned});
+    } else {
+      choice.version = version;
+      break;
+    }
+  }
+  if (choice.version) {
+    choice.reason = "resuming from version " + choice.version->uid.short_text();
+    for (const PassedOver& passed : choice.passed_over) {
+      choice.reason += "; passed over " + passed.uid.short_text() + ": " + passed.reason;
+    }
+    return choice;
+  }
+
+  constexpr const char* kRemedy =
+      "; nothing was changed. Choose a version with --holdfast.from, or start from scratch with --holdfast.fresh";
+  if (!history.versions().empty()) {
+    std::string message = "there are versions (" + list_of(history.versions(), 5) + "), but none can be resumed from";
+    for (const PassedOver& passed : choice.passed_over)
+      message += "; " + passed.uid.short_text() + ": " + passed.reason;
+    return Status(StatusCode::corrupt, message + kRemedy);
+  }
+  for (const OpenEntry& open : history.opens()) {
+    if (open.base && !history.is_dropped(*open.base)) {
+      return Status(StatusCode::incomplete, "the journal tells of version " + open.base->short_text() +
+                                                ", but holds no version any more: was it copied only in part, or is it "
+                                                "still being synchronised?" +
+                                                kRemedy);
+    }
+  }
+  choice.reason = history.opens().empty() ? "starting from scratch: a new run"
+                                          : "starting from scratch: no earlier session had saved a version";
+  return choice;
+}
+
+}  // namespace holdfast::storage

@@ -1,0 +1,330 @@
+#include "holdfast/storage/manifest.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "entry_text.h"
+#include "tensor_bytes.h"
+
+namespace holdfast::storage {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr std::string_view kWhat = "the manifest";
+// Boxes of one tensor are compared pair by pair.
+constexpr std::size_t kMaxPartsOfATensor = 4096;
+
+std::string in_quotes(const std::string& name) { return "\"" + name + "\""; }
+
+// --- encoding: keys in the order of the grammar in FORMAT.md, without going through a json object, which would sort
+// them
+
+std::string list_text(const std::vector<std::int64_t>& numbers) {
+  std::string text = "[";
+  for (std::int64_t number : numbers) text.append(text.size() > 1 ? "," : "").append(std::to_string(number));
+  return text + "]";
+}
+
+std::string file_text(const FileEntry& file) {
+  return "{\"name\":" + to_text(file.name) + ",\"bytes\":" + std::to_string(file.bytes) + ",\"digest\":\"" +
+         file.digest.hex() + "\",\"header_bytes\":" + std::to_string(file.header_bytes) + ",\"header_digest\":\"" +
+         file.header_digest.hex() + "\"}";
+}
+
+std::string part_text(const TensorPart& part) {
+  std::string text = "{\"file\":" + std::to_string(part.file) + ",\"begin\":" + std::to_string(part.begin) +
+                     ",\"end\":" + std::to_string(part.end);
+  if (!part.offset.empty()) {
+    text += ",\"offset\":" + list_text(part.offset) + ",\"extent\":" + list_text(part.extent);
+  }
+  return text + "}";
+}
+
+std::string tensor_text(const TensorEntry& tensor) {
+  std::string text = to_text(tensor.name) + ":{\"dtype\":\"" + std::string(to_string(tensor.dtype)) +
+                     "\",\"shape\":" + list_text(tensor.shape) + ",\"digest\":\"" + tensor.digest.hex() +
+                     "\",\"parts\":[";
+  for (std::size_t i = 0; i < tensor.parts.size(); ++i) {
+    if (i > 0) text += ',';
+    text += part_text(tensor.parts[i]);
+  }
+  return text + "]}";
+}
+
+// --- decoding
+
+/// A problem's sentence without its subject, or none.
+using Problem = std::optional<std::string>;
+
+Result<FileEntry> decode_file(const json& object) {
+  FieldReader fields(object, std::string(kWhat) + "'s file");
+  FileEntry file;
+  file.name = fields.text("name");
+  file.bytes = fields.number("bytes");
+  file.digest = fields.digest("digest");
+  file.header_bytes = fields.number("header_bytes");
+  file.header_digest = fields.digest("header_digest");
+  // Only names that this library builds: none of them leaves the run's folder.
+  if (!parse_payload_name(file.name)) fields.fail("has the name " + in_quotes(file.name) + ", which is no payload's");
+  if (file.header_bytes > file.bytes) fields.fail(in_quotes(file.name) + " has a header that is longer than the file");
+  if (!fields.ok()) return fields.status();
+  return file;
+}
+
+Result<TensorPart> decode_part(const json& object, const std::string& what) {
+  FieldReader fields(object, what);
+  TensorPart part;
+  part.file = fields.number("file");
+  part.begin = fields.number("begin");
+  part.end = fields.number("end");
+  if (fields.has("offset") || fields.has("extent")) {
+    part.offset = fields.extents("offset");
+    part.extent = fields.extents("extent");
+  }
+  if (!fields.ok()) return fields.status();
+  return part;
+}
+
+Result<TensorEntry> decode_tensor(const std::string& name, const json& object) {
+  const std::string what = std::string(kWhat) + "'s tensor " + in_quotes(name);
+  if (!object.is_object()) return Status(StatusCode::corrupt, what + " is not an object");
+  FieldReader fields(object, what);
+  TensorEntry tensor;
+  tensor.name = name;
+  const std::string dtype = fields.text("dtype");
+  tensor.shape = fields.extents("shape");
+  tensor.digest = fields.digest("digest");
+  if (!fields.ok()) return fields.status();
+  const auto known = parse_dtype(dtype);
+  if (!known) {
+    return Status(StatusCode::unsupported, what + " has the dtype " + in_quotes(dtype) +
+                                               ", which this Holdfast does not know: use a newer Holdfast");
+  }
+  tensor.dtype = *known;
+  const auto parts = object.find("parts");
+  if (parts == object.end() || !parts->is_array()) fields.fail("has no list \"parts\"");
+  if (!fields.ok()) return fields.status();
+  for (const json& item : *parts) {
+    if (!item.is_object()) return Status(StatusCode::corrupt, what + " has a part that is not an object");
+    auto part = decode_part(item, what + "'s part");
+    if (!part) return part.status();
+    tensor.parts.push_back(*std::move(part));
+  }
+  return tensor;
+}
+
+/// A part holds what its place and its box promise.
+Problem check_part(const TensorEntry& tensor, const TensorPart& part, const std::vector<FileEntry>& files) {
+  if (part.file >= files.size()) return "has a part in file " + std::to_string(part.file) + ", which is not listed";
+  const FileEntry& file = files[part.file];
+  if (part.begin < file.header_bytes || part.end < part.begin || part.end > file.bytes) {
+    return "has a part at bytes " + std::to_string(part.begin) + " to " + std::to_string(part.end) +
+           ", outside the data of " + in_quotes(file.name);
+  }
+  const std::vector<std::int64_t>& shape = tensor.shape;
+  if (!part.offset.empty() || !part.extent.empty()) {
+    if (part.offset.size() != shape.size() || part.extent.size() != shape.size()) {
+      return "has a box with a number of dimensions that is not the tensor's";
+    }
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (part.extent[i] > shape[i] || part.offset[i] > shape[i] - part.extent[i]) return "has a box outside its shape";
+    }
+  }
+  const auto bytes = tensor_bytes(tensor.dtype, part.offset.empty() ? shape : part.extent);
+  if (!bytes || *bytes != part.end - part.begin) return "has a part whose length is not that of its box";
+  return std::nullopt;
+}
+
+bool boxes_meet(const TensorPart& a, const TensorPart& b) {
+  for (std::size_t i = 0; i < a.offset.size(); ++i) {
+    if (a.offset[i] + a.extent[i] <= b.offset[i] || b.offset[i] + b.extent[i] <= a.offset[i]) return false;
+  }
+  return true;
+}
+
+/// The parts are the whole tensor, each element once.
+Problem check_tensor(const TensorEntry& tensor, const std::vector<FileEntry>& files) {
+  const auto bytes = tensor_bytes(tensor.dtype, tensor.shape);
+  if (!bytes) return "has a shape whose size does not fit 64 bits";
+  if (tensor.parts.empty()) return "has no part";
+  if (tensor.parts.size() > kMaxPartsOfATensor) return "has more than " + std::to_string(kMaxPartsOfATensor) + " parts";
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < tensor.parts.size(); ++i) {
+    const TensorPart& part = tensor.parts[i];
+    if (Problem problem = check_part(tensor, part, files)) return problem;
+    if (__builtin_add_overflow(sum, part.end - part.begin, &sum)) return "has parts that are larger than the tensor";
+    if (part.begin == part.end) continue;
+    for (std::size_t k = 0; k < i; ++k) {
+      const TensorPart& other = tensor.parts[k];
+      if (other.begin < other.end && (part.offset.empty() || other.offset.empty() || boxes_meet(part, other))) {
+        return "has parts that overlap";
+      }
+    }
+  }
+  if (sum != *bytes) return "has parts that do not add up to its shape";
+  return std::nullopt;
+}
+
+/// No byte of a file belongs to two tensors; in a file that this version wrote, each byte after the header to one.
+Problem check_layout(const Manifest& manifest) {
+  std::vector<std::vector<std::pair<std::uint64_t, std::uint64_t>>> ranges(manifest.files.size());
+  for (const TensorEntry& tensor : manifest.tensors) {
+    for (const TensorPart& part : tensor.parts) ranges[part.file].emplace_back(part.begin, part.end);
+  }
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const FileEntry& file = manifest.files[i];
+    const auto name = parse_payload_name(file.name);
+    const bool own = name && name->uid == manifest.uid;
+    if (own && name->world_size != manifest.world_size) {
+      return "lists " + in_quotes(file.name) + ", which is not of a world of " + std::to_string(manifest.world_size);
+    }
+    std::sort(ranges[i].begin(), ranges[i].end());
+    std::uint64_t reached = file.header_bytes;
+    for (const auto& [begin, end] : ranges[i]) {
+      if (begin < reached) return "gives bytes of " + in_quotes(file.name) + " to two tensors";
+      if (own && begin > reached) return "leaves bytes of " + in_quotes(file.name) + " to no tensor";
+      reached = end;
+    }
+    if (own && reached != file.bytes) return "leaves bytes of " + in_quotes(file.name) + " to no tensor";
+  }
+  return std::nullopt;
+}
+
+Status decode_files(const json& entry, Manifest& manifest) {
+  const auto files = entry.find("files");
+  if (files == entry.end() || !files->is_array())
+    return {StatusCode::corrupt, std::string(kWhat) + " has no list \"files\""};
+  std::set<std::string> names;
+  for (const json& item : *files) {
+    if (!item.is_object()) return {StatusCode::corrupt, std::string(kWhat) + " lists a file that is not an object"};
+    auto file = decode_file(item);
+    if (!file) return file.status();
+    if (!names.insert(file->name).second) {
+      return {StatusCode::corrupt, std::string(kWhat) + " lists the file " + in_quotes(file->name) + " twice"};
+    }
+    manifest.files.push_back(*std::move(file));
+  }
+  return {};
+}
+
+Status decode_tensors(const json& entry, Manifest& manifest) {
+  const auto tensors = entry.find("tensors");
+  if (tensors == entry.end() || !tensors->is_object()) {
+    return {StatusCode::corrupt, std::string(kWhat) + " has no object \"tensors\""};
+  }
+  manifest.tensors.reserve(tensors->size());
+  for (const auto& [name, value] : tensors->items()) {
+    auto tensor = decode_tensor(name, value);
+    if (!tensor) return tensor.status();
+    if (Problem problem = check_tensor(*tensor, manifest.files)) {
+      return {StatusCode::corrupt, std::string(kWhat) + "'s tensor " + in_quotes(name) + " " + *problem};
+    }
+    manifest.tensors.push_back(*std::move(tensor));
+  }
+  return {};
+}
+
+Status decode_tied(const json& entry, Manifest& manifest) {
+  const auto tied = entry.find("tied");
+  if (tied == entry.end() || !tied->is_object())
+    return {StatusCode::corrupt, std::string(kWhat) + " has no object \"tied\""};
+  for (const auto& [alias, target] : tied->items()) {
+    const auto stored = [&](const std::string& name) { return entry.at("tensors").contains(name); };
+    const std::string what = std::string(kWhat) + " ties " + in_quotes(alias);
+    if (stored(alias)) return {StatusCode::corrupt, what + ", which is stored itself"};
+    if (!target.is_string() || !stored(target.get_ref<const std::string&>())) {
+      return {StatusCode::corrupt, what + " to a tensor that is not stored"};
+    }
+    manifest.tied.emplace(alias, target.get<std::string>());
+  }
+  return {};
+}
+
+}  // namespace
+
+std::uint64_t TensorEntry::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
+
+const TensorEntry* Manifest::find(std::string_view tensor) const {
+  if (auto alias = tied.find(std::string(tensor)); alias != tied.end()) tensor = alias->second;
+  const auto found =
+      std::lower_bound(tensors.begin(), tensors.end(), tensor,
+                       [](const TensorEntry& entry, std::string_view name) { return entry.name < name; });
+  return found != tensors.end() && found->name == tensor ? &*found : nullptr;
+}
+
+std::uint64_t Manifest::payload_bytes() const {
+  std::uint64_t sum = 0;
+  for (const FileEntry& file : files) sum += file.bytes;
+  return sum;
+}
+
+std::string encode(const Manifest& manifest) {
+  EntryWriter writer("save");
+  writer.field("uid", manifest.uid.text());
+  writer.field("epoch", manifest.epoch);
+  writer.field("parent", manifest.parent ? json(manifest.parent->text()) : json());
+  writer.field("run", manifest.run);
+  writer.field("time", manifest.time);
+  writer.field("reason", manifest.reason);
+  writer.field(
+      "position",
+      {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}});
+  writer.field("world_size", manifest.world_size);
+  writer.field("durability", manifest.durability);
+  writer.object("metrics", manifest.metrics);
+  writer.object("values", manifest.values);
+  writer.object("made_by", manifest.made_by);
+  writer.object("cost", manifest.cost);
+  writer.field("needs_features", manifest.needs_features);
+  writer.begin_lines("files", '[');
+  for (const FileEntry& file : manifest.files) writer.line(file_text(file));
+  writer.end_lines(']');
+  writer.begin_lines("tensors", '{');
+  for (const TensorEntry& tensor : manifest.tensors) writer.line(tensor_text(tensor));
+  writer.end_lines('}');
+  writer.begin_lines("tied", '{');
+  for (const auto& [alias, name] : manifest.tied) writer.line(to_text(alias) + ":" + to_text(name));
+  writer.end_lines('}');
+  return std::move(writer).finish();
+}
+
+Result<Manifest> decode_manifest(std::string_view bytes) {
+  const auto entry = read_entry(bytes, "save");
+  if (!entry) return entry.status();
+  FieldReader fields(*entry, std::string(kWhat));
+  Manifest manifest;
+  manifest.uid = fields.uid("uid");
+  manifest.epoch = fields.number("epoch");
+  manifest.parent = fields.uid_or_null("parent");
+  manifest.run = fields.text("run");
+  manifest.time = fields.text("time");
+  manifest.reason = fields.text("reason");
+  const json position = fields.object("position");
+  const std::int64_t world_size = fields.integer("world_size");
+  manifest.durability = fields.text("durability");
+  manifest.metrics = fields.object("metrics");
+  manifest.values = fields.object("values");
+  manifest.made_by = fields.object("made_by");
+  manifest.cost = fields.object("cost");
+  if (world_size < 1 || world_size > std::numeric_limits<int>::max()) fields.fail("has an impossible \"world_size\"");
+  if (!fields.ok()) return fields.status();
+  manifest.world_size = static_cast<int>(world_size);
+
+  FieldReader position_fields(position, std::string(kWhat) + "'s position");
+  manifest.position.step = position_fields.number("step");
+  manifest.position.epoch = position_fields.number("epoch");
+  manifest.position.samples = position_fields.number("samples");
+  if (!position_fields.ok()) return position_fields.status();
+
+  if (Status status = decode_files(*entry, manifest); !status) return status;
+  if (Status status = decode_tensors(*entry, manifest); !status) return status;
+  if (Status status = decode_tied(*entry, manifest); !status) return status;
+  if (Problem problem = check_layout(manifest)) return Status(StatusCode::corrupt, std::string(kWhat) + " " + *problem);
+  return manifest;
+}
+
+}  // namespace holdfast::storage

@@ -1,0 +1,124 @@
+#include "holdfast/storage/payload.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+
+#include "holdfast/storage/safetensors.h"
+
+namespace holdfast::storage {
+namespace {
+
+// A piece is copied, then hashed for its tensor and for the file while the processor's second-level cache holds it.
+constexpr std::uint64_t kPieceBytes = 256 << 10;
+
+/// Fills an ObjectWriter's own buffers piece by piece, handing each over when it is full, and digests what goes by.
+class PayloadStream {
+ public:
+  explicit PayloadStream(ObjectWriter& object) : object_(object) {}
+
+  /// Room for the object's next bytes: at least one, at most a piece.
+  std::span<std::byte> room() {
+    if (used_ == buffer_.size()) {
+      buffer_ = object_.buffer();
+      used_ = 0;
+    }
+    return buffer_.subspan(used_, std::min<std::uint64_t>(buffer_.size() - used_, kPieceBytes));
+  }
+
+  /// The first `bytes` of room() have been filled.
+  Status advance(std::size_t bytes) {
+    digest_.update(buffer_.subspan(used_, bytes));
+    used_ += bytes;
+    written_ += bytes;
+    return used_ == buffer_.size() ? flush() : Status();
+  }
+
+  Status finish() {
+    if (Status status = flush(); !status) return status;
+    return object_.finish();
+  }
+
+  std::uint64_t written() const { return written_; }
+  Digest digest() const { return digest_.finish(); }
+
+ private:
+  Status flush() {
+    const std::size_t bytes = std::exchange(used_, 0);
+    buffer_ = {};
+    return bytes > 0 ? object_.advance(bytes) : Status();
+  }
+
+  ObjectWriter& object_;
+  std::span<std::byte> buffer_;
+  std::size_t used_ = 0;
+  std::uint64_t written_ = 0;
+  DigestStream digest_;
+};
+
+Status write_header(PayloadStream& stream, const std::string& header) {
+  for (std::size_t done = 0; done < header.size();) {
+    const std::span<std::byte> room = stream.room();
+    const std::size_t piece = std::min(room.size(), header.size() - done);
+    std::memcpy(room.data(), header.data() + done, piece);
+    if (Status status = stream.advance(piece); !status) return status;
+    done += piece;
+  }
+  return {};
+}
+
+Result<Digest> write_tensor(PayloadStream& stream, const TensorSource& source, std::uint64_t bytes) {
+  DigestStream digest;
+  for (std::uint64_t done = 0; done < bytes;) {
+    std::span<std::byte> room = stream.room();
+    room = room.first(std::min<std::uint64_t>(room.size(), bytes - done));
+    source.copy(done, room);
+    digest.update(room);
+    if (Status status = stream.advance(room.size()); !status) return status;
+    done += room.size();
+  }
+  return digest.finish();
+}
+
+}  // namespace
+
+Result<PayloadTable> write_payload(Store& store, const std::string& name,
+                                   const std::map<std::string, std::string>& metadata,
+                                   const std::vector<TensorSource>& sources) {
+  SafetensorsHeader header;
+  header.metadata = metadata;
+  std::unordered_map<std::string_view, const TensorSource*> source_of;
+  for (const TensorSource& source : sources) {
+    header.tensors.push_back({source.name, source.dtype, source.shape});
+    source_of.emplace(source.name, &source);
+  }
+  const auto header_text = encode_safetensors_header(header);
+  if (!header_text) return header_text.status();
+
+  PayloadTable table;
+  table.file.name = name;
+  table.file.bytes = header.data_begin + (header.tensors.empty() ? 0 : header.tensors.back().end);
+  table.file.header_bytes = header.data_begin;
+  table.file.header_digest = digest_of(*header_text);
+
+  const auto object = store.create(name, table.file.bytes);
+  if (!object) return object.status();
+  PayloadStream stream(**object);
+  if (Status status = write_header(stream, *header_text); !status) return status;
+  table.tensors.reserve(header.tensors.size());
+  for (const SafetensorsTensor& tensor : header.tensors) {
+    const auto digest = write_tensor(stream, *source_of.at(tensor.name), tensor.end - tensor.begin);
+    if (!digest) return digest.status();
+    const TensorPart whole{0, header.data_begin + tensor.begin, header.data_begin + tensor.end, {}, {}};
+    table.tensors.push_back({tensor.name, tensor.dtype, tensor.shape, *digest, {whole}});
+  }
+  if (Status status = stream.finish(); !status) return status;
+  table.file.digest = stream.digest();
+  std::sort(table.tensors.begin(), table.tensors.end(),
+            [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  return table;
+}
+
+}  // namespace holdfast::storage

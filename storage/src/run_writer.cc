@@ -1,0 +1,455 @@
+#include "holdfast/storage/run_writer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+namespace holdfast::storage {
+namespace {
+
+std::string system_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+double system_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// An entry under its name, whole; durable unless nothing rests on it.
+Status publish_entry(Store& store, const std::string& name, const std::string& bytes, bool durable = true) {
+  auto staged = store.stage(name, bytes, durable);
+  if (!staged) return staged.status();
+  if (Status status = (*staged)->publish(); !status.ok()) return status;
+  return durable ? store.sync_folder("journal") : Status();
+}
+
+/// Files every version present refers to. Empty where a manifest cannot be read: then nobody knows.
+std::optional<std::set<std::string>> live_files(const Store& store, const std::vector<VersionRef>& versions) {
+  std::set<std::string> live;
+  for (const VersionRef& version : versions) {
+    auto bytes = store.get(entry_name(version.uid, EntryKind::save));
+    if (!bytes) return std::nullopt;
+    auto manifest = decode_manifest(*bytes);
+    if (!manifest) return std::nullopt;
+    for (const FileEntry& file : manifest->files) live.insert(file.name);
+  }
+  return live;
+}
+
+Status superseded(const std::string& run, const OpenEntry& by) {
+  return {StatusCode::superseded, "run " + run + " was taken over by session " + by.uid.session + " on host " +
+                                      by.host + " (pid " + std::to_string(by.pid) + ") at " + by.time +
+                                      "; this session stops and saves nothing more"};
+}
+
+}  // namespace
+
+RunWriter::RunWriter(Store& store, const OpenRequest& request)
+    : store_(store),
+      run_(request.run),
+      program_(request.program),
+      wall_time_(request.wall_time),
+      seconds_(request.seconds),
+      say_(request.say) {
+  if (!wall_time_) wall_time_ = system_time;
+  if (!seconds_) seconds_ = system_seconds;
+  if (!say_) say_ = [](const std::string&) {};
+  open_.uid.session = request.session;
+  open_.host = request.host;
+  open_.pid = request.pid;
+  open_.platform = request.platform;
+  open_.program = request.program;
+}
+
+Uid RunWriter::next_uid() {
+  last_seq_ = std::max(last_seq_, history_.highest_seq()) + 1;
+  return {last_seq_, open_.uid.session};
+}
+
+SessionOrder RunWriter::order() const { return {open_.epoch, open_.uid.session}; }
+
+// Open for writing. Both sides of a takeover create their entry first and list afterwards: a version that the other
+// session acknowledged was created before it listed and found no higher open, so before ours, so our listing shows it.
+//
+//   O1  list, choose a base
+//   O2  note the attempt (for the reader of the journal; nothing rests on it)
+//   O3  load the base, digests checked, before anything else changes: a mistaken start kills nothing
+//   O4  create our open with the highest epoch seen + 1, durable
+//   O5  list again: a higher open → stop; a base other than the one loaded (a slower session saved meanwhile, or
+//   dropped
+//       ours) → once more from O1
+Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenRequest& request) {
+  std::unique_ptr<RunWriter> writer(new RunWriter(store, request));
+  if (Status status = store.prepare(); !status.ok()) return status;
+  auto lock =
+      store.lock("pid " + std::to_string(request.pid) + " on host " + request.host + " since " + writer->wall_time_());
+  if (lock) {
+    writer->lock_ = std::move(*lock);
+  } else if (lock.code() == StatusCode::busy && !request.take_over) {
+    return Status(StatusCode::busy, "run " + request.run + " in " + store.location() + " is already running as " +
+                                        lock.status().message() +
+                                        "; wait for it, end it, or take the run over with --holdfast.take-over");
+  } else if (lock.code() != StatusCode::busy && lock.code() != StatusCode::unsupported) {
+    return lock.status();
+  }
+
+  ChooseOptions options;
+  options.from = request.from;
+  options.fresh = request.fresh;
+  options.program = request.program;
+  for (bool settled = false; !settled;) {
+    bool again = false;
+    Status status = writer->store_.perform({
+        {"O1 list and choose a base", [&] { return writer->choose(options); }},
+        {"O2 note the attempt", [&] { return writer->note_attempt(); }},
+        {"O3 load the base", [&] { return writer->load_base(request, options, again); }},
+        {"O4 create the open entry", [&] { return writer->create_open(); }},
+        {"O5 list again", [&] { return writer->confirm_base(options, again); }},
+    });
+    if (again) continue;
+    if (!status.ok()) return status;
+    settled = true;
+  }
+  writer->newest_ = writer->open_.base;
+  return writer;
+}
+
+Status RunWriter::choose(const ChooseOptions& options) {
+  if (Status status = history_.refresh(store_); !status.ok()) return status;
+  auto choice = choose_base(history_, options);
+  if (!choice) return choice.status();
+  choice_ = std::move(*choice);
+  open_.base = choice_.version ? std::optional(choice_.version->uid) : std::nullopt;
+  open_.rewind = choice_.rewind;
+  return {};
+}
+
+Status RunWriter::note_attempt() {
+  if (!open_.base) return {};
+  Note attempt;
+  attempt.kind = NoteKind::attempt;
+  attempt.about = {*open_.base};
+  attempt.reason = choice_.reason;
+  return publish_note(std::move(attempt), /*durable=*/false);
+}
+
+Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, bool& again) {
+  if (!open_.base) return {};
+  const Uid base = *open_.base;
+  Status status;
+  for (int i = 0; i < 3; ++i) {  // a way to the bytes that fails may work a moment later
+    auto version = VersionReader::open(store_, base);
+    status = version ? (request.load ? request.load(*version) : Status()) : version.status();
+    if (status.code() != StatusCode::unreadable) break;
+  }
+  if (status.code() == StatusCode::unreadable) {
+    return {StatusCode::unreadable, "version " + base.short_text() + " cannot be read now: " + status.message() +
+                                        "; nothing was changed. Try again, or choose an older version with "
+                                        "--holdfast.from"};
+  }
+  const bool vanished = status.code() == StatusCode::not_found;  // dropped by a session that still ran
+  if (status.code() != StatusCode::corrupt && status.code() != StatusCode::incomplete && !vanished) return status;
+  options.failed.emplace(base, status);
+  if (vanished) {
+    again = true;
+    return status;
+  }
+  say_("version " + base.short_text() + " is passed over: " + status.message());
+  Note verdict;
+  verdict.kind = NoteKind::verdict;
+  verdict.about = {base};
+  verdict.reason = std::string(to_string(status.code())) + ": " + status.message();
+  // For readers of the journal, not durable: the next session would find the same again.
+  const Status noted = publish_note(std::move(verdict), /*durable=*/false);
+  again = noted.ok();
+  return noted.ok() ? status : noted;
+}
+
+Status RunWriter::create_open() {
+  open_.uid = next_uid();
+  open_.epoch = history_.highest_epoch() + 1;
+  open_.time = wall_time_();
+  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), encode(open_));
+}
+
+Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
+  if (Status status = check_not_superseded(); !status.ok()) return status;
+  auto choice = choose_base(history_, options);
+  if (!choice) return choice.status();
+  const auto uid = choice->version ? std::optional(choice->version->uid) : std::nullopt;
+  if (uid == open_.base) return {};
+  again = true;
+  say_("version " + (uid ? uid->short_text() : std::string("none")) +
+       " is the latest now: another session was still saving; loading again");
+  return {};
+}
+
+Status RunWriter::check_not_superseded() {
+  if (ended_) return *ended_;
+  if (Status status = history_.refresh(store_); !status.ok()) return status;
+  const OpenEntry* by = history_.superseded_by(order());
+  if (!by) return {};
+  ended_ = superseded(run_, *by);
+  return *ended_;
+}
+
+// Save. A version exists for everybody from S5 on; it is acknowledged, so that nothing can take it away, at S8.
+//
+//   S1  draw a number nobody has used
+//   S2  write the payload under its own name, hashing, and make its bytes durable
+//   S3  bring every rank's table together
+//   S4  make the payload's name durable, beside writing the manifest durably under a temporary name
+//   S5  publish the manifest, create-only
+//   S6  make the manifest's name durable
+//   S7  list: a higher open → not acknowledged, stop
+//   S8  acknowledge
+Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
+  if (ended_) return *ended_;
+  const double begin = seconds_();
+  SavedVersion saved;
+  Manifest manifest;
+  std::string payload;
+  std::vector<PayloadTable> tables;
+  std::unique_ptr<StagedObject> staged;
+  bool published = false;
+  bool acknowledged = false;
+
+  Status status = store_.perform({
+      {"S1 draw the number",
+       [&] {
+         saved.uid = manifest.uid = next_uid();
+         payload = payload_name({saved.uid, 0, 1});
+         return Status();
+       }},
+      {"S2 write the payload",
+       [&] {
+         auto table = write_payload(store_, payload,
+                                    {{"format", "pt"}, {"holdfast.uid", saved.uid.text()}, {"holdfast.run", run_}},
+                                    request.tensors);
+         if (!table) return table.status();
+         tables.push_back(std::move(*table));
+         return Status();
+       }},
+      {"S3 gather the tables", [&] { return describe(request, tables, manifest); }},
+      {"S4 sync data beside staging the manifest",
+       [&] {
+         Status synced, written;
+         const std::string text = encode(manifest);
+         saved.bytes = manifest.payload_bytes() + text.size();
+         store_.together([&] { synced = store_.sync_folder("data"); },
+                         [&] {
+                           auto stage = store_.stage(entry_name(manifest.uid, EntryKind::save), text);
+                           written = stage.status();
+                           if (stage) staged = std::move(*stage);
+                         });
+         return synced.ok() ? written : synced;
+       }},
+      {"S5 publish the manifest",
+       [&] {
+         if (!staged) return Status(StatusCode::invalid, "there is no manifest to publish");
+         published = true;  // from here on a failure may have happened after the fact
+         return staged->publish();
+       }},
+      {"S6 sync the journal", [&] { return store_.sync_folder("journal"); }},
+      {"S7 list", [&] { return check_not_superseded(); }},
+      {"S8 acknowledge",
+       [&] {
+         acknowledged = true;
+         return Status();
+       }},
+  });
+  if (!acknowledged || !status.ok()) {
+    if (status.code() == StatusCode::superseded) return status;
+    if (!published) {
+      if (!tables.empty()) (void)store_.remove(payload);  // nobody can refer to it; an orphan otherwise
+      return status;
+    }
+    // It may be there and it may be gone after the next loss of power: not acknowledged, not removed, not counted.
+    doubtful_.insert(saved.uid);
+    return Status(StatusCode::unknown,
+                  "version " + saved.uid.short_text() +
+                      " is written but not proven durable, so it does not count as saved: " + status.message());
+  }
+  newest_ = saved.uid;
+  saved_ = true;
+  saved.durability = manifest.durability;
+  saved.seconds = seconds_() - begin;
+  previous_cost_ = {{"seconds", saved.seconds}, {"bytes", saved.bytes}};
+  return saved;
+}
+
+Status RunWriter::describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest) {
+  manifest.epoch = open_.epoch;
+  manifest.parent = newest_;
+  manifest.run = run_;
+  manifest.time = wall_time_();
+  manifest.reason = request.reason;
+  manifest.position = request.position;
+  manifest.world_size = static_cast<int>(tables.size());
+  manifest.durability = store_.capabilities().durable_put ? "fsynced" : "process-safe";
+  manifest.metrics = request.metrics;
+  manifest.values = request.values;
+  manifest.made_by = request.made_by;
+  manifest.cost = previous_cost_;
+  manifest.tied = request.tied;
+  for (const PayloadTable& table : tables) {
+    const std::size_t file = manifest.files.size();
+    manifest.files.push_back(table.file);
+    for (TensorEntry tensor : table.tensors) {
+      for (TensorPart& part : tensor.parts) part.file = file;
+      manifest.tensors.push_back(std::move(tensor));
+    }
+  }
+  std::sort(manifest.tensors.begin(), manifest.tensors.end(),
+            [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  return {};
+}
+
+Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
+  if (ended_) return *ended_;
+  // P1: plan.
+  std::set<Uid> pinned;
+  if (newest_) pinned.insert(*newest_);
+  std::set<Uid> doubtful = doubtful_;
+  for (const Note& note : history_.notes()) {
+    if (note.kind == NoteKind::verdict) doubtful.insert(note.about.begin(), note.about.end());
+  }
+  if (newest_) doubtful.erase(*newest_);  // it loaded, or this session wrote it: whatever was said before
+  const RetentionPlan plan = plan_retention(history_, retention, pinned, doubtful);
+  if (plan.drop.empty()) return plan.drop;
+  if (Status status = drop(plan.drop, plan.reason); !status.ok()) return status;
+  return plan.drop;
+}
+
+// Prune. As with a takeover, both sides create first and list afterwards: a session that opens the run from a version
+// named in our note sees the note (and chooses again), or we see its open (and stop).
+//
+//   P1  plan
+//   P2  note what is dropped, durable: nothing vanishes without a word
+//   P3  list: a higher open → stop, nothing is removed
+//   P4  remove the manifests, and make that durable
+//   P5  remove payload that no manifest refers to
+Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reason) {
+  if (ended_) return *ended_;
+  std::set<Uid> dropped;
+  for (const Uid& uid : versions) {
+    if (newest_ == uid) {
+      return {StatusCode::invalid, "version " + uid.short_text() + " is the newest of this run and cannot be dropped"};
+    }
+    dropped.insert(uid);
+  }
+  if (dropped.empty()) return {};
+  std::set<std::string> files;
+  for (const Uid& uid : dropped) {
+    auto bytes = store_.get(entry_name(uid, EntryKind::save));
+    if (bytes.code() == StatusCode::not_found) continue;
+    auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
+    if (!manifest) continue;  // its payload stays for remove_orphans()
+    for (const FileEntry& file : manifest->files) files.insert(file.name);
+  }
+
+  return store_.perform({
+      {"P2 note the drop",
+       [&] {
+         Note note;
+         note.kind = NoteKind::drop;
+         note.about = versions;
+         note.reason = reason;
+         return publish_note(std::move(note), /*durable=*/true);
+       }},
+      {"P3 list", [&] { return check_not_superseded(); }},
+      {"P4 remove the manifests",
+       [&] {
+         for (const Uid& uid : dropped) {
+           if (Status status = store_.remove(entry_name(uid, EntryKind::save)); !status.ok()) return status;
+         }
+         return store_.sync_folder("journal");
+       }},
+      {"P5 remove the payload",
+       [&] {
+         std::vector<VersionRef> left = history_.versions();
+         std::erase_if(left, [&](const VersionRef& version) { return dropped.contains(version.uid); });
+         const auto live = live_files(store_, left);
+         if (!live) return Status();  // a manifest that cannot be read may refer to any of them
+         for (const std::string& file : files) {
+           if (live->contains(file)) continue;
+           if (Status status = store_.remove(file); !status.ok()) return status;
+         }
+         return Status();
+       }},
+  });
+}
+
+Result<std::size_t> RunWriter::remove_orphans() {
+  if (ended_) return *ended_;
+  // Data first, journal afterwards: what a closed session publishes in between is seen as referred to.
+  auto data = store_.list("data");
+  if (!data) return data.status();
+  if (Status status = check_not_superseded(); !status.ok()) return status;
+  std::map<std::string, SessionOrder> sessions;
+  for (const OpenEntry& open : history_.opens()) sessions[open.uid.session] = {open.epoch, open.uid.session};
+  const auto closed = [&](std::string_view session) {
+    const auto found = sessions.find(std::string(session));
+    return found != sessions.end() && found->second < order();
+  };
+
+  std::size_t removed = 0;
+  if (const auto live = live_files(store_, history_.versions())) {
+    for (const std::string& name : *data) {
+      const auto payload = parse_payload_name(name);
+      if (!payload || live->contains(name) || !closed(payload->uid.session)) continue;
+      if (Status status = store_.remove(name); !status.ok()) return status;
+      ++removed;
+    }
+  }
+  // A session that never came to its open entry is over when no other process of this host can be it.
+  auto staged = store_.remove_staged([&](std::string_view session) {
+    return session != open_.uid.session && (closed(session) || (lock_ && !sessions.contains(std::string(session))));
+  });
+  if (!staged) return staged.status();
+  return removed + *staged;
+}
+
+Status RunWriter::note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason,
+                       nlohmann::json details) {
+  if (ended_) return *ended_;
+  Note note;
+  note.kind = kind;
+  note.about = about;
+  note.reason = reason;
+  note.details = std::move(details);
+  Status status = publish_note(std::move(note), /*durable=*/true);
+  if (status.ok() && kind == NoteKind::close) {
+    ended_ = Status(StatusCode::invalid, "this session of run " + run_ + " was closed");
+    lock_.reset();
+  }
+  return status;
+}
+
+Note RunWriter::prepare_death_note() {
+  Note note;
+  note.kind = NoteKind::death;
+  if (open_.base) note.about = {*open_.base};
+  sign(note);
+  return note;
+}
+
+void RunWriter::sign(Note& note) {
+  note.uid = next_uid();
+  note.epoch = open_.epoch;
+  note.program = program_;
+  note.time = wall_time_();
+}
+
+Status RunWriter::publish_note(Note note, bool durable) {
+  sign(note);
+  return publish_entry(store_, entry_name(note.uid, EntryKind::note), encode(note), durable);
+}
+
+}  // namespace holdfast::storage

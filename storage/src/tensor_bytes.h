@@ -1,0 +1,24 @@
+// How many bytes a tensor has, without trusting its shape.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "holdfast/storage/dtype.h"
+
+namespace holdfast::storage {
+
+/// Empty where an extent is negative or a product, taken from left to right as the safetensors reference reader takes
+/// it, does not fit 64 bits.
+inline std::optional<std::uint64_t> tensor_bytes(Dtype dtype, const std::vector<std::int64_t>& shape) {
+  std::uint64_t product = 1;
+  for (std::int64_t extent : shape) {
+    if (extent < 0 || __builtin_mul_overflow(product, static_cast<std::uint64_t>(extent), &product))
+      return std::nullopt;
+  }
+  if (__builtin_mul_overflow(product, std::uint64_t{element_size(dtype)}, &product)) return std::nullopt;
+  return product;
+}
+
+}  // namespace holdfast::storage

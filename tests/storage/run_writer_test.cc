@@ -1,0 +1,341 @@
+#include "holdfast/storage/run_writer.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "catch.h"
+#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/memory_store.h"
+#include "storage/run_fixture.h"
+#include "storage/scratch_folder.h"
+
+using namespace run_fixture;
+
+namespace {
+
+std::vector<std::uint64_t> steps_of(const Store& store) {
+  History history;
+  REQUIRE(history.refresh(store).ok());
+  std::vector<std::uint64_t> steps;
+  for (const VersionRef& version : history.versions()) {
+    const auto reader = VersionReader::open(store, version.uid);
+    REQUIRE(reader.ok());
+    steps.push_back(*read_step(*reader));
+  }
+  return steps;
+}
+
+/// Replaces one byte of an object, as a failing disk would.
+void damage(Store& store, const std::string& name, std::size_t at) {
+  std::string bytes = *store.get(name);
+  bytes[at] = static_cast<char>(bytes[at] ^ 1);
+  REQUIRE(store.put(name, bytes).ok());
+}
+
+std::string payload_of(const Uid& uid) { return payload_name({uid, 0, 1}); }
+
+}  // namespace
+
+TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_come_back") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  {
+    auto first = open_run(*store);
+    REQUIRE(first.ok());
+    CHECK_FALSE(first->base());
+    CHECK(first->choice().reason == "starting from scratch: a new run");
+    const auto saved = first->save(version(10));
+    REQUIRE(saved.ok());
+    CHECK(saved->uid.seq == 2);
+    CHECK(saved->bytes > 0);
+    REQUIRE(first->save(version(20)).ok());
+  }
+  auto second = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(second.ok());
+  CHECK(second.step == 20);
+  CHECK(second->base()->text() == "000003-aaaaaaaa");
+}
+
+TEST_CASE("numbers_are_never_used_twice") {
+  const auto store = open_memory_store(make_memory_image());
+  std::uint64_t last = 0;
+  for (int i = 0; i < 5; ++i) {
+    auto session = open_run(*store, {.session = std::string(8, static_cast<char>('a' + i))});
+    REQUIRE(session.ok());
+    CHECK(session->uid().seq > last);
+    last = session->save(version(i + 1))->uid.seq;
+    REQUIRE(session->prune({.keep_last = 1}).ok());
+    last = std::max(last, session->history().highest_seq());
+  }
+}
+
+TEST_CASE("a_second_start_on_the_same_host_is_refused_with_a_sentence_unless_it_takes_over") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  const auto other = open_file_store(folder / "run");
+  auto first = open_run(*store);
+  REQUIRE(first->save(version(10)).ok());
+  const auto second = open_run(*other, {.session = "bbbbbbbb"});
+  REQUIRE(second.writer.code() == StatusCode::busy);
+  CHECK(
+      second.writer.status().message() ==
+      "run test in " + (folder / "run").string() +
+          " is already running as pid 1 on host host since 2026-01-01T00:00:00Z; wait for it, end it, or take the run "
+          "over with --holdfast.take-over");
+  REQUIRE(first->save(version(11)).ok());
+
+  auto third = open_run(*other, {.session = "cccccccc", .take_over = true});
+  REQUIRE(third.ok());
+  CHECK(third.step == 11);
+  const auto stale = first->save(version(12));
+  REQUIRE(stale.code() == StatusCode::superseded);
+  CHECK(stale.status().message().find("was taken over by session cccccccc on host host (pid 1)") != std::string::npos);
+  CHECK(first->save(version(13)).code() == StatusCode::superseded);
+  CHECK(first->prune({}).code() == StatusCode::superseded);
+  CHECK(third->save(version(14)).ok());
+}
+
+TEST_CASE("retention_keeps_the_last_versions_and_says_what_it_dropped") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  for (int step = 1; step <= 5; ++step) REQUIRE(session->save(version(step)).ok());
+  const auto dropped = session->prune({.keep_last = 2});
+  REQUIRE(dropped.ok());
+  CHECK(dropped->size() == 3);
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{4, 5});
+  CHECK(store->list("data")->size() == 2);
+  History history;
+  REQUIRE(history.refresh(*store).ok());
+  for (const Uid& uid : *dropped) CHECK(history.is_dropped(uid));
+  CHECK(session->prune({.keep_last = 2})->empty());
+  CHECK(session->prune({.keep_last = 0})->empty());
+}
+
+TEST_CASE("the_newest_version_and_the_base_before_the_first_save_cannot_be_dropped") {
+  const auto store = open_memory_store(make_memory_image());
+  Uid one, two;
+  {
+    auto session = open_run(*store);
+    one = session->save(version(1))->uid;
+    two = session->save(version(2))->uid;
+    CHECK(session->drop({two}, "test").code() == StatusCode::invalid);
+    CHECK(session->drop({one, two}, "test").code() == StatusCode::invalid);
+    CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 2});
+  }
+  auto session = open_run(*store, {.session = "bbbbbbbb", .from = "2"});
+  REQUIRE(session.ok());
+  CHECK(session->drop({one}, "test").code() == StatusCode::invalid);  // version 2 is the one saved first
+  CHECK(session->drop({two}, "test").ok());
+}
+
+TEST_CASE("a_corrupt_newest_version_gives_way_to_the_one_before_with_a_verdict") {
+  const auto store = open_memory_store(make_memory_image());
+  Uid newest;
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+    newest = session->save(version(2))->uid;
+  }
+  const auto check_passed_over = [&] {
+    auto session = open_run(*store, {.session = "bbbbbbbb"});
+    REQUIRE(session.ok());
+    CHECK(session.step == 1);
+    REQUIRE(session->choice().passed_over.size() == 1);
+    CHECK(session->choice().passed_over[0].uid == newest);
+    REQUIRE(session.said.size() == 1);
+    CHECK(session.said[0].find("version " + newest.short_text() + " is passed over") == 0);
+    History history;
+    REQUIRE(history.refresh(*store).ok());
+    CHECK(std::any_of(history.notes().begin(), history.notes().end(), [&](const Note& note) {
+      return note.kind == NoteKind::verdict && note.about == std::vector<Uid>{newest};
+    }));
+  };
+  SECTION("a flipped bit in a tensor") {
+    damage(*store, payload_of(newest), 5000);
+    check_passed_over();
+  }
+  SECTION("a flipped bit in the manifest") {
+    damage(*store, entry_name(newest, EntryKind::save), 100);
+    check_passed_over();
+  }
+  SECTION("a missing payload") {
+    REQUIRE(store->remove(payload_of(newest)).ok());
+    check_passed_over();
+  }
+  SECTION("a short payload") {
+    const std::string bytes = *store->get(payload_of(newest));
+    REQUIRE(store->put(payload_of(newest), bytes.substr(0, bytes.size() - 1)).ok());
+    check_passed_over();
+  }
+}
+
+TEST_CASE("a_corrupt_version_does_not_count_as_kept") {
+  const auto store = open_memory_store(make_memory_image());
+  Uid bad;
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+    REQUIRE(session->save(version(2)).ok());
+    bad = session->save(version(3))->uid;
+  }
+  damage(*store, payload_of(bad), 5000);
+  auto session = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(session.step == 2);
+  REQUIRE(session->save(version(4)).ok());
+  REQUIRE(session->prune({.keep_last = 2}).ok());
+  History history;
+  REQUIRE(history.refresh(*store).ok());
+  std::vector<std::uint64_t> left;
+  for (const auto& v : history.versions()) left.push_back(VersionReader::open(*store, v.uid)->manifest().position.step);
+  CHECK(left == std::vector<std::uint64_t>{2, 3, 4});
+}
+
+TEST_CASE("nothing_ever_starts_from_scratch_when_versions_exist") {
+  const auto store = open_memory_store(make_memory_image());
+  Uid only;
+  {
+    auto session = open_run(*store);
+    only = session->save(version(1))->uid;
+  }
+  SECTION("none of them loads") {
+    damage(*store, payload_of(only), 5000);
+    const auto session = open_run(*store, {.session = "bbbbbbbb"});
+    REQUIRE(session.writer.code() == StatusCode::corrupt);
+    CHECK(session.writer.status().message().find("none can be resumed from; 2-aaaa: ") != std::string::npos);
+    CHECK(session.writer.status().message().find("--holdfast.fresh") != std::string::npos);
+  }
+  SECTION("they are gone, but the journal tells of one") {
+    { REQUIRE(open_run(*store, {.session = "bbbbbbbb"}).ok()); }
+    REQUIRE(store->remove(entry_name(only, EntryKind::save)).ok());
+    const auto session = open_run(*store, {.session = "cccccccc"});
+    REQUIRE(session.writer.code() == StatusCode::incomplete);
+    CHECK(session.writer.status().message().find("the journal tells of version 2-aaaa") != std::string::npos);
+  }
+  SECTION("unless it is asked for") {
+    auto session = open_run(*store, {.session = "bbbbbbbb", .fresh = true});
+    REQUIRE(session.ok());
+    CHECK_FALSE(session.step);
+    CHECK(session->choice().reason.find("because that was asked for (--holdfast.fresh)") != std::string::npos);
+    REQUIRE(session->save(version(5)).ok());
+    session = open_run(*store, {.session = "cccccccc", .take_over = true});
+    CHECK(session.step == 5);
+  }
+}
+
+TEST_CASE("a_misfit_is_an_error_and_never_a_fallback") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+    REQUIRE(session->save(version(2)).ok());
+  }
+  OpenRequest request;
+  request.run = "test";
+  request.session = "bbbbbbbb";
+  request.load = [](const VersionReader&) { return Status(StatusCode::misfit, "the layer is gone"); };
+  const auto before = *store->list("journal");
+  const auto writer = RunWriter::open(*store, request);
+  REQUIRE(writer.code() == StatusCode::misfit);
+  CHECK(writer.status().message() == "the layer is gone");
+  auto after = *store->list("journal");
+  std::erase_if(after, [&](const std::string& name) { return name.ends_with(".note.json"); });
+  CHECK(after == before);  // no takeover happened
+}
+
+TEST_CASE("a_deliberate_rewind_stays_rewound_and_leaves_the_rest_alone") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);
+    for (int step = 1; step <= 3; ++step) REQUIRE(session->save(version(step)).ok());
+  }
+  { REQUIRE(open_run(*store, {.session = "bbbbbbbb", .from = "2"}).step == 1); }  // numbers 1 open, 2.. saves
+  { CHECK(open_run(*store, {.session = "cccccccc"}).step == 1); }
+  {
+    auto session = open_run(*store, {.session = "dddddddd"});
+    REQUIRE(session->save(version(9)).ok());
+  }
+  CHECK(open_run(*store, {.session = "eeeeeeee"}).step == 9);
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 2, 3, 9});
+  SECTION("what does not exist is refused with what does") {
+    const auto session = open_run(*store, {.session = "ffffffff", .from = "77"});
+    CHECK(session.writer.code() == StatusCode::not_found);
+    CHECK(session.writer.status().message().find("there is no version 77; there are 2-aaaa, 3-aaaa, 4-aaaa") == 0);
+    CHECK(open_run(*store, {.session = "ffffffff", .from = "x"}).writer.code() == StatusCode::invalid);
+  }
+}
+
+TEST_CASE("foreign_and_torn_files_never_stop_a_run") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+  }
+  for (const std::string name :
+       {"journal/desktop.ini", "journal/000002-aaaaaaaa.save (1).json", "journal/000009-zzzzzzzz.save.json",
+        "journal/000099-aaaaaaaa.open.json", "journal/000098-aaaaaaaa.note.json", "data/notes.txt",
+        "journal/999999999999999999999999-aaaaaaaa.save.json"}) {
+    REQUIRE(store->put(name, "{\"holdfast\":\"open\",\"for").ok());
+  }
+  REQUIRE(store->put("journal/000097-aaaaaaaa.save.json", "").ok());  // a version that was torn to nothing
+  auto session = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(session.ok());
+  CHECK(session.step == 1);
+  CHECK(session->save(version(2)).ok());
+  CHECK(session->uid().seq > 99);
+  CHECK(session->remove_orphans().ok());
+  CHECK(store->get("data/notes.txt").ok());
+}
+
+TEST_CASE("orphans_of_closed_sessions_are_removed_and_nothing_else") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+  }
+  REQUIRE(store->put("data/000050-aaaaaaaa.r0of1.safetensors", "left by a save that was killed").ok());
+  REQUIRE(store->put("data/000051-99999999.r0of1.safetensors", "of a session nobody knows").ok());
+  REQUIRE(store->put("journal/.000052-aaaaaaaa.save.json.tmp", "left too").ok());
+  auto session = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(session.ok());
+  CHECK(session->uid().seq > 51);
+  const auto removed = session->remove_orphans();
+  REQUIRE(removed.ok());
+  CHECK(*removed == 2);
+  CHECK(store->list("data")->size() == 2);
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("deaths_condemn_a_version_after_two_of_this_program_only") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+    REQUIRE(session->save(version(2)).ok());
+  }
+  int number = 0;
+  const auto die = [&](const std::string& program) {
+    auto session = open_run(*store, {.session = "b000000" + std::to_string(number++), .program = program});
+    REQUIRE(session->note(NoteKind::death, {*session->base()}, "SIGSEGV", {{"steps", 3}}).ok());
+  };
+  const auto resumes_at = [&](const std::string& program) {
+    return open_run(*store, {.session = "c000000" + std::to_string(number++), .program = program}).step;
+  };
+  die("one");
+  CHECK(resumes_at("one") == 2);
+  die("two");
+  CHECK(resumes_at("one") == 2);
+  die("one");
+  CHECK(resumes_at("one") == 1);
+  CHECK(resumes_at("two") == 2);
+}
+
+TEST_CASE("a_closed_session_does_nothing_more") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  REQUIRE(session->save(version(1)).ok());
+  REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
+  CHECK(session->save(version(2)).code() == StatusCode::invalid);
+  CHECK(open_run(*store, {.session = "bbbbbbbb"}).step == 1);  // and its lock is free
+}
