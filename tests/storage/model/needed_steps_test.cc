@@ -57,7 +57,7 @@ TEST_CASE("every_step_of_the_protocols_is_needed_or_free_for_a_reason", "[full]"
   // The protocols, as the product performs them.
   std::map<std::string, std::vector<std::string>> protocols;
   for (const Scenario& scenario : small_scenarios()) {
-    World world(scenario, {});
+    World world(scenario, begin(scenario), {});
     for (std::size_t writer = 0; writer < world.writers(); ++writer) {
       while (!world.finished(writer)) world.step(writer);
     }

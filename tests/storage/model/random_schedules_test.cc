@@ -45,7 +45,7 @@ void run_schedule(std::uint32_t seed, Totals& totals) {
   std::mt19937 random(seed);
   const Scenario scenario = random_scenario(random);
   std::unordered_set<Fingerprint, FingerprintHash> known_good;
-  World world(scenario, {});
+  World world(scenario, begin(scenario), {});
   std::string schedule;
   const std::uint32_t check_one_in = 1 + random() % 16;
   for (;;) {

@@ -10,8 +10,8 @@ namespace {
 using Schedule = std::vector<std::uint8_t>;  // which writer is resumed
 
 // Runs the schedule once more and writes down what each step did.
-std::string describe(const Scenario& scenario, const Fault& fault, const Schedule& schedule) {
-  World world(scenario, fault);
+std::string describe(const Scenario& scenario, const Beginning& beginning, const Fault& fault, const Schedule& schedule) {
+  World world(scenario, beginning, fault);
   std::string text;
   for (const std::uint8_t writer : schedule) {
     text += "\n  " + scenario.writers[writer].session.substr(0, 1) + " " + world.next(writer);
@@ -31,6 +31,7 @@ std::uint64_t mix(std::uint64_t seed, std::uint64_t state) {
 }  // namespace
 
 SearchResult search(const Scenario& scenario, const SearchOptions& options) {
+  const Beginning beginning = begin(scenario);
   SearchResult result;
   std::unordered_set<Fingerprint, FingerprintHash> seen;
   std::unordered_set<Fingerprint, FingerprintHash> known_good;
@@ -39,7 +40,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
     // 1. Reach the state where this branch leaves the explored ones, by running its schedule again.
     Schedule schedule = std::move(to_do.back());
     to_do.pop_back();
-    World world(scenario, options.fault);
+    World world(scenario, beginning, options.fault);
     for (const std::uint8_t writer : schedule) world.step(writer);
     if (!schedule.empty()) ++result.transitions;
     for (;;) {
@@ -49,7 +50,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
       ++result.states;
       // 3. Everything must hold with all writers dead from here on.
       for (const std::string& what : world.broken_promises(known_good)) {
-        result.broken.push_back(scenario.name + ": " + what + describe(scenario, options.fault, schedule));
+        result.broken.push_back(scenario.name + ": " + what + describe(scenario, beginning, options.fault, schedule));
       }
       if (!result.broken.empty() && options.stop_at_first) return result;
       if (!result.broken.empty()) break;

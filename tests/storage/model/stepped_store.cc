@@ -179,8 +179,12 @@ Capabilities SteppedStore::capabilities() const {
   return can;
 }
 
-void SteppedStore::stop_before(std::string_view operation, std::string_view name) const {
+void SteppedStore::check_alive() const {
   if (dead_) throw WriterDied();
+}
+
+void SteppedStore::stop_before(std::string_view operation, std::string_view name) const {
+  check_alive();
   if (hooks_.before) hooks_.before(std::string(operation) + " " + std::string(name));
 }
 
@@ -210,8 +214,8 @@ Result<std::unique_ptr<ObjectWriter>> SteppedStore::create(const std::string& na
 }
 
 Result<std::unique_ptr<StagedObject>> SteppedStore::stage(const std::string& name, std::string_view bytes, bool) {
-  if (hooks_.staging_meets_others) stop_before("stage", name);
-  if (dead_) throw WriterDied();
+  check_alive();
+  if (may_meet(Meeting::removes_staged)) stop_before("stage", name);
   const std::string staged_name = name + ".tmp";
   image_->stage(staged_name);
   return std::unique_ptr<StagedObject>(std::make_unique<SteppedStaged>(*this, name, staged_name, bytes));
@@ -243,8 +247,9 @@ Result<std::vector<std::string>> SteppedStore::list(const std::string& folder) c
 }
 
 Result<std::unique_ptr<ObjectReader>> SteppedStore::open(const std::string& name) const {
-  if (!never_removed(name) || !image_->find(name)) stop_before("open", name);
-  if (dead_) throw WriterDied();
+  check_alive();
+  const bool stays = never_removed(name) || !may_meet(Meeting::removes_versions);
+  if (!stays || !image_->find(name)) stop_before("open", name);
   auto bytes = image_->find(name);
   if (!bytes) {
     learn("open", name, "gone");

@@ -81,6 +81,12 @@ struct Fault {
   std::string step;  // the label's first word: "S7"
 };
 
+/// Somebody an operation can meet only where a program has one.
+enum class Meeting {
+  removes_staged,    // what others have staged
+  removes_versions,  // or payload
+};
+
 /// Thrown out of a store call: the writer's process is dead.
 struct WriterDied {};
 
@@ -90,8 +96,8 @@ class SteppedStore final : public Store {
   struct Hooks {
     /// Hands control to the scheduler; throws WriterDied where the writer is not to go on. Empty: never stops.
     std::function<void(std::string_view what)> before;
-    /// Whether anybody removes what others staged; without that, staging commutes with everything.
-    bool staging_meets_others = false;
+    /// Whether another writer may still do something that does not commute with this one. Empty: yes.
+    std::function<bool(Meeting)> may_meet;
     Fault fault;
     /// Told every list of steps that a protocol performs, by label.
     std::function<void(const std::vector<std::string>&)> performing;
@@ -100,6 +106,10 @@ class SteppedStore final : public Store {
 
   /// Everything that this writer has learnt from the store, in order.
   const Fingerprint& observed() const { return observed_; }
+  /// Replaces that by what the writer still remembers of it, now that a call of its is over.
+  void remember_only(const Fingerprint& what) { observed_ = what; }
+  /// The objects this writer has named, by uid.
+  const std::set<std::string>& own() const { return own_; }
   /// The highest number any listing has shown this writer.
   std::uint64_t highest_seen() const { return highest_seen_; }
   const std::vector<std::string>& wrongs() const { return wrongs_; }
@@ -126,6 +136,8 @@ class SteppedStore final : public Store {
   friend class SteppedWriter;
   friend class SteppedStaged;
   void stop_before(std::string_view operation, std::string_view name) const;
+  bool may_meet(Meeting what) const { return !hooks_.may_meet || hooks_.may_meet(what); }
+  void check_alive() const;
   void learn(std::string_view operation, std::string_view name, std::string_view answer) const;
   void check_number(const std::string& name) const;
   Status publish(const std::string& name, const std::string& staged_name, Image::Bytes bytes);

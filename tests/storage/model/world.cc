@@ -76,6 +76,7 @@ struct World::Writer {
   std::unique_ptr<Fiber> fiber;
   std::string next = "start";
   bool killed = false;
+  std::size_t done = 0;  // actions
 
   Work work;
   std::optional<SessionOrder> order;  // once opened
@@ -86,21 +87,27 @@ struct World::Writer {
   Fingerprint told;                   // the outcomes of its calls
 };
 
-World::World(const Scenario& scenario, const Fault& fault) {
-  if (scenario.versions_before > 0) {
-    SteppedStore store(image_, {});
-    Work work;
-    auto hold = open_work(store, request_of("11111111"), work);
-    for (std::uint32_t i = 0; hold.ok() && i < scenario.versions_before; ++i) {
-      auto saved = save_work(**hold, work, i + 1);
-      if (!saved.ok()) wrongs_.push_back("before the writers started: " + saved.status().message());
-      else acknowledged_.push_back({{1, "11111111"}, i + 1, saved->uid});
-    }
-    if (!hold.ok()) wrongs_.push_back("before the writers started: " + hold.status().message());
+Beginning begin(const Scenario& scenario) {
+  Beginning beginning;
+  if (scenario.versions_before == 0) return beginning;
+  auto image = std::make_shared<Image>();
+  SteppedStore store(image, {});
+  Work work;
+  auto hold = open_work(store, request_of("11111111"), work);
+  if (!hold.ok()) beginning.wrongs.push_back("before the writers started: " + hold.status().message());
+  for (std::uint32_t i = 0; hold.ok() && i < scenario.versions_before; ++i) {
+    auto saved = save_work(**hold, work, i + 1);
+    if (!saved.ok()) beginning.wrongs.push_back("before the writers started: " + saved.status().message());
+    else beginning.acknowledged.push_back({{1, "11111111"}, i + 1, saved->uid});
   }
-  const bool sweeps = std::any_of(scenario.writers.begin(), scenario.writers.end(), [](const Program& program) {
-    return std::count(program.actions.begin(), program.actions.end(), Action::remove_orphans) > 0;
-  });
+  beginning.image = *image;
+  return beginning;
+}
+
+World::World(const Scenario& scenario, const Beginning& beginning, const Fault& fault)
+    : image_(std::make_shared<Image>(beginning.image)),
+      acknowledged_(beginning.acknowledged),
+      wrongs_(beginning.wrongs) {
   for (const Program& program : scenario.writers) {
     writers_.push_back(std::make_unique<Writer>());
     Writer& writer = *writers_.back();
@@ -111,7 +118,7 @@ World::World(const Scenario& scenario, const Fault& fault) {
       writer.fiber->yield();
       if (writer.killed) throw WriterDied();
     };
-    hooks.staging_meets_others = sweeps;
+    hooks.may_meet = [this, &writer](Meeting what) { return may_meet(writer, what); };
     hooks.fault = fault;
     hooks.performing = [this](const std::vector<std::string>& labels) { protocols_.insert(labels); };
     writer.store = std::make_unique<SteppedStore>(image_, std::move(hooks));
@@ -121,8 +128,8 @@ World::World(const Scenario& scenario, const Fault& fault) {
       } catch (const WriterDied&) {
       }
     });
-    writer.fiber->resume();  // up to its first operation
   }
+  for (const auto& writer : writers_) writer->fiber->resume();  // up to its first operation
 }
 
 World::~World() {
@@ -146,6 +153,30 @@ void World::kill(std::size_t index) {
 std::size_t World::superseded() const {
   return static_cast<std::size_t>(
       std::count_if(writers_.begin(), writers_.end(), [](const auto& writer) { return writer->stale; }));
+}
+
+bool World::may_meet(const Writer& writer, Meeting what) const {
+  return std::any_of(writers_.begin(), writers_.end(), [&](const auto& other) {
+    if (other.get() == &writer || other->fiber->finished()) return false;
+    const auto& actions = other->program.actions;
+    return std::any_of(actions.begin() + static_cast<std::ptrdiff_t>(other->done), actions.end(), [&](Action action) {
+      return action == Action::remove_orphans || (action == Action::prune && what == Meeting::removes_versions);
+    });
+  });
+}
+
+// Between two calls a RunWriter knows what its history says, which numbers it drew and how its calls ended, however it
+// came to know: ways that led to the same knowledge are one state from here on.
+void World::forget_the_way(Writer& writer, const RunWriter& run) {
+  std::string known = run.uid().text() + " from " + (run.base() ? run.base()->text() : "nothing");
+  for (const OpenEntry& open : run.history().opens()) known += " open " + open.uid.text();
+  for (const VersionRef& version : run.history().versions()) known += " version " + version.uid.text();
+  for (const Note& note : run.history().notes()) known += " note " + note.uid.text();
+  for (const std::string& uid : writer.store->own()) known += " own " + uid;
+  known += " highest " + std::to_string(run.history().highest_seq()) + " of " + std::to_string(writer.store->highest_seen());
+  Fingerprint remembered;
+  remembered.then(known);
+  writer.store->remember_only(remembered);
 }
 
 Fingerprint World::fingerprint() const {
@@ -190,6 +221,7 @@ void World::live(Writer& writer) {
   writer.base = run.base();
 
   for (const Action action : writer.program.actions) {
+    forget_the_way(writer, run);
     Status status;
     if (action == Action::save) save(writer, run);
     if (action == Action::prune) {
@@ -204,6 +236,7 @@ void World::live(Writer& writer) {
     if (status.code() == StatusCode::superseded) writer.stale = true;
     else if (!status.ok()) wrong(writer, "cannot tidy: " + status.message());
     if (writer.stale) break;
+    ++writer.done;
   }
   if (!writer.stale) return;
 
@@ -239,16 +272,12 @@ void World::save(Writer& writer, RunWriter& run) {
 }
 
 std::vector<std::string> World::lost_work(const Work& found) const {
-  // The highest deliberate rewind that took place, and the work it went back to.
+  // The highest deliberate rewind, and the work it went back to.
   std::optional<SessionOrder> rewound;
   Work kept;
   for (const OpenEntry& open : image_->opens()) {
     const SessionOrder order{open.epoch, open.uid.session};
     if (!open.rewind || (rewound && order < *rewound)) continue;
-    const auto writer = std::find_if(writers_.begin(), writers_.end(), [&open](const auto& candidate) {
-      return candidate->program.session == open.uid.session;
-    });
-    if (writer == writers_.end() || (*writer)->open_failed) continue;
     rewound = order;
     kept = open.base ? image_->work_of(*open.base) : Work();
   }

@@ -33,9 +33,24 @@ struct Scenario {
   std::vector<Program> writers;
 };
 
+/// An acknowledged save.
+struct Acknowledged {
+  SessionOrder order;
+  std::uint32_t item = 0;
+  Uid uid;
+};
+
+/// What a scenario starts from; the same for all its schedules.
+struct Beginning {
+  Image image;
+  std::vector<Acknowledged> acknowledged;
+  std::vector<std::string> wrongs;
+};
+Beginning begin(const Scenario& scenario);
+
 class World {
  public:
-  World(const Scenario& scenario, const Fault& fault);
+  World(const Scenario& scenario, const Beginning& beginning, const Fault& fault);
   ~World();
   World(const World&) = delete;
   World& operator=(const World&) = delete;
@@ -55,8 +70,9 @@ class World {
   /// The promises, with all writers dead from now on. Sentences that say what is broken; empty when all hold.
   ///
   /// 1. No acknowledged work is lost. Whoever opens the run now goes on from a version that verifies and whose work holds
-  ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest session that rewound
-  ///    and opened, the saves of lower sessions that are not in the work it rewound to. This covers takeover (a save that
+  ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest open entry that
+  ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open entry
+  ///    on, as a takeover does: also where its session died before its first save, or lost the run at once.) This covers takeover (a save that
   ///    the old session acknowledged before it could see the new one is in the new one's base) and retention (a dropped
   ///    version's work lives on in its descendants).
   /// 2. That open works, its save is acknowledged, and the next choice is that save.
@@ -79,21 +95,17 @@ class World {
 
  private:
   struct Writer;
-  struct Acknowledged {
-    SessionOrder order;
-    std::uint32_t item = 0;
-    Uid uid;
-  };
-
   void live(Writer& writer);
-  void save(Writer& writer, RunWriter& hold);
+  void save(Writer& writer, RunWriter& run);
+  void forget_the_way(Writer& writer, const RunWriter& run);
+  bool may_meet(const Writer& writer, Meeting what) const;
   void wrong(const Writer& writer, const std::string& what);
   bool is_superseded(const SessionOrder& order) const;
   std::vector<std::string> lost_work(const Work& found) const;
   std::vector<std::string> try_to_go_on() const;
   std::vector<std::string> missing_bases() const;
 
-  std::shared_ptr<Image> image_ = std::make_shared<Image>();
+  std::shared_ptr<Image> image_;
   std::vector<std::unique_ptr<Writer>> writers_;
   std::vector<Acknowledged> acknowledged_;
   std::vector<std::string> wrongs_;
