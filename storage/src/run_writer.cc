@@ -326,8 +326,8 @@ Status RunWriter::describe(const SaveRequest& request, const std::vector<Payload
 }
 
 Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
-  if (ended_) return *ended_;
-  // P1: plan.
+  // P1: plan, over what is there now.
+  if (Status status = check_not_superseded(); !status.ok()) return status;
   std::set<Uid> pinned;
   if (newest_) pinned.insert(*newest_);
   std::set<Uid> doubtful = doubtful_;
@@ -344,7 +344,7 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
 // Prune. As with a takeover, both sides create first and list afterwards: a session that opens the run from a version
 // named in our note sees the note (and chooses again), or we see its open (and stop).
 //
-//   P1  plan
+//   P1  list, plan
 //   P2  note what is dropped, durable: nothing vanishes without a word
 //   P3  list: a higher open → stop, nothing is removed
 //   P4  remove the manifests, and make that durable

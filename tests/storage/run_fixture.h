@@ -49,7 +49,7 @@ inline Result<std::uint64_t> read_step(const VersionReader& reader) {
 struct SessionOf {
   std::string session = "aaaaaaaa";
   std::string program = "program-1";
-  std::optional<std::string> from;
+  std::optional<std::string> from = std::nullopt;
   bool fresh = false;
   bool take_over = false;
 };

@@ -151,7 +151,7 @@ TEST_CASE("a_corrupt_newest_version_gives_way_to_the_one_before_with_a_verdict")
     }));
   };
   SECTION("a flipped bit in a tensor") {
-    damage(*store, payload_of(newest), 5000);
+    damage(*store, payload_of(newest), 4200);
     check_passed_over();
   }
   SECTION("a flipped bit in the manifest") {
@@ -178,7 +178,7 @@ TEST_CASE("a_corrupt_version_does_not_count_as_kept") {
     REQUIRE(session->save(version(2)).ok());
     bad = session->save(version(3))->uid;
   }
-  damage(*store, payload_of(bad), 5000);
+  damage(*store, payload_of(bad), 4200);
   auto session = open_run(*store, {.session = "bbbbbbbb"});
   REQUIRE(session.step == 2);
   REQUIRE(session->save(version(4)).ok());
@@ -198,7 +198,7 @@ TEST_CASE("nothing_ever_starts_from_scratch_when_versions_exist") {
     only = session->save(version(1))->uid;
   }
   SECTION("none of them loads") {
-    damage(*store, payload_of(only), 5000);
+    damage(*store, payload_of(only), 4200);
     const auto session = open_run(*store, {.session = "bbbbbbbb"});
     REQUIRE(session.writer.code() == StatusCode::corrupt);
     CHECK(session.writer.status().message().find("none can be resumed from; 2-aaaa: ") != std::string::npos);

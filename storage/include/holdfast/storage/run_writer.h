@@ -29,7 +29,7 @@ struct OpenRequest {
   std::int64_t pid = 0;
   std::string platform;
   std::string program;  // identifies the build, so that only its own deaths count
-  std::optional<std::string> from;
+  std::optional<std::string> from = std::nullopt;
   bool fresh = false;
   bool take_over = false;  // start although a living process of this host holds the run
   /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass

@@ -1,0 +1,25 @@
+# What `cmake --install` lays down: libraries, headers, the holdfast command, and the CMake package Holdfast with the
+# components storage and runtime. Each component has an export of its own, so that a program that needs storage alone
+# does not need LibTorch.
+include(CMakePackageConfigHelpers)
+set(holdfast_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/Holdfast")
+
+set(rooms storage)
+if(TARGET holdfast_runtime)
+  list(APPEND rooms runtime)
+endif()
+foreach(room IN LISTS rooms)
+  install(TARGETS holdfast_${room} EXPORT Holdfast_${room} FILE_SET HEADERS)
+  install(EXPORT Holdfast_${room} NAMESPACE Holdfast:: FILE Holdfast_${room}.cmake DESTINATION "${holdfast_package_dir}")
+endforeach()
+if(TARGET holdfast)
+  install(TARGETS holdfast)
+endif()
+
+configure_package_config_file(cmake/HoldfastConfig.cmake.in "${PROJECT_BINARY_DIR}/HoldfastConfig.cmake"
+                              INSTALL_DESTINATION "${holdfast_package_dir}")
+# Before 1.0 a minor version may change the C++ interface.
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/HoldfastConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/HoldfastConfig.cmake" "${PROJECT_BINARY_DIR}/HoldfastConfigVersion.cmake"
+              cmake/FindLibTorch.cmake cmake/FindxxHash.cmake
+        DESTINATION "${holdfast_package_dir}")

@@ -1,0 +1,50 @@
+// Which device a run computes on: the choice of --holdfast.device against what is there. A GPU that this LibTorch
+// cannot use is refused with a remedy, rather than found out by the first kernel, or by a day on the CPU.
+//
+// Facts about GPUs come from NVIDIA's driver library, loaded at run time, so this needs no CUDA toolkit and also sees
+// the GPU that a LibTorch without CUDA cannot.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast {
+
+struct Gpu {
+  std::string name;
+  int major = 0;  // compute capability
+  int minor = 0;
+};
+
+struct GpuFacts {
+  std::vector<Gpu> gpus;               // as the driver counts them: CUDA_VISIBLE_DEVICES applies
+  std::string driver_cuda;             // the newest CUDA that the driver serves, "12.4"; empty: no driver
+  bool libtorch_has_cuda = false;      // this LibTorch was built with CUDA
+  bool libtorch_sees_gpu = false;      // … and finds a GPU that it can talk to
+  std::string libtorch_cuda;           // "13.0"
+  std::string libtorch_architectures;  // the -gencode flags it was built with; empty: unknown
+};
+
+/// Asks driver and LibTorch; initialises the driver, so not before a fork whose child uses CUDA.
+GpuFacts find_gpus();
+
+/// Whether kernels built with these -gencode flags run on a GPU: machine code runs on the same major number and the
+/// same or a higher minor one, PTX on anything from its own on. True where the flags are unknown. Source: CUDA C++
+/// Programming Guide, "Application compatibility".
+bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
+
+struct DeviceChoice {
+  c10::Device device = c10::kCPU;
+  std::string note;  // a sentence worth saying: why the CPU although a GPU is here; else empty
+};
+
+/// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) where the GPU is wanted, or auto finds one, and this
+/// LibTorch cannot use it; auto takes the CPU where there is no GPU or LibTorch was built without CUDA.
+DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts);
+/// With the facts of this machine, which are asked for only where they matter.
+DeviceChoice choose_device(std::string_view wanted);
+
+}  // namespace holdfast

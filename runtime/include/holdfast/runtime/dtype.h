@@ -1,0 +1,17 @@
+// LibTorch's element types and the ones a checkpoint file knows, both ways.
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <optional>
+
+#include "holdfast/storage/dtype.h"
+
+namespace holdfast {
+
+/// Empty for the types that safetensors has no name for: complex32, complex128, quantized, bit and sub-byte types.
+std::optional<storage::Dtype> to_dtype(c10::ScalarType type);
+/// Every storage::Dtype has one.
+c10::ScalarType to_scalar_type(storage::Dtype dtype);
+
+}  // namespace holdfast

@@ -1,0 +1,35 @@
+// Whether a checkpoint and a program belong together: every difference between what the program tracks and what a
+// version holds, found before anything is overwritten.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace holdfast {
+
+/// What may differ, by name: shell patterns in which '*' matches any characters, dots too, and '?' one.
+struct LoosenOptions {
+  std::vector<std::string> allow_missing;     // in the program, not in the checkpoint: stays as the program made it
+  std::vector<std::string> allow_unexpected;  // in the checkpoint, not in the program: left unread
+};
+
+struct Difference {
+  enum class Kind { missing, unexpected, shape, dtype, value };
+  Kind kind = Kind::missing;
+  std::string name;  // the tensor or value, as the checkpoint or the program names it
+  std::string what;  // a sentence that starts with the name
+};
+
+/// A comparison's result. A value.
+struct Fit {
+  std::string version;                  // as users say it: "42-7f3a"
+  std::vector<Difference> differences;  // all that no option allows, by name
+  std::vector<std::string> notes;       // sentences on what was allowed or left out, for the log
+
+  bool ok() const { return differences.empty(); }
+  /// One message with the first `limit` differences, the number of the rest, and the remedy. Empty where it fits.
+  std::string message(std::size_t limit = 20) const;
+};
+
+}  // namespace holdfast

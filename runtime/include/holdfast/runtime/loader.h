@@ -1,0 +1,175 @@
+// Loader: the batches of a torch::data dataset, in an order and from a position that a checkpoint can hold.
+//
+//   holdfast::Loader loader(FashionMnist("train").map(Stack<>()), {.batch_size = 64});
+//   while (auto batch = loader.next()) { ... }       // one epoch, or what is left of it; call again for the next one
+//
+// - The order is a pure function of (seed, epoch) (sample_order.h); the cursor counts the epoch's samples that the loop
+//   has been given, over all ranks. Seeking costs the same at any position. Every sample comes once per epoch.
+// - Workers fetch ahead, in order, and never move the cursor: the batches are the same whatever their number.
+// - The dataset is moved in, exists once and is called from several threads at a time where workers > 0: `get` must be
+//   safe for that, as any that only reads is. Randomness in it comes from sample_generator(index).
+// - Any stateless, sized dataset will do: derived from torch::data::datasets::Dataset or BatchDataset, mapped or not.
+// - An exception in the dataset arrives in the loop as holdfast::Error that names the sample; the cursor stays before
+//   that batch, so the next call tries it again.
+//
+// Threads: one at a time. The destructor waits for the `get` calls under way and for nothing else.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "holdfast/runtime/sample_generator.h"
+
+namespace holdfast {
+
+struct LoaderOptions {
+  std::int64_t batch_size = 1;  // samples per step, over all ranks
+  bool shuffle = true;          // another order each epoch; else 0, 1, 2, …
+  /// Of the order and of sample_generator. Default: the session's, as the seed of LibTorch's default CPU generator when
+  /// the loader is made.
+  std::optional<std::uint64_t> seed = std::nullopt;
+  int workers = 0;         // threads that fetch ahead; 0: next() fetches
+  bool drop_last = false;  // leave out an epoch's last batch where it is smaller than the others
+  int prefetch = 2;        // batches each worker is ahead, at most
+};
+
+/// What needs no knowledge of the dataset's type: position, state, prefetching.
+class LoaderBase {
+ public:
+  LoaderBase(const LoaderBase&) = delete;
+  LoaderBase& operator=(const LoaderBase&) = delete;
+
+  std::uint64_t size() const;  // samples in the dataset
+  std::uint64_t batch_size() const;
+  std::uint64_t samples_per_epoch() const;  // size(), less what drop_last leaves out
+  std::uint64_t batches_per_epoch() const;
+  std::uint64_t seed() const;
+
+  std::uint64_t epoch() const;          // epochs completed before this one
+  std::uint64_t cursor() const;         // samples of this epoch handed out
+  std::uint64_t samples_seen() const;   // handed out since the run began
+  std::uint64_t batch_samples() const;  // in the batch handed out last
+  bool epoch_done() const;              // no batch is left in this epoch
+
+  /// Goes to a position; samples_seen becomes what that position means. Throws Error(invalid) beyond the epoch's end.
+  void seek(std::uint64_t epoch, std::uint64_t cursor);
+  void start_epoch(std::uint64_t epoch) { seek(epoch, 0); }
+
+  /// The position and what it means: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order.
+  nlohmann::json state() const;
+  /// What set_state() would throw; changes nothing.
+  void check_state(const nlohmann::json& state) const;
+  /// Goes back there, with the seed of then: the order belongs to the run. The batch size is the program's and may
+  /// differ. Throws Error(misfit) where the position means nothing here: another dataset size, or another order in the
+  /// middle of an epoch. Changes nothing when it throws.
+  void set_state(const nlohmann::json& state);
+
+ protected:
+  /// Fetches the samples at the given indices as one batch of the dataset's type; called from any thread.
+  using Fetch = std::function<std::shared_ptr<void>(const std::vector<std::size_t>& indices)>;
+
+  LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch);
+  ~LoaderBase();
+  /// Null once at the end of each epoch; the position is then the start of the next one.
+  std::shared_ptr<void> next_batch();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+namespace detail {
+
+template <class Dataset, class = void>
+struct DatasetTraits {
+  using Batch = std::nullptr_t;
+  static constexpr bool is_dataset = false, is_stateful = false, takes_indices = false;
+};
+
+template <class Dataset>
+struct DatasetTraits<Dataset, std::void_t<typename Dataset::BatchType, typename Dataset::BatchRequestType,
+                                          decltype(Dataset::is_stateful)>> {
+  using Batch = typename Dataset::BatchType;
+  static constexpr bool is_dataset = true;
+  static constexpr bool is_stateful = Dataset::is_stateful;
+  static constexpr bool takes_indices =
+      std::is_convertible_v<const std::vector<std::size_t>&, typename Dataset::BatchRequestType>;
+};
+
+}  // namespace detail
+
+template <class Dataset>
+class Loader : public LoaderBase {
+  using Traits = detail::DatasetTraits<Dataset>;
+  static_assert(Traits::is_dataset,
+                "holdfast::Loader takes a torch::data dataset: derive it from torch::data::datasets::Dataset (get) or "
+                "BatchDataset (get_batch)");
+  static_assert(!Traits::is_stateful,
+                "holdfast::Loader cannot seek in a stateful dataset, so a run could not resume in it: make it a "
+                "torch::data::datasets::Dataset or BatchDataset that reads any sample by its index");
+  static_assert(!Traits::is_dataset || Traits::is_stateful || Traits::takes_indices,
+                "holdfast::Loader cannot seek in a stream dataset, so a run could not resume in it: make it a "
+                "torch::data::datasets::Dataset or BatchDataset that reads any sample by its index");
+
+ public:
+  using Batch = typename Traits::Batch;
+
+  /// Takes the dataset over. Throws Error(invalid) where the options make no sense or the dataset is empty or unsized.
+  explicit Loader(Dataset dataset, const LoaderOptions& options = {})
+      : Loader(std::make_shared<Dataset>(std::move(dataset)), options) {}
+
+  Dataset& dataset() { return *dataset_; }
+
+  /// The next batch of this epoch. Empty once at the epoch's end; the call after that begins the next epoch.
+  std::optional<Batch> next() {
+    const auto batch = next_batch();
+    if (!batch) return std::nullopt;
+    return std::move(*static_cast<Batch*>(batch.get()));
+  }
+
+  /// The next batch, on and on through the epochs: for a second loader that the loop of another one draws from.
+  Batch draw() {
+    auto batch = next();
+    while (!batch) batch = next();
+    return std::move(*batch);
+  }
+
+  /// `for (auto& batch : loader)`: the epoch from the cursor on. After a break the loader stands where the loop left
+  /// it.
+  class Iterator {
+   public:
+    explicit Iterator(Loader& loader) : loader_(&loader), batch_(loader.next()) {}
+    Batch& operator*() { return *batch_; }
+    Iterator& operator++() {
+      batch_ = loader_->next();
+      return *this;
+    }
+    bool operator!=(std::default_sentinel_t) const { return batch_.has_value(); }
+
+   private:
+    Loader* loader_;
+    std::optional<Batch> batch_;
+  };
+  Iterator begin() { return Iterator(*this); }
+  std::default_sentinel_t end() const { return {}; }
+
+ private:
+  Loader(std::shared_ptr<Dataset> dataset, const LoaderOptions& options)
+      : LoaderBase(options, dataset->size(),
+                   [dataset](const std::vector<std::size_t>& indices) -> std::shared_ptr<void> {
+                     return std::make_shared<Batch>(dataset->get_batch(indices));
+                   }),
+        dataset_(std::move(dataset)) {}
+
+  std::shared_ptr<Dataset> dataset_;
+};
+
+}  // namespace holdfast

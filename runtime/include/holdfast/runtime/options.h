@@ -1,0 +1,56 @@
+// The session's own options: what the program writes in code and what its user says when starting it.
+//
+//   code  <  environment: HOLDFAST_EVERY=10min  <  command line: --holdfast.every 10min, --holdfast.every=10min
+//
+// The session takes its own arguments out of argv and leaves the program's in their order; after "--" nothing is taken.
+#pragma once
+
+#include <unistd.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast {
+
+struct SessionOptions {
+  std::string dir = "runs";     // where runs are kept
+  std::string run = "";         // its folder there; empty: the program's file name
+  std::uint64_t seed = 0;       // of every generator and every order
+  std::string every = "10min";  // when to save, as in parse_save_every (save_policy.h)
+  std::uint64_t keep = 3;       // versions to keep; 0: all
+  std::string device = "auto";  // cpu | cuda | auto
+  std::string from = "";        // the version to go on from; empty: the newest
+  bool fresh = false;           // start from scratch although versions exist
+  bool take_over = false;       // although another process seems to own the run
+  int threads = 0;              // intra-op threads; 0: those of the version, or LibTorch's choice
+  std::string load = "exact";   // exact: checkpoint and program must name the same state | subset: load what both name
+  std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
+  std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
+};
+
+/// One option as it stands, for --holdfast.help.
+struct OptionInForce {
+  std::string name;      // "take-over"
+  std::string argument;  // "NUMBER"; empty: a switch
+  std::string meaning;
+  std::string fallback;  // the default, as text
+  std::string value;
+  std::string origin;  // "default", "code", "environment", "command line"
+};
+
+struct OptionsRead {
+  SessionOptions values;
+  std::vector<OptionInForce> in_force;
+  bool help = false;  // --holdfast.help was given: print help_text and exit with 0
+};
+
+/// Reads and removes the session's arguments. Throws Error(invalid) with a sentence that names the option, where it was
+/// given and, for a name that is none, the nearest one.
+OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment = environ);
+
+/// Every option with its default, its present value and where that came from.
+std::string help_text(const OptionsRead& options);
+
+}  // namespace holdfast

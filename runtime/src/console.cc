@@ -1,0 +1,168 @@
+#include "holdfast/runtime/console.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <ctime>
+
+#include "holdfast/runtime/units.h"
+
+namespace holdfast {
+namespace {
+
+using std::chrono::seconds;
+
+bool moves_its_cursor(std::FILE* stream) {
+  const char* term = std::getenv("TERM");
+  return ::isatty(::fileno(stream)) && term && *term && std::string_view(term) != "dumb";
+}
+
+// A longer line would wrap, and going back to its beginning would then miss.
+std::size_t columns(std::FILE* stream) {
+  struct winsize size {};
+  if (::ioctl(::fileno(stream), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+std::string utc_now() {
+  std::tm utc{};
+  const std::time_t now = std::time(nullptr);
+  ::gmtime_r(&now, &utc);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+                     utc.tm_hour, utc.tm_min, utc.tm_sec);
+}
+
+void write(std::FILE* stream, std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stream);
+  std::fflush(stream);
+}
+
+}  // namespace
+
+std::string start_line(const StartFacts& facts) {
+  auto line = fmt::format("run {} on {}, seed {}; checkpoints in {}", facts.run, facts.device, facts.seed, facts.place);
+  line += facts.every == "never" ? ", at the end only" : ", every " + facts.every;
+  line += facts.resumed.empty() ? "; from scratch" : "; resumed " + facts.resumed;
+  if (!facts.differences.empty()) line += fmt::format("; not bit-exact: {}", fmt::join(facts.differences, ", "));
+  if (!facts.note.empty()) line += "; " + facts.note;
+  return line;
+}
+
+std::string saved_line(const SavedFacts& facts) {
+  return fmt::format("saved version {} at step {} ({}): {}, waited {}, {} after {}", facts.version,
+                     format_count(facts.step), facts.reason, format_bytes(facts.bytes), format_duration(facts.stall),
+                     facts.durability, format_duration(facts.to_durable));
+}
+
+std::string end_line(const EndFacts& facts) {
+  if (facts.version.empty()) {
+    return fmt::format("stopped at step {} ({}) and nothing is saved: running the same command again starts over",
+                       format_count(facts.step), facts.reason);
+  }
+  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again to go on",
+                     format_count(facts.step), facts.reason, facts.version);
+}
+
+std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
+  std::string line;
+  if (facts.epoch) {
+    line += fmt::format("epoch {}", facts.epoch);
+    if (facts.total_epochs) line += fmt::format("/{}", facts.total_epochs);
+    line += "  ";
+  }
+  line += "step " + format_count(facts.step);
+  if (facts.total_steps) {
+    line += fmt::format("/{} {:3.0f} %", format_count(facts.total_steps),
+                        std::floor(100.0 * static_cast<double>(facts.step) / static_cast<double>(facts.total_steps)));
+  }
+  for (const auto& [name, value] : facts.values) line += fmt::format("  {} {:.4g}", name, value);
+  if (steps_per_second > 0) {
+    line += fmt::format("  {:.3g} steps/s", steps_per_second);
+    if (facts.total_steps > facts.step) {
+      // A run of years is a run without an end worth naming.
+      const double left = std::min(static_cast<double>(facts.total_steps - facts.step) / steps_per_second, 9e8);
+      line += "  " + format_duration(seconds(std::llround(left))) + " left";
+    }
+  }
+  return line;
+}
+
+Console::Console(std::FILE* stream, Style style)
+    : stream_(stream), terminal_(style == Style::automatic ? moves_its_cursor(stream) : style == Style::terminal) {}
+
+Console::~Console() {
+  std::lock_guard lock(mutex_);
+  if (moving_line_) write(stream_, "\n");
+}
+
+void Console::set_log(Log log) {
+  std::lock_guard lock(mutex_);
+  log_ = std::move(log);
+  if (log_ && !before_log_.empty()) {
+    log_(before_log_);
+    before_log_.clear();
+  }
+}
+
+void Console::clear_moving_line() {
+  if (moving_line_) write(stream_, "\r\033[K");
+  moving_line_ = false;
+}
+
+void Console::log_line(std::string_view line) {
+  const auto text = fmt::format("{} {}\n", utc_now(), line);
+  if (log_) {
+    log_(text);
+  } else {
+    before_log_ += text;
+  }
+}
+
+void Console::say(std::string_view line) {
+  std::lock_guard lock(mutex_);
+  clear_moving_line();
+  write(stream_, fmt::format("holdfast: {}\n", line));
+  log_line(line);
+}
+
+void Console::print(std::string_view text) {
+  std::lock_guard lock(mutex_);
+  clear_moving_line();
+  write(stdout, text);
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  if (!text.empty()) log_line(text);
+}
+
+void Console::progress(std::uint64_t step, Clock::time_point now, const std::function<ProgressFacts()>& facts) {
+  std::lock_guard lock(mutex_);
+  if (!started_) {
+    started_ = true;
+    old_mark_ = new_mark_ = {step, now};
+    due_ = now + (terminal_ ? Clock::duration(kMoving) : Clock::duration(kPlain));
+    log_due_ = now + kPlain;
+  }
+  if (now < due_) return;
+  if (now - new_mark_.second >= seconds(10)) old_mark_ = std::exchange(new_mark_, {step, now});
+  const double elapsed = std::chrono::duration<double>(now - old_mark_.second).count();
+  const double rate = elapsed > 0 ? static_cast<double>(step - old_mark_.first) / elapsed : 0;
+  auto line = progress_line(facts(), rate);
+  if (now >= log_due_) {
+    log_line(line);
+    log_due_ = now + kPlain;
+  }
+  if (terminal_) {
+    write(stream_, "\r\033[K" + line.substr(0, columns(stream_) - 1));
+    moving_line_ = true;
+    due_ = now + kMoving;
+  } else {
+    write(stream_, fmt::format("holdfast: {}\n", line));
+    due_ = now + kPlain;
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,139 @@
+#include "holdfast/runtime/device.h"
+
+#include <ATen/Context.h>
+#include <ATen/Version.h>
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <regex>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+// The part of the driver's stable C interface that tells what is there. https://docs.nvidia.com/cuda/cuda-driver-api
+class Driver {
+ public:
+  Driver() : library_(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {}  // never closed: LibTorch uses it too
+
+  bool start() {
+    const auto init = find<int(unsigned)>("cuInit");
+    return init && init(0) == 0;
+  }
+  std::string cuda_version() {
+    const auto get = find<int(int*)>("cuDriverGetVersion");
+    int version = 0;
+    if (!get || get(&version) != 0 || version == 0) return {};
+    return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+  }
+  std::vector<Gpu> gpus() {
+    const auto count = find<int(int*)>("cuDeviceGetCount");
+    const auto get = find<int(int*, int)>("cuDeviceGet");
+    const auto name = find<int(char*, int, int)>("cuDeviceGetName");
+    const auto attribute = find<int(int*, int, int)>("cuDeviceGetAttribute");
+    std::vector<Gpu> found;
+    int total = 0;
+    if (!count || !get || !name || !attribute || count(&total) != 0) return found;
+    for (int i = 0; i < total; ++i) {
+      constexpr int kCapabilityMajor = 75, kCapabilityMinor = 76;
+      int device = 0;
+      std::array<char, 256> text{};
+      Gpu gpu;
+      if (get(&device, i) != 0 || name(text.data(), static_cast<int>(text.size()) - 1, device) != 0) return found;
+      attribute(&gpu.major, kCapabilityMajor, device);
+      attribute(&gpu.minor, kCapabilityMinor, device);
+      gpu.name = text.data();
+      found.push_back(gpu);
+    }
+    return found;
+  }
+
+ private:
+  template <class Function>
+  Function* find(const char* symbol) {
+    return library_ ? reinterpret_cast<Function*>(dlsym(library_, symbol)) : nullptr;
+  }
+
+  void* library_;
+};
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(storage::StatusCode::unsupported, sentence); }
+
+}  // namespace
+
+GpuFacts find_gpus() {
+  GpuFacts facts;
+  Driver driver;
+  facts.driver_cuda = driver.cuda_version();
+  if (driver.start()) facts.gpus = driver.gpus();
+  const auto& hooks = at::detail::getCUDAHooks();
+  facts.libtorch_has_cuda = hooks.hasCUDART();
+  facts.libtorch_sees_gpu = hooks.hasCUDA();
+  if (facts.libtorch_has_cuda) {
+    const auto version = hooks.versionCUDART();
+    facts.libtorch_cuda = fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+    // Without a driver that suits it this throws, and nobody asks for kernels.
+    if (facts.libtorch_sees_gpu) facts.libtorch_architectures = hooks.showConfig();
+  }
+  return facts;
+}
+
+bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
+  static const std::regex kCode("code=(sm|compute)_([0-9]+)([0-9])([af]?)");
+  const std::string flags(gencode_flags);
+  bool known = false;
+  for (std::sregex_iterator match(flags.begin(), flags.end(), kCode), end; match != end; ++match) {
+    known = true;
+    const int major = std::stoi((*match)[2]), minor = std::stoi((*match)[3]);
+    const std::string suffix = (*match)[4];
+    if (suffix == "a") {  // architecture-specific: that one alone
+      if (gpu.major == major && gpu.minor == minor) return true;
+    } else if ((*match)[1] == "sm" || suffix == "f") {
+      if (gpu.major == major && gpu.minor >= minor) return true;
+    } else if (gpu.major > major || (gpu.major == major && gpu.minor >= minor)) {
+      return true;
+    }
+  }
+  return !known;
+}
+
+DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts) {
+  if (wanted == "cpu") return {};
+  if (wanted != "cuda" && wanted != "auto") {
+    throw Error(storage::StatusCode::invalid, fmt::format("'{}' is not a device: say cpu, cuda or auto", wanted));
+  }
+  const bool is_auto = wanted == "auto";
+  if (facts.gpus.empty()) {
+    if (is_auto) return {};
+    refuse(fmt::format("there is no GPU here{}: run with --holdfast.device cpu",
+                       facts.driver_cuda.empty() ? " (NVIDIA's driver library libcuda.so.1 is not installed)" : ""));
+  }
+  const auto& gpu = facts.gpus.front();
+  if (!facts.libtorch_has_cuda) {
+    const auto sentence = fmt::format("the {} cannot be used, for this LibTorch was built without CUDA", gpu.name);
+    if (is_auto) return {c10::kCPU, sentence};
+    refuse(sentence + ": build with one that has it, or run with --holdfast.device cpu");
+  }
+  if (!facts.libtorch_sees_gpu) {
+    refuse(
+        fmt::format("LibTorch cannot use the {}: it was built for CUDA {} and the driver serves CUDA {}; install a "
+                    "newer driver or a LibTorch for that CUDA, or run with --holdfast.device cpu",
+                    gpu.name, facts.libtorch_cuda, facts.driver_cuda));
+  }
+  if (!has_kernels_for(facts.libtorch_architectures, gpu)) {
+    refuse(
+        fmt::format("this LibTorch has no kernels for the {0} (sm_{1}{2}): build with a LibTorch that has (for an "
+                    "older GPU, a wheel for an older CUDA version; torch.cuda.get_arch_list() must name sm_{1}{2}), "
+                    "or run with --holdfast.device cpu",
+                    gpu.name, gpu.major, gpu.minor));
+  }
+  return {c10::Device(c10::kCUDA, 0), ""};
+}
+
+DeviceChoice choose_device(std::string_view wanted) {
+  return wanted == "cpu" ? DeviceChoice{} : choose_device(wanted, find_gpus());
+}
+
+}  // namespace holdfast

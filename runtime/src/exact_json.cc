@@ -1,0 +1,81 @@
+#include "holdfast/runtime/exact_json.h"
+
+#include <bit>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+constexpr const char* kDouble = "$double";
+
+std::string text_of(double x) {
+  if (std::isinf(x)) return x < 0 ? "-inf" : "inf";
+  const auto bits = std::bit_cast<std::uint64_t>(x);
+  if (bits == std::bit_cast<std::uint64_t>(std::numeric_limits<double>::quiet_NaN())) return "nan";
+  std::string hex(16, '0');
+  for (int digit = 0; digit < 16; ++digit) hex[15 - digit] = "0123456789abcdef"[(bits >> (4 * digit)) & 15];
+  return "nan:" + hex;
+}
+
+double parse(const nlohmann::json& text) {
+  if (text == "inf") return std::numeric_limits<double>::infinity();
+  if (text == "-inf") return -std::numeric_limits<double>::infinity();
+  if (text == "nan") return std::numeric_limits<double>::quiet_NaN();
+  if (const auto* string = text.get_ptr<const std::string*>();
+      string && string->size() == 20 && string->starts_with("nan:")) {
+    std::uint64_t bits = 0;
+    const char* const end = string->data() + string->size();
+    const auto result = std::from_chars(string->data() + 4, end, bits, 16);
+    if (result.ec == std::errc() && result.ptr == end) return std::bit_cast<double>(bits);
+  }
+  throw Error(storage::StatusCode::corrupt, "the checkpoint holds " + text.dump() + " where a \"$double\" belongs");
+}
+
+bool has_one_dollar_key(const nlohmann::json& object) {
+  return object.size() == 1 && object.begin().key().starts_with('$');
+}
+
+}  // namespace
+
+nlohmann::json encode_non_finite(const nlohmann::json& plain) {
+  if (plain.is_number_float()) {
+    const double x = plain.get<double>();
+    return std::isfinite(x) ? plain : nlohmann::json{{kDouble, text_of(x)}};
+  }
+  if (plain.is_object()) {
+    nlohmann::json encoded = nlohmann::json::object();
+    const std::string escape = has_one_dollar_key(plain) ? "$" : "";
+    for (const auto& [key, value] : plain.items()) encoded[escape + key] = encode_non_finite(value);
+    return encoded;
+  }
+  if (plain.is_array()) {
+    nlohmann::json encoded = nlohmann::json::array();
+    for (const auto& value : plain) encoded.push_back(encode_non_finite(value));
+    return encoded;
+  }
+  return plain;
+}
+
+nlohmann::json decode_non_finite(const nlohmann::json& encoded) {
+  if (encoded.is_object()) {
+    const bool escaped = has_one_dollar_key(encoded);
+    if (escaped && encoded.begin().key() == kDouble) return parse(encoded.begin().value());
+    nlohmann::json plain = nlohmann::json::object();
+    for (const auto& [key, value] : encoded.items()) plain[escaped ? key.substr(1) : key] = decode_non_finite(value);
+    return plain;
+  }
+  if (encoded.is_array()) {
+    nlohmann::json plain = nlohmann::json::array();
+    for (const auto& value : encoded) plain.push_back(decode_non_finite(value));
+    return plain;
+  }
+  return encoded;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,277 @@
+#include "holdfast/runtime/loader.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/sample_order.h"
+#include "prefetch_queue.h"
+#include "sample_scope.h"
+
+namespace holdfast {
+namespace {
+
+using storage::StatusCode;
+
+struct Failure {
+  StatusCode code = StatusCode::unreadable;
+  std::string text;
+};
+
+// Call inside a catch block.
+Failure current_failure() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  } catch (const c10::Error& error) {
+    return {StatusCode::unreadable, error.what_without_backtrace()};
+  } catch (const std::exception& error) {
+    return {StatusCode::unreadable, error.what()};
+  } catch (...) {
+    return {StatusCode::unreadable, "an exception that is not a std::exception"};
+  }
+}
+
+// Everything a fetch needs, by value: a prefetched one may outlive a seek.
+struct BatchFetch {
+  std::function<std::shared_ptr<void>(const std::vector<std::size_t>&)> fetch;
+  SampleOrder order;
+  std::uint64_t seed, epoch, begin, end;
+
+  std::shared_ptr<void> operator()() const {
+    std::vector<std::size_t> indices;
+    indices.reserve(end - begin);
+    for (auto position = begin; position < end; ++position) indices.push_back(order[position]);
+    SampleScope scope(seed, epoch);
+    Failure failure;
+    try {
+      return fetch(indices);
+    } catch (...) {
+      failure = current_failure();
+    }
+    // get_batch does not say which of its samples failed: alone, the guilty one fails again.
+    for (std::size_t i = 0; i < indices.size(); ++i) {
+      try {
+        fetch({indices[i]});
+      } catch (...) {
+        failure = current_failure();
+        throw Error(failure.code, fmt::format("sample {} of the dataset could not be read (epoch {}, position {}): {}",
+                                              indices[i], epoch, begin + i, failure.text));
+      }
+    }
+    throw Error(failure.code,
+                fmt::format("the batch of samples {} could not be read, though each of them can alone (epoch {}, "
+                            "position {}): {}",
+                            fmt::join(indices, ", "), epoch, begin, failure.text));
+  }
+};
+
+at::Tensor default_generator_state() {
+  auto generator = at::detail::getDefaultCPUGenerator();
+  std::lock_guard lock(generator.mutex());
+  return generator.get_state();
+}
+
+bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
+  return a.nbytes() == b.nbytes() && std::memcmp(a.data_ptr(), b.data_ptr(), a.nbytes()) == 0;
+}
+
+std::uint64_t default_seed() {
+  auto generator = at::detail::getDefaultCPUGenerator();
+  std::lock_guard lock(generator.mutex());
+  return generator.current_seed();
+}
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
+
+}  // namespace
+
+struct LoaderBase::Impl {
+  Impl(const LoaderOptions& given, std::optional<std::size_t> dataset_size, Fetch fetcher)
+      : options(given), fetch(std::move(fetcher)), seed(given.seed ? *given.seed : default_seed()) {
+    if (!dataset_size)
+      refuse("the dataset has no size, so its samples cannot be visited once per epoch: return one from size()");
+    size = *dataset_size;
+    if (size == 0) refuse("the dataset is empty: there is no sample to make a batch of");
+    if (options.batch_size < 1) refuse(fmt::format("batch_size is {}: it must be at least 1", options.batch_size));
+    if (options.workers < 0) refuse(fmt::format("workers is {}: it must be 0 or more", options.workers));
+    if (options.prefetch < 1) refuse(fmt::format("prefetch is {}: it must be at least 1", options.prefetch));
+    batch_size = static_cast<std::uint64_t>(options.batch_size);
+    if (options.drop_last && size < batch_size) {
+      refuse(
+          fmt::format("drop_last leaves no batch: the dataset has {} samples and batch_size is {}", size, batch_size));
+    }
+  }
+
+  std::uint64_t samples_per_epoch() const { return options.drop_last ? size - size % batch_size : size; }
+
+  // The batch that begins at a position is [position, end); no batch where both are equal.
+  std::uint64_t batch_end(std::uint64_t position) const {
+    const auto end = std::min(position + batch_size, size);
+    return options.drop_last && end - position < batch_size ? position : end;
+  }
+
+  BatchFetch batch_at(std::uint64_t position) const {
+    return {fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, position, batch_end(position)};
+  }
+
+  std::shared_ptr<void> fetch_batch() {
+    if (options.workers == 0) return batch_at(cursor)();
+    if (!queue) queue = std::make_unique<PrefetchQueue>(options.workers);
+    if (queue->size() == 0) pushed = cursor;
+    const auto window = static_cast<std::size_t>(options.workers) * static_cast<std::size_t>(options.prefetch);
+    while (queue->size() < window && batch_end(pushed) > pushed) {
+      queue->push(batch_at(pushed));
+      pushed = batch_end(pushed);
+    }
+    try {
+      return queue->pop();
+    } catch (...) {
+      queue->clear();  // the next call fetches this batch again
+      throw;
+    }
+  }
+
+  void go_to(std::uint64_t to_epoch, std::uint64_t to_cursor) {
+    if (queue) queue->clear();
+    epoch = to_epoch;
+    cursor = to_cursor;
+    last_batch = 0;
+  }
+
+  LoaderOptions options;
+  Fetch fetch;
+  std::uint64_t seed;
+  std::uint64_t size = 0;
+  std::uint64_t batch_size = 0;
+  std::uint64_t epoch = 0;
+  std::uint64_t cursor = 0;
+  std::uint64_t seen = 0;
+  std::uint64_t last_batch = 0;
+  std::uint64_t pushed = 0;  // the end of what the queue holds
+  bool watched = false;      // whether the first batch moved the default generator has been looked at
+  std::unique_ptr<PrefetchQueue> queue;
+};
+
+LoaderBase::LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch)
+    : impl_(std::make_unique<Impl>(options, size, std::move(fetch))) {}
+
+LoaderBase::~LoaderBase() = default;
+
+std::uint64_t LoaderBase::size() const { return impl_->size; }
+std::uint64_t LoaderBase::batch_size() const { return impl_->batch_size; }
+std::uint64_t LoaderBase::samples_per_epoch() const { return impl_->samples_per_epoch(); }
+std::uint64_t LoaderBase::batches_per_epoch() const {
+  return (impl_->samples_per_epoch() + impl_->batch_size - 1) / impl_->batch_size;
+}
+std::uint64_t LoaderBase::seed() const { return impl_->seed; }
+std::uint64_t LoaderBase::epoch() const { return impl_->epoch; }
+std::uint64_t LoaderBase::cursor() const { return impl_->cursor; }
+std::uint64_t LoaderBase::samples_seen() const { return impl_->seen; }
+std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
+bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }
+
+std::shared_ptr<void> LoaderBase::next_batch() {
+  auto& self = *impl_;
+  const auto end = self.batch_end(self.cursor);
+  if (end == self.cursor) {
+    self.go_to(self.epoch + 1, 0);
+    return nullptr;
+  }
+  // Nobody else draws while the loop waits in here for its first batch, so a generator that moved was moved by `get`.
+  const auto before = self.watched ? at::Tensor() : default_generator_state();
+  auto batch = self.fetch_batch();
+  if (!self.watched && !same_bytes(before, default_generator_state())) {
+    std::fputs(
+        "holdfast: the dataset draws from LibTorch's default generator while it reads a sample; with loader workers "
+        "that makes every run different: draw from holdfast::sample_generator(index) instead\n",
+        stderr);
+  }
+  self.watched = true;
+  self.last_batch = end - self.cursor;
+  self.seen += self.last_batch;
+  self.cursor = end;
+  return batch;
+}
+
+void LoaderBase::seek(std::uint64_t epoch, std::uint64_t cursor) {
+  if (cursor > impl_->size) {
+    refuse(fmt::format("cannot seek to sample {} of an epoch: the dataset has {} samples", cursor, impl_->size));
+  }
+  impl_->go_to(epoch, cursor);
+  impl_->seen = epoch * impl_->samples_per_epoch() + cursor;
+}
+
+nlohmann::json LoaderBase::state() const {
+  const auto& self = *impl_;
+  return {{"epoch", self.epoch},
+          {"cursor", self.cursor},
+          {"samples_seen", self.seen},
+          {"seed", self.seed},
+          {"size", self.size},
+          {"batch_size", self.batch_size},
+          {"shuffle", self.options.shuffle},
+          {"order", kSampleOrderVersion}};
+}
+
+void LoaderBase::check_state(const nlohmann::json& state) const {
+  const auto& self = *impl_;
+  const auto misfit = [](const std::string& sentence) -> void { throw Error(StatusCode::misfit, sentence); };
+  std::uint64_t epoch = 0, cursor = 0, seen = 0, seed = 0, size = 0;
+  bool shuffle = false;
+  int order = 0;
+  try {
+    state.at("epoch").get_to(epoch);
+    state.at("cursor").get_to(cursor);
+    state.at("samples_seen").get_to(seen);
+    state.at("seed").get_to(seed);
+    state.at("size").get_to(size);
+    state.at("shuffle").get_to(shuffle);
+    state.at("order").get_to(order);
+  } catch (const nlohmann::json::exception& error) {
+    misfit(fmt::format("what the checkpoint holds is not a loader's state: {}", error.what()));
+  }
+  if (size != self.size) {
+    misfit(
+        fmt::format("the dataset has {} samples and the checkpoint was made with {}: use the same data, or begin a "
+                    "new run",
+                    self.size, size));
+  }
+  if (cursor > size) {
+    misfit(fmt::format("the checkpoint's loader stands at sample {} of a dataset of {}", cursor, size));
+  }
+  const bool inside_an_epoch = cursor != 0 && cursor != size;
+  if (inside_an_epoch && shuffle != self.options.shuffle) {
+    misfit(
+        fmt::format("the checkpoint was made inside epoch {} with shuffle = {} and the program says {}: samples "
+                    "would come twice or never; change shuffle back until the epoch is over",
+                    epoch, shuffle, self.options.shuffle));
+  }
+  if (inside_an_epoch && shuffle && order != kSampleOrderVersion) {
+    misfit(
+        fmt::format("the checkpoint was made inside an epoch whose order is of version {} and this Holdfast knows "
+                    "version {}: continue with the one that made it",
+                    order, kSampleOrderVersion));
+  }
+}
+
+void LoaderBase::set_state(const nlohmann::json& state) {
+  check_state(state);
+  impl_->seed = state["seed"];
+  impl_->go_to(state["epoch"], state["cursor"]);
+  impl_->seen = state["samples_seen"];
+}
+
+}  // namespace holdfast

@@ -1,0 +1,309 @@
+#include "holdfast/runtime/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <limits>
+#include <map>
+#include <type_traits>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/save_policy.h"
+#include "nearest_name.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::string_view kPrefix = "--holdfast.";
+constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
+
+// One row of the table: `set` takes a text or throws std::invalid_argument with what is wrong with it; a list's takes
+// one element.
+struct Option {
+  std::string_view name;
+  std::string_view argument;  // empty: a switch
+  std::string_view meaning;
+  std::function<void(SessionOptions&, const std::string&)> set;
+  std::function<std::string(const SessionOptions&)> get;
+  std::function<void(SessionOptions&)> clear = {};  // lists only
+};
+
+[[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
+
+template <class Integer>
+Option number(std::string_view name, std::string_view meaning, Integer SessionOptions::*field) {
+  return {name, "NUMBER", meaning,
+          [field](SessionOptions& options, const std::string& text) {
+            Integer value{};
+            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+            if (error != std::errc() || end != text.data() + text.size() || value < Integer{}) {
+              wrong(fmt::format("'{}' is not a whole number from 0 to {}", text, std::numeric_limits<Integer>::max()));
+            }
+            options.*field = value;
+          },
+          [field](const SessionOptions& options) { return std::to_string(options.*field); }};
+}
+
+Option text(std::string_view name, std::string_view argument, std::string_view meaning,
+            std::string SessionOptions::*field, std::function<void(const std::string&)> check) {
+  return {name, argument, meaning,
+          [field, check](SessionOptions& options, const std::string& value) {
+            check(value);
+            options.*field = value;
+          },
+          [field](const SessionOptions& options) { return options.*field; }};
+}
+
+Option flag(std::string_view name, std::string_view meaning, bool SessionOptions::*field) {
+  return {name, "", meaning,
+          [field](SessionOptions& options, const std::string& value) {
+            const bool yes = value == "true" || value == "1" || value == "yes" || value == "on";
+            const bool no = value == "false" || value == "0" || value == "no" || value == "off";
+            if (!yes && !no) wrong(fmt::format("'{}' is neither true nor false", value));
+            options.*field = yes;
+          },
+          [field](const SessionOptions& options) { return options.*field ? "true" : "false"; }};
+}
+
+Option list(std::string_view name, std::string_view meaning, std::vector<std::string> SessionOptions::*field) {
+  return {name,
+          "PATTERN",
+          meaning,
+          [field](SessionOptions& options, const std::string& value) {
+            if (value.empty()) wrong("an empty pattern matches nothing");
+            (options.*field).push_back(value);
+          },
+          [field](const SessionOptions& options) { return fmt::format("{}", fmt::join(options.*field, ",")); },
+          [field](SessionOptions& options) { (options.*field).clear(); }};
+}
+
+std::function<void(const std::string&)> one_of(std::vector<std::string> values) {
+  return [values = std::move(values)](const std::string& value) {
+    if (std::find(values.begin(), values.end(), value) != values.end()) return;
+    const std::vector<std::string_view> names(values.begin(), values.end());
+    wrong(fmt::format("'{}' is not one of {}; the nearest is {}", value, fmt::join(values, ", "),
+                      nearest_name(value, names).name));
+  };
+}
+
+void check_run(const std::string& name) {
+  if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos || name.size() > 200) {
+    wrong(
+        fmt::format("'{}' cannot name a run: it becomes a folder, so it has no '/', does not begin with '.' and is at "
+                    "most 200 bytes long",
+                    name));
+  }
+}
+
+void check_dir(const std::string& path) {
+  if (path.empty()) wrong("the path is empty");
+}
+
+const std::vector<Option>& table() {
+  static const std::vector<Option> rows = {
+      text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_dir),
+      text("run", "NAME", "the run's folder there", &SessionOptions::run, check_run),
+      number("seed", "of every generator and every order of samples", &SessionOptions::seed),
+      text("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",
+           &SessionOptions::every, [](const std::string& value) { parse_save_every(value); }),
+      number("keep", "versions to keep; 0 keeps all", &SessionOptions::keep),
+      text("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device, one_of({"cpu", "cuda", "auto"})),
+      text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from,
+           [](const auto&) {}),
+      flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
+      flag("take-over", "take the run over from a process that seems to live", &SessionOptions::take_over),
+      number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads),
+      text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",
+           &SessionOptions::load, one_of({"exact", "subset"})),
+      list("allow-missing", "names the checkpoint may lack, * matches any part; repeatable",
+           &SessionOptions::allow_missing),
+      list("allow-unexpected", "names the program may lack, * matches any part; repeatable",
+           &SessionOptions::allow_unexpected),
+  };
+  return rows;
+}
+
+std::vector<std::string_view> names() {
+  std::vector<std::string_view> all;
+  for (const auto& option : table()) all.push_back(option.name);
+  all.push_back("help");
+  return all;
+}
+
+const Option* find(std::string_view name) {
+  for (const auto& option : table()) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+std::string environment_name(std::string_view name) {
+  std::string variable(kEnvironmentPrefix);
+  for (char letter : name)
+    variable += letter == '-' ? '_' : static_cast<char>(letter >= 'a' ? letter - 'a' + 'A' : letter);
+  return variable;
+}
+
+std::string option_name(std::string_view variable) {
+  std::string name;
+  for (char letter : variable.substr(kEnvironmentPrefix.size())) {
+    name += letter == '_' ? '-' : letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
+  }
+  return name;
+}
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
+
+// The values and, for each option, the layer that set it last. Layers are applied from the weakest to the strongest.
+class Layers {
+ public:
+  explicit Layers(const SessionOptions& code) : values_(code) {
+    const SessionOptions defaults;
+    for (const auto& option : table()) {
+      const auto given = option.get(code);
+      if (given == option.get(defaults)) continue;
+      origin_[option.name] = "code";
+      // Only what a user could have written is right in code, too.
+      auto scratch = defaults;
+      if (!option.clear) attempt(option, scratch, given, fmt::format("SessionOptions, {}", option.name));
+    }
+  }
+
+  void set(const Option& option, const std::string& value, const char* layer, const std::string& given_as) {
+    auto& origin = origin_[option.name];
+    if (option.clear && origin != layer) option.clear(values_);  // a stronger layer replaces a weaker one's list
+    attempt(option, values_, value, given_as);
+    origin = layer;
+  }
+
+  const SessionOptions& values() const { return values_; }
+  std::string origin(std::string_view name) const {
+    const auto found = origin_.find(name);
+    return found == origin_.end() ? "default" : found->second;
+  }
+
+ private:
+  static void attempt(const Option& option, SessionOptions& values, const std::string& value,
+                      const std::string& given_as) {
+    try {
+      option.set(values, value);
+    } catch (const std::exception& error) {
+      refuse(fmt::format("{}: {}", given_as, error.what()));
+    }
+  }
+
+  SessionOptions values_;
+  std::map<std::string_view, std::string> origin_;
+};
+
+void read_environment(Layers& layers, char** environment) {
+  for (char** entry = environment; entry && *entry; ++entry) {
+    const std::string_view line = *entry;
+    const auto equals = line.find('=');
+    if (equals == std::string_view::npos || line.substr(0, kEnvironmentPrefix.size()) != kEnvironmentPrefix) continue;
+    const std::string variable(line.substr(0, equals)), value(line.substr(equals + 1));
+    if (value.empty()) continue;
+    const auto* option = find(option_name(variable));
+    if (!option) {
+      // Others may use the prefix for purposes of their own; what is nearly one of ours is a slip.
+      const auto nearest = nearest_name(option_name(variable), names());
+      if (nearest.distance <= 2) {
+        refuse(fmt::format("{} in the environment is not an option; the nearest is {}", variable,
+                           environment_name(nearest.name)));
+      }
+      continue;
+    }
+    if (!option->clear) {
+      layers.set(*option, value, "environment", variable);
+      continue;
+    }
+    for (std::size_t begin = 0; begin <= value.size();) {
+      const auto end = std::min(value.find(',', begin), value.size());
+      layers.set(*option, value.substr(begin, end - begin), "environment", variable);
+      begin = end + 1;
+    }
+  }
+}
+
+// True where --holdfast.help is among the arguments.
+bool read_command_line(Layers& layers, int& argc, char** argv) {
+  bool help = false;
+  int kept = 1;
+  int i = 1;
+  for (; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument.substr(0, kPrefix.size()) != kPrefix) {
+      argv[kept++] = argv[i];
+      continue;
+    }
+    const auto equals = argument.find('=');
+    const std::string given_as(argument.substr(0, equals));
+    const auto name = std::string_view(given_as).substr(kPrefix.size());
+    if (name == "help" && equals == std::string_view::npos) {
+      help = true;
+      continue;
+    }
+    const auto* option = find(name);
+    if (!option) {
+      refuse(fmt::format("{} is not an option; the nearest is {}{} (--holdfast.help lists all)", given_as, kPrefix,
+                         nearest_name(name, names()).name));
+    }
+    if (equals != std::string_view::npos) {
+      layers.set(*option, std::string(argument.substr(equals + 1)), "command line", given_as);
+    } else if (option->argument.empty()) {
+      layers.set(*option, "true", "command line", given_as);
+    } else {
+      if (i + 1 == argc || std::string_view(argv[i + 1]).substr(0, 2) == "--") {
+        refuse(fmt::format("{0} needs a value: {0} {1}", given_as, option->argument));
+      }
+      layers.set(*option, argv[++i], "command line", given_as);
+    }
+  }
+  for (; i < argc; ++i) argv[kept++] = argv[i];
+  argv[kept] = nullptr;
+  argc = kept;
+  return help;
+}
+
+std::string shown(const std::string& value) { return value.empty() ? "none" : value; }
+
+}  // namespace
+
+OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment) {
+  const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
+  auto program_name = program.substr(program.find_last_of('/') + 1);
+  if (program_name.empty() || program_name.front() == '.') program_name = "run";
+  Layers layers(code);
+  read_environment(layers, environment);
+  OptionsRead read;
+  read.help = argc > 0 && read_command_line(layers, argc, argv);
+  read.values = layers.values();
+  if (read.values.run.empty()) read.values.run = program_name;
+  auto defaults = SessionOptions();
+  defaults.run = program_name;
+  for (const auto& option : table()) {
+    read.in_force.push_back({std::string(option.name), std::string(option.argument), std::string(option.meaning),
+                             option.get(defaults), option.get(read.values), layers.origin(option.name)});
+  }
+  return read;
+}
+
+std::string help_text(const OptionsRead& options) {
+  std::string text =
+      "Options of the session: --holdfast.NAME VALUE on the command line, or HOLDFAST_NAME=VALUE in the environment\n"
+      "(with _ for -). The command line wins over the environment, the environment over the program's code.\n\n";
+  std::size_t width = 0;
+  for (const auto& option : options.in_force) width = std::max(width, option.name.size() + 1 + option.argument.size());
+  for (const auto& option : options.in_force) {
+    const auto usage = option.argument.empty() ? option.name : option.name + " " + option.argument;
+    text += fmt::format("  {}{:<{}}  {}\n  {:{}}  now {} ({}), default {}\n", kPrefix, usage, width, option.meaning, "",
+                        kPrefix.size() + width, shown(option.value), option.origin, shown(option.fallback));
+  }
+  text += fmt::format("  {}{:<{}}  this text\n", kPrefix, "help", width);
+  return text;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,99 @@
+#include "prefetch_queue.h"
+
+#include <pthread.h>
+
+#include <csignal>
+#include <utility>
+
+namespace holdfast {
+namespace {
+
+// Workers inherit a full mask: signals stay with the program's own threads, whose system calls expect them.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, fault);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+PrefetchQueue::PrefetchQueue(int workers) {
+  SignalsBlocked blocked;
+  for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+}
+
+PrefetchQueue::~PrefetchQueue() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    waiting_.clear();
+  }
+  pushed_.notify_all();
+  for (auto& worker : workers_) worker.join();
+}
+
+void PrefetchQueue::push(Job job) {
+  auto task = std::make_shared<Task>();
+  task->job = std::move(job);
+  in_order_.push_back(task);
+  {
+    std::lock_guard lock(mutex_);
+    waiting_.push_back(std::move(task));
+  }
+  pushed_.notify_one();
+}
+
+PrefetchQueue::Result PrefetchQueue::pop() {
+  const auto task = std::move(in_order_.front());
+  in_order_.pop_front();
+  std::unique_lock lock(mutex_);
+  finished_.wait(lock, [&] { return task->done; });
+  if (task->error) std::rethrow_exception(std::exchange(task->error, nullptr));
+  return std::move(task->result);
+}
+
+void PrefetchQueue::clear() {
+  {
+    std::lock_guard lock(mutex_);
+    waiting_.clear();
+  }
+  in_order_.clear();
+}
+
+void PrefetchQueue::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    pushed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    auto task = std::move(waiting_.front());
+    waiting_.pop_front();
+    lock.unlock();
+    Result result;
+    std::exception_ptr error;
+    try {
+      result = task->job();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    task->job = nullptr;
+    lock.lock();
+    task->result = std::move(result);
+    task->error = std::move(error);
+    task->done = true;
+    finished_.notify_one();
+    lock.unlock();
+    task.reset();  // a forgotten job's result dies here, not under the lock
+    error = nullptr;
+    lock.lock();
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,141 @@
+#include "tensor_load.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+#include <map>
+
+#include "holdfast/runtime/dtype.h"
+#include "holdfast/runtime/error.h"
+#include "tensor_source.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::uint64_t kStagingBytes = std::uint64_t{256} << 20;
+constexpr std::uint64_t kStagingAlignment = 64;  // so that every dtype is aligned, and vector loads are
+
+std::uint64_t aligned(std::uint64_t bytes) {
+  return (bytes + kStagingAlignment - 1) / kStagingAlignment * kStagingAlignment;
+}
+
+/// The memory that targets were given so far. Two tensors that overlap are views of each other: the second is staged,
+/// so that no two threads write the same byte.
+class ClaimedMemory {
+ public:
+  bool claim(const void* data, std::uint64_t bytes) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(data);
+    const auto next = ends_.lower_bound(begin);  // by begin
+    if (next != ends_.end() && next->first < begin + bytes) return false;
+    if (next != ends_.begin() && std::prev(next)->second > begin) return false;
+    if (bytes > 0) ends_.emplace(begin, begin + bytes);
+    return true;
+  }
+
+ private:
+  std::map<std::uintptr_t, std::uintptr_t> ends_;
+};
+
+void make_tensor(const Slot& slot) {
+  const auto options = at::TensorOptions(to_scalar_type(slot.entry->dtype)).device(slot.device);
+  *slot.tensor = slot.strides.empty() ? at::empty(slot.entry->shape, options)
+                                      : at::empty_strided(slot.entry->shape, slot.strides, options);
+}
+
+/// A stale graph that saved this tensor must fail in backward() instead of using the new values.
+void note_changed(const at::Tensor& tensor) {
+  if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+class Staging {
+ public:
+  Staging(std::uint64_t bytes, bool pinned)
+      : arena_(at::empty({static_cast<std::int64_t>(bytes)}, at::TensorOptions(at::kByte).pinned_memory(pinned))) {}
+
+  bool has_room(std::uint64_t bytes) const { return used_ + bytes <= static_cast<std::uint64_t>(arena_.numel()); }
+
+  void add(const Slot& slot) {
+    auto* const bytes = static_cast<std::byte*>(arena_.mutable_data_ptr()) + used_;
+    targets_.push_back({slot.entry->name, {bytes, slot.entry->bytes()}});
+    slots_.push_back(&slot);
+    used_ += aligned(slot.entry->bytes());
+  }
+
+  void read(const storage::VersionReader& version, const storage::ReadOptions& options) {
+    throw_if(version.read(targets_, options));
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      at::Tensor& into = *slots_[i]->tensor;
+      const at::Tensor from = at::from_blob(targets_[i].into.data(), slots_[i]->entry->shape,
+                                            at::TensorOptions(to_scalar_type(slots_[i]->entry->dtype)));
+      if (into.is_conj() || into.is_neg()) {
+        into.detach().copy_(from);
+      } else {
+        as_bits(into.detach()).copy_(as_bits(from));
+      }
+      note_changed(into);
+    }
+    targets_.clear();
+    slots_.clear();
+    used_ = 0;
+  }
+
+ private:
+  at::Tensor arena_;
+  std::uint64_t used_ = 0;
+  std::vector<storage::TensorTarget> targets_;
+  std::vector<const Slot*> slots_;
+};
+
+}  // namespace
+
+void load_tensors(const storage::VersionReader& version, const std::vector<Slot>& slots,
+                  const storage::ReadOptions& options) {
+  const at::NoGradGuard no_grad;
+  ClaimedMemory memory;
+  std::vector<storage::TensorTarget> direct;
+  std::vector<const Slot*> staged;
+  std::map<const storage::TensorEntry*, const Slot*> read;
+  std::vector<const Slot*> copies;  // a tensor that was tied when it was saved and is not any more
+  std::uint64_t staging_bytes = 0;
+  std::uint64_t largest = 0;
+  bool pinned = false;
+
+  for (const Slot& slot : slots) {
+    if (!slot.tensor->defined()) make_tensor(slot);
+    if (!read.emplace(slot.entry, &slot).second) {
+      copies.push_back(&slot);
+      continue;
+    }
+    at::Tensor& tensor = *slot.tensor;
+    const std::uint64_t bytes = slot.entry->bytes();
+    if (has_plain_bytes(tensor) && memory.claim(tensor.const_data_ptr(), bytes)) {
+      direct.push_back(
+          {slot.entry->name, {static_cast<std::byte*>(tensor.unsafeGetTensorImpl()->mutable_data()), bytes}});
+      note_changed(tensor);
+    } else {
+      staged.push_back(&slot);
+      staging_bytes += aligned(bytes);
+      largest = std::max(largest, aligned(bytes));
+      pinned |= tensor.is_cuda();
+    }
+  }
+  throw_if(version.read(direct, options));
+
+  if (!staged.empty()) {
+    Staging staging(std::max(largest, std::min(staging_bytes, kStagingBytes)), pinned);
+    for (const Slot* slot : staged) {
+      if (!staging.has_room(aligned(slot->entry->bytes()))) staging.read(version, options);
+      staging.add(*slot);
+    }
+    staging.read(version, options);
+  }
+  for (const Slot* slot : copies) {
+    slot->tensor->detach().copy_(*read.at(slot->entry)->tensor);
+    note_changed(*slot->tensor);
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,155 @@
+#include "tracked_item.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "holdfast/runtime/dtype.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/exact_json.h"
+
+namespace holdfast {
+
+using storage::StatusCode;
+using storage::TensorEntry;
+
+std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape) {
+  std::string text = std::string(to_string(dtype)) + " [";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::string describe(const at::Tensor& tensor) {
+  return describe(*to_dtype(tensor.scalar_type()), tensor.sizes().vec());
+}
+
+Capture::Capture(const TensorNames& names) : names_(names), buffer_(make_copy_buffer()) {
+  for (const NamedTensor& named : names.all()) {
+    if (named.name == named.stored_as) {
+      sources.emplace(named.name, make_source(named.name, named.tensor, buffer_));
+    } else {
+      tied.emplace(named.name, named.stored_as);
+    }
+  }
+}
+
+void Capture::tensor(const std::string& name, const at::Tensor& tensor) {
+  if (tied.contains(name) || !sources.emplace(name, make_source(name, tensor, buffer_)).second) {
+    throw Error(StatusCode::invalid,
+                "two tracked tensors are called '" + name + "': track one of their owners under another name");
+  }
+}
+
+void Capture::value(const std::string& name, const nlohmann::json& value) {
+  nlohmann::json encoded = encode_non_finite(value);
+  try {
+    encoded.dump();
+  } catch (const nlohmann::json::exception&) {
+    throw Error(StatusCode::unsupported, "the value of '" + name +
+                                             "' holds text that is not UTF-8, which JSON cannot keep: track the bytes "
+                                             "as a std::vector<std::uint8_t>");
+  }
+  values[name] = std::move(encoded);
+}
+
+Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names)
+    : manifest_(manifest), loosen_(loosen), names_(names) {
+  fit.version = manifest.uid.short_text();
+  for (const NamedTensor& named : names.all()) {
+    require_storable(named.name, named.tensor);
+    const TensorEntry* entry = need_tensor(named.name, describe(named.tensor));
+    if (!entry || !matches(named.name, *entry, named.tensor)) continue;
+    if (named.name == named.stored_as) {
+      fill(*entry, named.tensor);
+    } else if (const TensorEntry* shared = manifest.find(named.stored_as); shared && shared->digest != entry->digest) {
+      differs(Difference::Kind::value, named.name,
+              "is tied to " + named.stored_as + " in the program, and has other values than it in the checkpoint");
+    }
+  }
+}
+
+const TensorEntry* Plan::find_tensor(const std::string& name) {
+  asked_tensors_.insert(name);
+  return manifest_.find(name);
+}
+
+const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what) {
+  const TensorEntry* entry = find_tensor(name);
+  if (!entry) missing(name, what);
+  return entry;
+}
+
+const nlohmann::json* Plan::find_value(const std::string& name) {
+  asked_values_.insert(name);
+  const auto found = manifest_.values.find(name);
+  return found == manifest_.values.end() ? nullptr : &*found;
+}
+
+std::optional<nlohmann::json> Plan::need_value(const std::string& name, const std::string& what) {
+  if (const nlohmann::json* value = find_value(name)) return decode_non_finite(*value);
+  missing(name, what);
+  return std::nullopt;
+}
+
+bool Plan::matches(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
+  const storage::Dtype dtype = *to_dtype(tensor.scalar_type());
+  const bool same_shape = tensor.sizes() == at::IntArrayRef(entry.shape);
+  if (same_shape && dtype == entry.dtype) return true;
+  differs(
+      same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
+      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint");
+  return false;
+}
+
+void Plan::differs(Difference::Kind kind, const std::string& name, const std::string& what) {
+  fit.differences.push_back({kind, name, name + " " + what});
+}
+
+bool Plan::missing(const std::string& name, const std::string& what, const std::string& also) {
+  return allowed(loosen_.allow_missing, Difference::Kind::missing, name,
+                 "is in the program (" + what + ") and not in the checkpoint", also, "stays as the program made it");
+}
+
+bool Plan::unexpected(const std::string& name, const std::string& what, const std::string& also) {
+  return allowed(loosen_.allow_unexpected, Difference::Kind::unexpected, name,
+                 "is in the checkpoint (" + what + ") and not in the program", also, "is left unread");
+}
+
+bool Plan::allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
+                   const std::string& what, const std::string& also, const char* outcome) {
+  for (const std::string& pattern : patterns) {
+    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
+        (!also.empty() && fnmatch(pattern.c_str(), also.c_str(), 0) == 0)) {
+      fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + pattern + "' allows");
+      return true;
+    }
+  }
+  differs(kind, name, what);
+  return false;
+}
+
+void Plan::fill(const TensorEntry& entry, const at::Tensor& tensor) {
+  slots_.push_back({&entry, std::make_shared<at::Tensor>(tensor), tensor.device(), {}});
+}
+
+std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device device, std::vector<std::int64_t> strides) {
+  slots_.push_back({&entry, std::make_shared<at::Tensor>(), device, std::move(strides)});
+  return slots_.back().tensor;
+}
+
+void Plan::finish() {
+  for (const TensorEntry& entry : manifest_.tensors) {
+    if (!asked_tensors_.contains(entry.name)) unexpected(entry.name, describe(entry.dtype, entry.shape));
+  }
+  for (const auto& [alias, name] : manifest_.tied) {
+    if (!asked_tensors_.contains(alias)) unexpected(alias, "tied to " + name);
+  }
+  for (const auto& [name, value] : manifest_.values.items()) {
+    const bool listed = manifest_.find(name) && !asked_tensors_.contains(name);
+    if (!asked_values_.contains(name) && !listed) unexpected(name, "a value");
+  }
+  std::stable_sort(fit.differences.begin(), fit.differences.end(),
+                   [](const Difference& a, const Difference& b) { return a.name < b.name; });
+}
+
+}  // namespace holdfast

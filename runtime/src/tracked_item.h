@@ -1,0 +1,124 @@
+// One tracked object, and what it fills: a Capture when the state is saved, a Plan when a version is compared or
+// loaded.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "holdfast/runtime/fit.h"
+#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/payload.h"
+#include "tensor_names.h"
+#include "tensor_source.h"
+
+namespace holdfast {
+
+class Capture {
+ public:
+  explicit Capture(const TensorNames& names);
+
+  const TensorNames& names() const { return names_; }
+  /// A tensor besides those in names(). Throws Error (invalid) for a name that is taken, and as make_source does.
+  void tensor(const std::string& name, const at::Tensor& tensor);
+  /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
+  void value(const std::string& name, const nlohmann::json& value);
+
+  std::map<std::string, storage::TensorSource> sources;  // by name
+  std::map<std::string, std::string> tied;
+  nlohmann::json values = nlohmann::json::object();
+
+ private:
+  const TensorNames& names_;
+  std::shared_ptr<CopyBuffer> buffer_;
+};
+
+/// A tensor to be filled from the checkpoint.
+struct Slot {
+  const storage::TensorEntry* entry = nullptr;
+  std::shared_ptr<at::Tensor> tensor;  // undefined: made while loading, with the two below
+  at::Device device = at::kCPU;
+  std::vector<std::int64_t> strides;  // empty: contiguous
+};
+
+/// Compares what is tracked with a manifest and collects what a restore would do; building one changes nothing.
+class Plan {
+ public:
+  Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names);
+
+  const storage::Manifest& manifest() const { return manifest_; }
+  const TensorNames& names() const { return names_; }
+
+  /// The checkpoint's tensor of this name, from now on expected in it; null where there is none (nothing is noted).
+  const storage::TensorEntry* find_tensor(const std::string& name);
+  /// As above; null counts as missing, `what` describes the program's side.
+  const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what);
+  const nlohmann::json* find_value(const std::string& name);
+  /// The decoded value of a tracked object, noted as missing where there is none.
+  std::optional<nlohmann::json> need_value(const std::string& name, const std::string& what);
+
+  /// Notes a difference unless the entry has the tensor's shape and dtype.
+  bool matches(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  void differs(Difference::Kind kind, const std::string& name, const std::string& what);
+  /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
+  bool missing(const std::string& name, const std::string& what, const std::string& also = {});
+  bool unexpected(const std::string& name, const std::string& what, const std::string& also = {});
+
+  /// Loads into `tensor`.
+  void fill(const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Loads into a new tensor, which is there once apply steps run.
+  std::shared_ptr<at::Tensor> make(const storage::TensorEntry& entry, at::Device device = at::kCPU,
+                                   std::vector<std::int64_t> strides = {});
+  /// Runs after every tensor was read and every digest was right, in order of `apply` calls.
+  void apply(std::function<void(std::vector<std::string>& notes)> step) { steps_.push_back(std::move(step)); }
+
+  /// Call once every item has planned: whatever nobody asked for is unexpected.
+  void finish();
+
+  Fit fit;
+  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<std::function<void(std::vector<std::string>&)>>& steps() const { return steps_; }
+
+ private:
+  bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
+               const std::string& what, const std::string& also, const char* outcome);
+
+  const storage::Manifest& manifest_;
+  const LoosenOptions& loosen_;
+  const TensorNames& names_;
+  std::set<std::string> asked_tensors_;
+  std::set<std::string> asked_values_;
+  std::vector<Slot> slots_;
+  std::vector<std::function<void(std::vector<std::string>&)>> steps_;
+};
+
+class TrackedItem {
+ public:
+  explicit TrackedItem(std::string name) : name_(std::move(name)) {}
+  virtual ~TrackedItem() = default;
+  const std::string& name() const { return name_; }
+
+  /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
+  virtual void add_names(TensorNames&) const {}
+  /// The code's part is over: what the options say now is what the code says.
+  virtual void begin() {}
+  /// Everything else it has.
+  virtual void capture(Capture&) const {}
+  virtual void plan(Plan&) {}
+
+ private:
+  std::string name_;
+};
+
+/// "F32 [10, 20]".
+std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape);
+std::string describe(const at::Tensor& tensor);
+
+}  // namespace holdfast

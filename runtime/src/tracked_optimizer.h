@@ -1,0 +1,27 @@
+// An optimizer: its state by the parameters' names, and the options of its groups.
+//
+// Value, as JSON:
+//   {"kind": "AdamW",
+//    "groups": [{"parameters": ["net.fc.weight", …],
+//                "initial": {"lr": 0.01, …},     as the code gave them when the run started
+//                "current": {"lr": 0.005, …}}],
+//    "state": {"net.fc.weight": {"step": 3}}}    what is not a tensor; an entry for each parameter that has state
+// Tensor fields are stored as "<name>.state.<parameter>.<field>", list fields with ".0", ".1", … and, in the value,
+// which of them are defined. "<field>.strides" in the value keeps the memory order of a tensor that is not row-major.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "tracked_item.h"
+
+namespace torch::optim {
+class Optimizer;
+}
+
+namespace holdfast {
+
+/// Throws Error (unsupported) for an optimizer class that is not LibTorch's own.
+std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name, torch::optim::Optimizer& optimizer);
+
+}  // namespace holdfast

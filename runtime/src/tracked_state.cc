@@ -1,0 +1,166 @@
+#include "holdfast/runtime/tracked_state.h"
+
+#include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
+#include <torch/optim/schedulers/lr_scheduler.h>
+#include <torch/optim/schedulers/reduce_on_plateau_scheduler.h>
+
+#include <set>
+
+#include "holdfast/runtime/error.h"
+#include "tensor_load.h"
+#include "tensor_names.h"
+#include "tracked_item.h"
+#include "tracked_optimizer.h"
+#include "tracked_schedulers.h"
+#include "tracked_tensors.h"
+#include "tracked_values.h"
+
+namespace holdfast {
+
+using storage::StatusCode;
+
+struct TrackedState::Registry {
+  std::vector<std::unique_ptr<TrackedItem>> items;  // in the order they were tracked
+  std::set<std::string> names;
+  std::map<std::pair<const void*, std::type_index>, std::string> objects;
+
+  void require_free(const std::string& name, const Identity& identity) const {
+    if (name.empty()) throw Error(StatusCode::invalid, "track() needs a name that is not empty");
+    if (name == "__metadata__") {
+      throw Error(StatusCode::invalid,
+                  "'__metadata__' means something else in a safetensors file: choose another name");
+    }
+    try {
+      nlohmann::json(name).dump();
+    } catch (const nlohmann::json::exception&) {
+      throw Error(StatusCode::invalid, "track() needs a name in UTF-8");
+    }
+    if (names.contains(name)) {
+      throw Error(StatusCode::invalid, "'" + name + "' is tracked already: choose another name");
+    }
+    if (const auto found = objects.find({identity.address, identity.type}); found != objects.end()) {
+      throw Error(StatusCode::invalid,
+                  "'" + name + "' is the object that is tracked as '" + found->second + "' already: track it once");
+    }
+  }
+
+  void add(const Identity& identity, std::unique_ptr<TrackedItem> item) {
+    names.insert(item->name());
+    objects.emplace(std::pair(identity.address, identity.type), item->name());
+    items.push_back(std::move(item));
+  }
+
+  TensorNames walk() const {
+    TensorNames found;
+    for (const auto& item : items) item->add_names(found);
+    return found;
+  }
+
+  void plan(Plan& plan) const {
+    for (const auto& item : items) item->plan(plan);
+    generators->plan(plan);
+    plan.finish();
+  }
+
+  const std::unique_ptr<TrackedItem> generators = make_default_generators();
+};
+
+TrackedState::TrackedState() : registry_(std::make_unique<Registry>()) {}
+TrackedState::~TrackedState() = default;
+TrackedState::TrackedState(TrackedState&&) noexcept = default;
+TrackedState& TrackedState::operator=(TrackedState&&) noexcept = default;
+
+void TrackedState::add_module(const std::string& name, std::shared_ptr<torch::nn::Module> module) {
+  const Identity identity{module.get(), typeid(torch::nn::Module)};
+  if (!module) throw Error(StatusCode::invalid, "module '" + name + "' is null: make it before it is tracked");
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_module(name, std::move(module)));
+}
+
+void TrackedState::add_optimizer(const std::string& name, torch::optim::Optimizer& optimizer) {
+  const Identity identity{&optimizer, typeid(torch::optim::Optimizer)};
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_optimizer(name, optimizer));
+}
+
+void TrackedState::add_scheduler(const std::string& name, torch::optim::LRScheduler& scheduler) {
+  const Identity identity{&scheduler, typeid(torch::optim::LRScheduler)};
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+}
+
+void TrackedState::add_scheduler(const std::string& name, torch::optim::ReduceLROnPlateauScheduler& scheduler) {
+  const Identity identity{&scheduler, typeid(torch::optim::ReduceLROnPlateauScheduler)};
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+}
+
+void TrackedState::add_tensor(const std::string& name, at::Tensor& tensor) {
+  const Identity identity{&tensor, typeid(at::Tensor)};
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_tensor(name, tensor));
+}
+
+void TrackedState::add_generator(const std::string& name, at::Generator& generator) {
+  const Identity identity{&generator, typeid(at::Generator)};
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_generator(name, generator));
+}
+
+void TrackedState::add_value(const std::string& name, Identity identity, ValueAccess access) {
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_value(name, std::move(access)));
+}
+
+void TrackedState::add_object(const std::string& name, Identity identity, std::function<void(State&)> save,
+                              std::function<void(const State&)> load) {
+  registry_->require_free(name, identity);
+  registry_->add(identity, make_tracked_object(name, std::move(save), std::move(load)));
+}
+
+void TrackedState::begin() {
+  capture();
+  for (const auto& item : registry_->items) item->begin();
+}
+
+Captured TrackedState::capture() const {
+  const TensorNames names = registry_->walk();
+  Capture capture(names);
+  for (const auto& item : registry_->items) item->capture(capture);
+  registry_->generators->capture(capture);
+
+  Captured captured;
+  captured.tensors.reserve(capture.sources.size());
+  for (auto& [name, source] : capture.sources) captured.tensors.push_back(std::move(source));
+  captured.tied = std::move(capture.tied);
+  captured.values = std::move(capture.values);
+  return captured;
+}
+
+Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
+  const TensorNames names = registry_->walk();
+  Plan plan(manifest, loosen, names);
+  registry_->plan(plan);
+  return std::move(plan.fit);
+}
+
+Restored TrackedState::restore(const storage::VersionReader& version, const LoosenOptions& loosen,
+                               const storage::ReadOptions& options) {
+  // R1. Compare: a misfit is found before anything is overwritten.
+  const TensorNames names = registry_->walk();
+  Plan plan(version.manifest(), loosen, names);
+  registry_->plan(plan);
+  if (!plan.fit.ok()) throw Error(StatusCode::misfit, plan.fit.message());
+
+  // R2. Read every tensor, digests checked: the program's own in place, all others into new memory.
+  load_tensors(version, plan.slots(), options);
+
+  // R3. Hand over the rest: optimizer state and options, values, user types; the process's generators last, so that
+  // nothing that loads can draw from them afterwards.
+  Restored restored{std::move(plan.fit.notes)};
+  for (const auto& step : plan.steps()) step(restored.notes);
+  return restored;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,167 @@
+#include "tracked_tensors.h"
+
+#include <ATen/Context.h>
+#include <torch/cuda.h>
+#include <torch/nn/module.h>
+
+#include <mutex>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+using storage::StatusCode;
+
+class TrackedModule : public TrackedItem {
+ public:
+  TrackedModule(std::string name, std::shared_ptr<torch::nn::Module> module)
+      : TrackedItem(std::move(name)), module_(std::move(module)) {}
+
+  void add_names(TensorNames& names) const override {
+    for (const auto& parameter : module_->named_parameters())
+      names.add(name() + "." + parameter.key(), parameter.value());
+    for (const auto& buffer : module_->named_buffers()) names.add(name() + "." + buffer.key(), buffer.value());
+  }
+
+ private:
+  std::shared_ptr<torch::nn::Module> module_;
+};
+
+// The value keeps what an undefined tensor needs to come back: its device, or "undefined".
+class TrackedTensor : public TrackedItem {
+ public:
+  TrackedTensor(std::string name, at::Tensor& tensor) : TrackedItem(std::move(name)), tensor_(tensor) {}
+
+  void add_names(TensorNames& names) const override {
+    if (tensor_.defined()) names.add(name(), tensor_);
+  }
+
+  void capture(Capture& capture) const override {
+    capture.value(name(), tensor_.defined() ? tensor_.device().str() : "undefined");
+  }
+
+  void plan(Plan& plan) override {
+    const nlohmann::json* saved = plan.find_value(name());
+    if (tensor_.defined()) return;
+    const storage::TensorEntry* entry = plan.find_tensor(name());
+    if (!entry) {
+      if (!saved) plan.missing(name(), "an undefined tensor");
+      return;
+    }
+    at::Device device = at::kCPU;
+    if (saved && saved->is_string() && *saved != "undefined") {
+      const at::Device was(saved->get<std::string>());
+      if (was.is_cpu() || (was.is_cuda() && was.index() < torch::cuda::device_count())) {
+        device = was;
+      } else {
+        plan.fit.notes.push_back(name() + " was on " + was.str() + ", which is not here: it is loaded to the CPU");
+      }
+    }
+    plan.apply([this, made = plan.make(*entry, device)](std::vector<std::string>&) { tensor_ = *made; });
+  }
+
+ private:
+  at::Tensor& tensor_;
+};
+
+at::Tensor state_of(const at::Generator& generator) {
+  at::Generator handle = generator;
+  const std::lock_guard<std::mutex> lock(handle.mutex());
+  return handle.get_state();
+}
+
+void set_state_of(const at::Generator& generator, const at::Tensor& state) {
+  at::Generator handle = generator;
+  const std::lock_guard<std::mutex> lock(handle.mutex());
+  handle.set_state(state);
+}
+
+void plan_generator(Plan& plan, const std::string& name, const storage::TensorEntry& entry,
+                    const at::Generator& generator) {
+  if (!plan.matches(name, entry, state_of(generator))) return;
+  plan.apply([generator, made = plan.make(entry)](std::vector<std::string>&) { set_state_of(generator, *made); });
+}
+
+class TrackedGenerator : public TrackedItem {
+ public:
+  TrackedGenerator(std::string name, at::Generator& generator) : TrackedItem(std::move(name)), generator_(generator) {
+    require_defined();
+  }
+
+  void capture(Capture& capture) const override {
+    require_defined();
+    capture.tensor(name(), state_of(generator_));
+  }
+
+  void plan(Plan& plan) override {
+    require_defined();
+    if (const auto* entry = plan.need_tensor(name(), "a random generator")) {
+      plan_generator(plan, name(), *entry, generator_);
+    }
+  }
+
+ private:
+  void require_defined() const {
+    if (!generator_.defined()) {
+      throw Error(StatusCode::invalid,
+                  "generator '" + name() + "' is undefined: make it first, as with at::detail::createCPUGenerator()");
+    }
+  }
+
+  at::Generator& generator_;
+};
+
+class DefaultGenerators : public TrackedItem {
+ public:
+  DefaultGenerators() : TrackedItem("generator") {}
+
+  void capture(Capture& capture) const override {
+    capture.tensor("generator.cpu", state_of(at::globalContext().defaultGenerator(at::kCPU)));
+    for (int i = 0; i < torch::cuda::device_count(); ++i) capture.tensor(cuda_name(i), state_of(cuda(i)));
+  }
+
+  void plan(Plan& plan) override {
+    if (const auto* entry = plan.need_tensor("generator.cpu", "LibTorch's CPU generator")) {
+      plan_generator(plan, "generator.cpu", *entry, at::globalContext().defaultGenerator(at::kCPU));
+    }
+    const int devices = torch::cuda::device_count();
+    for (int i = 0; i < devices; ++i) {
+      if (const auto* entry = plan.find_tensor(cuda_name(i))) {
+        plan_generator(plan, cuda_name(i), *entry, cuda(i));
+      } else {
+        plan.fit.notes.push_back("the checkpoint holds no " + cuda_name(i) +
+                                 ": that device's generator stays as it is");
+      }
+    }
+    // Saved ones are numbered without gaps.
+    for (int i = devices; plan.find_tensor(cuda_name(i)); ++i) {
+      plan.fit.notes.push_back(cuda_name(i) + " is left unread: this machine has " + std::to_string(devices) +
+                               (devices == 1 ? " CUDA device" : " CUDA devices"));
+    }
+  }
+
+ private:
+  static std::string cuda_name(int index) { return "generator.cuda" + std::to_string(index); }
+  static at::Generator cuda(int index) {
+    return at::globalContext().defaultGenerator(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index)));
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module) {
+  return std::make_unique<TrackedModule>(std::move(name), std::move(module));
+}
+
+std::unique_ptr<TrackedItem> make_tracked_tensor(std::string name, at::Tensor& tensor) {
+  return std::make_unique<TrackedTensor>(std::move(name), tensor);
+}
+
+std::unique_ptr<TrackedItem> make_tracked_generator(std::string name, at::Generator& generator) {
+  return std::make_unique<TrackedGenerator>(std::move(name), generator);
+}
+
+std::unique_ptr<TrackedItem> make_default_generators() { return std::make_unique<DefaultGenerators>(); }
+
+}  // namespace holdfast

@@ -1,0 +1,30 @@
+// Tracked things that are tensors: modules, tensors, random generators.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "tracked_item.h"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace holdfast {
+
+/// Parameters and buffers, as "name.path".
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module);
+
+/// The variable, not the handle it holds now: it may be assigned anew, and be undefined.
+std::unique_ptr<TrackedItem> make_tracked_tensor(std::string name, at::Tensor& tensor);
+
+std::unique_ptr<TrackedItem> make_tracked_generator(std::string name, at::Generator& generator);
+
+/// The process's own: "generator.cpu" and, for each device, "generator.cuda0", …. A device's state whose device is
+/// missing, on either side, is noted and is no misfit.
+std::unique_ptr<TrackedItem> make_default_generators();
+
+}  // namespace holdfast
