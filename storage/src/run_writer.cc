@@ -417,6 +417,7 @@ Result<std::size_t> RunWriter::remove_orphans() {
   if (const auto live = live_files(store_, history_.versions())) {
     for (const std::string& name : *data) {
       const auto payload = parse_payload_name(name);
+      if (payload) last_seq_ = std::max(last_seq_, payload->uid.seq);  // its manifest may never come
       if (!payload || live->contains(name) || !closed(payload->uid.session)) continue;
       if (Status status = store_.remove(name); !status.ok()) return status;
       ++removed;

@@ -27,10 +27,10 @@ std::vector<Scenario> two_writer_scenarios() {
   const std::vector<Action> full = {kSave, kSave, kPrune};
   return {
       {"new run, two saves and prune each", 0, {program("aaaaaaaa", full), program("bbbbbbbb", full)}},
-      {"two saves and prune each", 2, {program("aaaaaaaa", full), program("bbbbbbbb", full)}},
-      {"two saves and prune, beside orphan removal first", 2,
+      {"two saves and prune each", 1, {program("aaaaaaaa", full), program("bbbbbbbb", full)}},
+      {"two saves and prune, beside orphan removal first", 1,
        {program("aaaaaaaa", full), program("bbbbbbbb", {kOrphans, kSave, kSave, kPrune})}},
-      {"orphan removal first, beside two saves and prune", 2,
+      {"orphan removal first, beside two saves and prune", 1,
        {program("aaaaaaaa", {kOrphans, kSave, kSave, kPrune}), program("bbbbbbbb", full)}},
       {"two saves and prune, beside a rewind", 2, {program("aaaaaaaa", full), program("bbbbbbbb", full, 0)}},
       {"a rewind, beside two saves and prune", 2, {program("aaaaaaaa", full, 0), program("bbbbbbbb", full)}},

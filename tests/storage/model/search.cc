@@ -1,6 +1,7 @@
 #include "search.h"
 
 #include <memory>
+#include <random>
 #include <unordered_set>
 #include <utility>
 
@@ -20,14 +21,6 @@ std::string describe(const Scenario& scenario, const Beginning& beginning, const
   return text;
 }
 
-// A number that looks random and depends on the seed and the state only, so that a slice is the same in every run.
-std::uint64_t mix(std::uint64_t seed, std::uint64_t state) {
-  std::uint64_t x = seed * 0x9e3779b97f4a7c15u + state;
-  x ^= x >> 31;
-  x *= 0xbf58476d1ce4e5b9u;
-  return x ^ (x >> 29);
-}
-
 }  // namespace
 
 SearchResult search(const Scenario& scenario, const SearchOptions& options) {
@@ -35,8 +28,10 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
   SearchResult result;
   std::unordered_set<Fingerprint, FingerprintHash> seen;
   std::unordered_set<Fingerprint, FingerprintHash> known_good;
+  std::mt19937 random(options.seed);
   std::vector<Schedule> to_do = {{}};
   while (!to_do.empty() && result.states < options.most_states) {
+    if (options.seed != 0) std::swap(to_do[random() % to_do.size()], to_do.back());
     // 1. Reach the state where this branch leaves the explored ones, by running its schedule again.
     Schedule schedule = std::move(to_do.back());
     to_do.pop_back();
@@ -64,9 +59,9 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
         if (world.superseded() > 0) ++result.ends_superseded;
         break;
       }
-      const std::size_t first = options.slice == 1 ? 0 : mix(options.seed, state.high) % able.size();
+      const std::size_t first = options.seed == 0 ? 0 : random() % able.size();
       for (std::size_t i = 0; i < able.size(); ++i) {
-        if (i == first || (options.slice > 1 && mix(options.seed, state.low + i) % options.slice != 0)) continue;
+        if (i == first) continue;
         to_do.push_back(schedule);
         to_do.back().push_back(able[i]);
       }
@@ -75,6 +70,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
       ++result.transitions;
     }
   }
+  result.complete = to_do.empty() && result.broken.empty();
   return result;
 }
 

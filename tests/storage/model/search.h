@@ -15,9 +15,9 @@ namespace holdfast::storage::model {
 
 struct SearchOptions {
   Fault fault;
-  std::uint64_t seed = 0;
-  /// Explores about one in this many of the alternatives at each state, chosen by `seed`. 1: all of them.
-  std::uint32_t slice = 1;
+  /// Not 0: the unexplored branches are taken in an order drawn from it, so that a search which ends early has been
+  /// everywhere a little.
+  std::uint32_t seed = 0;
   /// Ends at the first broken promise.
   bool stop_at_first = true;
   std::uint64_t most_states = ~std::uint64_t{0};
@@ -25,9 +25,10 @@ struct SearchOptions {
 
 struct SearchResult {
   std::uint64_t states = 0;
+  bool complete = false;             // no state is left
   std::uint64_t transitions = 0;
   std::uint64_t ends = 0;            // states in which every writer has finished
-  std::uint64_t ends_superseded = 0; // of those, the ones where a writer had been superseded
+  std::uint64_t ends_superseded = 0;  // of those, the ones where a writer had been superseded
   std::vector<std::string> broken;   // each with the schedule that leads there, one operation a line
 };
 

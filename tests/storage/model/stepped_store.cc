@@ -58,6 +58,10 @@ bool Image::create(const std::string& name, Bytes bytes) {
   fingerprint_.add(name + '\0' + *bytes);
   if (const auto entry = parse_entry_name(name); entry && entry->kind == EntryKind::open) {
     if (auto open = decode_open(*bytes)) opens_.push_back(std::move(*open));
+  } else if (entry && entry->kind == EntryKind::note) {
+    if (const auto note = decode_note(*bytes); note && note->kind == NoteKind::drop) {
+      dropped_.insert(note->about.begin(), note->about.end());
+    }
   }
   objects_.emplace(name, std::move(bytes));
   return true;

@@ -58,6 +58,7 @@ class Image {
   const std::set<std::string>& staged() const { return staged_; }
 
   const std::vector<OpenEntry>& opens() const { return opens_; }
+  bool is_dropped(const Uid& version) const { return dropped_.contains(version); }
   /// What a version's manifest said its work was, even if it has been removed since.
   Work work_of(const Uid& version) const;
   /// What happened that must never happen in any schedule, as sentences.
@@ -70,6 +71,7 @@ class Image {
   std::set<std::string> staged_;
   std::map<std::string, Bytes> ever_;  // as created; payload still empty
   std::vector<OpenEntry> opens_;
+  std::set<Uid> dropped_;  // there is a note of it
   std::vector<std::string> wrongs_;
   Fingerprint fingerprint_;
 };

@@ -271,23 +271,31 @@ void World::save(Writer& writer, RunWriter& run) {
   }
 }
 
-std::vector<std::string> World::lost_work(const Work& found) const {
+std::vector<std::string> World::lost_work(const Work& found, const std::set<SessionOrder>& without_rewinds) const {
   // The highest deliberate rewind, and the work it went back to.
   std::optional<SessionOrder> rewound;
-  Work kept;
+  std::optional<Uid> base;
   for (const OpenEntry& open : image_->opens()) {
     const SessionOrder order{open.epoch, open.uid.session};
-    if (!open.rewind || (rewound && order < *rewound)) continue;
+    if (!open.rewind || without_rewinds.contains(order) || (rewound && order < *rewound)) continue;
     rewound = order;
-    kept = open.base ? image_->work_of(*open.base) : Work();
+    base = open.base;
   }
+  const Work kept = base ? image_->work_of(*base) : Work();
   std::vector<std::string> lost;
+  bool rewinder_has_saved = false;
   for (const Acknowledged& one : acknowledged_) {
+    rewinder_has_saved = rewinder_has_saved || (rewound && one.order.session == rewound->session);
     const bool left_behind = rewound && one.order < *rewound && !holds(kept, one.item);
     if (!left_behind && !holds(found, one.item)) {
       lost.push_back("lost " + one.uid.text() + ": its work " + std::to_string(one.item) + " was acknowledged, and is not in " +
                      text_of(found));
     }
+  }
+  if (!lost.empty() && base && image_->is_dropped(*base) && !rewinder_has_saved) {
+    std::set<SessionOrder> without = without_rewinds;
+    without.insert(*rewound);
+    return lost_work(found, without);
   }
   return lost;
 }

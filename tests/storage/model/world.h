@@ -72,7 +72,8 @@ class World {
   /// 1. No acknowledged work is lost. Whoever opens the run now goes on from a version that verifies and whose work holds
   ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest open entry that
   ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open entry
-  ///    on, as a takeover does: also where its session died before its first save, or lost the run at once.) This covers takeover (a save that
+  ///    on, as a takeover does: also where its session died before its first save, or lost the run at once. One without
+  ///    an acknowledged save whose base is being dropped may count or not.) This covers takeover (a save that
   ///    the old session acknowledged before it could see the new one is in the new one's base) and retention (a dropped
   ///    version's work lives on in its descendants).
   /// 2. That open works, its save is acknowledged, and the next choice is that save.
@@ -101,7 +102,7 @@ class World {
   bool may_meet(const Writer& writer, Meeting what) const;
   void wrong(const Writer& writer, const std::string& what);
   bool is_superseded(const SessionOrder& order) const;
-  std::vector<std::string> lost_work(const Work& found) const;
+  std::vector<std::string> lost_work(const Work& found, const std::set<SessionOrder>& without_rewinds = {}) const;
   std::vector<std::string> try_to_go_on() const;
   std::vector<std::string> missing_bases() const;
 
