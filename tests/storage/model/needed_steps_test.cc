@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <iterator>
 #include <map>
 
 #include "catch.h"
@@ -14,26 +15,30 @@
 namespace holdfast::storage::model {
 namespace {
 
-std::vector<Scenario> scenarios_for_faults() {
-  std::vector<Scenario> all = small_scenarios();
-  for (Scenario& scenario : two_writer_scenarios()) all.push_back(std::move(scenario));
-  return all;
-}
+// What only an order between writers makes wrong: the rest is a matter of data (the step cannot run), of power loss, or
+// free.
+constexpr const char* kMustBreak[] = {"without O4",   "without O5",   "O5 before O4", "without S7",
+                                      "S7 before S5", "without P2", "without P3",   "P3 before P2"};
 
 std::string first_word(const std::string& label) { return label.substr(0, label.find(' ')); }
 
 // In a child: a step that needs what the step before it produced may crash without it, which is an answer too.
-std::string what_breaks(const Fault& fault, std::uint64_t most_states) {
+std::string what_breaks(const Fault& fault) {
   int ends[2];
   if (pipe(ends) != 0) return "no pipe";
   std::cout.flush();
   const pid_t child = fork();
   if (child == 0) {
     std::string answer;
-    for (const Scenario& scenario : scenarios_for_faults()) {
+    std::vector<Scenario> scenarios = small_scenarios();
+    const std::size_t small = scenarios.size();
+    for (Scenario& scenario : two_writer_scenarios()) scenarios.push_back(std::move(scenario));
+    for (std::size_t i = 0; i < scenarios.size(); ++i) {
+      const Scenario& scenario = scenarios[i];
       SearchOptions options;
       options.fault = fault;
-      options.most_states = most_states;
+      options.seed = 1;
+      options.most_states = i < small ? 10000 : 1500;
       const SearchResult result = search(scenario, options);
       if (result.broken.empty()) continue;
       answer = result.broken.front().substr(0, result.broken.front().find('\n'));
@@ -68,19 +73,26 @@ TEST_CASE("every_step_of_the_protocols_is_needed_or_free_for_a_reason", "[full]"
   }
   REQUIRE(!protocols.empty());
 
-  std::map<std::string, std::string> found;
+  std::size_t free = 0;
+  const auto try_fault = [&](const std::string& name, const Fault& fault) {
+    const std::string what = what_breaks(fault);
+    std::cout << "model: " << name << ": " << (what.empty() ? "holds" : what) << std::endl;
+    if (what.empty()) ++free;
+    const bool must_break = std::count(std::begin(kMustBreak), std::end(kMustBreak), name) > 0;
+    if (must_break) CHECK_FALSE((name + " " + what) == name + " ");
+  };
   for (const auto& [first, labels] : protocols) {
     for (std::size_t i = 0; i < labels.size(); ++i) {
       const std::string step = first_word(labels[i]);
-      found["without " + step] = what_breaks({Fault::Kind::leave_out, step}, 4000);
-      if (i + 1 < labels.size()) {
-        found[first_word(labels[i + 1]) + " before " + step] = what_breaks({Fault::Kind::swap, step}, 4000);
-      }
+      try_fault("without " + step, {Fault::Kind::leave_out, step, ""});
+      if (i + 1 == labels.size()) continue;
+      const std::string next = first_word(labels[i + 1]);
+      try_fault(next + " before " + step, {Fault::Kind::move, step, next});
     }
   }
-  for (const auto& [fault, what] : found) {
-    std::cout << "model: " << fault << ": " << (what.empty() ? "holds" : what) << std::endl;
-  }
+  // Between them stands a sync, which means nothing to processes that only crash.
+  try_fault("S7 before S5", {Fault::Kind::move, "S5", "S7"});
+  std::cout << "model: " << free << " faults that the model finds free; FORMAT.md says why" << std::endl;
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ Scenario random_scenario(std::mt19937& random) {
     Program program;
     program.session = sessions[i];
     program.keep_last = 1 + below(3);
-    if (scenario.versions_before > 0 && below(4) == 0) program.rewind_to = below(static_cast<std::uint32_t>(scenario.versions_before));
+    if (below(4) == 0) program.rewind_to = below(8);
     for (std::size_t n = 3 + below(8); n > 0; --n) {
       constexpr Action kActions[] = {Action::save, Action::save, Action::save, Action::prune, Action::prune, Action::remove_orphans};
       program.actions.push_back(kActions[below(6)]);

@@ -19,6 +19,8 @@ std::vector<Scenario> small_scenarios() {
       {"two open a run and save", 2, {program("aaaaaaaa", {kSave}), program("bbbbbbbb", {kSave})}},
       {"one saves and prunes, one rewinds", 2, {program("aaaaaaaa", {kSave, kPrune}), program("bbbbbbbb", {kSave}, 0)}},
       {"one rewinds, one saves and prunes", 2, {program("aaaaaaaa", {kSave}, 0), program("bbbbbbbb", {kSave, kPrune})}},
+      {"one saves twice and prunes, one rewinds to the first of these", 1,
+       {program("aaaaaaaa", {kSave, kSave, kPrune}), program("bbbbbbbb", {kSave}, 1)}},
       {"one saves, one removes orphans", 1, {program("aaaaaaaa", {kSave}), program("bbbbbbbb", {kOrphans})}},
   };
 }

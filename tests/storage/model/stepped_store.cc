@@ -295,14 +295,15 @@ Status SteppedStore::perform(std::vector<Step> steps) {
     for (const Step& step : steps) labels.emplace_back(step.label);
     hooks_.performing(labels);
   }
-  for (std::size_t i = 0; i < steps.size() && hooks_.fault.kind != Fault::Kind::none; ++i) {
-    if (number(steps[i]) != hooks_.fault.step) continue;
-    if (hooks_.fault.kind == Fault::Kind::leave_out) {
-      steps.erase(steps.begin() + static_cast<std::ptrdiff_t>(i));
-    } else if (i + 1 < steps.size()) {
-      std::swap(steps[i], steps[i + 1]);
-    }
-    break;
+  const auto find = [&](const std::string& wanted) {
+    return std::find_if(steps.begin(), steps.end(), [&](const Step& step) { return number(step) == wanted; });
+  };
+  const auto step = hooks_.fault.kind == Fault::Kind::none ? steps.end() : find(hooks_.fault.step);
+  if (step != steps.end() && hooks_.fault.kind == Fault::Kind::leave_out) {
+    steps.erase(step);
+  } else if (step != steps.end()) {
+    const auto after = find(hooks_.fault.after);
+    if (after != steps.end()) std::rotate(step, step + 1, after + 1);
   }
   return Store::perform(std::move(steps));
 }

@@ -76,11 +76,12 @@ class Image {
   Fingerprint fingerprint_;
 };
 
-/// One protocol with one of its steps left out, or done after the one that follows it.
+/// One protocol with one of its steps left out, or done right after a later one.
 struct Fault {
-  enum class Kind { none, leave_out, swap };
+  enum class Kind { none, leave_out, move };
   Kind kind = Kind::none;
-  std::string step;  // the label's first word: "S7"
+  std::string step;   // the label's first word: "S5"
+  std::string after;  // "S7"
 };
 
 /// Somebody an operation can meet only where a program has one.

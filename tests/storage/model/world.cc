@@ -203,12 +203,27 @@ bool World::is_superseded(const SessionOrder& order) const {
 // One writer's life, in its fiber.
 void World::live(Writer& writer) {
   OpenRequest request = request_of(writer.program.session);
-  if (writer.program.rewind_to) request.from = acknowledged_.at(*writer.program.rewind_to).uid.text();
+  if (writer.program.rewind_to && !acknowledged_.empty()) {
+    // Somebody looks at the run and names a version of it.
+    writer.next = "looks for a version";
+    writer.fiber->yield();
+    if (writer.killed) throw WriterDied();
+    const std::size_t chosen = std::min(*writer.program.rewind_to, acknowledged_.size() - 1);
+    request.from = acknowledged_[chosen].uid.text();
+    writer.told.then(*request.from);
+  }
   auto hold = open_work(*writer.store, request, writer.work);
   writer.told.then(hold.ok() ? "opened" : to_string(hold.code()));
   if (!hold.ok()) {
     writer.open_failed = true;
     writer.stale = hold.code() == StatusCode::superseded;
+    if (writer.stale) {
+      std::optional<SessionOrder> own;
+      for (const OpenEntry& open : image_->opens()) {
+        if (open.uid.session == writer.program.session) own = SessionOrder{open.epoch, open.uid.session};
+      }
+      if (!own || !is_superseded(*own)) wrong(writer, "may not open although no later session owns the run");
+    }
     // A rewind may name a version that another writer drops meanwhile; everything else must open or be superseded.
     if (!writer.stale && !writer.program.rewind_to) wrong(writer, "cannot open: " + hold.status().message());
     return;
@@ -292,7 +307,8 @@ std::vector<std::string> World::lost_work(const Work& found, const std::set<Sess
                      text_of(found));
     }
   }
-  if (!lost.empty() && base && image_->is_dropped(*base) && !rewinder_has_saved) {
+  const bool may_not_count = rewound && (is_superseded(*rewound) || (base && image_->is_dropped(*base)));
+  if (!lost.empty() && may_not_count && !rewinder_has_saved) {
     std::set<SessionOrder> without = without_rewinds;
     without.insert(*rewound);
     return lost_work(found, without);

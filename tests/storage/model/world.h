@@ -23,7 +23,7 @@ enum class Action { save, prune, remove_orphans };
 struct Program {
   std::string session;
   std::vector<Action> actions;
-  std::optional<std::size_t> rewind_to;  // which of the versions that were there before, counted from 0
+  std::optional<std::size_t> rewind_to;  // which of the versions acknowledged by then, counted from 0, else the last
   std::size_t keep_last = 1;
 };
 
@@ -73,7 +73,7 @@ class World {
   ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest open entry that
   ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open entry
   ///    on, as a takeover does: also where its session died before its first save, or lost the run at once. One without
-  ///    an acknowledged save whose base is being dropped may count or not.) This covers takeover (a save that
+  ///    an acknowledged save that lost the run, or whose base is being dropped, may also not count.) This covers takeover (a save that
   ///    the old session acknowledged before it could see the new one is in the new one's base) and retention (a dropped
   ///    version's work lives on in its descendants).
   /// 2. That open works, its save is acknowledged, and the next choice is that save.
