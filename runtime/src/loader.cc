@@ -181,6 +181,7 @@ std::uint64_t LoaderBase::epoch() const { return impl_->epoch; }
 std::uint64_t LoaderBase::cursor() const { return impl_->cursor; }
 std::uint64_t LoaderBase::samples_seen() const { return impl_->seen; }
 std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
+bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }
 
 std::shared_ptr<void> LoaderBase::next_batch() {
   auto& self = *impl_;
@@ -225,8 +226,8 @@ nlohmann::json LoaderBase::state() const {
           {"order", kSampleOrderVersion}};
 }
 
-void LoaderBase::set_state(const nlohmann::json& state) {
-  auto& self = *impl_;
+void LoaderBase::check_state(const nlohmann::json& state) const {
+  const auto& self = *impl_;
   const auto misfit = [](const std::string& sentence) -> void { throw Error(StatusCode::misfit, sentence); };
   std::uint64_t epoch = 0, cursor = 0, seen = 0, seed = 0, size = 0;
   bool shuffle = false;
@@ -264,9 +265,13 @@ void LoaderBase::set_state(const nlohmann::json& state) {
                     "version {}: continue with the one that made it",
                     order, kSampleOrderVersion));
   }
-  self.seed = seed;
-  self.go_to(epoch, cursor);
-  self.seen = seen;
+}
+
+void LoaderBase::set_state(const nlohmann::json& state) {
+  check_state(state);
+  impl_->seed = state["seed"];
+  impl_->go_to(state["epoch"], state["cursor"]);
+  impl_->seen = state["samples_seen"];
 }
 
 }  // namespace holdfast

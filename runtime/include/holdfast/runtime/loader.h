@@ -57,6 +57,7 @@ class LoaderBase {
   std::uint64_t cursor() const;         // samples of this epoch handed out
   std::uint64_t samples_seen() const;   // handed out since the run began
   std::uint64_t batch_samples() const;  // in the batch handed out last
+  bool epoch_done() const;              // no batch is left in this epoch
 
   /// Goes to a position; samples_seen becomes what that position means. Throws Error(invalid) beyond the epoch's end.
   void seek(std::uint64_t epoch, std::uint64_t cursor);
@@ -64,6 +65,8 @@ class LoaderBase {
 
   /// The position and what it means: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order.
   nlohmann::json state() const;
+  /// What set_state() would throw; changes nothing.
+  void check_state(const nlohmann::json& state) const;
   /// Goes back there, with the seed of then: the order belongs to the run. The batch size is the program's and may
   /// differ. Throws Error(misfit) where the position means nothing here: another dataset size, or another order in the
   /// middle of an epoch. Changes nothing when it throws.

@@ -73,7 +73,8 @@ template <class Dataset>
 class StepRange {
  public:
   using Batch = typename Loader<Dataset>::Batch;
-  StepRange(Loop& loop, Loader<Dataset>& loader, bool one_epoch) : loop_(loop), loader_(loader), one_epoch_(one_epoch) {}
+  StepRange(Loop& loop, Loader<Dataset>& loader, bool one_epoch)
+      : loop_(loop), loader_(loader), one_epoch_(one_epoch) {}
 
   class Iterator {
    public:

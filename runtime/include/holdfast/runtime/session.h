@@ -25,11 +25,11 @@ namespace holdfast {
 
 /// What finish() returns.
 enum ExitCode : int {
-  kDone = 0,          // the loops ran to their ends and the last version is saved
-  kUsage = 64,        // an option is wrong (EX_USAGE)
-  kSuperseded = 69,   // another session took the run over (EX_UNAVAILABLE); its work goes on
-  kNotSaved = 74,     // the last version could not be saved (EX_IOERR); an earlier one is there
-  kRunAgain = 75,     // stopped early after a save: run the same command again (EX_TEMPFAIL)
+  kDone = 0,         // the loops ran to their ends and the last version is saved
+  kUsage = 64,       // an option is wrong (EX_USAGE)
+  kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE); its work goes on
+  kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one is there
+  kRunAgain = 75,    // stopped early after a save: run the same command again (EX_TEMPFAIL)
 };
 
 class Session {
@@ -48,25 +48,26 @@ class Session {
     return *this;
   }
 
-  /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below do
-  /// it at their first step where it has not been done. True where something was restored.
+  /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below
+  /// do it at their first step where it has not been done. True where something was restored.
   bool restore();
 
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
   template <class Dataset>
   StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options) {
-    return {loader_loop(loader, options.epochs), loader, /*one_epoch=*/false};
+    return {loader_loop(loader, options.epochs, /*nested=*/false), loader, /*one_epoch=*/false};
   }
   /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
   /// epoch's last step is saved after the epoch's body.
   template <class Dataset>
   EpochRange<Dataset> epochs(Loader<Dataset>& loader, std::uint64_t count) {
-    return {loader_loop(loader, count), loader};
+    return {loader_loop(loader, count, /*nested=*/true), loader};
   }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`.
   CountRange steps(CountOptions options) { return CountRange(counted_loop(options.count)); }
 
-  /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the version.
+  /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
+  /// version.
   void save_now(nlohmann::json metrics = nlohmann::json::object());
 
   /// Adds numbers to the run's metrics under the present step: `session.log({{"loss", loss.item<float>()}})`.
@@ -91,7 +92,7 @@ class Session {
  private:
   explicit Session(SessionOptions options);
   TrackedState& tracked();
-  Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs);
+  Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested);
   Loop& counted_loop(std::uint64_t count);
   void print_text(const std::string& text);
 

@@ -1,0 +1,46 @@
+#include "uncaught_error.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/death_note.h"
+
+namespace holdfast {
+namespace {
+
+std::terminate_handler first_handler = nullptr;  // the system's, or the program's
+std::terminate_handler next_handler = nullptr;
+bool passed_on = false;  // a handler set later ends in the one it found: ours
+
+[[noreturn]] void on_terminate() {
+  if (const std::exception_ptr current = std::current_exception()) {
+    try {
+      std::rethrow_exception(current);
+    } catch (const Error& error) {
+      // Said and understood: no death that a checkpoint could be to blame for.
+      storage::disarm_death_note();
+      std::fprintf(stderr, "holdfast: %s\n", error.what());
+      std::fflush(nullptr);
+      std::_Exit(1);
+    } catch (...) {
+    }
+  }
+  const std::terminate_handler next = passed_on ? first_handler : next_handler;
+  passed_on = true;
+  if (next != nullptr) next();
+  std::abort();
+}
+
+}  // namespace
+
+void report_uncaught_errors() {
+  const std::terminate_handler present = std::get_terminate();
+  if (present == on_terminate) return;
+  if (first_handler == nullptr) first_handler = present;
+  next_handler = present;
+  std::set_terminate(on_terminate);
+}
+
+}  // namespace holdfast
