@@ -20,8 +20,8 @@
 
 struct Said {
   int code = -1;  // the exit code, or minus the signal
-  std::string out;
-  std::string err;
+  std::string out = {};
+  std::string err = {};
   std::uint64_t bytes_read = 0;  // by read calls, the loader's included
   double seconds = 0;
   nlohmann::json json() const { return nlohmann::json::parse(out); }
@@ -30,7 +30,7 @@ struct Said {
 struct Running {
   bool on_terminal = false;
   bool no_color = false;
-  std::string folder;  // to run in
+  std::string folder = {};  // to run in
 };
 
 inline std::string content_of(const boost::filesystem::path& path) {

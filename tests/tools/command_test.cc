@@ -21,10 +21,10 @@ TEST_CASE("an_unknown_verb_gets_the_nearest_one") {
 }
 
 TEST_CASE("errors_are_json_too") {
-  for (const std::vector<std::string> words : {std::vector<std::string>{"show", "/nowhere/at/all", "--json"},
-                                               {"diff", "--json"},
-                                               {"verfy", "--json"},
-                                               {"ls", "--nonsense", "--json"}}) {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"show", "/nowhere/at/all", "--json"},
+                                                {"diff", "--json"},
+                                                {"verfy", "--json"},
+                                                {"ls", "--nonsense", "--json"}}) {
     const Said said = holdfast_command(words);
     INFO(said.out);
     CHECK(said.code >= 2);

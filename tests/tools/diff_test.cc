@@ -21,7 +21,8 @@ TEST_CASE("versions_with_the_same_content_are_equal_whoever_saved_them") {
   const std::string one = (scratch / "one").string(), two = (scratch / "two").string();
   const Said equal = holdfast_command({"diff", one, two});
   CHECK(equal.code == 0);
-  CHECK(equal.out.find("equal: all 2 tensors are bit-identical, and so are position and values\n") != std::string::npos);
+  CHECK(equal.out.find("equal: all 2 tensors are bit-identical, and so are position and values\n") !=
+        std::string::npos);
   CHECK(holdfast_command({"diff", one, two, "--bytes"}).code == 0);
 
   const Said different = holdfast_command({"diff", one, "2", "3", "--json"});
@@ -52,20 +53,22 @@ TEST_CASE("diff_measures_what_differs_and_where") {
     write_safetensors(scratch / name, tensors);
     return (scratch / name).string();
   };
-  const std::string a = write("a.safetensors", {{"nan", Dtype::f32, {2}, bytes_of(std::vector<float>{kNan, 1})},
-                                                {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{0.0F})},
-                                                {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3, 4, 5, kNan})},
-                                                {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{1LL << 60})},
-                                                {"shape", Dtype::u8, {4}, "abcd"},
-                                                {"type", Dtype::f32, {2}, bytes_of(std::vector<float>{1.5F, 2})},
-                                                {"gone", Dtype::u8, {1}, "x"}});
-  const std::string b = write("b.safetensors", {{"nan", Dtype::f32, {2}, bytes_of(std::vector<std::uint32_t>{nan, bits_of(1)})},
-                                                {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{-0.0F})},
-                                                {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3.5F, 4, 1, 6})},
-                                                {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{(1LL << 60) + 1})},
-                                                {"shape", Dtype::u8, {2, 2}, "abcd"},
-                                                {"type", Dtype::f16, {2}, bytes_of(std::vector<std::uint16_t>{0x3E00, 0x4200})},
-                                                {"new", Dtype::u8, {1}, "x"}});
+  const std::string a =
+      write("a.safetensors", {{"nan", Dtype::f32, {2}, bytes_of(std::vector<float>{kNan, 1})},
+                              {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{0.0F})},
+                              {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3, 4, 5, kNan})},
+                              {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{1LL << 60})},
+                              {"shape", Dtype::u8, {4}, "abcd"},
+                              {"type", Dtype::f32, {2}, bytes_of(std::vector<float>{1.5F, 2})},
+                              {"gone", Dtype::u8, {1}, "x"}});
+  const std::string b =
+      write("b.safetensors", {{"nan", Dtype::f32, {2}, bytes_of(std::vector<std::uint32_t>{nan, bits_of(1)})},
+                              {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{-0.0F})},
+                              {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3.5F, 4, 1, 6})},
+                              {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{(1LL << 60) + 1})},
+                              {"shape", Dtype::u8, {2, 2}, "abcd"},
+                              {"type", Dtype::f16, {2}, bytes_of(std::vector<std::uint16_t>{0x3E00, 0x4200})},
+                              {"new", Dtype::u8, {1}, "x"}});
   const Said said = holdfast_command({"diff", a, b, "--json"});
   INFO(said.out);
   CHECK(said.code == 1);
@@ -100,7 +103,8 @@ TEST_CASE("a_version_equals_its_own_payload_file") {
 
 TEST_CASE("diff_sees_values_and_ties") {
   ScratchFolder scratch;
-  const auto save = [&](const std::string& name, const nlohmann::json& values, std::map<std::string, std::string> tied) {
+  const auto save = [&](const std::string& name, const nlohmann::json& values,
+                        std::map<std::string, std::string> tied) {
     const auto store = open_file_store(scratch / name);
     auto session = run_fixture::open_run(*store);
     auto request = run_fixture::version(1);

@@ -42,7 +42,8 @@ inline void write_safetensors(const path& file, const std::vector<Named>& tensor
 }
 
 inline holdfast::storage::TensorSource source_of(const Named& tensor) {
-  return {tensor.name, tensor.dtype, tensor.shape, [bytes = tensor.bytes](std::uint64_t offset, std::span<std::byte> into) {
+  return {tensor.name, tensor.dtype, tensor.shape,
+          [bytes = tensor.bytes](std::uint64_t offset, std::span<std::byte> into) {
             std::memcpy(into.data(), bytes.data() + offset, into.size());
           }};
 }

@@ -87,12 +87,19 @@ TEST_CASE("statistics_are_right_for_every_dtype") {
       {{"u32", Dtype::u32, {2}, bytes_of(std::vector<std::uint32_t>{4294967295U, 1})}, 1, 4294967295U, 2147483648.0},
       {{"i32", Dtype::i32, {2}, bytes_of(std::vector<std::int32_t>{-5, 4})}, -5, 4, -0.5},
       {{"u64", Dtype::u64, {1}, bytes_of(std::vector<std::uint64_t>{18446744073709551615U})},
-       18446744073709551615U, 18446744073709551615U, 18446744073709551615.0},
+       18446744073709551615U,
+       18446744073709551615U,
+       18446744073709551615.0},
       {{"i64", Dtype::i64, {2}, bytes_of(std::vector<std::int64_t>{-9007199254740993, 9007199254740993})},
-       -9007199254740993, 9007199254740993, 0.0},
+       -9007199254740993,
+       9007199254740993,
+       0.0},
       // one, minus two, largest, smallest subnormal, NaN
       {{"f16", Dtype::f16, {5}, bytes_of(U16{0x3C00, 0xC000, 0x7BFF, 0x0001, 0x7E01})},
-       -2.0, 65504.0, (65503.0 + 0x1p-24) / 4, 1},
+       -2.0,
+       65504.0,
+       (65503.0 + 0x1p-24) / 4,
+       1},
       {{"f16_inf", Dtype::f16, {2}, bytes_of(U16{0x7C00, 0x3555})}, 0x1.554p-2, "Infinity", "Infinity"},
       {{"bf16", Dtype::bf16, {4}, bytes_of(U16{0x3F80, 0xC000, 0x4049, 0xFFC0})}, -2.0, 3.140625, 2.140625 / 3, 1},
       {{"f32", Dtype::f32, {4}, bytes_of(std::vector<float>{1.5F, kNan, -0.5F, kNan})}, -0.5, 1.5, 0.5, 2},
@@ -167,7 +174,8 @@ TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
     const std::string name = payload_name({manifest.uid, rank, 2});
     std::vector<float> values;
     for (int row = 0; row < 4; ++row) {
-      for (int column = 2 * rank; column < 2 * rank + 2; ++column) values.push_back(static_cast<float>(4 * row + column));
+      for (int column = 2 * rank; column < 2 * rank + 2; ++column)
+        values.push_back(static_cast<float>(4 * row + column));
     }
     write_safetensors(run / name, {{"m." + std::to_string(rank), Dtype::f32, {4, 2}, bytes_of(values)}});
     const std::string bytes = content_of(run / name);
@@ -235,8 +243,7 @@ TEST_CASE("show_names_the_mistake") {
     CHECK(said.code == code);
     return said.err;
   };
-  CHECK(error_of({"mnist", "7"}, 3) ==
-        "holdfast: run mnist: there is no version 7; there are 2-aaaa, 3-aaaa\n");
+  CHECK(error_of({"mnist", "7"}, 3) == "holdfast: run mnist: there is no version 7; there are 2-aaaa, 3-aaaa\n");
   CHECK(error_of({"mnist@seven"}, 2).find("names no version") != std::string::npos);
   CHECK(error_of({"mnits"}, 3) == "holdfast: there is no mnits; did you mean mnist?\n");
   CHECK(error_of({"."}, 2) == "holdfast: . holds several runs; name one of them: cifar, mnist\n");

@@ -82,8 +82,9 @@ Result<Target> target_of_file(const Path& path) {
   boost::system::error_code error;
   const Path absolute = boost::filesystem::absolute(path, boost::filesystem::current_path(error)).lexically_normal();
   if (absolute.parent_path().filename() != "journal") {
-    return Status(StatusCode::invalid, path.string() + " is a manifest outside of its run's folder \"journal\", so its "
-                                                       "files cannot be found; name it there");
+    return Status(StatusCode::invalid, path.string() +
+                                           " is a manifest outside of its run's folder \"journal\", so its "
+                                           "files cannot be found; name it there");
   }
   return target_in(absolute.parent_path().parent_path(), entry->uid.text(), false);
 }
@@ -269,7 +270,9 @@ Status read_tensor(const Checkpoint& checkpoint, const TensorEntry& tensor, std:
         break;
       }
     }
-    if (!from) return {StatusCode::corrupt, "no part of tensor " + in_quotes(tensor.name) + " holds its byte " + std::to_string(offset)};
+    if (!from)
+      return {StatusCode::corrupt,
+              "no part of tensor " + in_quotes(tensor.name) + " holds its byte " + std::to_string(offset)};
     const auto& file = checkpoint.files[from->file];
     if (!file) return checkpoint.damage;
     const std::size_t piece = std::min<std::uint64_t>(bytes, into.size());

@@ -32,8 +32,8 @@ storage::Result<Target> find_target(const std::string& text, const std::string& 
 
 struct Checkpoint {
   std::string title;
-  storage::Path path;         // the run's folder or the file
-  bool is_version = false;    // false: a plain safetensors file, without digests, position and values
+  storage::Path path;          // the run's folder or the file
+  bool is_version = false;     // false: a plain safetensors file, without digests, position and values
   storage::Manifest manifest;  // of a plain file: one file, its tensors, and nothing else
   storage::Digest manifest_digest;
   std::map<std::string, std::string> metadata;  // of a plain file

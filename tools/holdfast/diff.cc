@@ -1,8 +1,7 @@
 // holdfast diff: what two versions, or two safetensors files, have different.
-#include <CLI/CLI.hpp>
-
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "checkpoint.h"
@@ -22,7 +21,9 @@ using storage::TensorEntry;
 namespace {
 
 struct Options {
-  std::vector<std::string> versions;
+  std::string first;
+  std::string second;
+  std::string third;
   bool every_byte = false;
   bool json = false;
 };
@@ -77,10 +78,11 @@ void diff_json(const std::string& path, const json& a, const json& b, std::vecto
 }
 
 json comparable(const storage::Manifest& manifest) {
-  return {{"position",
-           {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}}},
-          {"tied", manifest.tied},
-          {"values", manifest.values}};
+  return {
+      {"position",
+       {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}}},
+      {"tied", manifest.tied},
+      {"values", manifest.values}};
 }
 
 Result<Difference> compare(const Checkpoint& a, const Checkpoint& b, bool every_byte) {
@@ -143,7 +145,8 @@ ordered_json to_json(const Difference& difference, const Checkpoint& a, const Ch
     return {{"path", checkpoint.path.string()},
             {"uid", checkpoint.is_version ? ordered_json(checkpoint.manifest.uid.text()) : ordered_json()}};
   };
-  ordered_json result = {{"equal", difference.none()}, {"a", side(a)}, {"b", side(b)}, {"equal_tensors", difference.alike}};
+  ordered_json result = {
+      {"equal", difference.none()}, {"a", side(a)}, {"b", side(b)}, {"equal_tensors", difference.alike}};
   result["tensors"] = ordered_json::array();
   for (const ChangedTensor& tensor : difference.tensors) {
     ordered_json item = {{"name", tensor.name},
@@ -154,7 +157,8 @@ ordered_json to_json(const Difference& difference, const Checkpoint& a, const Ch
       item["differing"] = tensor.diff->differing;
       item["nan_on_one_side"] = tensor.diff->nan_on_one_side;
       item["max_abs"] = json_number(tensor.diff->max_abs);
-      item["max_abs_at"] = tensor.diff->max_abs > 0 ? ordered_json(index_of(tensor.diff->max_at, tensor.a->shape)) : ordered_json();
+      item["max_abs_at"] =
+          tensor.diff->max_abs > 0 ? ordered_json(index_of(tensor.diff->max_at, tensor.a->shape)) : ordered_json();
     } else {
       for (const char* key : {"elements", "differing", "nan_on_one_side", "max_abs", "max_abs_at"}) item[key] = nullptr;
     }
@@ -236,8 +240,7 @@ void print_difference(const Difference& difference, const Checkpoint& a, const C
   const std::string values = difference.compared_values ? "position and values" : "";
   if (difference.none()) {
     print(fmt::format("{}: all {} are bit-identical{}\n", styled(Style::good, "equal"),
-                      plural(difference.alike, "tensor"),
-                      values.empty() ? "" : ", and so are " + values));
+                      plural(difference.alike, "tensor"), values.empty() ? "" : ", and so are " + values));
     return;
   }
   std::vector<std::string> counts;
@@ -251,16 +254,15 @@ void print_difference(const Difference& difference, const Checkpoint& a, const C
 
 Result<int> run_diff(const Options& options) {
   // diff RUN 3 5 compares two versions of one run.
-  const auto& words = options.versions;
-  const bool one_run = words.size() == 3;
-  const auto open = [&](std::size_t which) -> Result<Checkpoint> {
-    const auto target = one_run ? find_target(words[0], words[which + 1], true) : find_target(words[which], "", true);
+  const bool one_run = !options.third.empty();
+  const auto open = [&](const std::string& name, const std::string& number) -> Result<Checkpoint> {
+    const auto target = find_target(name, number, /*loadable=*/true);
     if (!target) return target.status();
     return open_checkpoint(*target);
   };
-  const auto a = open(0);
+  const auto a = one_run ? open(options.first, options.second) : open(options.first, "");
   if (!a) return a.status();
-  const auto b = open(1);
+  const auto b = one_run ? open(options.first, options.third) : open(options.second, "");
   if (!b) return b.status();
   for (const Checkpoint* checkpoint : {&*a, &*b}) {
     if (!checkpoint->damage.ok()) {
@@ -282,18 +284,24 @@ Result<int> run_diff(const Options& options) {
 void add_diff(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand(
-      "diff", std::string("Compares two versions or safetensors files: tensors bit by bit, position and values.\n") + kVersionHelp);
-  verb->add_option("VERSIONS", options->versions, "A B, or RUN and two version numbers")->required()->expected(2, 3);
+      "diff", "Compares two versions or safetensors files: tensors bit by bit, position and values.");
+  verb->add_option("A", options->first, "a version or file; with C, a run")->required();
+  verb->add_option("B", options->second, "another one; with C, the first version's number")->required();
+  verb->add_option("C", options->third, "the second version's number");
   verb->add_flag("--bytes", options->every_byte, "read also tensors whose recorded digests agree");
   verb->add_flag("--json", options->json, "one JSON object instead of text");
-  verb->footer(help_footer(
-      "  holdfast diff runs/mnist 3 5\n  holdfast diff runs/mnist runs/mnist-again\n  holdfast diff a.safetensors b.safetensors",
-      "  equal, a and b: path, uid; equal_tensors (count), only_in_a[], only_in_b[] (names),\n"
-      "  tensors[]: name, a and b: dtype, shape; elements, differing, nan_on_one_side, max_abs, max_abs_at (index);\n"
-      "             null where shapes differ\n"
-      "  values_compared (false with plain files), values[]: path (JSON pointer), a, b (absent where missing)\n"
-      "  an error: error: code, message, exit",
-      "  0  equal\n  1  different\n  2  wrong command line\n  3  one of them does not exist or cannot be read"));
+  verb->footer(
+      std::string(kVersionHelp) +
+      help_footer(
+          "  holdfast diff runs/mnist 3 5\n  holdfast diff runs/mnist runs/mnist-again\n  holdfast diff a.safetensors "
+          "b.safetensors",
+          "  equal, a and b: path, uid; equal_tensors (count), only_in_a[], only_in_b[] (names),\n"
+          "  tensors[]: name, a and b: dtype, shape; elements, differing, nan_on_one_side, max_abs, max_abs_at "
+          "(index);\n"
+          "             null where shapes differ\n"
+          "  values_compared (false with plain files), values[]: path (JSON pointer), a, b (absent where missing)\n"
+          "  an error: error: code, message, exit",
+          "  0  equal\n  1  different\n  2  wrong command line\n  3  one of them does not exist or cannot be read"));
   verb->callback([options, &invocation] {
     invocation.json = options->json;
     invocation.run = [options] { return run_diff(*options); };

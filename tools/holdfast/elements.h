@@ -87,7 +87,9 @@ struct Byte8 {
   static constexpr std::size_t kBytes = 1;
   static Value load(const std::byte* at) {
     static const auto table = [] {
-      struct { double values[256]; } made{};
+      struct {
+        double values[256];
+      } made{};
       for (std::uint32_t bits = 0; bits < 256; ++bits) made.values[bits] = Decode(bits);
       return made;
     }();
@@ -103,7 +105,9 @@ inline double f8_e5m2(std::uint32_t bits) {
   return small_float(bits, 5, 2, 15);
 }
 inline double f8_e4m3(std::uint32_t bits) { return (bits & 0x7F) == 0x7F ? kNan : small_float(bits, 4, 3, 7); }
-inline double f8_e8m0(std::uint32_t bits) { return bits == 0xFF ? kNan : std::ldexp(1.0, static_cast<int>(bits) - 127); }
+inline double f8_e8m0(std::uint32_t bits) {
+  return bits == 0xFF ? kNan : std::ldexp(1.0, static_cast<int>(bits) - 127);
+}
 inline double f8_e4m3fnuz(std::uint32_t bits) { return bits == 0x80 ? kNan : small_float(bits, 4, 3, 8); }
 inline double f8_e5m2fnuz(std::uint32_t bits) { return bits == 0x80 ? kNan : small_float(bits, 5, 2, 16); }
 

@@ -1,8 +1,7 @@
 // holdfast ls: the runs in a folder, or the versions of a run.
-#include <CLI/CLI.hpp>
-
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <set>
@@ -188,7 +187,8 @@ ordered_json to_json(const Row& row, bool is_next) {
       json[key] = nullptr;
     }
   }
-  json["verified"] = row.verified ? ordered_json{{"ok", row.verified->ok}, {"time", row.verified->time}} : ordered_json();
+  json["verified"] =
+      row.verified ? ordered_json{{"ok", row.verified->ok}, {"time", row.verified->time}} : ordered_json();
   json["state"] = state_of(row);
   json["problem"] = row.status.ok() ? ordered_json() : ordered_json(row.status.message());
   json["next"] = is_next;
@@ -204,8 +204,7 @@ std::string remark_of(const Row& row) {
     std::string message = row.status.message();
     // The column beside it says which version this is.
     if (const std::size_t at = message.find(".save.json: "); at != std::string::npos) message.erase(0, at + 12);
-    remarks.push_back(
-        styled(Style::bad, fmt::format("{}: {}", to_string(row.status.code()), printable(message))));
+    remarks.push_back(styled(Style::bad, fmt::format("{}: {}", to_string(row.status.code()), printable(message))));
   }
   if (row.left_behind) remarks.push_back(styled(Style::dim, "left behind by a rewind or another session"));
   for (const std::string& note : row.notes) remarks.push_back(styled(Style::dim, printable(note)));
@@ -296,7 +295,8 @@ Result<int> list_versions(const Path& path, const Options& options) {
 
   std::string summary = rows.empty() ? "no versions" : plural(rows.size(), "version");
   summary += fmt::format(", {} on disk, {}", format_bytes(bytes), plural(run.history.opens().size(), "session"));
-  if (!gone.empty()) summary += fmt::format("; {} removed earlier, up to {}", format_count(gone.size()), gone.back().seq);
+  if (!gone.empty())
+    summary += fmt::format("; {} removed earlier, up to {}", format_count(gone.size()), gone.back().seq);
   print(summary + "\n");
   if (!choice) {
     print(styled(Style::bad, "the next start stops: " + printable(choice.status().message())) + "\n");
@@ -305,7 +305,8 @@ Result<int> list_versions(const Path& path, const Options& options) {
   } else {
     print("the next start begins from scratch\n");
   }
-  for (const std::string& warning : run.history.warnings()) print(styled(Style::dim, "note: " + printable(warning)) + "\n");
+  for (const std::string& warning : run.history.warnings())
+    print(styled(Style::dim, "note: " + printable(warning)) + "\n");
   return kOk;
 }
 
@@ -367,15 +368,12 @@ Result<int> list_runs(const Path& folder, const Options& options) {
   if (options.json) {
     ordered_json json = {{"path", folder.string()}, {"runs", ordered_json::array()}};
     for (const RunLine& line : lines) {
-      ordered_json item = {{"run", line.name},         {"path", line.path.string()}, {"versions", line.versions},
+      ordered_json item = {{"run", line.name},          {"path", line.path.string()},  {"versions", line.versions},
                            {"sessions", line.sessions}, {"bytes_on_disk", line.bytes}, {"latest", nullptr}};
       if (line.latest) {
-        item["latest"] = {{"uid", line.latest->text()},
-                          {"number", line.latest->seq},
-                          {"step", line.head->position.step},
-                          {"epoch", line.head->position.epoch},
-                          {"time", line.head->time},
-                          {"age_seconds", or_null(age_of(line.head->time))}};
+        item["latest"] = {{"uid", line.latest->text()},       {"number", line.latest->seq},
+                          {"step", line.head->position.step}, {"epoch", line.head->position.epoch},
+                          {"time", line.head->time},          {"age_seconds", or_null(age_of(line.head->time))}};
       }
       item["problem"] = line.status.ok() ? ordered_json() : ordered_json(line.status.message());
       json["runs"].push_back(std::move(item));

@@ -1,8 +1,7 @@
 // The holdfast command: looks at checkpoints. Knows storage only, so it starts at once and runs without LibTorch.
-#include <CLI/CLI.hpp>
-
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -17,8 +16,11 @@
 namespace holdfast::tools {
 
 const char* const kVersionHelp =
-    "VERSION is a run's folder (its latest version), RUN/42, RUN@42 or RUN 42 (42-7f3a where history forked), a manifest "
-    "(journal/….save.json), or any .safetensors file.";
+    "A VERSION is one of\n"
+    "  RUN              a run's folder: its latest version\n"
+    "  RUN/42, RUN@42   that version; 42-7f3a where history forked\n"
+    "  a manifest, RUN/journal/000042-7f3a9c1e.save.json\n"
+    "  any .safetensors file\n\n";
 
 std::string help_footer(const std::string& example, const std::string& json_keys, const std::string& exit_codes) {
   return fmt::format("Example:\n{}\n\nJSON (--json):\n{}\n\nExit codes:\n{}", example, json_keys, exit_codes);
@@ -32,7 +34,8 @@ using storage::StatusCode;
 int fail(const Status& status, bool json) {
   const int code = status.code() == StatusCode::invalid ? kUsage : kUnreadable;
   if (json) {
-    print_json({{"error", {{"code", storage::to_string(status.code())}, {"message", status.message()}, {"exit", code}}}});
+    print_json(
+        {{"error", {{"code", storage::to_string(status.code())}, {"message", status.message()}, {"exit", code}}}});
   } else {
     std::fflush(stdout);
     fmt::print(stderr, "holdfast: {}\n", printable(status.message()));
@@ -53,8 +56,9 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(28);
-  app.footer("Each verb has its own --help. Example:\n  holdfast ls runs\n\n"
-             "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read.");
+  app.footer(
+      "Each verb has its own --help. Example:\n  holdfast ls runs\n\n"
+      "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read.");
   Invocation invocation;
   add_ls(app, invocation);
   add_show(app, invocation);
@@ -71,9 +75,9 @@ int run(int argc, char** argv) {
   const std::string verb = argv[1];
   if (verb.substr(0, 1) != "-" && std::find(verbs.begin(), verbs.end(), verb) == verbs.end()) {
     const std::string nearest = nearest_name(verb, verbs);
-    return fail({StatusCode::invalid,
-                 in_quotes(verb) + " is no verb of holdfast; " +
-                     (nearest.empty() ? "there are " + fmt::format("{}", fmt::join(verbs, ", ")) : "did you mean " + nearest + "?")},
+    return fail({StatusCode::invalid, in_quotes(verb) + " is no verb of holdfast; " +
+                                          (nearest.empty() ? "there are " + fmt::format("{}", fmt::join(verbs, ", "))
+                                                           : "did you mean " + nearest + "?")},
                 json);
   }
   try {

@@ -9,10 +9,10 @@
 
 namespace holdfast::tools {
 
-std::string format_bytes(std::uint64_t bytes);   // "1.21 MiB"
-std::string format_count(std::uint64_t count);   // "12,800"
-std::string format_age(std::int64_t seconds);    // "3 min"; "just now" below a second and for clocks that disagree
-std::string format_number(double value);         // six significant digits
+std::string format_bytes(std::uint64_t bytes);  // "1.21 MiB"
+std::string format_count(std::uint64_t count);  // "12,800"
+std::string format_age(std::int64_t seconds);   // "3 min"; "just now" below a second and for clocks that disagree
+std::string format_number(double value);        // six significant digits
 std::string format_shape(const std::vector<std::int64_t>& shape);  // "[32, 1, 3, 3]"
 /// "1 version", "3 versions".
 std::string plural(std::uint64_t count, std::string_view noun);

@@ -79,8 +79,7 @@ Status no_such_path(const Path& path) {
   if (missing != path) return {StatusCode::not_found, sentence + "; its folder " + missing.string() + " is missing"};
   const auto runs = runs_in(folder);
   if (runs && !runs->empty()) {
-    return {StatusCode::not_found,
-            sentence + "; the runs in " + folder.string() + " are " + first_of(names_of(*runs))};
+    return {StatusCode::not_found, sentence + "; the runs in " + folder.string() + " are " + first_of(names_of(*runs))};
   }
   return {StatusCode::not_found, sentence};
 }

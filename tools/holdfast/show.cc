@@ -1,10 +1,8 @@
 // holdfast show: what one version, or one safetensors file, consists of.
+#include <fmt/format.h>
 #include <fnmatch.h>
 
 #include <CLI/CLI.hpp>
-
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "checkpoint.h"
@@ -62,11 +60,11 @@ Result<std::vector<Line>> select(const Checkpoint& checkpoint, const Options& op
   std::string nearest = nearest_name(options.filters.front(), names);
   return Status(StatusCode::not_found,
                 fmt::format("no tensor of {} matches {}; {}", checkpoint.title, in_quotes(options.filters.front()),
-                            names.empty()      ? "it has none"
+                            names.empty()     ? "it has none"
                             : nearest.empty() ? "its first is " + in_quotes(names.front()) +
-                                                     "; * stands for any characters, as in \"*" +
-                                                     printable(options.filters.front()) + "*\""
-                                               : "did you mean " + in_quotes(nearest) + "?"));
+                                                    "; * stands for any characters, as in \"*" +
+                                                    printable(options.filters.front()) + "*\""
+                                              : "did you mean " + in_quotes(nearest) + "?"));
 }
 
 ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {
@@ -83,7 +81,9 @@ ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {
         {{"file", checkpoint.manifest.files[part.file].name}, {"begin", part.begin}, {"end", part.end}});
   }
   if (line.stats) {
-    const auto or_null = [](const std::optional<Number>& number) { return number ? json_number(*number) : ordered_json(); };
+    const auto or_null = [](const std::optional<Number>& number) {
+      return number ? json_number(*number) : ordered_json();
+    };
     json["stats"] = {{"elements", line.stats->elements},
                      {"min", or_null(line.stats->min)},
                      {"max", or_null(line.stats->max)},
@@ -157,7 +157,8 @@ void print_facts(const Checkpoint& checkpoint) {
     fact("position", fmt::format("step {}, epoch {}, {}", format_count(manifest.position.step),
                                  format_count(manifest.position.epoch), plural(manifest.position.samples, "sample")));
     fact("saved", printable(manifest.time) + age + (manifest.reason.empty() ? "" : ", " + printable(manifest.reason)));
-    fact("by", fmt::format("session {}, {}", manifest.uid.session, plural(static_cast<std::uint64_t>(manifest.world_size), "rank")));
+    fact("by", fmt::format("session {}, {}", manifest.uid.session,
+                           plural(static_cast<std::uint64_t>(manifest.world_size), "rank")));
     fact("continues", manifest.parent ? manifest.parent->short_text() : "nothing: started from scratch");
     fact("durability", printable(manifest.durability));
   }
@@ -249,24 +250,32 @@ Result<int> run_show(const Options& options) {
 
 void add_show(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("show", std::string("Shows what a version consists of. Reads no tensor bytes without --stats.\n") + kVersionHelp);
+  CLI::App* verb =
+      app.add_subcommand("show", "Shows what a version consists of. Reads no tensor bytes without --stats.");
   verb->add_option("VERSION", options->version, "what to show")->required();
   verb->add_option("NUMBER", options->number, "the version's number, where VERSION is a run");
-  verb->add_flag("--stats", options->stats, "min, max, mean and NaN count of each tensor (reads them; NaN left out; magnitudes of complex numbers)");
+  verb->add_flag(
+      "--stats", options->stats,
+      "min, max, mean and NaN count of each tensor (reads them; NaN left out; magnitudes of complex numbers)");
   verb->add_option("--filter", options->filters, "only tensors whose name matches, as in \"conv*.weight\" (repeatable)")
-      ->type_name("GLOB")->take_all()->expected(1);
+      ->type_name("GLOB")
+      ->take_all()
+      ->expected(1);
   verb->add_flag("--json", options->json, "one JSON object instead of text");
-  verb->footer(help_footer(
-      "  holdfast show runs/mnist\n  holdfast show runs/mnist 42 --stats --filter \"*.weight\"\n"
-      "  holdfast show model.safetensors",
-      "  kind (version, file), path, bytes, files[]: name, bytes, digest; problem, passed_over[]: uid, reason;\n"
-      "  tensors[]: name, dtype, shape, bytes, tied_to, digest, parts[]: file, begin, end;\n"
-      "             with --stats, stats: elements, min, max, mean, nan (\"Infinity\" and \"NaN\" are strings)\n"
-      "  a version: run, uid, number, session, parent, step, epoch, samples, time, reason, world_size, durability,\n"
-      "             metrics, values, made_by, cost\n"
-      "  a file:    metadata\n"
-      "  an error:  error: code, message, exit",
-      "  0  shown\n  2  wrong command line\n  3  there is no such version or tensor, or it cannot be read"));
+  verb->footer(
+      std::string(kVersionHelp) +
+      help_footer(
+          "  holdfast show runs/mnist\n  holdfast show runs/mnist 42 --stats --filter \"*.weight\"\n"
+          "  holdfast show model.safetensors",
+          "  kind (version, file), path, bytes, files[]: name, bytes, digest; problem, passed_over[]: uid, reason;\n"
+          "  tensors[]: name, dtype, shape, bytes, tied_to, digest, parts[]: file, begin, end;\n"
+          "             with --stats, stats: elements, min, max, mean, nan (\"Infinity\" and \"NaN\" are strings)\n"
+          "  a version: run, uid, number, session, parent, step, epoch, samples, time, reason, world_size, "
+          "durability,\n"
+          "             metrics, values, made_by, cost\n"
+          "  a file:    metadata\n"
+          "  an error:  error: code, message, exit",
+          "  0  shown\n  2  wrong command line\n  3  there is no such version or tensor, or it cannot be read"));
   verb->callback([options, &invocation] {
     invocation.json = options->json;
     invocation.run = [options] { return run_show(*options); };

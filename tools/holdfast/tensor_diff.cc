@@ -68,8 +68,10 @@ Result<TensorDiff> compare(const Checkpoint& a, const TensorEntry& a_tensor, con
   const std::unique_ptr<std::byte[]> b_buffer(new std::byte[room * b_size]);
   for (std::uint64_t done = 0; done < diff.elements;) {
     const std::uint64_t count = std::min(kPieceElements, diff.elements - done);
-    if (Status status = read_tensor(a, a_tensor, done * a_size, {a_buffer.get(), count * a_size}); !status) return status;
-    if (Status status = read_tensor(b, b_tensor, done * b_size, {b_buffer.get(), count * b_size}); !status) return status;
+    if (Status status = read_tensor(a, a_tensor, done * a_size, {a_buffer.get(), count * a_size}); !status)
+      return status;
+    if (Status status = read_tensor(b, b_tensor, done * b_size, {b_buffer.get(), count * b_size}); !status)
+      return status;
     const std::byte* from_a = a_buffer.get();
     const std::byte* from_b = b_buffer.get();
     if (a_tensor.dtype == b_tensor.dtype) {

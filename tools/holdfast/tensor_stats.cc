@@ -122,7 +122,8 @@ Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::Tensor
     for (std::uint64_t done = 0; done < total;) {
       const std::span<std::byte> piece(buffer.get(), std::min(kPieceBytes, total - done));
       if (Status status = read_tensor(checkpoint, tensor, done, piece); !status) return status;
-      for (std::size_t at = 0; at < piece.size(); at += Element::kBytes) accumulator.add(Element::load(piece.data() + at));
+      for (std::size_t at = 0; at < piece.size(); at += Element::kBytes)
+        accumulator.add(Element::load(piece.data() + at));
       done += piece.size();
     }
     return accumulator.finish();

@@ -1,8 +1,7 @@
 // holdfast verify: recomputes every digest of a version, or of all versions of a run.
-#include <CLI/CLI.hpp>
-
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "checkpoint.h"
@@ -69,8 +68,7 @@ Report verify(const RunFolder& run, const Uid& uid) {
   const auto reader = storage::VersionReader::open(*run.store, uid);
   if (reader) {
     Progress progress("verifying " + label_of(run, uid));
-    report.findings =
-        reader->verify([&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
+    report.findings = reader->verify([&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
   } else if (!is_damage(reader.code())) {
     report.unreadable = reader.status();
     return report;
@@ -92,7 +90,9 @@ Report verify(const RunFolder& run, const Uid& uid) {
           named = true;
         }
       }
-      if (!named) report.findings.push_back({code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes), what});
+      if (!named)
+        report.findings.push_back(
+            {code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes), what});
     }
   }
   // Files of a version that a living session is removing vanish one by one: gone is not damaged.
@@ -144,8 +144,8 @@ void print_report(const Report& report) {
     return print(fmt::format("{}: {}, {} and {} match their digests\n", report.title, styled(Style::good, "ok"),
                              plural(report.tensors, "tensor"), format_bytes(report.bytes)));
   }
-  print(fmt::format("{}: {}\n", report.title,
-                    styled(Style::bad, plural(report.findings.size(), "problem") + " found")));
+  print(
+      fmt::format("{}: {}\n", report.title, styled(Style::bad, plural(report.findings.size(), "problem") + " found")));
   for (const Finding& finding : report.findings) print(text_of(finding));
 }
 
@@ -155,10 +155,12 @@ Result<int> verify_file(const storage::Path& file, const Options& options) {
   if (!checkpoint && !is_damage(checkpoint.code())) return checkpoint.status();
   if (!checkpoint && checkpoint.code() == StatusCode::not_found) return checkpoint.status();
   if (options.json) {
-    ordered_json json = {{"path", file.string()}, {"ok", checkpoint.ok()}, {"digests", false}, {"versions", ordered_json::array()}};
+    ordered_json json = {
+        {"path", file.string()}, {"ok", checkpoint.ok()}, {"digests", false}, {"versions", ordered_json::array()}};
     json["findings"] = ordered_json::array();
     if (!checkpoint) {
-      json["findings"].push_back(to_json(Finding{checkpoint.code(), file.string(), "", 0, 0, checkpoint.status().message()}));
+      json["findings"].push_back(
+          to_json(Finding{checkpoint.code(), file.string(), "", 0, 0, checkpoint.status().message()}));
     }
     print_json(json);
     return checkpoint ? kOk : kFound;
@@ -181,7 +183,8 @@ Result<int> verify_file(const storage::Path& file, const Options& options) {
 }
 
 Result<int> run_verify(const Options& options) {
-  if (options.all && !options.number.empty()) return Status(StatusCode::invalid, "--all and a version's number exclude each other");
+  if (options.all && !options.number.empty())
+    return Status(StatusCode::invalid, "--all and a version's number exclude each other");
   // The version that comes first, damaged or not: verify must not step over what it looks for.
   std::shared_ptr<const RunFolder> run;
   std::vector<Uid> uids;
@@ -243,20 +246,23 @@ Result<int> run_verify(const Options& options) {
 
 void add_verify(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("verify", std::string("Reads a version through and recomputes every digest. Records the result in the run's hints/, where that can be written, for holdfast ls.\n") + kVersionHelp);
+  CLI::App* verb = app.add_subcommand("verify",
+                                      "Reads a version through and recomputes every digest. Records the result in the "
+                                      "run's hints/, where that can be written, for holdfast ls.");
   verb->add_option("VERSION", options->version, "what to verify")->required();
   verb->add_option("NUMBER", options->number, "the version's number, where VERSION is a run");
   verb->add_flag("--all", options->all, "every version of the run");
   verb->add_flag("--json", options->json, "one JSON object instead of text");
-  verb->footer(help_footer(
-      "  holdfast verify runs/mnist\n  holdfast verify runs/mnist --all && echo every version is intact",
-      "  path, run, ok, digests (false: a plain file, structure only), recorded (in hints/verified.json),\n"
-      "  versions[]: uid, ok, bytes, tensors, removed, problem,\n"
-      "              findings[]: code, file, tensor, begin, end (absolute bytes in the file), message\n"
-      "  a plain file: findings[] beside path\n"
-      "  an error:     error: code, message, exit",
-      "  0  everything is right\n  1  something is damaged or missing\n  2  wrong command line\n"
-      "  3  there is no such version, or it cannot be read"));
+  verb->footer(
+      std::string(kVersionHelp) +
+      help_footer("  holdfast verify runs/mnist\n  holdfast verify runs/mnist --all && echo every version is intact",
+                  "  path, run, ok, digests (false: a plain file, structure only), recorded (in hints/verified.json),\n"
+                  "  versions[]: uid, ok, bytes, tensors, removed, problem,\n"
+                  "              findings[]: code, file, tensor, begin, end (absolute bytes in the file), message\n"
+                  "  a plain file: findings[] beside path\n"
+                  "  an error:     error: code, message, exit",
+                  "  0  everything is right\n  1  something is damaged or missing\n  2  wrong command line\n"
+                  "  3  there is no such version, or it cannot be read"));
   verb->callback([options, &invocation] {
     invocation.json = options->json;
     invocation.run = [options] { return run_verify(*options); };
