@@ -1,10 +1,6 @@
 #include "holdfast/runtime/console.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -16,8 +12,12 @@
 #include "holdfast/storage/memory_store.h"
 
 using holdfast::Console;
+using holdfast::end_line;
 using holdfast::MetricsWriter;
+using holdfast::progress_line;
 using holdfast::ProgressFacts;
+using holdfast::saved_line;
+using holdfast::start_line;
 using nlohmann::json;
 using namespace std::chrono_literals;
 
