@@ -87,7 +87,7 @@ class Teller {
     message.seq = uid.seq;
     message.step = step;
     std::strncpy(message.text, text.c_str(), sizeof message.text - 1);
-    if (::write(pipe_, &message, sizeof message) != sizeof message) ::_exit(3);
+    if (::write(pipe_, &message, sizeof message) != static_cast<ssize_t>(sizeof message)) ::_exit(3);
   }
   /// Tells what is new in `now`.
   void tell(const Acknowledged& now) {
@@ -221,7 +221,7 @@ Tally kill_many(const Path& place, std::size_t kills) {
     }
     std::string failure;
     Message message;
-    while (::read(ends[0], &message, sizeof message) == sizeof message) {
+    while (::read(ends[0], &message, sizeof message) == static_cast<ssize_t>(sizeof message)) {
       const Uid uid{message.seq, message.text};
       if (message.kind == 'o') known.opens.push_back(uid);
       if (message.kind == 's') known.versions.push_back({uid, message.step});
