@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -100,6 +102,16 @@ Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte
   return {};
 }
 
+/// Not joinable where the system grants no more threads: the caller then does the work itself.
+template <class Work>
+std::thread start_thread(const Work& work) {
+  try {
+    return std::thread(work);
+  } catch (const std::system_error&) {
+    return {};
+  }
+}
+
 /// Reads a contiguous range piece by piece and calls `each` on every piece that has arrived, in order. With
 /// `read_ahead`, another thread reads while `each` runs.
 template <class Each>
@@ -108,48 +120,39 @@ Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::
   const auto piece_at = [&](std::uint64_t done) {
     return into.subspan(done, std::min<std::uint64_t>(kPieceBytes, into.size() - done));
   };
-  if (!read_ahead) {
-    for (std::uint64_t done = 0; done < into.size();) {
-      const std::span<std::byte> piece = piece_at(done);
-      if (Status status = file.read(begin + done, piece); !status) return status;
-      each(piece);
-      done += piece.size();
-    }
-    return {};
-  }
-  Status status;
-  std::atomic<std::uint64_t> arrived{0};
-  std::atomic<bool> over{false};  // set before the last change of `arrived`
-  std::thread reader([&] {
-    for (std::uint64_t done = 0; done < into.size();) {
-      const std::span<std::byte> piece = piece_at(done);
-      status = file.read(begin + done, piece);
-      if (!status) break;
-      done += piece.size();
-      if (done < into.size()) {
-        arrived.store(done, std::memory_order_release);
-        arrived.notify_one();
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::uint64_t arrived = 0;
+  Status status;  // not ok: nothing more will arrive
+  std::thread reader;
+  if (read_ahead) {
+    reader = start_thread([&] {
+      for (std::uint64_t done = 0; done < into.size();) {
+        const std::span<std::byte> piece = piece_at(done);
+        Status read = file.read(begin + done, piece);
+        done += piece.size();
+        const std::lock_guard lock(mutex);
+        if (read) {
+          arrived = done;
+        } else {
+          status = std::move(read);
+        }
+        changed.notify_one();
+        if (!status) return;
       }
-    }
-    over.store(true, std::memory_order_release);
-    arrived.store(into.size(), std::memory_order_release);
-    arrived.notify_one();
-  });
+    });
+  }
   for (std::uint64_t done = 0; done < into.size();) {
-    std::uint64_t there = arrived.load(std::memory_order_acquire);
-    while (there == done) {
-      arrived.wait(there, std::memory_order_acquire);
-      there = arrived.load(std::memory_order_acquire);
+    const std::span<std::byte> piece = piece_at(done);
+    if (reader.joinable()) {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return arrived > done || !status; });
+    } else {
+      status = file.read(begin + done, piece);
     }
-    if (there == into.size() && over.load(std::memory_order_acquire)) {
-      reader.join();
-      if (!status) return status;
-    }
-    while (done < there) {
-      const std::span<std::byte> piece = piece_at(done);
-      each(piece);
-      done += piece.size();
-    }
+    if (!status) break;
+    each(piece);
+    done += piece.size();
   }
   if (reader.joinable()) reader.join();
   return status;
@@ -199,10 +202,14 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
     }
   };
   std::vector<std::thread> others;
-  for (std::size_t i = 1; i < std::min<std::size_t>(count, static_cast<std::size_t>(threads)); ++i)
-    others.emplace_back(work);
+  for (std::size_t i = 1; i < std::min(count, static_cast<std::size_t>(threads)); ++i) {
+    others.push_back(start_thread(work));
+    if (!others.back().joinable()) break;
+  }
   work();
-  for (std::thread& other : others) other.join();
+  for (std::thread& other : others) {
+    if (other.joinable()) other.join();
+  }
   return failure;
 }
 
@@ -213,16 +220,20 @@ int thread_count(const ReadOptions& options) {
 
 /// One pass over one file: the digests of the file, of its header and of each tensor that lies in it whole.
 class FileVerifier {
+  using Placed = std::pair<const TensorPart*, const TensorEntry*>;
+
  public:
   FileVerifier(const Manifest& manifest, std::size_t file, const ObjectReader& object, std::vector<Finding>& findings)
       : entry_(manifest.files[file]), object_(object), findings_(findings) {
     const auto name = parse_payload_name(entry_.name);
     own_ = name && name->uid == manifest.uid;
     for (const TensorEntry& tensor : manifest.tensors) {
-      if (is_whole(tensor) && tensor.parts[0].file == file) tensors_.push_back(&tensor);
+      for (const TensorPart& part : tensor.parts) {
+        if (part.file == file) placed_.emplace_back(&part, &tensor);
+      }
     }
-    std::sort(tensors_.begin(), tensors_.end(), [](const TensorEntry* a, const TensorEntry* b) {
-      return std::make_pair(a->parts[0].begin, a->parts[0].end) < std::make_pair(b->parts[0].begin, b->parts[0].end);
+    std::sort(placed_.begin(), placed_.end(), [](const Placed& a, const Placed& b) {
+      return std::make_pair(a.first->begin, a.first->end) < std::make_pair(b.first->begin, b.first->end);
     });
   }
 
@@ -235,15 +246,14 @@ class FileVerifier {
     if (*header != entry_.header_digest)
       add(StatusCode::corrupt, "", 0, entry_.header_bytes, "the header does not match its digest");
     std::uint64_t reached = entry_.header_bytes;
-    for (const TensorEntry* tensor : tensors_) {
-      const TensorPart& part = tensor->parts[0];
-      if (!range(reached, part.begin, buffer, done)) return;
-      const std::optional<Digest> digest = range(part.begin, part.end, buffer, done);
+    for (const auto& [part, tensor] : placed_) {
+      if (!range(reached, part->begin, buffer, done)) return;
+      const std::optional<Digest> digest = range(part->begin, part->end, buffer, done);
       if (!digest) return;
-      if (*digest != tensor->digest) {
-        add(StatusCode::corrupt, tensor->name, part.begin, part.end, "the tensor does not match its digest");
+      if (is_whole(*tensor) && *digest != tensor->digest) {
+        add(StatusCode::corrupt, tensor->name, part->begin, part->end, "the tensor does not match its digest");
       }
-      reached = part.end;
+      reached = part->end;
     }
     if (!range(reached, entry_.bytes, buffer, done)) return;
     if (findings_.size() == findings_before && whole_.finish() != entry_.digest) {
@@ -285,28 +295,28 @@ class FileVerifier {
       return add(StatusCode::corrupt, "", 0, header->data_begin,
                  "the header has another length than the manifest says");
     }
-    if (own_ && header->tensors.size() != tensors_.size()) {
+    if (own_ && header->tensors.size() != placed_.size()) {
       add(StatusCode::corrupt, "", 0, entry_.header_bytes, "the header lists other tensors than the manifest");
     }
     std::map<std::string_view, const SafetensorsTensor*> in_header;
     for (const SafetensorsTensor& tensor : header->tensors) in_header.emplace(tensor.name, &tensor);
-    for (const TensorEntry* tensor : tensors_) {
-      const TensorPart& part = tensor->parts[0];
+    for (const auto& [part, tensor] : placed_) {
       const auto found = in_header.find(tensor->name);
       const bool same = found != in_header.end() && found->second->dtype == tensor->dtype &&
-                        found->second->shape == tensor->shape &&
-                        header->data_begin + found->second->begin == part.begin &&
-                        header->data_begin + found->second->end == part.end;
-      if (!same)
-        add(StatusCode::corrupt, tensor->name, part.begin, part.end,
+                        found->second->shape == (part->offset.empty() ? tensor->shape : part->extent) &&
+                        header->data_begin + found->second->begin == part->begin &&
+                        header->data_begin + found->second->end == part->end;
+      if (!same) {
+        add(StatusCode::corrupt, tensor->name, part->begin, part->end,
             "the header describes the tensor otherwise than the manifest");
+      }
     }
   }
 
   const FileEntry& entry_;
   const ObjectReader& object_;
   std::vector<Finding>& findings_;
-  std::vector<const TensorEntry*> tensors_;  // those that lie whole in this file, by place
+  std::vector<Placed> placed_;  // what lies in this file, by place
   bool own_ = false;  // written by this version; a file of an older one may hold tensors that this one does not use
   DigestStream whole_;
 };
@@ -418,7 +428,9 @@ std::vector<Finding> VersionReader::verify(const std::function<void(std::uint64_
     if (progress) progress(done, total);
   };
 
-  std::vector<std::byte> buffer(kPieceBytes);
+  std::uint64_t largest = 0;
+  for (const FileEntry& file : manifest_->files) largest = std::max(largest, file.bytes);
+  std::vector<std::byte> buffer(std::min(kPieceBytes, largest));
   for (std::size_t file = 0; file < files_.size(); ++file) {
     FileVerifier(*manifest_, file, *files_[file], findings).run(buffer, advance);
   }

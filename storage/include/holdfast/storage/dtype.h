@@ -10,15 +10,16 @@
 
 namespace holdfast::storage {
 
+// safetensors' name is the same in capitals, but for BOOL.
 enum class Dtype : std::uint8_t {
-  boolean,  // BOOL
+  boolean,
   u8,
-  i8,           // U8, I8
-  f8_e5m2,      // F8_E5M2
-  f8_e4m3,      // F8_E4M3 (LibTorch: Float8_e4m3fn)
-  f8_e8m0,      // F8_E8M0
-  f8_e4m3fnuz,  // F8_E4M3FNUZ
-  f8_e5m2fnuz,  // F8_E5M2FNUZ
+  i8,
+  f8_e5m2,
+  f8_e4m3,  // LibTorch: Float8_e4m3fn
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
   u16,
   i16,
   f16,
@@ -26,7 +27,7 @@ enum class Dtype : std::uint8_t {
   u32,
   i32,
   f32,
-  c64,  // C64: two f32
+  c64,  // two f32
   u64,
   i64,
   f64,

@@ -1,0 +1,25 @@
+// Entries that say something wrong under a digest that is right, for tests of what decoders check besides it.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "holdfast/storage/digest.h"
+
+namespace holdfast::storage {
+
+/// `body` ends with ",\n"; adds the digest line.
+inline std::string sealed(const std::string& body) { return body + "\"digest\":\"" + digest_of(body).hex() + "\"}\n"; }
+
+/// An entry with `from` replaced by `to`, under a new digest. Throws where `from` is not there exactly once, so that no
+/// row of a table can miss its target.
+inline std::string resealed(const std::string& entry, const std::string& from, const std::string& to) {
+  std::string body = entry.substr(0, entry.rfind("\"digest\":"));
+  const std::size_t at = body.find(from);
+  if (at == std::string::npos || body.find(from, at + 1) != std::string::npos) {
+    throw std::logic_error("not there exactly once: " + from);
+  }
+  return sealed(body.replace(at, from.size(), to));
+}
+
+}  // namespace holdfast::storage

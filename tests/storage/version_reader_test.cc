@@ -1,0 +1,316 @@
+#include "holdfast/storage/version_reader.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "catch.h"
+#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/memory_store.h"
+#include "storage/image_store.h"
+#include "storage/sample_version.h"
+#include "storage/scratch_folder.h"
+#include "storage/sealed_text.h"
+
+using namespace holdfast::storage;
+using namespace sample_version;
+
+namespace {
+
+const Uid kUid = uid_of(42);
+const std::string kPayload = payload_name({kUid, 0, 1});
+const std::string kManifest = entry_name(kUid, EntryKind::save);
+
+ImageStore image_of(const std::vector<Tensor>& tensors) {
+  const std::unique_ptr<Store> store = open_memory_store(make_memory_image());
+  REQUIRE(publish(*store, kUid, tensors));
+  return ImageStore(*store);
+}
+
+/// One that hands back bytes with a flipped bit the first `wrong_reads` times it is asked for a range.
+class FlakyStore final : public Store {
+ public:
+  FlakyStore(const Store& store, std::uint64_t at, int wrong_reads)
+      : store_(store), at_(at), wrong_reads_(wrong_reads) {}
+  Capabilities capabilities() const override { return store_.capabilities(); }
+  std::string location() const override { return store_.location(); }
+  Result<std::vector<std::string>> list(const std::string& folder) const override { return store_.list(folder); }
+  Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
+    auto object = store_.open(name);
+    if (!object || name != kPayload) return object;
+    return std::unique_ptr<ObjectReader>(std::make_unique<Reader>(*this, std::move(*object)));
+  }
+  Status prepare() override { return refused(); }
+  Result<std::unique_ptr<ObjectWriter>> create(const std::string&, std::uint64_t) override { return refused(); }
+  Result<std::unique_ptr<StagedObject>> stage(const std::string&, std::string_view, bool) override { return refused(); }
+  Status sync_folder(const std::string&) override { return refused(); }
+  Status remove(const std::string&) override { return refused(); }
+  Status put(const std::string&, std::string_view) override { return refused(); }
+  Status append(const std::string&, std::string_view) override { return refused(); }
+  Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>&) override { return refused(); }
+  Result<std::unique_ptr<HostLock>> lock(std::string_view) override { return refused(); }
+
+ private:
+  class Reader final : public ObjectReader {
+   public:
+    Reader(const FlakyStore& store, std::unique_ptr<ObjectReader> object) : store_(store), object_(std::move(object)) {}
+    std::uint64_t bytes() const override { return object_->bytes(); }
+    Status read(std::uint64_t offset, std::span<std::byte> into) const override {
+      Status status = object_->read(offset, into);
+      if (offset <= store_.at_ && store_.at_ < offset + into.size() && store_.wrong_reads_ > 0) {
+        --store_.wrong_reads_;
+        into[store_.at_ - offset] ^= std::byte{1};
+      }
+      return status;
+    }
+
+   private:
+    const FlakyStore& store_;
+    std::unique_ptr<ObjectReader> object_;
+  };
+  static Status refused() { return {StatusCode::read_only, "only read"}; }
+
+  const Store& store_;
+  const std::uint64_t at_;
+  mutable int wrong_reads_;
+};
+
+}  // namespace
+
+TEST_CASE("version_is_read_back_as_saved_on_any_number_of_threads") {
+  std::vector<Tensor> tensors = all_sorts();
+  tensors.push_back(tensor("large", Dtype::u8, {(3 << 20) + 17}));  // several pieces
+  ScratchFolder folder;
+  std::unique_ptr<Store> stores[] = {open_memory_store(make_memory_image()), open_file_store(folder / "run")};
+  for (const std::unique_ptr<Store>& store : stores) {
+    REQUIRE(store->prepare());
+    REQUIRE(publish(*store, kUid, tensors));
+    const auto reader = VersionReader::open(*store, kUid);
+    REQUIRE(reader);
+    for (int threads : {0, 1, 2, 8}) {
+      for (bool check_digests : {true, false}) {
+        Room room(reader->manifest());
+        const Status status = reader->read(room.targets, {check_digests, threads});
+        INFO(status.message());
+        REQUIRE(status);
+        for (const Tensor& tensor : tensors) CHECK(room.of(tensor.name) == tensor.bytes);
+      }
+    }
+    std::uint64_t last = 0, total = 0;
+    CHECK(reader
+              ->verify([&](std::uint64_t done, std::uint64_t all) {
+                CHECK(done > last);
+                last = done;
+                total = all;
+              })
+              .empty());
+    CHECK(last == reader->manifest().payload_bytes());
+    CHECK(total == last);
+  }
+}
+
+TEST_CASE("one_large_tensor_is_read_ahead_of_its_digest") {
+  const std::vector<Tensor> tensors{tensor("large", Dtype::u8, {(33 << 20) + 5}), tensor("small", Dtype::u8, {5})};
+  ImageStore image = image_of(tensors);
+  {
+    const auto reader = VersionReader::open(image, kUid);
+    REQUIRE(reader);
+    Room room(reader->manifest());
+    REQUIRE(reader->read(room.targets, {true, 2}));
+    CHECK(room.of("large") == tensors[0].bytes);
+    image.objects[kPayload][4096 + (20 << 20)] ^= 1;
+    CHECK(reader->read(room.targets, {true, 2}).code() == StatusCode::corrupt);
+    image.objects[kPayload].resize(20 << 20);  // while it is being read
+    CHECK(reader->read(room.targets, {true, 2}).code() == StatusCode::incomplete);
+  }
+}
+
+TEST_CASE("read_names_the_file_the_tensor_and_the_bytes_that_are_wrong") {
+  const std::vector<Tensor> tensors{tensor("a", Dtype::f32, {100}), tensor("b", Dtype::f32, {100})};
+  ImageStore image = image_of(tensors);
+  const auto reader = VersionReader::open(image, kUid);
+  REQUIRE(reader);
+  std::string& file = image.objects[kPayload];
+  Room room(reader->manifest());
+
+  file[4096 + 400 + 7] ^= 0x10;
+  const Status status = reader->read(room.targets);
+  CHECK(status.code() == StatusCode::corrupt);
+  CHECK(status.message() ==
+        "version 42-7f3a: tensor \"b\" (bytes 4496 to 4896 of " + kPayload + ") does not match its digest");
+  CHECK(reader->read({room.targets[0]}));         // "a" alone is fine
+  CHECK(reader->read(room.targets, {false, 1}));  // nobody looked
+  const std::vector<Finding> findings = reader->verify();
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].code == StatusCode::corrupt);
+  CHECK(findings[0].file == kPayload);
+  CHECK(findings[0].tensor == "b");
+  CHECK(findings[0].begin == 4496);
+  CHECK(findings[0].end == 4896);
+  CHECK(findings[0].what == "the tensor does not match its digest");
+  file[4096 + 400 + 7] ^= 0x10;
+
+  file[4000] ^= 1;  // in the header's padding
+  const Status header = reader->read({room.targets[0]});
+  CHECK(header.code() == StatusCode::corrupt);
+  CHECK(header.message() ==
+        "version 42-7f3a: the header (bytes 0 to 4096 of " + kPayload + ") does not match its digest");
+  const std::vector<Finding> header_findings = reader->verify();
+  REQUIRE(header_findings.size() == 2);  // its digest, and that it cannot be parsed
+  CHECK(header_findings[0].tensor.empty());
+  CHECK(header_findings[0].begin == 0);
+  CHECK(header_findings[0].end == 4096);
+  file[4000] ^= 1;
+  CHECK(reader->verify().empty());
+}
+
+TEST_CASE("a_digest_that_is_wrong_once_is_read_again") {
+  const std::vector<Tensor> tensors{tensor("a", Dtype::f32, {100})};
+  const ImageStore image = image_of(tensors);
+  for (const std::uint64_t at : {std::uint64_t{100}, std::uint64_t{4100}}) {
+    for (int wrong_reads : {1, 2}) {
+      const FlakyStore flaky(image, at, wrong_reads);
+      const auto reader = VersionReader::open(flaky, kUid);
+      REQUIRE(reader);
+      Room room(reader->manifest());
+      const Status status = reader->read(room.targets);
+      CHECK(status.code() == (wrong_reads == 1 ? StatusCode::ok : StatusCode::corrupt));
+      if (status) CHECK(room.of("a") == tensors[0].bytes);
+    }
+  }
+}
+
+TEST_CASE("targets_that_do_not_fit_are_refused_before_anything_is_read") {
+  const ImageStore image = image_of({tensor("a", Dtype::f32, {4})});
+  const auto reader = VersionReader::open(image, kUid);
+  REQUIRE(reader);
+  std::string bytes(17, '\xee');
+  const auto room = [&](std::size_t size) { return std::as_writable_bytes(std::span(bytes.data(), size)); };
+  for (std::size_t size : {std::size_t{0}, std::size_t{15}, std::size_t{17}}) {
+    const Status status = reader->read({{"a", room(16)}, {"a", room(size)}});
+    CHECK(status.code() == StatusCode::invalid);
+    CHECK(status.message() == "tensor \"a\" has 16 bytes, the target has room for " + std::to_string(size));
+  }
+  CHECK(reader->read({{"b", room(16)}}).message() == "version 42-7f3a has no tensor \"b\"");
+  CHECK(bytes == std::string(17, '\xee'));
+}
+
+TEST_CASE("tied_names_read_the_bytes_they_are_stored_under") {
+  const std::vector<Tensor> tensors{tensor("a", Dtype::f32, {4})};
+  ImageStore image = image_of(tensors);
+  image.objects[kManifest] = resealed(image.objects[kManifest], "\"tied\":{}", "\"tied\":{\"twin\":\"a\"}");
+  const auto reader = VersionReader::open(image, kUid);
+  REQUIRE(reader);
+  std::string bytes(16, '\0');
+  REQUIRE(reader->read({{"twin", std::as_writable_bytes(std::span(bytes))}}));
+  CHECK(bytes == tensors[0].bytes);
+}
+
+TEST_CASE("versions_that_are_not_whole_are_told_apart") {
+  const ImageStore whole = image_of({tensor("a", Dtype::f32, {4})});
+  const auto open = [](const ImageStore& image) { return VersionReader::open(image, kUid).status(); };
+  REQUIRE(open(whole));
+
+  ImageStore image = whole;
+  image.objects.erase(kPayload);
+  CHECK(open(image).code() == StatusCode::incomplete);
+  CHECK(open(image).message() == "version 42-7f3a lacks its file " + kPayload);
+
+  image = whole;
+  image.objects[kPayload].pop_back();
+  CHECK(open(image).code() == StatusCode::incomplete);
+  CHECK(open(image).message() == kPayload + " has 4111 bytes instead of 4112");
+
+  image = whole;
+  image.objects[kPayload] += ' ';
+  CHECK(open(image).code() == StatusCode::corrupt);
+
+  image = whole;
+  image.objects[kManifest].pop_back();
+  CHECK(open(image).code() == StatusCode::corrupt);
+  CHECK(open(image).message() == kManifest + ": the manifest does not end with its digest: it is cut short or damaged");
+
+  image = whole;
+  image.objects.erase(kManifest);
+  CHECK(open(image).code() == StatusCode::not_found);
+
+  image = whole;
+  image.objects[kManifest] = encode(manifest_of(uid_of(43)));
+  CHECK(open(image).code() == StatusCode::corrupt);
+  CHECK(open(image).message() == kManifest + " is the manifest of another version, 000043-7f3a9c1e");
+}
+
+TEST_CASE("verify_finds_a_manifest_that_contradicts_the_payload") {
+  const std::vector<Tensor> tensors{tensor("a", Dtype::f32, {4}), tensor("b", Dtype::f32, {4})};
+  const ImageStore whole = image_of(tensors);
+  const auto verify = [&](const std::string& from, const std::string& to) {
+    ImageStore image = whole;
+    image.objects[kManifest] = resealed(image.objects[kManifest], from, to);
+    const auto reader = VersionReader::open(image, kUid);
+    REQUIRE(reader);
+    return reader->verify();
+  };
+  const auto of_name = verify("\n\"b\":", "\n\"c\":");
+  REQUIRE(of_name.size() == 1);
+  CHECK(of_name[0].tensor == "c");
+  CHECK(of_name[0].what == "the header describes the tensor otherwise than the manifest");
+
+  const std::string b_digest = digest_of(tensors[1].bytes).hex();
+  const auto of_shape = verify("[4],\"digest\":\"" + b_digest, "[2,2],\"digest\":\"" + b_digest);
+  REQUIRE(of_shape.size() == 1);
+  CHECK(of_shape[0].tensor == "b");
+
+  const std::string file_digest = digest_of(whole.objects.at(kPayload)).hex();
+  const auto of_file = verify(file_digest, std::string(32, '0'));
+  REQUIRE(of_file.size() == 1);
+  CHECK(of_file[0].tensor.empty());
+  CHECK(of_file[0].end == 4128);
+}
+
+TEST_CASE("a_tensor_in_boxes_is_put_together") {
+  // 4 × 6 elements as a left and a right half; the right one lies in two boxes, and files of three ranks.
+  const Tensor whole = tensor("w", Dtype::i16, {4, 6});
+  struct Box {
+    std::vector<std::int64_t> offset, extent;
+  };
+  const Box boxes[] = {{{0, 0}, {4, 2}}, {{0, 2}, {3, 4}}, {{3, 2}, {1, 4}}};
+  const std::unique_ptr<Store> store = open_memory_store(make_memory_image());
+  Manifest manifest = manifest_of(kUid);
+  manifest.world_size = 3;
+  TensorEntry entry{"w", whole.dtype, whole.shape, digest_of(whole.bytes), {}};
+  for (int rank = 0; rank < 3; ++rank) {
+    const Box& box = boxes[rank];
+    Tensor part{"w", whole.dtype, box.extent, ""};
+    for (std::int64_t row = 0; row < box.extent[0]; ++row) {
+      const std::int64_t at = (box.offset[0] + row) * 6 + box.offset[1];
+      part.bytes += whole.bytes.substr(static_cast<std::size_t>(at) * 2, static_cast<std::size_t>(box.extent[1]) * 2);
+    }
+    auto table = write_payload(*store, payload_name({kUid, rank, 3}), {}, {part.source()});
+    REQUIRE(table);
+    TensorPart place = table->tensors[0].parts[0];
+    place.file = static_cast<std::size_t>(rank);
+    place.offset = box.offset;
+    place.extent = box.extent;
+    entry.parts.push_back(place);
+    manifest.files.push_back(table->file);
+  }
+  manifest.tensors = {entry};
+  auto staged = store->stage(kManifest, encode(manifest));
+  REQUIRE(staged);
+  REQUIRE((*staged)->publish());
+
+  ImageStore image(*store);
+  const auto reader = VersionReader::open(image, kUid);
+  INFO(reader.status().message());
+  REQUIRE(reader);
+  for (bool check_digests : {true, false}) {
+    Room room(reader->manifest());
+    REQUIRE(reader->read(room.targets, {check_digests, 1}));
+    CHECK(room.of("w") == whole.bytes);
+  }
+  CHECK(reader->verify().empty());
+  image.objects[payload_name({kUid, 1, 3})].back() ^= 1;
+  Room room(reader->manifest());
+  CHECK(reader->read(room.targets).code() == StatusCode::corrupt);
+  CHECK_FALSE(reader->verify().empty());
+}
