@@ -42,7 +42,7 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
   make_run(scratch / "mnist", {10, 20});
   const std::string run = (scratch / "mnist").string();
   const std::string name = "data/000003-aaaaaaaa.r0of1.safetensors";
-  const auto finding_of = [&](int count) {
+  const auto finding_of = [&](std::size_t count) {
     const Said said = holdfast_command({"verify", run, "--json"});
     INFO(said.out);
     CHECK(said.code == 1);
