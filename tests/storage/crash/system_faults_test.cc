@@ -154,7 +154,7 @@ int fill_real_disks(const Path& place) {
   int runs = 0, refused = 0;
   bool fits = false;
   for (std::size_t room = 0; !fits && room <= 4 * kBytes; room += 32 * 1024) {
-    const std::string size = "size=" + std::to_string(64 * 1024 + room);
+    const std::string size = "size=" + std::to_string(32 * 1024 + room);
     if (::mount("tmpfs", place.c_str(), "tmpfs", 0, size.c_str()) != 0) return 77;
     const Path run = place / "run";
     {

@@ -61,6 +61,12 @@ class Scene {
         return "the new session's base is damaged: " + findings[0].what;
       }
     }
+    for (const Acknowledged::Version& version : acknowledged.versions) {
+      if (!new_session || new_session->choice().rewind || version.uid.session != session_id(1)) continue;
+      if (!new_session->base() || new_session->base()->seq < version.uid.seq) {
+        return "version " + version.uid.text() + " was acknowledged, but the new session goes on from an older one";
+      }
+    }
     // What counts is the order of sessions, not that of their acknowledgements.
     std::stable_partition(acknowledged.versions.begin(), acknowledged.versions.end(),
                           [](const auto& version) { return version.uid.session == session_id(1); });

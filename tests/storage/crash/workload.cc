@@ -39,6 +39,8 @@ std::string wrong_choice(const History& history, const Acknowledged& acknowledge
   if (contains(acknowledged.versions, *chosen)) {
     return "goes on from " + chosen->text() + " although version " + newest.text() + " was acknowledged later";
   }
+  // A session that went on from a later whole version may drop the newest acknowledged one before it saves itself.
+  if (history.is_dropped(newest) && chosen->seq > newest.seq) return {};
   const std::vector<VersionRef>& versions = history.versions();  // oldest first
   for (const VersionRef& version : versions) {
     if (version.uid == *chosen) return "goes on from " + chosen->text() + ", older than the acknowledged " + newest.text();
