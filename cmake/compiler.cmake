@@ -29,6 +29,11 @@ endif()
 
 add_library(holdfast_warnings INTERFACE)
 target_compile_options(holdfast_warnings INTERFACE -Wall -Wextra -Wpedantic $<$<BOOL:${HOLDFAST_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12
+   AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # It warns about the standard library's own std::string::insert and operator+ (GCC bug 105651).
+  target_compile_options(holdfast_warnings INTERFACE -Wno-restrict)
+endif()
 
 if(HOLDFAST_SANITIZE)
   # LibTorch is not built with sanitizers, so memory that it hands out would be reported wrongly.

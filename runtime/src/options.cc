@@ -129,7 +129,6 @@ const std::vector<Option>& table() {
 std::vector<std::string_view> names() {
   std::vector<std::string_view> all;
   for (const auto& option : table()) all.push_back(option.name);
-  all.push_back("help");
   return all;
 }
 
@@ -210,7 +209,7 @@ void read_environment(Layers& layers, char** environment) {
     if (!option) {
       // Others may use the prefix for purposes of their own; what is nearly one of ours is a slip.
       const auto nearest = nearest_name(option_name(variable), names());
-      if (nearest.distance <= 2) {
+      if (nearest.distance <= (nearest.name.size() < 6 ? 1u : 2u)) {
         refuse(fmt::format("{} in the environment is not an option; the nearest is {}", variable,
                            environment_name(nearest.name)));
       }

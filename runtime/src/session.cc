@@ -23,6 +23,7 @@
 #include "holdfast/storage/run_writer.h"
 #include "program_id.h"
 #include "progress.h"
+#include "store_files.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
@@ -45,6 +46,13 @@ std::chrono::seconds pause_after(int failures) {
 }
 
 constexpr int kAttemptsAtTheEnd = 3;
+
+// What the user tracks besides tensors. The run's own progress is left out: a loop that ends moves its loader on.
+nlohmann::json user_values(const Captured& captured) {
+  nlohmann::json values = captured.values;
+  values.erase(Progress::kName);
+  return values;
+}
 
 // The session's options as they say themselves; a wrong one is the user's to mend, not a program error.
 OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) {
@@ -198,7 +206,7 @@ Session::Impl::Impl(SessionOptions given) : options(std::move(given)), every(par
 void Session::Impl::restore() {
   if (writer) return;
   const storage::Path folder = storage::Path(options.dir) / options.run;
-  store = storage::open_file_store(folder);
+  store = storage::open_file_store(folder, {}, store_files());
 
   storage::OpenRequest request;
   request.run = options.run;
@@ -226,7 +234,7 @@ void Session::Impl::restore() {
   });
   last_save = {progress.step, 0, Clock::now()};
   base_step = progress.step;
-  if (writer->base()) last_values = tracked.capture().values;
+  if (writer->base()) last_values = user_values(tracked.capture());
   say_start();
   if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
   for (const std::string& warning : writer->history().warnings()) console.say(warning);
@@ -269,7 +277,7 @@ void Session::Impl::say_start() {
   }
   facts.note = device_note;
   console.say(start_line(facts));
-  if (!writer->base()) console.say(writer->choice().reason);
+  if (!writer->base() && writer->history().opens().size() > 1) console.say(writer->choice().reason);
   for (const storage::PassedOver& passed : writer->choice().passed_over) {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
@@ -368,7 +376,7 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
     if (saved) {
       last_save = {progress.step, last_save.epochs, Clock::now()};
       last_version = saved->uid.short_text();
-      last_values = std::move(request.values);
+      last_values = user_values(captured);
       pending_metrics = nlohmann::json::object();
       save_requested = false;
       failures = 0;
@@ -416,7 +424,7 @@ int Session::Impl::finish() {
   bool saved = true;
   if (!stop) {
     const bool changed = progress.step != last_save.step || save_requested ||
-                         (last_values != nullptr && tracked.capture().values != last_values);
+                         (last_values != nullptr && user_values(tracked.capture()) != last_values);
     if (changed) saved = save("end", /*insist=*/true);
   } else {
     saved = progress.step == last_save.step;

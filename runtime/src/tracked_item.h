@@ -107,7 +107,7 @@ class TrackedItem {
 
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
-  /// The code's part is over: what the options say now is what the code says.
+  /// The first step is next: what options say now is what the code says.
   virtual void begin() {}
   /// Everything else it has.
   virtual void capture(Capture&) const {}

@@ -154,13 +154,13 @@ class TrackedOptimizer : public TrackedItem {
  public:
   TrackedOptimizer(std::string name, torch::optim::Optimizer& optimizer, const OptimizerFields& fields)
       : TrackedItem(std::move(name)), optimizer_(optimizer), fields_(fields) {
-    TrackedOptimizer::begin();
+    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
   }
 
   void begin() override {
     code_.clear();
     for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
-    restored_.clear();
+    begun_ = true;
   }
 
   void capture(Capture& capture) const override {
@@ -297,10 +297,8 @@ class TrackedOptimizer : public TrackedItem {
     std::vector<json> wanted;
     std::vector<std::string> notes;
     for (std::size_t i = 0; i < groups(); ++i) {
-      const json now = options(i);
-      // After an earlier restore the optimizer holds what that one set, which is not the code's word.
-      const bool set_by_restore = i < restored_.size() && i < code_.size() && now == restored_[i];
-      code.push_back(set_by_restore ? code_[i] : now);
+      // Once the run has begun, what the optimizer holds is no more the code's word.
+      code.push_back(begun_ && i < code_.size() ? code_[i] : options(i));
       wanted.push_back(code[i]);
       const std::string group = name() + " group " + std::to_string(i);
       if (i >= saved_groups.size()) {
@@ -332,15 +330,15 @@ class TrackedOptimizer : public TrackedItem {
         fields_.visit(optimizer_.param_groups()[i].options(), visitor);
       }
       code_ = code;
-      restored_ = wanted;
+      begun_ = true;
       said.insert(said.end(), notes.begin(), notes.end());
     });
   }
 
   torch::optim::Optimizer& optimizer_;
   const OptimizerFields& fields_;
-  std::vector<json> code_;      // each group's options as the code gave them
-  std::vector<json> restored_;  // and as the last restore left them
+  std::vector<json> code_;  // each group's options as the code gave them
+  bool begun_ = false;      // by begin() or a restore
 };
 
 }  // namespace

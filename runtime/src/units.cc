@@ -10,9 +10,20 @@
 namespace holdfast {
 namespace {
 
-// Three significant digits: 1.21, 18.4, 512.
+// Three significant digits at most: 1.21, 18.4, 512, 1.5, 30.
 std::string three_digits(double value) {
-  return fmt::format("{:.{}f}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
+  auto text = fmt::format("{:.{}f}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
+  if (text.find('.') != std::string::npos) {
+    text.erase(text.find_last_not_of('0') + 1);
+    if (text.back() == '.') text.pop_back();
+  }
+  return text;
+}
+
+// "3 min 07 s", "10 min".
+std::string two_units(std::int64_t amount, std::int64_t per, const char* large, const char* small) {
+  if (amount % per == 0) return fmt::format("{} {}", amount / per, large);
+  return fmt::format("{} {} {:02} {}", amount / per, large, amount % per, small);
 }
 
 }  // namespace
@@ -35,12 +46,10 @@ std::string format_duration(std::chrono::nanoseconds duration) {
   if (seconds < 0.9995e-3) return fmt::format("{} µs", three_digits(seconds * 1e6));
   if (seconds < 0.9995) return fmt::format("{} ms", three_digits(seconds * 1e3));
   if (seconds < 59.95) return fmt::format("{} s", three_digits(seconds));
-  const auto whole = std::llround(seconds);
-  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
-  const auto minutes = std::llround(seconds / 60);
-  if (minutes < 24 * 60) return fmt::format("{} h {:02} min", minutes / 60, minutes % 60);
-  const auto hours = std::llround(seconds / 3600);
-  return fmt::format("{} d {:02} h", hours / 24, hours % 24);
+  const auto whole = std::llround(seconds), minutes = std::llround(seconds / 60), hours = std::llround(seconds / 3600);
+  if (whole < 3600) return two_units(whole, 60, "min", "s");
+  if (minutes < 24 * 60) return two_units(minutes, 60, "h", "min");
+  return two_units(hours, 24, "d", "h");
 }
 
 std::string format_count(std::uint64_t count) {

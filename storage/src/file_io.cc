@@ -25,6 +25,9 @@ Status status_from_errno(int error, const std::string& verb, const Path& path) {
       return {StatusCode::already_exists, what + "it exists already; objects are created once and never replaced"};
     case EACCES:
     case EPERM:
+      if (verb == "open" || verb == "read" || verb == "list") {
+        return {StatusCode::permission_denied, what + "permission denied; give this user access to it"};
+      }
       return {StatusCode::permission_denied,
               what + "permission denied; give this user write access or choose another folder with --holdfast.dir"};
     case EROFS:

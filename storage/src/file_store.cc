@@ -169,7 +169,7 @@ class FileStore final : public Store {
 
   Result<std::vector<std::string>> list(const std::string& folder) const override {
     std::vector<std::string> found;
-    const int listed = files_.list(root_ / folder, found);
+    const int listed = list_names(root_ / folder, found);
     if (listed == -ENOENT) return std::vector<std::string>();
     if (listed < 0) return status_from_errno(-listed, "list", root_ / folder);
     std::erase_if(found, [](const std::string& name) { return name.starts_with('.'); });
@@ -183,7 +183,7 @@ class FileStore final : public Store {
     const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY, 0); });
     if (fd < 0) return status_from_errno(-fd, "open", path);
     FileInfo info;
-    if (const int asked = files_.status(path, info); asked < 0 || info.is_directory) {
+    if (const int asked = ask(path, info); asked < 0 || info.is_directory) {
       files_.close(fd);
       return status_from_errno(asked < 0 ? -asked : EISDIR, "open", path);
     }
@@ -204,7 +204,7 @@ class FileStore final : public Store {
   Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>& is_over) override {
     std::vector<std::string> found;
     const Path folder = root_ / "journal";
-    if (const int listed = files_.list(folder, found); listed < 0) return status_from_errno(-listed, "list", folder);
+    if (const int listed = list_names(folder, found); listed < 0) return status_from_errno(-listed, "list", folder);
     std::sort(found.begin(), found.end());
     std::size_t removed = 0;
     for (const std::string& name : found) {
@@ -220,7 +220,7 @@ class FileStore final : public Store {
     const Path path = root_ / "hints" / "session.lock";
     const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0644); });
     if (fd < 0) return status_from_errno(-fd, "open", path);
-    const int locked = files_.lock(fd);
+    const int locked = uninterrupted([&] { return files_.lock(fd); });
     if (locked == -EAGAIN) {
       char text[256];
       const std::int64_t got = files_.read(fd, text, sizeof text, 0);
@@ -256,9 +256,19 @@ class FileStore final : public Store {
     return {StatusCode::read_only, root_.string() + " was opened for reading only"};
   }
 
+  int ask(const Path& path, FileInfo& info) const {
+    return uninterrupted([&] { return files_.status(path, info); });
+  }
+  int list_names(const Path& folder, std::vector<std::string>& names) const {
+    return uninterrupted([&] {
+      names.clear();
+      return files_.list(folder, names);
+    });
+  }
+
   bool is_folder(const Path& path) const {
     FileInfo info;
-    return files_.status(path, info) >= 0 && info.is_directory;
+    return ask(path, info) >= 0 && info.is_directory;
   }
 
   Status make_folder(const Path& path) {
@@ -277,7 +287,7 @@ class FileStore final : public Store {
     if (!is_folder(home)) {
       // A whole missing path is rather a typing error, or a drive that is not mounted, than a wish.
       FileInfo info;
-      const int asked = files_.status(home.parent_path(), info);
+      const int asked = ask(home.parent_path(), info);
       if (asked == -ENOENT) {
         return {StatusCode::not_found, "there is no folder " + home.parent_path().string() + " to make " +
                                            home.filename().string() +
@@ -292,7 +302,7 @@ class FileStore final : public Store {
       if (Status status = make_folder(root_ / folder); !status.ok()) return status;
     }
     MountInfo mount;
-    const int asked = files_.mount_info(root_, mount);
+    const int asked = uninterrupted([&] { return files_.mount_info(root_, mount); });
     if (asked < 0) return status_from_errno(-asked, "ask about the file system of", root_);
     sync_is_durable_ = mount.sync_is_durable;
     return {};
@@ -360,7 +370,7 @@ class FileStore final : public Store {
     if (fd < 0) return status_from_errno(-fd, "open", path);
     std::uint64_t offset = 0;  // pwrite(2) on an O_APPEND descriptor appends whatever the offset
     FileInfo info;
-    if (how == O_APPEND && files_.status(path, info) >= 0) offset = info.bytes;
+    if (how == O_APPEND && ask(path, info) >= 0) offset = info.bytes;
     const Status status = write_fully(files_, fd, std::as_bytes(std::span(bytes.data(), bytes.size())), offset, path);
     files_.close(fd);
     return status;

@@ -49,7 +49,7 @@ std::vector<VersionRef> by_preference(const History& history) {
       up_to = open->second->base->seq;
       session = open->second->base->session;
     }
-    return true;
+    return false;
   };
 
   constexpr std::uint64_t kAll = ~std::uint64_t{0};
@@ -58,9 +58,11 @@ std::vector<VersionRef> by_preference(const History& history) {
     const auto open = last_open.find(order.session);
     if (!saves[order.session].empty()) {
       if (follow(order.session, kAll)) break;
-    } else if (open != last_open.end() && open->second->rewind && open->second->base) {
+    } else if (open != last_open.end() && open->second->rewind && open->second->base &&
+               !history.is_dropped(*open->second->base)) {  // dropped meanwhile: then that start failed
       if (follow(open->second->base->session, open->second->base->seq)) break;
     }
+    if (preferred.empty()) followed.clear();  // a rewind to what has been dropped meanwhile hides nothing
     // Where the lineage was followed to a base, what lies beside it was left behind by a rewind or a takeover.
     if (!preferred.empty() && open != last_open.end()) break;
   }

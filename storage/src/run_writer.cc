@@ -21,11 +21,24 @@ double system_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// Gives a staged entry its name. A session of another host may take its writer for dead, where it knows no open entry
+/// of ours yet, and remove what is staged: then it is staged again.
+Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const std::string& name,
+                      const std::string& bytes, bool durable = true) {
+  Status status = staged->publish();
+  for (int i = 0; i < 2 && status.code() == StatusCode::not_found; ++i) {
+    auto again = store.stage(name, bytes, durable);
+    if (!again) return again.status();
+    status = (*again)->publish();
+  }
+  return status;
+}
+
 /// An entry under its name, whole; durable unless nothing rests on it.
 Status publish_entry(Store& store, const std::string& name, const std::string& bytes, bool durable = true) {
   auto staged = store.stage(name, bytes, durable);
   if (!staged) return staged.status();
-  if (Status status = (*staged)->publish(); !status.ok()) return status;
+  if (Status status = publish_staged(store, std::move(*staged), name, bytes, durable); !status.ok()) return status;
   return durable ? store.sync_folder("journal") : Status();
 }
 
@@ -216,6 +229,7 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   Manifest manifest;
   std::string payload;
   std::vector<PayloadTable> tables;
+  std::string text;  // of the manifest
   std::unique_ptr<StagedObject> staged;
   bool published = false;
   bool acknowledged = false;
@@ -240,7 +254,7 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
       {"S4 sync data beside staging the manifest",
        [&] {
          Status synced, written;
-         const std::string text = encode(manifest);
+         text = encode(manifest);
          saved.bytes = manifest.payload_bytes() + text.size();
          store_.together([&] { synced = store_.sync_folder("data"); },
                          [&] {
@@ -254,7 +268,7 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
        [&] {
          if (!staged) return Status(StatusCode::invalid, "there is no manifest to publish");
          published = true;  // from here on a failure may have happened after the fact
-         return staged->publish();
+         return publish_staged(store_, std::move(staged), entry_name(manifest.uid, EntryKind::save), text);
        }},
       {"S6 sync the journal", [&] { return store_.sync_folder("journal"); }},
       {"S7 list", [&] { return check_not_superseded(); }},
@@ -403,6 +417,7 @@ Result<std::size_t> RunWriter::remove_orphans() {
   if (const auto live = live_files(store_, history_.versions())) {
     for (const std::string& name : *data) {
       const auto payload = parse_payload_name(name);
+      if (payload) last_seq_ = std::max(last_seq_, payload->uid.seq);  // its manifest may never come
       if (!payload || live->contains(name) || !closed(payload->uid.session)) continue;
       if (Status status = store_.remove(name); !status.ok()) return status;
       ++removed;

@@ -12,9 +12,8 @@ endfunction()
 
 function(build_consumer name folder)
   run("${CMAKE_COMMAND}" -S "${folder}" -B "${scratch}/${name}" -G "${generator}" "-DCMAKE_CXX_COMPILER=${compiler}"
-      "-DCMAKE_CXX_COMPILER_LAUNCHER=${launcher}" "-DCMAKE_PREFIX_PATH=${scratch}/prefix" -DCMAKE_BUILD_TYPE=RelWithDebInfo
-      "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG"
-      -DCMAKE_FIND_PACKAGE_NO_PACKAGE_REGISTRY=ON ${ARGN})
+      "-DCMAKE_CXX_COMPILER_LAUNCHER=${launcher}" "-DCMAKE_PREFIX_PATH=${scratch}/prefix"
+      -DCMAKE_BUILD_TYPE=None -DCMAKE_FIND_PACKAGE_NO_PACKAGE_REGISTRY=ON ${ARGN})
   run("${CMAKE_COMMAND}" --build "${scratch}/${name}" -j 2)
 endfunction()
 

@@ -16,30 +16,30 @@
 namespace holdfast {
 
 struct StartFacts {
-  std::string run;
-  std::string device;  // "cpu, 2 threads", "NVIDIA H200"
+  std::string run = {};
+  std::string device = {};  // "cpu, 2 threads", "NVIDIA H200"
   std::uint64_t seed = 0;
-  std::string place;                     // where the checkpoints go
-  std::string every;                     // when, in words
-  std::string resumed;                   // "version 42-7f3a, step 1,200"; empty: from scratch
-  std::vector<std::string> differences;  // what keeps the resume from being bit-exact
-  std::string note;                      // one more sentence, or empty
+  std::string place = {};                     // where the checkpoints go
+  std::string every = {};                     // when, in words
+  std::string resumed = {};                   // "version 42-7f3a, step 1,200"; empty: from scratch
+  std::vector<std::string> differences = {};  // what keeps the resume from being bit-exact
+  std::string note = {};                      // one more sentence, or empty
 };
 
 struct SavedFacts {
-  std::string version;  // "42-7f3a"
+  std::string version = {};  // "42-7f3a"
   std::uint64_t step = 0;
-  std::string reason;
+  std::string reason = {};
   std::uint64_t bytes = 0;
   std::chrono::nanoseconds stall{0};       // how long the loop waited
   std::chrono::nanoseconds to_durable{0};  // from the boundary to the acknowledgement
-  std::string durability;                  // "fsynced"
+  std::string durability = {};             // "fsynced"
 };
 
 struct EndFacts {
-  std::string reason;  // "SIGTERM"
+  std::string reason = {};  // "SIGTERM"
   std::uint64_t step = 0;
-  std::string version;  // the last durable one; empty: none
+  std::string version = {};  // the last durable one; empty: none
 };
 
 struct ProgressFacts {
@@ -47,7 +47,7 @@ struct ProgressFacts {
   std::uint64_t total_steps = 0;  // 0: unknown
   std::uint64_t epoch = 0;        // the present one, counted from 1; 0: no epochs
   std::uint64_t total_epochs = 0;
-  std::vector<std::pair<std::string, double>> values;  // what was logged last
+  std::vector<std::pair<std::string, double>> values = {};  // what was logged last
 };
 
 std::string start_line(const StartFacts& facts);

@@ -14,18 +14,18 @@
 namespace holdfast {
 
 struct Gpu {
-  std::string name;
+  std::string name = {};
   int major = 0;  // compute capability
   int minor = 0;
 };
 
 struct GpuFacts {
-  std::vector<Gpu> gpus;               // as the driver counts them: CUDA_VISIBLE_DEVICES applies
-  std::string driver_cuda;             // the newest CUDA that the driver serves, "12.4"; empty: no driver
-  bool libtorch_has_cuda = false;      // this LibTorch was built with CUDA
-  bool libtorch_sees_gpu = false;      // … and finds a GPU that it can talk to
-  std::string libtorch_cuda;           // "13.0"
-  std::string libtorch_architectures;  // the -gencode flags it was built with; empty: unknown
+  std::vector<Gpu> gpus = {};               // as the driver counts them: CUDA_VISIBLE_DEVICES applies
+  std::string driver_cuda = {};             // the newest CUDA that the driver serves, "12.4"; empty: no driver
+  bool libtorch_has_cuda = false;           // this LibTorch was built with CUDA
+  bool libtorch_sees_gpu = false;           // … and finds a GPU that it can talk to
+  std::string libtorch_cuda = {};           // "13.0"
+  std::string libtorch_architectures = {};  // the -gencode flags it was built with; empty: unknown
 };
 
 /// Asks driver and LibTorch; initialises the driver, so not before a fork whose child uses CUDA.
@@ -38,7 +38,7 @@ bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
 
 struct DeviceChoice {
   c10::Device device = c10::kCPU;
-  std::string note;  // a sentence worth saying: why the CPU although a GPU is here; else empty
+  std::string note = {};  // a sentence worth saying: why the CPU although a GPU is here; else empty
 };
 
 /// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) where the GPU is wanted, or auto finds one, and this

@@ -21,7 +21,7 @@ struct SaveEvery {
 /// "500", "500steps", "10min", "30s", "1.5h", "1epoch", "500,10min", "never". Throws Error(invalid) with a sentence
 /// that quotes the part which is wrong.
 SaveEvery parse_save_every(std::string_view text);
-/// "500 steps, 10 min 00 s", "never".
+/// "500 steps, 10 min", "never".
 std::string to_string(const SaveEvery& every);
 
 /// A place between two steps.
@@ -41,8 +41,8 @@ struct LastSave {
 
 /// What came from outside, as the reason to give; empty: nothing did.
 struct Requests {
-  std::string stop;  // save and stop: "SIGTERM"
-  std::string save;  // save and go on: "SIGUSR1", "save_now"
+  std::string stop = {};  // save and stop: "SIGTERM"
+  std::string save = {};  // save and go on: "SIGUSR1", "save_now"
 };
 
 struct SaveDecision {

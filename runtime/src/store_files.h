@@ -1,0 +1,12 @@
+// The file operations below a session's store: the system's, unless a test put others there before the run was opened.
+#pragma once
+
+#include "holdfast/storage/file_operations.h"
+
+namespace holdfast {
+
+storage::FileOperations& store_files();
+/// Null: the system's. Not while a session lives.
+void set_store_files(storage::FileOperations* files);
+
+}  // namespace holdfast

@@ -1,0 +1,18 @@
+// chain.h's training program as a process of its own: chain DIR RUN OPTIMIZER WORKERS STEPS EVERY KILL TRACE
+#include <cstdlib>
+
+#include "chain.h"
+
+int main(int argc, char** argv) {
+  if (argc != 9) return 2;
+  chain::Program program;
+  program.dir = argv[1];
+  program.run = argv[2];
+  program.optimizer = argv[3];
+  program.workers = std::atoi(argv[4]);
+  program.steps = std::strtoull(argv[5], nullptr, 10);
+  program.every = argv[6];
+  program.kill = argv[7];
+  program.trace = std::atoi(argv[8]);
+  return chain::train(program);
+}

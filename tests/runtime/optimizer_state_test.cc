@@ -1,0 +1,369 @@
+// Every optimizer and scheduler of LibTorch goes on, after its state came back into new objects, as if it had never
+// stopped: same losses, same bytes.
+#include <torch/torch.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+
+#include "tracked_run.h"
+
+using holdfast::TrackedState;
+namespace optim = torch::optim;
+
+namespace {
+
+struct NetImpl : torch::nn::Module {
+  NetImpl() {
+    first = register_module("first", torch::nn::Linear(4, 8));
+    norm = register_module("norm", torch::nn::BatchNorm1d(8));
+    dropout = register_module("dropout", torch::nn::Dropout(0.3));
+    last = register_module("last", torch::nn::Linear(8, 4));
+    // Untrained so far: optimizers have no state for it until it gets a gradient.
+    idle = register_parameter("idle", torch::randn({3}));
+    tied = register_parameter("tied", first->weight);
+  }
+  torch::Tensor forward(torch::Tensor x) {
+    x = dropout(torch::relu(norm(first(x))));
+    return last(x).matmul(tied.t());
+  }
+  torch::nn::Linear first{nullptr}, last{nullptr};
+  torch::nn::BatchNorm1d norm{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+  torch::Tensor idle, tied;
+};
+TORCH_MODULE(Net);
+
+using MakeOptimizer = std::function<std::unique_ptr<optim::Optimizer>(std::vector<torch::Tensor>)>;
+
+/// A training program. It makes its own batches from LibTorch's generator.
+struct Program {
+  explicit Program(const MakeOptimizer& make, std::uint64_t seed = 0, bool reversed = false) {
+    torch::manual_seed(seed);
+    net = Net();
+    auto parameters = net->parameters();
+    if (reversed) std::reverse(parameters.begin(), parameters.end());
+    optimizer = make(parameters);
+    state.track("net", net).track("optimizer", *optimizer);
+  }
+
+  std::vector<float> steps(int count) {
+    std::vector<float> losses;
+    for (int i = 0; i < count; ++i) {
+      const auto x = torch::randn({16, 4});
+      const auto y = torch::randn({16, 8});
+      const auto loss = optimizer->step([&] {
+        optimizer->zero_grad();
+        auto loss = torch::mse_loss(net->forward(x), y);
+        loss.backward();
+        return loss;
+      });
+      losses.push_back(loss.item<float>());
+    }
+    return losses;
+  }
+
+  Net net{nullptr};
+  std::unique_ptr<optim::Optimizer> optimizer;
+  TrackedState state;
+};
+
+template <class Optimizer, class Options>
+MakeOptimizer make(Options options) {
+  return [options](std::vector<torch::Tensor> parameters) {
+    return std::make_unique<Optimizer>(std::move(parameters), options);
+  };
+}
+
+const std::vector<std::pair<std::string, MakeOptimizer>>& optimizers() {
+  static const std::vector<std::pair<std::string, MakeOptimizer>> all = {
+      {"Adam", make<optim::Adam>(optim::AdamOptions(0.02).weight_decay(0.1))},
+      {"Adam amsgrad", make<optim::Adam>(optim::AdamOptions(0.02).amsgrad(true))},
+      {"AdamW", make<optim::AdamW>(optim::AdamWOptions(0.02))},
+      {"AdamW amsgrad", make<optim::AdamW>(optim::AdamWOptions(0.02).amsgrad(true))},
+      {"SGD", make<optim::SGD>(optim::SGDOptions(0.02))},
+      {"SGD momentum", make<optim::SGD>(optim::SGDOptions(0.02).momentum(0.9).nesterov(true))},
+      {"RMSprop", make<optim::RMSprop>(optim::RMSpropOptions(0.02))},
+      {"RMSprop centered", make<optim::RMSprop>(optim::RMSpropOptions(0.02).momentum(0.5).centered(true))},
+      {"Adagrad", make<optim::Adagrad>(optim::AdagradOptions(0.02).lr_decay(0.1))},
+      {"LBFGS", make<optim::LBFGS>(optim::LBFGSOptions(0.1).max_iter(4).history_size(3))},
+      {"LBFGS line search", make<optim::LBFGS>(optim::LBFGSOptions(0.5).max_iter(4).line_search_fn("strong_wolfe"))},
+  };
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("every_optimizer_goes_on_as_if_it_had_never_stopped") {
+  for (const auto& [name, make] : optimizers()) {
+    DYNAMIC_SECTION(name) {
+      Program uninterrupted(make);
+      uninterrupted.steps(3);
+      TrackedRun run;
+      run.save(uninterrupted.state);
+      const StateBytes at_save = bytes_of(uninterrupted.state);
+      const auto losses = uninterrupted.steps(4);
+      const StateBytes at_end = bytes_of(uninterrupted.state);
+      REQUIRE(other_tensors(at_end, at_save) != kNone);
+
+      // LBFGS keeps its one state under whichever parameter comes first.
+      const bool reversed = dynamic_cast<optim::LBFGS*>(uninterrupted.optimizer.get()) == nullptr;
+      for (const int steps_before : {0, 2}) {
+        CAPTURE(steps_before);
+        Program resumed(make, 7, reversed && steps_before == 0);
+        resumed.steps(steps_before);
+        resumed.state.restore(run.newest());
+        if (!reversed || steps_before > 0) CHECK(other_parts(bytes_of(resumed.state), at_save) == kNone);
+        CHECK(other_tensors(bytes_of(resumed.state), at_save) == kNone);
+        CHECK(resumed.steps(4) == losses);
+        CHECK(other_tensors(bytes_of(resumed.state), at_end) == kNone);
+        CHECK(resumed.net->tied.is_same(resumed.net->named_parameters()["tied"]));
+      }
+    }
+  }
+}
+
+TEST_CASE("state_from_before_the_first_step_replaces_later_state") {
+  for (const auto& [name, make] : optimizers()) {
+    DYNAMIC_SECTION(name) {
+      Program fresh(make);
+      TrackedRun run;
+      run.save(fresh.state);
+      const auto losses = fresh.steps(3);
+
+      Program later(make, 7);
+      later.steps(2);
+      later.state.restore(run.newest());
+      CHECK(later.steps(3) == losses);
+      CHECK(other_parts(bytes_of(later.state), bytes_of(fresh.state)) == kNone);
+    }
+  }
+}
+
+TEST_CASE("the_same_state_gives_the_same_file") {
+  const auto& make = optimizers().front().second;
+  TrackedRun first, second;
+  for (auto* run : {&first, &second}) {
+    Program program(make);
+    program.steps(3);
+    run->save(program.state);
+  }
+  // The metadata names the version, which is the same here.
+  CHECK((first.payload() == second.payload()));
+  CHECK(first.newest().manifest().values == second.newest().manifest().values);
+}
+
+TEST_CASE("state_keeps_the_memory_order_of_channels_last_parameters") {
+  auto program = [](std::uint64_t seed) {
+    torch::manual_seed(seed);
+    torch::nn::Conv2d conv(torch::nn::Conv2dOptions(4, 6, 3));
+    conv->weight.set_data(conv->weight.contiguous(at::MemoryFormat::ChannelsLast));
+    return conv;
+  };
+  auto train = [](torch::nn::Conv2d conv, optim::Optimizer& optimizer) {
+    for (int i = 0; i < 2; ++i) {
+      optimizer.zero_grad();
+      conv->forward(torch::randn({2, 4, 8, 8})).square().mean().backward();
+      optimizer.step();
+    }
+  };
+  auto conv = program(0);
+  optim::AdamW optimizer(conv->parameters(), optim::AdamWOptions(0.1));
+  TrackedState state;
+  state.track("conv", conv).track("optimizer", optimizer);
+  train(conv, optimizer);
+  TrackedRun run;
+  run.save(state);
+
+  auto conv2 = program(1);
+  optim::AdamW optimizer2(conv2->parameters(), optim::AdamWOptions(0.1));
+  TrackedState state2;
+  state2.track("conv", conv2).track("optimizer", optimizer2);
+  state2.restore(run.newest());
+  CHECK(other_parts(bytes_of(state2), bytes_of(state)) == kNone);
+  const auto& restored =
+      static_cast<optim::AdamWParamState&>(*optimizer2.state().at(conv2->weight.unsafeGetTensorImpl()));
+  CHECK(restored.exp_avg().is_contiguous(at::MemoryFormat::ChannelsLast));
+  CHECK(conv2->weight.is_contiguous(at::MemoryFormat::ChannelsLast));
+  train(conv, optimizer);
+  torch::manual_seed(5);
+  state2.restore(run.newest());
+  train(conv2, optimizer2);
+  CHECK(torch::equal(conv->weight, conv2->weight));
+}
+
+TEST_CASE("schedulers_go_on") {
+  struct Scheduled : Program {
+    explicit Scheduled(std::uint64_t seed)
+        : Program(make<optim::SGD>(optim::SGDOptions(0.1)), seed),
+          step_lr(*optimizer, 3, 0.5),
+          plateau(*optimizer, optim::ReduceLROnPlateauScheduler::min, 0.5, 1, 1e-4,
+                  optim::ReduceLROnPlateauScheduler::rel, 1) {
+      state.track("step_lr", step_lr).track("plateau", plateau);
+    }
+    std::vector<double> rates(int count, float metric) {
+      std::vector<double> rates;
+      for (int i = 0; i < count; ++i) {
+        step_lr.step();
+        plateau.step(metric);
+        rates.push_back(optimizer->param_groups()[0].options().get_lr());
+      }
+      return rates;
+    }
+    optim::StepLR step_lr;
+    optim::ReduceLROnPlateauScheduler plateau;
+  };
+  Scheduled uninterrupted(0);
+  TrackedRun at_start;
+  at_start.save(uninterrupted.state);  // the best metric so far is infinite
+  const auto all = uninterrupted.rates(4, 1.0f);
+  TrackedRun run;
+  run.save(uninterrupted.state);
+  const auto rates = uninterrupted.rates(9, 1.0f);
+  REQUIRE(rates.front() != rates.back());
+
+  Scheduled resumed(1);
+  resumed.state.restore(run.newest());
+  CHECK(resumed.rates(9, 1.0f) == rates);
+  resumed.state.restore(at_start.newest());
+  CHECK(resumed.rates(4, 1.0f) == all);
+}
+
+TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
+  auto program = [](double lr, double momentum) {
+    return Program(make<optim::SGD>(optim::SGDOptions(lr).momentum(momentum)));
+  };
+  auto options = [](Program& program) -> optim::SGDOptions& {
+    return static_cast<optim::SGDOptions&>(program.optimizer->param_groups()[0].options());
+  };
+  TrackedRun run;
+  {
+    auto first = program(0.01, 0.9);
+    first.steps(1);
+    options(first).lr(0.005);  // as a schedule does
+    run.save(first.state);
+  }
+  {
+    auto same = program(0.01, 0.9);
+    const auto restored = same.state.restore(run.newest());
+    CHECK(restored.notes.empty());
+    CHECK(options(same).lr() == 0.005);
+    // A second restore, as after a version that turned out to be corrupt, does not take the first one for the code.
+    CHECK(same.state.restore(run.newest()).notes.empty());
+    CHECK(options(same).lr() == 0.005);
+    // What the code gave stays the initial value over any number of resumes.
+    TrackedRun next;
+    next.save(same.state);
+    auto third = program(0.01, 0.9);
+    CHECK(third.state.restore(next.newest()).notes.empty());
+    CHECK(options(third).lr() == 0.005);
+  }
+  {
+    auto edited = program(0.02, 0.9);
+    const auto restored = edited.state.restore(run.newest());
+    REQUIRE(restored.notes.size() == 1);
+    CHECK(restored.notes[0] ==
+          "optimizer group 0 lr: code says 0.02, checkpoint started with 0.01 and stood at 0.005: the code wins");
+    CHECK(options(edited).lr() == 0.02);
+    CHECK(options(edited).momentum() == 0.9);
+  }
+  {
+    auto program_edits_late = program(0.01, 0.9);
+    options(program_edits_late).lr(0.3);  // between track() and restore() the code is still speaking
+    program_edits_late.state.begin();
+    TrackedRun late;
+    late.save(program_edits_late.state);
+    const auto value = late.newest().manifest().values.at("optimizer").at("groups").at(0);
+    CHECK(value.at("initial").at("lr") == 0.3);
+  }
+}
+
+TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
+  torch::nn::Linear tracked(2, 3), forgotten(3, 5);
+  std::vector<optim::OptimizerParamGroup> groups = {
+      tracked->parameters(), std::vector<torch::Tensor>{tracked->weight.clone(), forgotten->weight}};
+  groups[1].params()[0] = forgotten->bias;
+  optim::Adam optimizer(groups, optim::AdamOptions(0.1));
+  TrackedState state;
+  state.track("net", tracked).track("optimizer", optimizer);
+  CHECK(
+      error_of([&] { state.begin(); }) ==
+      "optimizer 'optimizer', group 1: parameter 0 (F32 [5]) is in no tracked module: track its module, or the tensor "
+      "itself");
+  state.track("bias", forgotten->bias);
+  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("group 1: parameter 1 (F32 [5, 3])"));
+  state.track("weight", forgotten->weight);
+  CHECK(error_of([&] { state.begin(); }).empty());
+}
+
+namespace {
+
+struct OwnOptimizer : optim::SGD {
+  using SGD::SGD;
+};
+
+struct SavedOptimizer : optim::SGD {
+  using SGD::SGD;
+  int hidden = 3;
+  void save(holdfast::State& state) const { state.put("hidden", hidden); }
+  void load(const holdfast::State& state) { state.get_to("hidden", hidden); }
+};
+
+}  // namespace
+
+TEST_CASE("an_optimizer_of_the_users_own_needs_save_and_load") {
+  torch::nn::Linear net(2, 3);
+  OwnOptimizer own(net->parameters(), optim::SGDOptions(0.1));
+  TrackedState state;
+  state.track("net", net);
+  CHECK_THAT(error_of([&] { state.track("optimizer", own); }),
+             Catch::Matchers::Contains("OwnOptimizer") && Catch::Matchers::Contains("give it save(holdfast::State&)"));
+
+  SavedOptimizer saved(net->parameters(), optim::SGDOptions(0.1));
+  state.track("optimizer", saved);
+  TrackedRun run;
+  run.save(state);
+  saved.hidden = 0;
+  state.restore(run.newest());
+  CHECK(saved.hidden == 3);
+}
+
+TEST_CASE("an_optimizer_that_does_not_fit_changes_nothing") {
+  Program adam(optimizers().front().second);
+  adam.steps(2);
+  TrackedRun run;
+  run.save(adam.state);
+
+  Program sgd(make<optim::SGD>(optim::SGDOptions(0.1).momentum(0.5)), 3);
+  sgd.steps(1);
+  const auto before = bytes_of(sgd.state);
+  const auto fit = sgd.state.check(run.newest().manifest());
+  REQUIRE(fit.differences.size() == 1);
+  CHECK(fit.differences[0].what == "optimizer is SGD in the program and Adam in the checkpoint");
+  CHECK_FALSE(error_of([&] { sgd.state.restore(run.newest()); }).empty());
+  CHECK(other_parts(bytes_of(sgd.state), before) == kNone);
+}
+
+TEST_CASE("new_parameters_start_without_state_where_that_is_allowed") {
+  torch::nn::Linear body(2, 3), head(3, 2);
+  optim::Adagrad small(body->parameters(), optim::AdagradOptions(0.1));
+  TrackedState saved;
+  saved.track("body", body).track("optimizer", small);
+  body->forward(torch::ones({1, 2})).sum().backward();
+  small.step();
+  TrackedRun run;
+  run.save(saved);
+
+  auto parameters = body->parameters();
+  for (const auto& parameter : head->parameters()) parameters.push_back(parameter);
+  optim::Adagrad large(parameters, optim::AdagradOptions(0.1));
+  TrackedState program;
+  program.track("body", body).track("head", head).track("optimizer", large);
+  CHECK(program.check(run.newest().manifest()).differences.size() == 4);
+  const auto restored = program.restore(run.newest(), {.allow_missing = {"head*"}, .allow_unexpected = {}});
+  CHECK(restored.notes.size() == 4);
+  head->forward(body->forward(torch::ones({1, 2}))).sum().backward();
+  large.step();  // Adagrad makes state in its constructor: the head's must still be there
+  const auto& state = static_cast<optim::AdagradParamState&>(*large.state().at(body->weight.unsafeGetTensorImpl()));
+  CHECK(state.step() == 2);
+}

@@ -1,0 +1,165 @@
+// Bit-identical resume by chains: each process resumes, is killed at its next step, and the next one goes on. At the end
+// weights, optimizer, generators, the order of samples and every loss equal those of a process that was never killed.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include "catch.h"
+#include "chain.h"
+#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/version_reader.h"
+#include "program_beside.h"
+#include "storage/scratch_folder.h"
+
+namespace {
+
+using chain::Program;
+using chain::Record;
+using namespace holdfast::storage;
+
+enum class Start { fork, exec };
+
+struct Ended {
+  bool killed = false;
+  int code = -1;
+  std::vector<Record> trace;
+};
+
+// This process has loaded LibTorch and started no thread, so a fork of it is a process that has just begun.
+Ended run(Program program, Start start) {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  program.trace = ends[1];
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::close(ends[0]);
+    const int quiet = ::open("/dev/null", O_WRONLY);
+    ::dup2(quiet, STDERR_FILENO);
+    if (start == Start::fork) ::_exit(chain::train(program));
+    const std::string path = program_beside("chain");
+    ::execl(path.c_str(), path.c_str(), program.dir.c_str(), program.run.c_str(), program.optimizer.c_str(),
+            std::to_string(program.workers).c_str(), std::to_string(program.steps).c_str(), program.every.c_str(),
+            program.kill.c_str(), std::to_string(program.trace).c_str(), nullptr);
+    ::_exit(127);
+  }
+  ::close(ends[1]);
+  Ended ended;
+  Record record;
+  while (::read(ends[0], &record, sizeof record) == sizeof record) ended.trace.push_back(record);
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ended.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return ended;
+}
+
+// Tensors by digest, values as JSON, of the newest version of a run.
+std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(const Path& folder) {
+  const auto store = open_file_store(folder, {.read_only = true});
+  History history;
+  REQUIRE(history.refresh(*store).ok());
+  REQUIRE_FALSE(history.versions().empty());
+  const auto reader = VersionReader::open(*store, history.versions().back().uid);
+  REQUIRE(reader.ok());
+  REQUIRE(reader->verify().empty());
+  std::map<std::string, std::string> tensors;
+  for (const TensorEntry& tensor : reader->manifest().tensors) tensors[tensor.name] = tensor.digest.hex();
+  for (const auto& [alias, name] : reader->manifest().tied) tensors[alias] = "tied to " + name;
+  return {tensors, reader->manifest().values};
+}
+
+struct Counts {
+  int processes = 0;
+  int kills = 0;
+};
+
+// Resumes and kills until the run is complete; checks it against a run that nobody disturbed and that never saved.
+Counts check_chain(const std::string& optimizer, int workers, std::uint64_t steps, Start start, unsigned seed) {
+  const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+  INFO("optimizer " << optimizer << ", workers " << workers << ", seed " << seed);
+  Program program;
+  program.dir = folder.path().string();
+  program.optimizer = optimizer;
+  program.workers = workers;
+  program.steps = steps;
+
+  program.run = "undisturbed";
+  program.every = "never";
+  const Ended whole = run(program, start);
+  REQUIRE(whole.code == 0);
+  REQUIRE(whole.trace.size() >= steps);
+  program.run = "killed";
+  program.every = "1";
+
+  Counts counts;
+  std::mt19937 random(seed);
+  const std::vector<std::string> inside = {"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"};
+  std::map<std::uint64_t, Record> seen;
+  for (int turn = 0;; ++turn) {
+    REQUIRE(counts.processes < static_cast<int>(whole.trace.size()) * 4 + 10);
+    program.kill = turn % 3 == 0 ? "before" : turn % 3 == 1 ? inside[random() % inside.size()] : "after";
+    const Ended ended = run(program, start);
+    ++counts.processes;
+    for (const Record& record : ended.trace) {
+      INFO("step " << record.step);
+      REQUIRE(record.step >= 1);
+      REQUIRE(record.step <= whole.trace.size());
+      REQUIRE(record == whole.trace[record.step - 1]);
+      seen[record.step] = record;
+    }
+    if (!ended.killed) {
+      REQUIRE(ended.code == 0);
+      if (ended.trace.empty()) break;  // nothing was left to do
+      continue;
+    }
+    ++counts.kills;
+    REQUIRE(ended.trace.size() >= 1);
+  }
+  CHECK(seen.size() == whole.trace.size());
+
+  const auto expected = newest_state(folder / "undisturbed");
+  const auto found = newest_state(folder / "killed");
+  CHECK(found.first == expected.first);
+  CHECK(found.second == expected.second);
+  CHECK(expected.first.contains("generator.cpu"));
+  CHECK(expected.first.contains("net.norm.running_var"));
+  return counts;
+}
+
+void report(const std::string& what, const Counts& counts) {
+  std::cout << "resume chain, " << what << ": processes=" << counts.processes << " kills=" << counts.kills
+            << " differing=0\n";
+}
+
+}  // namespace
+
+TEST_CASE("a_chain_of_killed_processes_computes_what_one_process_computes", "[full]") {
+  for (const int workers : {0, 2}) {
+    report("AdamW, 24 steps, workers " + std::to_string(workers), check_chain("AdamW", workers, 24, Start::fork, 1));
+  }
+  for (const std::string optimizer : {"Adam", "SGD", "RMSprop", "Adagrad", "LBFGS"}) {
+    report(optimizer + ", 8 steps", check_chain(optimizer, 0, 8, Start::fork, 2));
+  }
+}
+
+TEST_CASE("a_chain_of_processes_that_are_started_anew_computes_the_same", "[full]") {
+  const Counts counts = check_chain("AdamW", 2, 8, Start::exec, 3);
+  report("AdamW by exec, 8 steps, workers 2", counts);
+  CHECK(counts.processes >= 20);
+}
+
+TEST_CASE("long_chains_of_killed_processes_compute_what_one_process_computes", "[long]") {
+  for (const int workers : {0, 2}) {
+    report("AdamW, 200 steps, workers " + std::to_string(workers), check_chain("AdamW", workers, 200, Start::fork, 4));
+  }
+  for (const std::string optimizer : {"Adam", "SGD", "RMSprop", "Adagrad", "LBFGS"}) {
+    report(optimizer + ", 24 steps", check_chain(optimizer, 0, 24, Start::fork, 5));
+  }
+}

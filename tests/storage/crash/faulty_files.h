@@ -1,0 +1,91 @@
+// Another disk, with one fault: the call with a given index fails or transfers less, once or from then on.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+
+#include "holdfast/storage/file_operations.h"
+
+namespace holdfast::storage::crash {
+
+/// How long a fault stays once it showed.
+enum class Lasting {
+  once,
+  this_call,  // every later call of the same function
+  all_calls   // every later call
+};
+
+struct Fault {
+  std::size_t at = 0;   // index of the call, counted from arm()
+  int error = 0;        // errno; 0: a write or read transfers half of what was asked for, down to nothing
+  Lasting lasting = Lasting::once;
+  bool done_anyway = false;  // the call does its work before it fails, as when a reply is lost
+
+  std::string text() const;
+};
+
+/// One thread: together() runs its parts one after the other.
+class FaultyFiles : public FileOperations {
+ public:
+  explicit FaultyFiles(FileOperations& inner) : inner_(inner) {}
+
+  void arm(const Fault& fault);
+  void lift() { armed_ = false; }
+  /// Calls since arm(), or since construction.
+  std::size_t calls() const { return calls_; }
+  /// What failed first: "sync /home/runs/alpha/data"; empty: the fault did not show.
+  const std::string& fired() const { return fired_; }
+  bool is_transfer() const { return transfer_; }
+  /// More calls under one fault than any protocol needs: the caller retries for ever.
+  bool spun() const { return calls_ > kEndless; }
+  /// A descriptor whose sync had failed was synced again; empty: never.
+  const std::string& retried_sync() const { return retried_sync_; }
+  /// Called when a sync fails for another reason than an interruption.
+  std::function<void(int fd)> sync_failed;
+
+  int open(const Path& path, int flags, int mode) override;
+  int close(int fd) override;
+  std::int64_t read(int fd, void* into, std::size_t bytes, std::uint64_t offset) override;
+  std::int64_t write(int fd, const void* from, std::size_t bytes, std::uint64_t offset) override;
+  int allocate(int fd, std::uint64_t bytes) override;
+  int truncate(int fd, std::uint64_t bytes) override;
+  int set_direct(int fd, bool direct) override;
+  int sync(int fd) override;
+  int make_directory(const Path& path) override;
+  int link(const Path& from, const Path& to) override;
+  int rename_exclusive(const Path& from, const Path& to) override;
+  int unlink(const Path& path) override;
+  int list(const Path& folder, std::vector<std::string>& names) override;
+  int status(const Path& path, FileInfo& info) override;
+  int mount_info(const Path& path, MountInfo& info) override;
+  int lock(int fd) override;
+  void together(const std::function<void()>& first, const std::function<void()>& second) override;
+  void reached(std::string_view step) override { inner_.reached(step); }
+  std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override { return inner_.order(steps); }
+
+ private:
+  static constexpr std::size_t kEndless = 20'000;
+
+  /// Whether this call fails.
+  bool strikes(const char* function, const Path& path, bool transfer = false);
+  template <class Call>
+  auto pass(const char* function, const Path& path, Call&& call) -> decltype(call());
+  Path path_of(int fd) const;
+
+  FileOperations& inner_;
+  Fault fault_;
+  bool armed_ = false;
+  std::size_t calls_ = 0;
+  std::string fired_;
+  std::string fired_function_;
+  bool transfer_ = false;
+  std::map<int, Path> paths_;
+  std::set<int> failed_syncs_;
+  std::string retried_sync_;
+};
+
+}  // namespace holdfast::storage::crash

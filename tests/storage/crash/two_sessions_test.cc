@@ -1,0 +1,18 @@
+// One switch between two sessions at every call: what the exhaustive model of interleavings covers with a virtual store,
+// here on the file store with its own syscalls' order.
+#include "two_sessions.h"
+
+#include "catch.h"
+#include "counts.h"
+
+namespace holdfast::storage::crash {
+
+TEST_CASE("a_session_that_stands_still_anywhere_while_another_acts_loses_nothing") {
+  const TwoSessions result = search_two_sessions(nullptr, false);
+  print_counts("schedules=" + std::to_string(result.schedules) + " lost=" + std::to_string(result.broken.size()));
+  for (const std::string& broken : result.broken) UNSCOPED_INFO(broken);
+  CHECK(result.broken.empty());
+  CHECK(result.schedules > 100);
+}
+
+}  // namespace holdfast::storage::crash

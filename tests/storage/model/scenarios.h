@@ -1,0 +1,18 @@
+// The runs that the model explores in full. Sessions are ordered by their names within one epoch, so where the two
+// writers differ there is a scenario for each order.
+#pragma once
+
+#include <vector>
+
+#include "world.h"
+
+namespace holdfast::storage::model {
+
+/// Small enough to explore in about a second.
+std::vector<Scenario> small_scenarios();
+/// Two writers: two saves each, retention, orphan removal, a deliberate rewind.
+std::vector<Scenario> two_writer_scenarios();
+/// Three writers with one save each.
+std::vector<Scenario> three_writer_scenarios();
+
+}  // namespace holdfast::storage::model

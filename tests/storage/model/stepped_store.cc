@@ -1,0 +1,311 @@
+#include "stepped_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "holdfast/storage/object_name.h"
+
+namespace holdfast::storage::model {
+namespace {
+
+constexpr std::size_t kBufferBytes = 16 * 1024;
+
+Status gone(const std::string& name) { return {StatusCode::not_found, "virtual:/" + name + " does not exist"}; }
+Status taken(const std::string& name) { return {StatusCode::already_exists, "virtual:/" + name + " exists already"}; }
+
+// Open entries and notes stay for good.
+bool never_removed(const std::string& name) {
+  const auto entry = parse_entry_name(name);
+  return entry && entry->kind != EntryKind::save;
+}
+
+std::optional<Uid> uid_of(const std::string& name) {
+  if (const auto entry = parse_entry_name(name)) return entry->uid;
+  if (const auto payload = parse_payload_name(name)) return payload->uid;
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Fingerprint::add(std::string_view element) {
+  const Digest digest = digest_of(element);
+  high += digest.high;
+  low += digest.low;
+}
+
+void Fingerprint::take_away(std::string_view element) {
+  const Digest digest = digest_of(element);
+  high -= digest.high;
+  low -= digest.low;
+}
+
+void Fingerprint::then(std::string_view element) {
+  const Digest digest = digest_of(element);
+  then(Fingerprint{digest.high, digest.low});
+}
+
+void Fingerprint::then(const Fingerprint& other) {
+  const std::uint64_t words[4] = {high, low, other.high, other.low};
+  const Digest digest = digest_of(std::as_bytes(std::span(words)));
+  high = digest.high;
+  low = digest.low;
+}
+
+bool Image::create(const std::string& name, Bytes bytes) {
+  if (objects_.contains(name)) return false;
+  if (!ever_.emplace(name, bytes).second) wrongs_.push_back(name + " was created a second time after it had been removed");
+  fingerprint_.add(name + '\0' + *bytes);
+  if (const auto entry = parse_entry_name(name); entry && entry->kind == EntryKind::open) {
+    if (auto open = decode_open(*bytes)) opens_.push_back(std::move(*open));
+  } else if (entry && entry->kind == EntryKind::note) {
+    if (const auto note = decode_note(*bytes); note && note->kind == NoteKind::drop) {
+      dropped_.insert(note->about.begin(), note->about.end());
+    }
+  }
+  objects_.emplace(name, std::move(bytes));
+  return true;
+}
+
+Work Image::work_of(const Uid& version) const {
+  const auto found = ever_.find(entry_name(version, EntryKind::save));
+  if (found == ever_.end()) return {};
+  const auto manifest = decode_manifest(*found->second);
+  return manifest.ok() ? manifest->values.at("work").get<Work>() : Work();
+}
+
+void Image::complete(const std::string& name, Bytes bytes) {
+  const auto found = objects_.find(name);
+  if (found == objects_.end()) return;
+  fingerprint_.take_away(name + '\0' + *found->second);
+  fingerprint_.add(name + '\0' + *bytes);
+  found->second = std::move(bytes);
+}
+
+void Image::stage(const std::string& name) {
+  if (staged_.insert(name).second) fingerprint_.add(name);
+}
+
+bool Image::unstage(const std::string& name) {
+  if (staged_.erase(name) == 0) return false;
+  fingerprint_.take_away(name);
+  return true;
+}
+
+void Image::remove(const std::string& name) {
+  const auto found = objects_.find(name);
+  if (found == objects_.end()) return;
+  if (never_removed(name)) wrongs_.push_back(name + " was removed, though open entries and notes stay for good");
+  fingerprint_.take_away(name + '\0' + *found->second);
+  objects_.erase(found);
+}
+
+Image::Bytes Image::find(const std::string& name) const {
+  const auto found = objects_.find(name);
+  return found == objects_.end() ? nullptr : found->second;
+}
+
+std::vector<std::string> Image::list(const std::string& folder) const {
+  std::vector<std::string> names;
+  const std::string prefix = folder + "/";
+  for (auto at = objects_.lower_bound(prefix); at != objects_.end() && at->first.starts_with(prefix); ++at) {
+    names.push_back(at->first);
+  }
+  return names;
+}
+
+// Gathers a payload. Its name is taken from the start, as on a disk.
+class SteppedWriter final : public ObjectWriter {
+ public:
+  SteppedWriter(std::shared_ptr<Image> image, std::string name)
+      : image_(std::move(image)), name_(std::move(name)), memory_(kBufferBytes + 4096) {
+    void* at = memory_.data();
+    std::size_t space = memory_.size();
+    buffer_ = static_cast<std::byte*>(std::align(4096, kBufferBytes, at, space));
+  }
+  std::span<std::byte> buffer() override { return {buffer_, kBufferBytes}; }
+  Status advance(std::size_t bytes) override {
+    bytes_.append(reinterpret_cast<const char*>(buffer_), bytes);
+    return {};
+  }
+  Status finish() override {
+    image_->complete(name_, std::make_shared<const std::string>(std::move(bytes_)));
+    return {};
+  }
+
+ private:
+  std::shared_ptr<Image> image_;
+  std::string name_;
+  std::vector<std::byte> memory_;
+  std::byte* buffer_ = nullptr;
+  std::string bytes_;
+};
+
+class SteppedReader final : public ObjectReader {
+ public:
+  SteppedReader(std::string name, Image::Bytes bytes) : name_(std::move(name)), bytes_(std::move(bytes)) {}
+  std::uint64_t bytes() const override { return bytes_->size(); }
+  Status read(std::uint64_t offset, std::span<std::byte> into) const override {
+    if (offset > bytes_->size() || into.size() > bytes_->size() - offset) {
+      return {StatusCode::incomplete, "virtual:/" + name_ + " is too short"};
+    }
+    std::memcpy(into.data(), bytes_->data() + offset, into.size());
+    return {};
+  }
+
+ private:
+  std::string name_;
+  Image::Bytes bytes_;
+};
+
+class SteppedStaged final : public StagedObject {
+ public:
+  SteppedStaged(SteppedStore& store, std::string name, std::string staged_name, std::string_view bytes)
+      : store_(store),
+        name_(std::move(name)),
+        staged_name_(std::move(staged_name)),
+        bytes_(std::make_shared<const std::string>(bytes)) {}
+  Status publish() override { return store_.publish(name_, staged_name_, bytes_); }
+
+ private:
+  SteppedStore& store_;
+  std::string name_;
+  std::string staged_name_;
+  Image::Bytes bytes_;
+};
+
+SteppedStore::SteppedStore(std::shared_ptr<Image> image, Hooks hooks)
+    : image_(std::move(image)), hooks_(std::move(hooks)) {}
+
+Capabilities SteppedStore::capabilities() const {
+  Capabilities can;
+  can.create_only_enforced = can.atomic_publish = can.durable_put = can.list_after_create = can.ranged_read = true;
+  return can;
+}
+
+void SteppedStore::check_alive() const {
+  if (dead_) throw WriterDied();
+}
+
+void SteppedStore::stop_before(std::string_view operation, std::string_view name) const {
+  check_alive();
+  if (hooks_.before) hooks_.before(std::string(operation) + " " + std::string(name));
+}
+
+void SteppedStore::learn(std::string_view operation, std::string_view name, std::string_view answer) const {
+  observed_.then(std::string(operation) + ' ' + std::string(name) + ' ' + std::string(answer));
+}
+
+// A number that a listing has shown is never drawn again: whatever was acknowledged under it, the new object would
+// stand beside it.
+void SteppedStore::check_number(const std::string& name) const {
+  const auto uid = uid_of(name);
+  if (!uid || !own_.insert(uid->text()).second) return;
+  if (uid->seq <= highest_seen_) {
+    wrongs_.push_back(name + " has a number that is not above " + std::to_string(highest_seen_) + ", seen before");
+  }
+}
+
+Result<std::unique_ptr<ObjectWriter>> SteppedStore::create(const std::string& name, std::uint64_t) {
+  stop_before("create", name);
+  check_number(name);
+  if (!image_->create(name, std::make_shared<const std::string>())) {
+    learn("create", name, "taken");
+    return taken(name);
+  }
+  learn("create", name, "ok");
+  return std::unique_ptr<ObjectWriter>(std::make_unique<SteppedWriter>(image_, name));
+}
+
+Result<std::unique_ptr<StagedObject>> SteppedStore::stage(const std::string& name, std::string_view bytes, bool) {
+  check_alive();
+  if (may_meet(Meeting::removes_staged)) stop_before("stage", name);
+  const std::string staged_name = name + ".tmp";
+  image_->stage(staged_name);
+  return std::unique_ptr<StagedObject>(std::make_unique<SteppedStaged>(*this, name, staged_name, bytes));
+}
+
+Status SteppedStore::publish(const std::string& name, const std::string& staged_name, Image::Bytes bytes) {
+  stop_before("publish", name);
+  check_number(name);
+  Status status;
+  if (!image_->unstage(staged_name)) {
+    status = gone(staged_name);
+  } else if (!image_->create(name, std::move(bytes))) {
+    status = taken(name);
+  }
+  learn("publish", name, to_string(status.code()));
+  return status;
+}
+
+Result<std::vector<std::string>> SteppedStore::list(const std::string& folder) const {
+  stop_before("list", folder);
+  auto names = image_->list(folder);
+  std::string answer;
+  for (const std::string& name : names) {
+    answer += name + '\n';
+    if (const auto uid = uid_of(name)) highest_seen_ = std::max(highest_seen_, uid->seq);
+  }
+  learn("list", folder, answer);
+  return names;
+}
+
+Result<std::unique_ptr<ObjectReader>> SteppedStore::open(const std::string& name) const {
+  check_alive();
+  const bool stays = never_removed(name) || !may_meet(Meeting::removes_versions);
+  if (!stays || !image_->find(name)) stop_before("open", name);
+  auto bytes = image_->find(name);
+  if (!bytes) {
+    learn("open", name, "gone");
+    return gone(name);
+  }
+  learn("open", name, *bytes);
+  return std::unique_ptr<ObjectReader>(std::make_unique<SteppedReader>(name, std::move(bytes)));
+}
+
+Status SteppedStore::remove(const std::string& name) {
+  stop_before("remove", name);
+  image_->remove(name);
+  learn("remove", name, "ok");
+  return {};
+}
+
+Result<std::size_t> SteppedStore::remove_staged(const std::function<bool(std::string_view session)>& is_over) {
+  stop_before("remove_staged", "");
+  std::size_t removed = 0;
+  for (const std::string& name : std::set<std::string>(image_->staged())) {
+    const auto entry = parse_entry_name(name.substr(0, name.size() - std::string_view(".tmp").size()));
+    if (entry && is_over(entry->uid.session)) {
+      image_->unstage(name);
+      ++removed;
+    }
+  }
+  learn("remove_staged", "", std::to_string(removed));
+  return removed;
+}
+
+Result<std::unique_ptr<HostLock>> SteppedStore::lock(std::string_view) {
+  return std::unique_ptr<HostLock>(std::make_unique<HostLock>());
+}
+
+Status SteppedStore::perform(std::vector<Step> steps) {
+  const auto number = [](const Step& step) { return std::string(step.label.substr(0, step.label.find(' '))); };
+  if (hooks_.performing) {
+    std::vector<std::string> labels;
+    for (const Step& step : steps) labels.emplace_back(step.label);
+    hooks_.performing(labels);
+  }
+  const auto find = [&](const std::string& wanted) {
+    return std::find_if(steps.begin(), steps.end(), [&](const Step& step) { return number(step) == wanted; });
+  };
+  const auto step = hooks_.fault.kind == Fault::Kind::none ? steps.end() : find(hooks_.fault.step);
+  if (step != steps.end() && hooks_.fault.kind == Fault::Kind::leave_out) {
+    steps.erase(step);
+  } else if (step != steps.end()) {
+    const auto after = find(hooks_.fault.after);
+    if (after != steps.end()) std::rotate(step, step + 1, after + 1);
+  }
+  return Store::perform(std::move(steps));
+}
+
+}  // namespace holdfast::storage::model

@@ -1,0 +1,94 @@
+// Runs the real holdfast command and keeps what it says.
+#pragma once
+
+#include <fcntl.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "catch.h"
+#include "program_beside.h"
+#include "storage/scratch_folder.h"
+
+struct Said {
+  int code = -1;  // the exit code, or minus the signal
+  std::string out = {};
+  std::string err = {};
+  std::uint64_t bytes_read = 0;  // by read calls, the loader's included
+  double seconds = 0;
+  nlohmann::json json() const { return nlohmann::json::parse(out); }
+};
+
+struct Running {
+  bool on_terminal = false;
+  bool no_color = false;
+  std::string folder = {};  // to run in
+};
+
+inline std::string content_of(const boost::filesystem::path& path) {
+  std::ifstream file(path.string(), std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline void write_file(const boost::filesystem::path& path, const std::string& bytes) {
+  std::ofstream(path.string(), std::ios::binary) << bytes;
+}
+
+inline Said holdfast_command(std::vector<std::string> arguments, const Running& how = {}) {
+  ScratchFolder scratch;
+  const std::string out = (scratch / "out").string(), err = (scratch / "err").string();
+  const std::string program = program_beside("holdfast");
+  arguments.insert(arguments.begin(), program);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+
+  Said said;
+  int terminal = -1;
+  const auto begin = std::chrono::steady_clock::now();
+  const pid_t child = how.on_terminal ? ::forkpty(&terminal, nullptr, nullptr, nullptr) : ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    if (!how.folder.empty() && ::chdir(how.folder.c_str()) != 0) ::_exit(126);
+    how.no_color ? ::setenv("NO_COLOR", "1", 1) : ::unsetenv("NO_COLOR");
+    ::setenv("TERM", "xterm", 1);
+    if (!how.on_terminal) {
+      ::dup2(::open(out.c_str(), O_WRONLY | O_CREAT, 0644), 1);
+      ::dup2(::open(err.c_str(), O_WRONLY | O_CREAT, 0644), 2);
+    }
+    ::execv(program.c_str(), argv.data());
+    ::_exit(127);
+  }
+  if (how.on_terminal) {
+    char buffer[4096];
+    for (ssize_t got; (got = ::read(terminal, buffer, sizeof buffer)) > 0;) {
+      said.out.append(buffer, static_cast<std::size_t>(got));
+    }
+    ::close(terminal);
+  }
+  siginfo_t info{};
+  ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // its accounts stay until it is reaped
+  std::ifstream accounts("/proc/" + std::to_string(child) + "/io");
+  for (std::string key; accounts >> key;) {
+    std::uint64_t value = 0;
+    accounts >> value;
+    if (key == "rchar:") said.bytes_read = value;
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  said.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  said.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  if (!how.on_terminal) {
+    said.out = content_of(out);
+    said.err = content_of(err);
+  }
+  return said;
+}

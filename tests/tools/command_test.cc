@@ -1,0 +1,57 @@
+#include "runs.h"
+
+TEST_CASE("every_verb_has_help_with_an_example_and_its_exit_codes") {
+  for (const std::string verb : {"ls", "show", "verify", "diff"}) {
+    const Said said = holdfast_command({verb, "--help"});
+    CHECK(said.code == 0);
+    CHECK(said.out.find("Example:\n  holdfast " + verb) != std::string::npos);
+    CHECK(said.out.find("Exit codes:\n  0  ") != std::string::npos);
+    CHECK(said.out.find("--json") != std::string::npos);
+  }
+  CHECK(holdfast_command({"--version"}).out.find("holdfast 0.") == 0);
+  CHECK(holdfast_command({}).code == 2);
+}
+
+TEST_CASE("an_unknown_verb_gets_the_nearest_one") {
+  const Said said = holdfast_command({"verfy"});
+  CHECK(said.code == 2);
+  CHECK(said.err == "holdfast: \"verfy\" is no verb of holdfast; did you mean verify?\n");
+  CHECK(holdfast_command({"frobnicate"}).err ==
+        "holdfast: \"frobnicate\" is no verb of holdfast; there are ls, show, verify, diff\n");
+}
+
+TEST_CASE("errors_are_json_too") {
+  for (const std::vector<std::string>& words : {std::vector<std::string>{"show", "/nowhere/at/all", "--json"},
+                                                {"diff", "--json"},
+                                                {"verfy", "--json"},
+                                                {"ls", "--nonsense", "--json"}}) {
+    const Said said = holdfast_command(words);
+    INFO(said.out);
+    CHECK(said.code >= 2);
+    CHECK(said.json()["error"]["exit"] == said.code);
+    CHECK(said.json()["error"]["message"].get<std::string>().size() > 10);
+    CHECK(said.err.empty());
+  }
+}
+
+TEST_CASE("colour_is_for_terminals_that_want_it") {
+  ScratchFolder scratch;
+  make_run(scratch / "mnist", {10});
+  const std::vector<std::string> words = {"ls", (scratch / "mnist").string()};
+  CHECK(holdfast_command(words).out.find('\x1b') == std::string::npos);
+  CHECK(holdfast_command(words, {.on_terminal = true}).out.find('\x1b') != std::string::npos);
+  CHECK(holdfast_command(words, {.on_terminal = true, .no_color = true}).out.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("a_reader_that_leaves_early_is_no_error_and_a_full_disk_is") {
+  ScratchFolder scratch;
+  make_run(scratch / "mnist", std::vector<int>(40, 1));
+  const std::string command = program_beside("holdfast") + " show --json " + (scratch / "mnist").string();
+  const std::string err = (scratch / "err").string();
+  // The shell waits until the reader is gone before holdfast writes.
+  CHECK(std::system(("(trap '' PIPE; (sleep 0.2; exec " + command + ") 2>" + err + ") | true").c_str()) == 0);
+  CHECK(content_of(err).empty());
+  const int status = std::system((command + " >/dev/full 2>" + err).c_str());
+  CHECK(WEXITSTATUS(status) == 3);
+  CHECK(content_of(err).find("cannot write to standard output: No space left") != std::string::npos);
+}

@@ -1,0 +1,113 @@
+// The holdfast command: looks at checkpoints. Knows storage only, so it starts at once and runs without LibTorch.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "nearest_name.h"
+#include "phrases.h"
+#include "terminal.h"
+#include "verb.h"
+
+namespace holdfast::tools {
+
+const char* const kVersionHelp =
+    "A VERSION is one of\n"
+    "  RUN              a run's folder: its latest version\n"
+    "  RUN/42, RUN@42   that version; 42-7f3a where history forked\n"
+    "  a manifest, RUN/journal/000042-7f3a9c1e.save.json\n"
+    "  any .safetensors file\n\n";
+
+std::string help_footer(const std::string& example, const std::string& json_keys, const std::string& exit_codes) {
+  return fmt::format("Example:\n{}\n\nJSON (--json):\n{}\n\nExit codes:\n{}", example, json_keys, exit_codes);
+}
+
+namespace {
+
+using storage::Status;
+using storage::StatusCode;
+
+int fail(const Status& status, bool json) {
+  const int code = status.code() == StatusCode::invalid ? kUsage : kUnreadable;
+  if (json) {
+    print_json(
+        {{"error", {{"code", storage::to_string(status.code())}, {"message", status.message()}, {"exit", code}}}});
+  } else {
+    std::fflush(stdout);
+    fmt::print(stderr, "holdfast: {}\n", printable(status.message()));
+  }
+  return code;
+}
+
+/// Standard output may be a full disk; a script must learn that what it reads is not all.
+int finish(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  fmt::print(stderr, "holdfast: cannot write to standard output: {}\n", std::strerror(errno));
+  return kUnreadable;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Looks at checkpoints: lists runs and versions, shows, verifies and compares them. Never changes one.",
+               "holdfast");
+  app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(28);
+  app.footer(
+      "Each verb has its own --help. Example:\n  holdfast ls runs\n\n"
+      "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read.");
+  Invocation invocation;
+  add_ls(app, invocation);
+  add_show(app, invocation);
+  add_verify(app, invocation);
+  add_diff(app, invocation);
+
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
+  const bool json = std::any_of(argv, argv + argc, [](const char* word) { return std::strcmp(word, "--json") == 0; });
+  if (argc < 2) {
+    print(app.help());
+    return finish(kUsage);
+  }
+  const std::string verb = argv[1];
+  if (verb.substr(0, 1) != "-" && std::find(verbs.begin(), verbs.end(), verb) == verbs.end()) {
+    const std::string nearest = nearest_name(verb, verbs);
+    return fail({StatusCode::invalid, in_quotes(verb) + " is no verb of holdfast; " +
+                                          (nearest.empty() ? "there are " + fmt::format("{}", fmt::join(verbs, ", "))
+                                                           : "did you mean " + nearest + "?")},
+                json);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    app.exit(success);
+    return finish(kOk);
+  } catch (const CLI::ParseError& error) {
+    std::string message = error.what();
+    while (!message.empty() && (message.back() == '\n' || message.back() == '.')) message.pop_back();
+    const auto chosen = app.get_subcommands();
+    const std::string help = "holdfast " + (chosen.empty() ? "" : chosen.front()->get_name() + " ") + "--help";
+    return fail({StatusCode::invalid, message + "; see " + help}, json);
+  }
+  const auto code = invocation.run();
+  return finish(code ? *code : fail(code.status(), invocation.json));
+}
+
+}  // namespace
+}  // namespace holdfast::tools
+
+int main(int argc, char** argv) {
+  // A reader that has seen enough (| head) ends this process quietly, even where a parent ignores the signal.
+  std::signal(SIGPIPE, SIG_DFL);
+  try {
+    return holdfast::tools::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("holdfast: there is not enough memory for this\n", stderr);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "holdfast: {}\n", error.what());
+  }
+  return holdfast::tools::kUnreadable;
+}

@@ -1,0 +1,45 @@
+// Runs on disk, opened for reading only: where they are, what their journal says, and the sentence for a path that
+// leads to none.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/store.h"
+
+namespace holdfast::tools {
+
+struct RunFolder {
+  storage::Path path;  // as the user wrote it
+  std::string name;
+  std::unique_ptr<storage::Store> store;
+  storage::History history;
+};
+
+/// What a path leads to.
+enum class Place { missing, file, folder, run };
+/// Errors: the way to it is closed.
+storage::Result<Place> place_of(const storage::Path& path);
+
+/// REQUIRES: place_of(path) is Place::run.
+storage::Result<std::shared_ptr<const RunFolder>> open_run(const storage::Path& path);
+/// The runs directly in a folder, by name.
+storage::Result<std::vector<storage::Path>> runs_in(const storage::Path& folder);
+
+/// Why `path`, which is missing or a folder without a journal, cannot be what was meant, and what could be.
+storage::Status not_a_run(const storage::Path& path);
+
+/// What the program that ran last would resume from; `failed` are versions known not to load.
+storage::Result<storage::Choice> choose(const RunFolder& run, const std::map<storage::Uid, storage::Status>& failed);
+
+/// "42" where no other version of the run has that number, else "42-7f3a".
+std::string label_of(const RunFolder& run, const storage::Uid& uid);
+
+/// The last name in a path, whatever slashes and dots it ends in.
+std::string name_of(const storage::Path& path);
+
+}  // namespace holdfast::tools

@@ -1,0 +1,23 @@
+// Two tensors compared element by element while their bytes stream by; memory is two buffers.
+#pragma once
+
+#include <cstdint>
+
+#include "checkpoint.h"
+
+namespace holdfast::tools {
+
+/// Elements differ where their bits do; so equal NaNs are equal, and 0 and -0 differ (by an absolute difference of 0).
+struct TensorDiff {
+  std::uint64_t elements = 0;
+  std::uint64_t differing = 0;
+  std::uint64_t nan_on_one_side = 0;  // these have no difference to measure
+  double max_abs = 0;                 // over the differing elements
+  std::uint64_t max_at = 0;           // its row-major element number
+};
+
+/// REQUIRES: the same number of elements; dtypes may differ, values are compared then.
+storage::Result<TensorDiff> compare(const Checkpoint& a, const storage::TensorEntry& a_tensor, const Checkpoint& b,
+                                    const storage::TensorEntry& b_tensor);
+
+}  // namespace holdfast::tools

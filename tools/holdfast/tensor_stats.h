@@ -1,0 +1,32 @@
+// Statistics of one tensor, computed while its bytes stream by; memory is one buffer, whatever the tensor's size.
+#pragma once
+
+#include <complex>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "checkpoint.h"
+
+namespace holdfast::tools {
+
+using Number = std::variant<double, std::int64_t, std::uint64_t, std::complex<double>>;
+std::string format_number(const Number& number);
+/// Integers as such, complex numbers as [real, imaginary].
+nlohmann::ordered_json json_number(const Number& number);
+
+/// Over the elements that are not NaN: smallest, largest and mean, empty where there are none. Of complex numbers the
+/// smallest and largest magnitude.
+struct TensorStats {
+  std::uint64_t elements = 0;
+  std::uint64_t nan = 0;
+  std::optional<Number> min;
+  std::optional<Number> max;
+  std::optional<Number> mean;
+};
+
+storage::Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor);
+
+}  // namespace holdfast::tools

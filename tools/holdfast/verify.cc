@@ -1,0 +1,272 @@
+// holdfast verify: recomputes every digest of a version, or of all versions of a run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "checkpoint.h"
+#include "holdfast/storage/version_reader.h"
+#include "phrases.h"
+#include "terminal.h"
+#include "verb.h"
+#include "verified_hint.h"
+
+namespace holdfast::tools {
+
+using nlohmann::ordered_json;
+using storage::Finding;
+using storage::Result;
+using storage::Status;
+using storage::StatusCode;
+using storage::Uid;
+
+namespace {
+
+struct Options {
+  std::string version;
+  std::string number;
+  bool all = false;
+  bool json = false;
+};
+
+struct Report {
+  Uid uid;
+  std::string title;
+  std::uint64_t bytes = 0;
+  std::size_t tensors = 0;
+  std::vector<Finding> findings;
+  Status unreadable;     // ok, or why nothing can be said about it
+  bool removed = false;  // by a living session, meanwhile
+  storage::Digest manifest;
+};
+
+/// Whether a status tells of the version's bytes rather than of the way to them.
+bool is_damage(StatusCode code) {
+  return code == StatusCode::corrupt || code == StatusCode::incomplete || code == StatusCode::not_found;
+}
+
+Report verify(const RunFolder& run, const Uid& uid) {
+  Report report;
+  report.uid = uid;
+  report.title = title_of(run, uid);
+  const std::string manifest = entry_name(uid, storage::EntryKind::save);
+  const auto checkpoint = open_version(run, uid);
+  if (!checkpoint) {
+    if (checkpoint.code() == StatusCode::not_found) {
+      report.removed = true;
+    } else if (is_damage(checkpoint.code())) {
+      report.findings.push_back({checkpoint.code(), manifest, "", 0, 0, checkpoint.status().message()});
+    } else {
+      report.unreadable = checkpoint.status();
+    }
+    return report;
+  }
+  report.manifest = checkpoint->manifest_digest;
+  report.bytes = checkpoint->manifest.payload_bytes();
+  report.tensors = checkpoint->manifest.tensors.size();
+
+  const auto reader = storage::VersionReader::open(*run.store, uid);
+  if (reader) {
+    Progress progress("verifying " + label_of(run, uid));
+    report.findings = reader->verify([&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
+  } else if (!is_damage(reader.code())) {
+    report.unreadable = reader.status();
+    return report;
+  } else {
+    // The version does not open: say it of every file that is not as it should be.
+    for (std::size_t i = 0; i < checkpoint->files.size(); ++i) {
+      const storage::FileEntry& file = checkpoint->manifest.files[i];
+      const auto& object = checkpoint->files[i];
+      const std::uint64_t there = object ? object->bytes() : 0;
+      if (object && there == file.bytes) continue;
+      const StatusCode code = there < file.bytes ? StatusCode::incomplete : StatusCode::corrupt;
+      const std::string what =
+          object ? fmt::format("the file has {} bytes instead of {}", there, file.bytes) : "the file is missing";
+      bool named = false;
+      for (const storage::TensorEntry& tensor : checkpoint->manifest.tensors) {
+        for (const storage::TensorPart& part : tensor.parts) {
+          if (part.file != i || part.end <= there) continue;
+          report.findings.push_back({code, file.name, tensor.name, part.begin, part.end, what});
+          named = true;
+        }
+      }
+      if (!named)
+        report.findings.push_back(
+            {code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes), what});
+    }
+  }
+  // Files of a version that a living session is removing vanish one by one: gone is not damaged.
+  if (!report.findings.empty() && run.store->open(manifest).code() == StatusCode::not_found) {
+    report.findings.clear();
+    report.removed = true;
+  }
+  return report;
+}
+
+ordered_json to_json(const Finding& finding) {
+  return {{"code", to_string(finding.code)},
+          {"file", finding.file},
+          {"tensor", finding.tensor.empty() ? ordered_json() : ordered_json(finding.tensor)},
+          {"begin", finding.begin},
+          {"end", finding.end},
+          {"message", finding.what}};
+}
+
+ordered_json to_json(const Report& report) {
+  ordered_json json = {{"uid", report.uid.text()},
+                       {"ok", report.findings.empty() && report.unreadable.ok() && !report.removed},
+                       {"bytes", report.bytes},
+                       {"tensors", report.tensors},
+                       {"removed", report.removed},
+                       {"problem", report.unreadable.ok() ? ordered_json() : ordered_json(report.unreadable.message())},
+                       {"findings", ordered_json::array()}};
+  for (const Finding& finding : report.findings) json["findings"].push_back(to_json(finding));
+  return json;
+}
+
+std::string text_of(const Finding& finding) {
+  std::string place = printable(finding.file);
+  if (!finding.tensor.empty()) place += ", tensor " + in_quotes(finding.tensor);
+  if (finding.end > finding.begin) place += fmt::format(", bytes {} to {}", finding.begin, finding.end);
+  std::string what = printable(finding.what);
+  // A manifest's own sentence begins with its path.
+  if (const std::size_t at = what.find(".save.json: "); at != std::string::npos) what.erase(0, at + 12);
+  return fmt::format("  {}: {}\n", place, what);
+}
+
+void print_report(const Report& report) {
+  if (report.removed) return print(fmt::format("{}: removed meanwhile by the run's own session\n", report.title));
+  if (!report.unreadable.ok()) {
+    return print(fmt::format("{}: {}, {}\n", report.title, styled(Style::bad, "cannot be read"),
+                             printable(report.unreadable.message())));
+  }
+  if (report.findings.empty()) {
+    return print(fmt::format("{}: {}, {} and {} match their digests\n", report.title, styled(Style::good, "ok"),
+                             plural(report.tensors, "tensor"), format_bytes(report.bytes)));
+  }
+  print(
+      fmt::format("{}: {}\n", report.title, styled(Style::bad, plural(report.findings.size(), "problem") + " found")));
+  for (const Finding& finding : report.findings) print(text_of(finding));
+}
+
+/// A lone file: there is only its structure to check.
+Result<int> verify_file(const storage::Path& file, const Options& options) {
+  const auto checkpoint = open_safetensors(file);
+  if (!checkpoint && !is_damage(checkpoint.code())) return checkpoint.status();
+  if (!checkpoint && checkpoint.code() == StatusCode::not_found) return checkpoint.status();
+  if (options.json) {
+    ordered_json json = {
+        {"path", file.string()}, {"ok", checkpoint.ok()}, {"digests", false}, {"versions", ordered_json::array()}};
+    json["findings"] = ordered_json::array();
+    if (!checkpoint) {
+      json["findings"].push_back(
+          to_json(Finding{checkpoint.code(), file.string(), "", 0, 0, checkpoint.status().message()}));
+    }
+    print_json(json);
+    return checkpoint ? kOk : kFound;
+  }
+  if (!checkpoint) {
+    print(fmt::format("{}\n", printable(checkpoint.status().message())));
+    return kFound;
+  }
+  print(fmt::format("{}: {}, {} in {}; a safetensors file has no digests, so only its structure was checked\n",
+                    checkpoint->title, styled(Style::good, "well-formed"),
+                    plural(checkpoint->manifest.tensors.size(), "tensor"),
+                    format_bytes(checkpoint->manifest.payload_bytes())));
+  const auto uid = checkpoint->metadata.find("holdfast.uid");
+  const auto run = file.parent_path().parent_path();
+  if (uid != checkpoint->metadata.end() && file.parent_path().filename() == "data" && place_of(run).ok() &&
+      *place_of(run) == Place::run) {
+    print(fmt::format("its run knows its digests: holdfast verify {} {}\n", run.string(), printable(uid->second)));
+  }
+  return kOk;
+}
+
+Result<int> run_verify(const Options& options) {
+  if (options.all && !options.number.empty())
+    return Status(StatusCode::invalid, "--all and a version's number exclude each other");
+  // The version that comes first, damaged or not: verify must not step over what it looks for.
+  std::shared_ptr<const RunFolder> run;
+  std::vector<Uid> uids;
+  if (options.all) {
+    const auto place = place_of(options.version);
+    if (!place) return place.status();
+    if (*place != Place::run) return not_a_run(options.version);
+    auto opened = open_run(options.version);
+    if (!opened) return opened.status();
+    run = *std::move(opened);
+    for (const storage::VersionRef& version : run->history.versions()) {
+      if (!run->history.is_dropped(version.uid)) uids.push_back(version.uid);
+    }
+    if (uids.empty()) return Status(StatusCode::not_found, "run " + run->name + " has no version to verify");
+  } else {
+    auto target = find_target(options.version, options.number, /*loadable=*/false);
+    if (!target) return target.status();
+    if (!target->run) return verify_file(target->file, options);
+    run = target->run;
+    uids.push_back(target->uid);
+  }
+
+  int code = kOk;
+  ordered_json json = {{"path", run->path.string()}, {"run", run->name}, {"digests", true}};
+  json["versions"] = ordered_json::array();
+  VerifiedHint results;
+  std::size_t bad = 0;
+  for (const Uid& uid : uids) {
+    const Report report = verify(*run, uid);
+    if (!report.findings.empty()) {
+      code = kFound;
+      ++bad;
+    } else if (code == kOk && (!report.unreadable.ok() || (report.removed && !options.all))) {
+      code = kUnreadable;
+    }
+    if (report.manifest != storage::Digest() && report.unreadable.ok() && !report.removed) {
+      results[uid] = {report.manifest, report.findings.empty(), time_text()};
+    }
+    if (options.json) {
+      json["versions"].push_back(to_json(report));
+    } else {
+      print_report(report);
+      std::fflush(stdout);
+    }
+  }
+  const bool recorded = !results.empty() && add_verified(*run, results).ok();
+  if (options.json) {
+    json["ok"] = code == kOk;
+    json["recorded"] = recorded;
+    print_json(json);
+  } else if (uids.size() > 1) {
+    print(bad == 0 ? fmt::format("{} verified\n", plural(uids.size(), "version"))
+                   : fmt::format("{} of {} have problems\n", bad, plural(uids.size(), "version")));
+  }
+  return code;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Invocation& invocation) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("verify",
+                                      "Reads a version through and recomputes every digest. Records the result in the "
+                                      "run's hints/, where that can be written, for holdfast ls.");
+  verb->add_option("VERSION", options->version, "what to verify")->required();
+  verb->add_option("NUMBER", options->number, "the version's number, where VERSION is a run");
+  verb->add_flag("--all", options->all, "every version of the run");
+  verb->add_flag("--json", options->json, "one JSON object instead of text");
+  verb->footer(
+      std::string(kVersionHelp) +
+      help_footer("  holdfast verify runs/mnist\n  holdfast verify runs/mnist --all && echo every version is intact",
+                  "  path, run, ok, digests (false: a plain file, structure only), recorded (in hints/verified.json),\n"
+                  "  versions[]: uid, ok, bytes, tensors, removed, problem,\n"
+                  "              findings[]: code, file, tensor, begin, end (absolute bytes in the file), message\n"
+                  "  a plain file: findings[] beside path\n"
+                  "  an error:     error: code, message, exit",
+                  "  0  everything is right\n  1  something is damaged or missing\n  2  wrong command line\n"
+                  "  3  there is no such version, or it cannot be read"));
+  verb->callback([options, &invocation] {
+    invocation.json = options->json;
+    invocation.run = [options] { return run_verify(*options); };
+  });
+}
+
+}  // namespace holdfast::tools
