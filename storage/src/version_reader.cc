@@ -2,23 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <cstring>
+#include <memory>
 #include <mutex>
 #include <new>
-#include <optional>
-#include <system_error>
 #include <thread>
 #include <utility>
 
-#include "holdfast/storage/safetensors.h"
-#include "tensor_bytes.h"
+#include "file_verifier.h"
+#include "tensor_reading.h"
 
 namespace holdfast::storage {
 namespace {
 
-// Read, then hashed while the processor's cache still holds it.
-constexpr std::uint64_t kPieceBytes = 1 << 20;
 // A tensor from this size on may get a second thread: one reads ahead while the other hashes.
 constexpr std::uint64_t kReadAheadBytes = 32 << 20;
 constexpr int kMaxThreads = 8;
@@ -29,8 +24,6 @@ std::string range_text(std::uint64_t begin, std::uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);
 }
 
-bool is_whole(const TensorEntry& tensor) { return tensor.parts.size() == 1 && tensor.parts[0].offset.empty(); }
-
 /// Where a tensor lies, for messages: "tensor "w" (bytes 4096 to 8192 of data/…)".
 std::string place_of(const TensorEntry& tensor, const Manifest& manifest) {
   std::string text = "tensor " + in_quotes(tensor.name) + " (";
@@ -40,145 +33,6 @@ std::string place_of(const TensorEntry& tensor, const Manifest& manifest) {
     text += range_text(part.begin, part.end) + " of " + manifest.files[part.file].name;
   }
   return text + ")";
-}
-
-using Files = std::vector<std::shared_ptr<ObjectReader>>;
-
-/// Calls `run(tensor_offset, bytes)` for each stretch of a box that is contiguous in the tensor, in the box's order.
-template <class Run>
-Status for_each_run(const TensorEntry& tensor, const TensorPart& part, const Run& run) {
-  const std::size_t dims = tensor.shape.size();
-  const std::uint64_t element = element_size(tensor.dtype);
-  // Dimensions from `inner` on are taken whole, and so is the stretch of the one before them.
-  std::size_t inner = dims;
-  while (inner > 0 && part.extent[inner - 1] == tensor.shape[inner - 1]) --inner;
-  const std::size_t outer = inner > 0 ? inner - 1 : 0;
-  std::vector<std::uint64_t> stride(dims, element);
-  for (std::size_t i = dims; i-- > 1;) stride[i - 1] = stride[i] * static_cast<std::uint64_t>(tensor.shape[i]);
-  const std::uint64_t bytes = static_cast<std::uint64_t>(part.extent[outer]) * stride[outer];
-
-  std::vector<std::int64_t> index(outer, 0);
-  while (true) {
-    std::uint64_t at = static_cast<std::uint64_t>(part.offset[outer]) * stride[outer];
-    for (std::size_t i = 0; i < outer; ++i) at += static_cast<std::uint64_t>(part.offset[i] + index[i]) * stride[i];
-    if (Status status = run(at, bytes); !status) return status;
-    std::size_t i = outer;
-    while (i > 0 && ++index[i - 1] == part.extent[i - 1]) index[--i] = 0;
-    if (i == 0) return {};
-  }
-}
-
-/// Gathers a tensor that lies in boxes. Rows of a box are read through a buffer, since a row may be a few bytes.
-Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte> into) {
-  std::vector<std::byte> buffer;
-  for (const TensorPart& part : tensor.parts) {
-    if (part.begin == part.end) continue;
-    const ObjectReader& file = *files[part.file];
-    if (part.offset.empty()) {
-      if (Status status = file.read(part.begin, into); !status) return status;
-      continue;
-    }
-    std::uint64_t next = part.begin;  // of the file
-    std::size_t used = 0;             // of the buffer
-    buffer.clear();
-    const auto run = [&](std::uint64_t at, std::uint64_t bytes) -> Status {
-      while (bytes > 0) {
-        if (used == buffer.size()) {
-          buffer.resize(std::min(kPieceBytes, part.end - next));
-          used = 0;
-          if (Status status = file.read(next, buffer); !status) return status;
-          next += buffer.size();
-        }
-        const std::size_t piece = std::min<std::uint64_t>(bytes, buffer.size() - used);
-        std::memcpy(into.data() + at, buffer.data() + used, piece);
-        used += piece;
-        at += piece;
-        bytes -= piece;
-      }
-      return {};
-    };
-    if (Status status = for_each_run(tensor, part, run); !status) return status;
-  }
-  return {};
-}
-
-/// Not joinable where the system grants no more threads: the caller then does the work itself.
-template <class Work>
-std::thread start_thread(const Work& work) {
-  try {
-    return std::thread(work);
-  } catch (const std::system_error&) {
-    return {};
-  }
-}
-
-/// Reads a contiguous range piece by piece and calls `each` on every piece that has arrived, in order. With
-/// `read_ahead`, another thread reads while `each` runs.
-template <class Each>
-Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::byte> into, bool read_ahead,
-                  const Each& each) {
-  const auto piece_at = [&](std::uint64_t done) {
-    return into.subspan(done, std::min<std::uint64_t>(kPieceBytes, into.size() - done));
-  };
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::uint64_t arrived = 0;
-  Status status;  // not ok: nothing more will arrive
-  std::thread reader;
-  if (read_ahead) {
-    reader = start_thread([&] {
-      for (std::uint64_t done = 0; done < into.size();) {
-        const std::span<std::byte> piece = piece_at(done);
-        Status read = file.read(begin + done, piece);
-        done += piece.size();
-        const std::lock_guard lock(mutex);
-        if (read) {
-          arrived = done;
-        } else {
-          status = std::move(read);
-        }
-        changed.notify_one();
-        if (!status) return;
-      }
-    });
-  }
-  for (std::uint64_t done = 0; done < into.size();) {
-    const std::span<std::byte> piece = piece_at(done);
-    if (reader.joinable()) {
-      std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return arrived > done || !status; });
-    } else {
-      status = file.read(begin + done, piece);
-    }
-    if (!status) break;
-    each(piece);
-    done += piece.size();
-  }
-  if (reader.joinable()) reader.join();
-  return status;
-}
-
-/// Reads one tensor and, with `digest`, computes its digest on the way.
-Status read_tensor(const Files& files, const TensorEntry& tensor, std::span<std::byte> into, bool read_ahead,
-                   Digest* digest) {
-  if (!is_whole(tensor)) {
-    if (Status status = gather(files, tensor, into); !status) return status;
-    if (digest) *digest = digest_of(std::span<const std::byte>(into));
-    return {};
-  }
-  const TensorPart& part = tensor.parts[0];
-  const ObjectReader& file = *files[part.file];
-  if (!digest) return file.read(part.begin, into);
-  if (into.size() <= kPieceBytes) {
-    if (Status status = file.read(part.begin, into); !status) return status;
-    *digest = digest_of(std::span<const std::byte>(into));
-    return {};
-  }
-  DigestStream stream;
-  Status status =
-      read_range(file, part.begin, into, read_ahead, [&](std::span<const std::byte> piece) { stream.update(piece); });
-  if (status) *digest = stream.finish();
-  return status;
 }
 
 /// Reads `count` things on several threads, the first ones first; after a failure no new one begins. Of several
@@ -217,109 +71,6 @@ int thread_count(const ReadOptions& options) {
   if (options.threads > 0) return options.threads;
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
 }
-
-/// One pass over one file: the digests of the file, of its header and of each tensor that lies in it whole.
-class FileVerifier {
-  using Placed = std::pair<const TensorPart*, const TensorEntry*>;
-
- public:
-  FileVerifier(const Manifest& manifest, std::size_t file, const ObjectReader& object, std::vector<Finding>& findings)
-      : entry_(manifest.files[file]), object_(object), findings_(findings) {
-    const auto name = parse_payload_name(entry_.name);
-    own_ = name && name->uid == manifest.uid;
-    for (const TensorEntry& tensor : manifest.tensors) {
-      for (const TensorPart& part : tensor.parts) {
-        if (part.file == file) placed_.emplace_back(&part, &tensor);
-      }
-    }
-    std::sort(placed_.begin(), placed_.end(), [](const Placed& a, const Placed& b) {
-      return std::make_pair(a.first->begin, a.first->end) < std::make_pair(b.first->begin, b.first->end);
-    });
-  }
-
-  /// `done(bytes)` after every piece.
-  template <class Done>
-  void run(std::span<std::byte> buffer, const Done& done) {
-    const std::size_t findings_before = findings_.size();
-    const std::optional<Digest> header = range(0, entry_.header_bytes, buffer, done);
-    if (!header) return;
-    if (*header != entry_.header_digest)
-      add(StatusCode::corrupt, "", 0, entry_.header_bytes, "the header does not match its digest");
-    std::uint64_t reached = entry_.header_bytes;
-    for (const auto& [part, tensor] : placed_) {
-      if (!range(reached, part->begin, buffer, done)) return;
-      const std::optional<Digest> digest = range(part->begin, part->end, buffer, done);
-      if (!digest) return;
-      if (is_whole(*tensor) && *digest != tensor->digest) {
-        add(StatusCode::corrupt, tensor->name, part->begin, part->end, "the tensor does not match its digest");
-      }
-      reached = part->end;
-    }
-    if (!range(reached, entry_.bytes, buffer, done)) return;
-    if (findings_.size() == findings_before && whole_.finish() != entry_.digest) {
-      add(StatusCode::corrupt, "", 0, entry_.bytes,
-          "the file does not match its digest, although all that lies in it does");
-    }
-    check_header();
-  }
-
- private:
-  void add(StatusCode code, const std::string& tensor, std::uint64_t begin, std::uint64_t end,
-           const std::string& what) {
-    findings_.push_back({code, entry_.name, tensor, begin, end, what});
-  }
-
-  /// The digest of a range, after feeding it to the file's. Empty after a failed read, which is a finding.
-  template <class Done>
-  std::optional<Digest> range(std::uint64_t begin, std::uint64_t end, std::span<std::byte> buffer, const Done& done) {
-    DigestStream digest;
-    while (begin < end) {
-      const std::span<std::byte> piece = buffer.first(std::min<std::uint64_t>(buffer.size(), end - begin));
-      if (Status status = object_.read(begin, piece); !status) {
-        add(status.code(), "", begin, begin + piece.size(), status.message());
-        return std::nullopt;
-      }
-      digest.update(piece);
-      whole_.update(piece);
-      begin += piece.size();
-      done(piece.size());
-    }
-    return digest.finish();
-  }
-
-  /// What Python would see in the file is what the manifest says of it.
-  void check_header() {
-    const auto header = read_safetensors_header(object_);
-    if (!header) return add(header.code(), "", 0, entry_.header_bytes, header.status().message());
-    if (header->data_begin != entry_.header_bytes) {
-      return add(StatusCode::corrupt, "", 0, header->data_begin,
-                 "the header has another length than the manifest says");
-    }
-    if (own_ && header->tensors.size() != placed_.size()) {
-      add(StatusCode::corrupt, "", 0, entry_.header_bytes, "the header lists other tensors than the manifest");
-    }
-    std::map<std::string_view, const SafetensorsTensor*> in_header;
-    for (const SafetensorsTensor& tensor : header->tensors) in_header.emplace(tensor.name, &tensor);
-    for (const auto& [part, tensor] : placed_) {
-      const auto found = in_header.find(tensor->name);
-      const bool same = found != in_header.end() && found->second->dtype == tensor->dtype &&
-                        found->second->shape == (part->offset.empty() ? tensor->shape : part->extent) &&
-                        header->data_begin + found->second->begin == part->begin &&
-                        header->data_begin + found->second->end == part->end;
-      if (!same) {
-        add(StatusCode::corrupt, tensor->name, part->begin, part->end,
-            "the header describes the tensor otherwise than the manifest");
-      }
-    }
-  }
-
-  const FileEntry& entry_;
-  const ObjectReader& object_;
-  std::vector<Finding>& findings_;
-  std::vector<Placed> placed_;  // what lies in this file, by place
-  bool own_ = false;  // written by this version; a file of an older one may hold tensors that this one does not use
-  DigestStream whole_;
-};
 
 }  // namespace
 
@@ -430,7 +181,7 @@ std::vector<Finding> VersionReader::verify(const std::function<void(std::uint64_
 
   std::uint64_t largest = 0;
   for (const FileEntry& file : manifest_->files) largest = std::max(largest, file.bytes);
-  std::vector<std::byte> buffer(std::min(kPieceBytes, largest));
+  std::vector<std::byte> buffer(std::min(kReadPieceBytes, largest));
   for (std::size_t file = 0; file < files_.size(); ++file) {
     FileVerifier(*manifest_, file, *files_[file], findings).run(buffer, advance);
   }

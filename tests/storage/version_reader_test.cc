@@ -267,6 +267,26 @@ TEST_CASE("verify_finds_a_manifest_that_contradicts_the_payload") {
   CHECK(of_file[0].end == 4128);
 }
 
+TEST_CASE("verify_goes_on_behind_bytes_that_cannot_be_read") {
+  ImageStore image = image_of(
+      {tensor("a", Dtype::u8, {3 << 20}), tensor("b", Dtype::u8, {3 << 20}), tensor("c", Dtype::u8, {1 << 20})});
+  const auto reader = VersionReader::open(image, kUid);
+  REQUIRE(reader);
+  image.objects[kPayload][4096 + 100] ^= 1;
+  image.objects[kPayload].resize(4096 + (5 << 20));
+  const std::vector<Finding> findings = reader->verify();
+  REQUIRE(findings.size() == 4);
+  CHECK(findings[0].tensor == "a");
+  CHECK(findings[0].code == StatusCode::corrupt);
+  CHECK(findings[1].tensor == "b");
+  CHECK(findings[1].code == StatusCode::incomplete);
+  CHECK(findings[1].begin == 4096 + (5 << 20));
+  CHECK(findings[1].end == 4096 + (6 << 20));
+  CHECK(findings[2].tensor == "c");
+  CHECK(findings[2].code == StatusCode::incomplete);
+  CHECK(findings[3].tensor.empty());  // the header promises more than is there
+}
+
 TEST_CASE("a_tensor_in_boxes_is_put_together") {
   // 4 × 6 elements as a left and a right half; the right one lies in two boxes, and files of three ranks.
   const Tensor whole = tensor("w", Dtype::i16, {4, 6});
