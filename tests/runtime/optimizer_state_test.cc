@@ -303,6 +303,8 @@ struct OwnOptimizer : optim::SGD {
 };
 
 struct SavedOptimizer : optim::SGD {
+  using SGD::load;
+  using SGD::save;
   using SGD::SGD;
   int hidden = 3;
   void save(holdfast::State& state) const { state.put("hidden", hidden); }

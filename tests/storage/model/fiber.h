@@ -39,13 +39,13 @@ class Fiber {
   ucontext_t outside_ = {};
   bool started_ = false;
   bool finished_ = false;
-  // What the sanitizers must be told at each switch.
-  void* inside_fake_stack_ = nullptr;
-  void* outside_fake_stack_ = nullptr;
-  const void* outside_stack_ = nullptr;
-  std::size_t outside_stack_bytes_ = 0;
-  void* inside_thread_ = nullptr;
-  void* outside_thread_ = nullptr;
+  // What the sanitizers must be told at each switch; unused without them.
+  [[maybe_unused]] void* inside_fake_stack_ = nullptr;
+  [[maybe_unused]] void* outside_fake_stack_ = nullptr;
+  [[maybe_unused]] const void* outside_stack_ = nullptr;
+  [[maybe_unused]] std::size_t outside_stack_bytes_ = 0;
+  [[maybe_unused]] void* inside_thread_ = nullptr;
+  [[maybe_unused]] void* outside_thread_ = nullptr;
 };
 
 }  // namespace holdfast::storage::model
