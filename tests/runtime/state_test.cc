@@ -1,6 +1,7 @@
 // What a program tracks comes back to the bit, and what does not fit is refused, whole, before anything is overwritten.
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -84,7 +85,9 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
   const auto captured = from.capture();
   CHECK(captured.tied ==
         std::map<std::string, std::string>{{"net.decoder", "net.encoder"}, {"outside", "net.encoder"}});
-  CHECK(captured.tensors.size() == 5);  // encoder, half, turned, row, generator.cpu
+  CHECK(std::count_if(captured.tensors.begin(), captured.tensors.end(), [](const storage::TensorSource& tensor) {
+          return tensor.name.starts_with("net.") || tensor.name == "outside";
+        }) == 4);  // encoder, half, turned, row
   carry(from, to);
   CHECK(same_bytes(saved.encoder, loaded.encoder));
   CHECK(same_bytes(saved.half, loaded.half));
