@@ -85,7 +85,7 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
   const auto captured = from.capture();
   CHECK(captured.tied ==
         std::map<std::string, std::string>{{"net.decoder", "net.encoder"}, {"outside", "net.encoder"}});
-  CHECK(std::count_if(captured.tensors.begin(), captured.tensors.end(), [](const storage::TensorSource& tensor) {
+  CHECK(std::count_if(captured.tensors.begin(), captured.tensors.end(), [](const holdfast::storage::TensorSource& tensor) {
           return tensor.name.starts_with("net.") || tensor.name == "outside";
         }) == 4);  // encoder, half, turned, row
   carry(from, to);
