@@ -89,7 +89,7 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
     CHECK(holdfast_command({"verify", run}).code == 0);
     const Said said = holdfast_command({"verify", run, "--all"});
     CHECK(said.code == 1);
-    CHECK(said.out.find("1 of 2 have problems\n") != std::string::npos);
+    CHECK(said.out.find("1 of 2 versions have problems\n") != std::string::npos);
   }
 }
 
