@@ -1,4 +1,5 @@
 #include <limits>
+#include <map>
 
 #include "runs.h"
 

@@ -87,7 +87,7 @@ TEST_CASE("ls_of_a_run_marks_what_the_next_start_resumes_from") {
     const auto listed = holdfast_command({"ls", (scratch / "mnist").string(), "--json"}).json();
     CHECK(listed["dropped"] == nlohmann::json({"000002-aaaaaaaa", "000003-aaaaaaaa"}));
     CHECK(listed["warnings"].size() == 1);
-    CHECK(holdfast_command({"ls", (scratch / "mnist").string()}).out.find("2 removed earlier, up to 3") !=
+    CHECK(holdfast_command({"ls", (scratch / "mnist").string()}).out.find("2 removed earlier, up to number 3") !=
           std::string::npos);
   }
 }

@@ -1,4 +1,6 @@
+#include <cmath>
 #include <limits>
+#include <set>
 
 #include "runs.h"
 
@@ -12,6 +14,8 @@ nlohmann::json tensor_in(const nlohmann::json& shown, const std::string& name) {
   }
   return nullptr;
 }
+
+bool is_close(double value, double expected) { return std::abs(value - expected) <= 1e-15 * std::abs(expected); }
 
 }  // namespace
 
@@ -133,7 +137,7 @@ TEST_CASE("statistics_are_right_for_every_dtype") {
     CHECK(tensor["stats"]["max"] == expected.max);
     CHECK(tensor["stats"]["nan"] == expected.nan);
     if (expected.mean.is_number()) {
-      CHECK(tensor["stats"]["mean"].get<double>() == Approx(expected.mean.get<double>()).epsilon(1e-15));
+      CHECK(is_close(tensor["stats"]["mean"], expected.mean));
     } else {
       CHECK(tensor["stats"]["mean"] == expected.mean);
     }
@@ -154,7 +158,7 @@ TEST_CASE("statistics_cover_a_tensor_of_many_pieces") {
   CHECK(stats["min"] == -7.0);
   CHECK(stats["max"] == 9.0);
   CHECK(stats["nan"] == 1);
-  CHECK(stats["mean"].get<double>() == Approx((kCount - 3 + 2) / double(kCount - 1)).epsilon(1e-14));
+  CHECK(is_close(stats["mean"], (kCount - 3 + 2) / double(kCount - 1)));
 }
 
 TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {

@@ -169,10 +169,9 @@ Result<Checkpoint> open_version(const RunFolder& run, const Uid& uid) {
   const auto bytes = run.store->get(name);
   if (!bytes) return bytes.status();
   auto manifest = storage::decode_manifest(*bytes);
-  if (!manifest) return Status(manifest.code(), (run.path / name).string() + ": " + manifest.status().message());
+  if (!manifest) return manifest.status();
   if (manifest->uid != uid) {
-    return Status(StatusCode::corrupt,
-                  (run.path / name).string() + " is the manifest of another version, " + manifest->uid.text());
+    return Status(StatusCode::corrupt, "the manifest is that of another version, " + manifest->uid.text());
   }
   Checkpoint checkpoint;
   checkpoint.title = title_of(run, uid);
@@ -246,7 +245,12 @@ Result<Checkpoint> open_safetensors(const Path& file) {
 }
 
 Result<Checkpoint> open_checkpoint(const Target& target) {
-  return target.run ? open_version(*target.run, target.uid) : open_safetensors(target.file);
+  if (!target.run) return open_safetensors(target.file);
+  auto checkpoint = open_version(*target.run, target.uid);
+  if (checkpoint || checkpoint.code() != StatusCode::corrupt) return checkpoint;
+  return Status(StatusCode::corrupt, title_of(*target.run, target.uid) +
+                                         " cannot be read: " + checkpoint.status().message() + "; holdfast ls " +
+                                         target.run->path.string() + " shows which versions can");
 }
 
 Status read_tensor(const Checkpoint& checkpoint, const TensorEntry& tensor, std::uint64_t offset,

@@ -99,21 +99,23 @@ Result<Difference> compare(const Checkpoint& a, const Checkpoint& b, bool every_
   std::uint64_t done = 0, total = 0;
   for (const std::string& name : both) total += a.manifest.find(name)->bytes();
   Progress progress("comparing");
+  const auto advance = [&](std::uint64_t bytes) { progress.update(done += bytes, total); };
   for (const std::string& name : both) {
     const TensorEntry* in_a = a.manifest.find(name);
     const TensorEntry* in_b = b.manifest.find(name);
-    progress.update(done += in_a->bytes(), total);
     const bool alike_type = in_a->dtype == in_b->dtype;
     if (in_a->shape != in_b->shape) {
       difference.tensors.push_back({name, in_a, in_b, std::nullopt});
+      advance(in_a->bytes());
       continue;
     }
     const bool both_have_digests = a.is_version && b.is_version;
     if (alike_type && both_have_digests && !every_byte && in_a->digest == in_b->digest) {
       ++difference.alike;
+      advance(in_a->bytes());
       continue;
     }
-    const auto diff = compare(a, *in_a, b, *in_b);
+    const auto diff = compare(a, *in_a, b, *in_b, advance);
     if (!diff) return diff.status();
     if (alike_type && diff->differing == 0) {
       ++difference.alike;

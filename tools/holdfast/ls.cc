@@ -201,10 +201,8 @@ std::string remark_of(const Row& row) {
   std::vector<std::string> remarks;
   if (row.dropping) remarks.push_back(styled(Style::dim, "being removed"));
   if (!row.status.ok()) {
-    std::string message = row.status.message();
-    // The column beside it says which version this is.
-    if (const std::size_t at = message.find(".save.json: "); at != std::string::npos) message.erase(0, at + 12);
-    remarks.push_back(styled(Style::bad, fmt::format("{}: {}", to_string(row.status.code()), printable(message))));
+    remarks.push_back(
+        styled(Style::bad, fmt::format("{}: {}", to_string(row.status.code()), printable(row.status.message()))));
   }
   if (row.left_behind) remarks.push_back(styled(Style::dim, "left behind by a rewind or another session"));
   for (const std::string& note : row.notes) remarks.push_back(styled(Style::dim, printable(note)));
@@ -232,7 +230,7 @@ Result<int> list_versions(const Path& path, const Options& options) {
     for (Row& row : rows) {
       const auto session = line.find(row.uid.session);
       const bool newer = row.uid.session == next->session && row.uid.seq > next->seq;  // it failed, if anything
-      row.left_behind = !newer && (session == line.end() || row.uid.seq > session->second);
+      row.left_behind = row.status.ok() && !newer && (session == line.end() || row.uid.seq > session->second);
     }
   }
   const std::vector<Uid> gone = dropped(run, rows);
@@ -296,7 +294,7 @@ Result<int> list_versions(const Path& path, const Options& options) {
   std::string summary = rows.empty() ? "no versions" : plural(rows.size(), "version");
   summary += fmt::format(", {} on disk, {}", format_bytes(bytes), plural(run.history.opens().size(), "session"));
   if (!gone.empty())
-    summary += fmt::format("; {} removed earlier, up to {}", format_count(gone.size()), gone.back().seq);
+    summary += fmt::format("; {} removed earlier, up to number {}", format_count(gone.size()), gone.back().seq);
   print(summary + "\n");
   if (!choice) {
     print(styled(Style::bad, "the next start stops: " + printable(choice.status().message())) + "\n");
@@ -320,6 +318,7 @@ struct RunLine {
   std::optional<Uid> latest;
   std::string label;
   std::optional<storage::Manifest> head;
+  std::vector<std::string> passed_over;  // newer ones
   Status status;
 };
 
@@ -353,6 +352,9 @@ RunLine describe(const Path& path) {
   line.latest = target->uid;
   line.label = label_of(**run, target->uid);
   line.head = checkpoint->manifest;
+  for (const storage::PassedOver& passed : target->passed_over) {
+    line.passed_over.push_back(passed.uid.short_text() + " cannot be loaded");
+  }
   return line;
 }
 
@@ -375,6 +377,7 @@ Result<int> list_runs(const Path& folder, const Options& options) {
                           {"step", line.head->position.step}, {"epoch", line.head->position.epoch},
                           {"time", line.head->time},          {"age_seconds", or_null(age_of(line.head->time))}};
       }
+      item["passed_over"] = line.passed_over;
       item["problem"] = line.status.ok() ? ordered_json() : ordered_json(line.status.message());
       json["runs"].push_back(std::move(item));
     }
@@ -388,7 +391,9 @@ Result<int> list_runs(const Path& folder, const Options& options) {
   table.column("", Table::Align::left);
   for (const RunLine& line : lines) {
     const std::string name = styled(Style::bold, printable(line.name));
-    const std::string problem = line.status.ok() ? "" : styled(Style::bad, printable(line.status.message()));
+    const std::string problem =
+        styled(Style::bad, line.status.ok() ? fmt::format("{}", fmt::join(line.passed_over, ", "))
+                                            : printable(line.status.message()));
     table.row({name, format_count(line.versions), line.latest ? line.label : "-",
                line.head ? format_count(line.head->position.step) : "-", line.head ? age_text(line.head->time) : "-",
                format_bytes(line.bytes), problem});
@@ -412,6 +417,10 @@ Result<int> run_ls(const Options& options) {
     if (!runs) return runs.status();
     if (!runs->empty()) return list_runs(path, options);
   }
+  if (options.path.empty()) {
+    return Status(StatusCode::not_found,
+                  "neither the current folder nor a folder \"runs\" in it holds a run; name one: holdfast ls PATH");
+  }
   return not_a_run(path);
 }
 
@@ -425,7 +434,7 @@ void add_ls(CLI::App& app, Invocation& invocation) {
   verb->add_flag("--json", options->json, "one JSON object instead of a table");
   verb->footer(help_footer(
       "  holdfast ls runs\n  holdfast ls runs/mnist",
-      "  a folder: path, runs[]: run, path, versions, sessions, bytes_on_disk, problem,\n"
+      "  a folder: path, runs[]: run, path, versions, sessions, bytes_on_disk, passed_over[], problem,\n"
       "            latest: uid, number, step, epoch, time, age_seconds\n"
       "  a run:    run, path, bytes_on_disk, next_start: version, ok, reason; warnings[], dropped[] (uids),\n"
       "            versions[]: uid, number, session, step, epoch, samples, time, age_seconds, reason, bytes, tensors,\n"

@@ -81,7 +81,7 @@ Status no_such_path(const Path& path) {
   if (runs && !runs->empty()) {
     return {StatusCode::not_found, sentence + "; the runs in " + folder.string() + " are " + first_of(names_of(*runs))};
   }
-  return {StatusCode::not_found, sentence};
+  return {StatusCode::not_found, "there is no file or folder " + path.string()};
 }
 
 }  // namespace

@@ -220,10 +220,10 @@ Result<int> run_show(const Options& options) {
     std::uint64_t done = 0, total = 0;
     for (const Line& line : *lines) total += line.tensor->bytes();
     for (Line& line : *lines) {
-      auto stats = stats_of(*checkpoint, *line.tensor);
+      auto stats =
+          stats_of(*checkpoint, *line.tensor, [&](std::uint64_t bytes) { progress.update(done += bytes, total); });
       if (!stats) return stats.status();
       line.stats = *stats;
-      progress.update(done += line.tensor->bytes(), total);
     }
   }
 

@@ -58,7 +58,7 @@ void add(TensorDiff& diff, std::uint64_t at, Value a, Value b) {
 }  // namespace
 
 Result<TensorDiff> compare(const Checkpoint& a, const TensorEntry& a_tensor, const Checkpoint& b,
-                           const TensorEntry& b_tensor) {
+                           const TensorEntry& b_tensor, const std::function<void(std::uint64_t)>& advance) {
   const std::uint64_t a_size = storage::element_size(a_tensor.dtype);
   const std::uint64_t b_size = storage::element_size(b_tensor.dtype);
   TensorDiff diff;
@@ -95,6 +95,7 @@ Result<TensorDiff> compare(const Checkpoint& a, const TensorEntry& a_tensor, con
       }
     }
     done += count;
+    advance(count * a_size);
   }
   return diff;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "checkpoint.h"
 
@@ -16,8 +17,10 @@ struct TensorDiff {
   std::uint64_t max_at = 0;           // its row-major element number
 };
 
-/// REQUIRES: the same number of elements; dtypes may differ, values are compared then.
+/// REQUIRES: the same number of elements; dtypes may differ, values are compared then. `advance(bytes)` is called as
+/// those of `a` are read.
 storage::Result<TensorDiff> compare(const Checkpoint& a, const storage::TensorEntry& a_tensor, const Checkpoint& b,
-                                    const storage::TensorEntry& b_tensor);
+                                    const storage::TensorEntry& b_tensor,
+                                    const std::function<void(std::uint64_t)>& advance);
 
 }  // namespace holdfast::tools

@@ -113,7 +113,8 @@ nlohmann::ordered_json json_number(const Number& number) {
       number);
 }
 
-Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor) {
+Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor,
+                             const std::function<void(std::uint64_t)>& advance) {
   return with_element(tensor.dtype, [&](auto element) -> Result<TensorStats> {
     using Element = decltype(element);
     Accumulator<typename Element::Value> accumulator;
@@ -125,6 +126,7 @@ Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::Tensor
       for (std::size_t at = 0; at < piece.size(); at += Element::kBytes)
         accumulator.add(Element::load(piece.data() + at));
       done += piece.size();
+      advance(piece.size());
     }
     return accumulator.finish();
   });

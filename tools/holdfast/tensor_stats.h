@@ -3,6 +3,7 @@
 
 #include <complex>
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -27,6 +28,8 @@ struct TensorStats {
   std::optional<Number> mean;
 };
 
-storage::Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor);
+/// `advance(bytes)` is called as they are read.
+storage::Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor,
+                                      const std::function<void(std::uint64_t)>& advance);
 
 }  // namespace holdfast::tools

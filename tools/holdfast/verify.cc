@@ -128,10 +128,7 @@ std::string text_of(const Finding& finding) {
   std::string place = printable(finding.file);
   if (!finding.tensor.empty()) place += ", tensor " + in_quotes(finding.tensor);
   if (finding.end > finding.begin) place += fmt::format(", bytes {} to {}", finding.begin, finding.end);
-  std::string what = printable(finding.what);
-  // A manifest's own sentence begins with its path.
-  if (const std::size_t at = what.find(".save.json: "); at != std::string::npos) what.erase(0, at + 12);
-  return fmt::format("  {}: {}\n", place, what);
+  return fmt::format("  {}: {}\n", place, printable(finding.what));
 }
 
 void print_report(const Report& report) {

@@ -12,6 +12,7 @@
 #include "catch.h"
 #include "counts.h"
 #include "holdfast/storage/file_store.h"
+#include "program_beside.h"
 #include "workload.h"
 
 namespace holdfast::storage::crash {
@@ -80,7 +81,7 @@ void inject(std::uint64_t divisor, std::size_t at_least) {
   const Path before = folder.path / "before";
   const Path trace = folder.path / "trace";
   const Path output = folder.path / "output";
-  const std::string program = std::string(HOLDFAST_BIN) + "/storage_writer ";
+  const std::string program = program_beside("storage_writer") + " ";
 
   // What is there before: three versions of a session that ended.
   Acknowledged known;

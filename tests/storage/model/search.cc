@@ -47,6 +47,10 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
       for (const std::string& what : world.broken_promises(known_good)) {
         result.broken.push_back(scenario.name + ": " + what + describe(scenario, beginning, options.fault, schedule));
       }
+      if (schedule.size() > options.most_steps) {
+        result.broken.push_back(scenario.name + ": the writers come to no end" +
+                                describe(scenario, beginning, options.fault, schedule));
+      }
       if (!result.broken.empty() && options.stop_at_first) return result;
       if (!result.broken.empty()) break;
       // 4. Go on with one writer; the others wait for their turn.

@@ -21,6 +21,8 @@ struct SearchOptions {
   /// Ends at the first broken promise.
   bool stop_at_first = true;
   std::uint64_t most_states = ~std::uint64_t{0};
+  /// A schedule with more steps than this does not end, which is a broken promise too.
+  std::size_t most_steps = 400;
 };
 
 struct SearchResult {
