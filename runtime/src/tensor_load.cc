@@ -97,18 +97,12 @@ void load_tensors(const storage::VersionReader& version, const std::vector<Slot>
   ClaimedMemory memory;
   std::vector<storage::TensorTarget> direct;
   std::vector<const Slot*> staged;
-  std::map<const storage::TensorEntry*, const Slot*> read;
-  std::vector<const Slot*> copies;  // a tensor that was tied when it was saved and is not any more
   std::uint64_t staging_bytes = 0;
   std::uint64_t largest = 0;
   bool pinned = false;
 
   for (const Slot& slot : slots) {
     if (!slot.tensor->defined()) make_tensor(slot);
-    if (!read.emplace(slot.entry, &slot).second) {
-      copies.push_back(&slot);
-      continue;
-    }
     at::Tensor& tensor = *slot.tensor;
     const std::uint64_t bytes = slot.entry->bytes();
     if (has_plain_bytes(tensor) && memory.claim(tensor.const_data_ptr(), bytes)) {
@@ -131,10 +125,6 @@ void load_tensors(const storage::VersionReader& version, const std::vector<Slot>
       staging.add(*slot);
     }
     staging.read(version, options);
-  }
-  for (const Slot* slot : copies) {
-    slot->tensor->detach().copy_(*read.at(slot->entry)->tensor);
-    note_changed(*slot->tensor);
   }
 }
 

@@ -85,9 +85,10 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
   const auto captured = from.capture();
   CHECK(captured.tied ==
         std::map<std::string, std::string>{{"net.decoder", "net.encoder"}, {"outside", "net.encoder"}});
-  CHECK(std::count_if(captured.tensors.begin(), captured.tensors.end(), [](const holdfast::storage::TensorSource& tensor) {
-          return tensor.name.starts_with("net.") || tensor.name == "outside";
-        }) == 4);  // encoder, half, turned, row
+  CHECK(std::count_if(captured.tensors.begin(), captured.tensors.end(),
+                      [](const holdfast::storage::TensorSource& tensor) {
+                        return tensor.name.starts_with("net.") || tensor.name == "outside";
+                      }) == 4);  // encoder, half, turned, row
   carry(from, to);
   CHECK(same_bytes(saved.encoder, loaded.encoder));
   CHECK(same_bytes(saved.half, loaded.half));
@@ -142,9 +143,9 @@ TEST_CASE("every_dtype_of_a_checkpoint_comes_back_to_the_bit") {
 }
 
 TEST_CASE("strided_tensors_are_read_in_any_pieces_and_row_major") {
-  // 24 MB: more than one piece of the copy buffer, with rows that do not divide it.
-  torch::Tensor whole = torch::randn({3, 1000, 2001});
-  torch::Tensor cut = whole.slice(2, 1, 2001), turned = whole.permute({2, 0, 1}), tiny = whole.slice(1, 0, 1000, 500);
+  // An index of the first dimension is 18 MB: more than one piece of the copy buffer, which its rows do not divide.
+  torch::Tensor whole = torch::arange(2 * 2300 * 2001, torch::kInt).view({2, 2300, 2001});
+  torch::Tensor cut = whole.slice(2, 1, 2001), turned = whole.permute({2, 0, 1}), tiny = whole.slice(1, 0, 2300, 500);
   TrackedState state;
   state.track("cut", cut).track("turned", turned).track("tiny", tiny);
   for (const std::size_t piece : {std::size_t{1} << 18, std::size_t{1000003}, std::size_t{1} << 30}) {
@@ -487,9 +488,9 @@ TEST_CASE("restored_parameters_have_no_history_and_stale_graphs_fail") {
 TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   auto saved_net = make_net(3);
   double best = 2;
-  torch::Tensor mask = torch::ones({2});
+  torch::Tensor mask = torch::ones({2}), old = torch::ones({2, 1}), tied = old;
   TrackedState from;
-  from.track("net", saved_net).track("best", best).track("mask", mask);
+  from.track("net", saved_net).track("best", best).track("mask", mask).track("old", old).track("tied", tied);
   TrackedRun run;
   run.save(from);
 
@@ -501,7 +502,7 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   to.track("net", net).track("epoch", epoch).track("mask", other_mask);
   const auto before = bytes_of(to);
   const std::string message = error_of([&] { to.restore(run.newest()); });
-  CHECK(message == R"(checkpoint 2-aaaa does not fit the program: 11 differences
+  CHECK(message == R"(checkpoint 2-aaaa does not fit the program: 13 differences
   best is in the checkpoint (a value) and not in the program
   epoch is in the program (a value) and not in the checkpoint
   mask is BOOL [2] in the program and F32 [2] in the checkpoint
@@ -513,12 +514,14 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   net.1.weight is F32 [4] in the program and F32 [3] in the checkpoint
   net.2.bias is in the program (F32 [1]) and not in the checkpoint
   net.2.weight is in the program (F32 [1, 4]) and not in the checkpoint
+  old is in the checkpoint (F32 [2, 1]) and not in the program
+  tied is in the checkpoint (tied to old) and not in the program
 Nothing was changed. Take the program this checkpoint was made with, choose another version, or name what may be missing or unexpected in allow_missing and allow_unexpected.)");
   CHECK(other_parts(bytes_of(to), before) == kNone);
   const auto fit = to.check(run.newest().manifest());
   CHECK(fit.message() == message);
   CHECK(other_parts(bytes_of(to), before) == kNone);
-  CHECK_THAT(fit.message(2), Contains("epoch") && !Contains("mask") && Contains("… and 9 more"));
+  CHECK_THAT(fit.message(2), Contains("epoch") && !Contains("mask") && Contains("… and 11 more"));
 }
 
 TEST_CASE("differences_are_allowed_by_name") {
