@@ -84,6 +84,15 @@ std::optional<std::string> condemnation(const History& history, const Uid& uid, 
          " steps of loading it (" + reasons + ")";
 }
 
+/// What a session removed the payload of before its manifest came: no version anybody ever relied on.
+bool is_orphan(const History& history, const Uid& uid) {
+  return std::any_of(history.notes().begin(), history.notes().end(), [&](const Note& note) {
+    const auto orphans = note.details.find("orphans");
+    return note.kind == NoteKind::drop && orphans != note.details.end() && *orphans == true &&
+           std::find(note.about.begin(), note.about.end(), uid) != note.about.end();
+  });
+}
+
 }  // namespace
 
 Status History::refresh(const Store& store) {
@@ -239,7 +248,8 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
 
   constexpr const char* kRemedy =
       "; nothing was changed. Choose a version with --holdfast.from, or start from scratch with --holdfast.fresh";
-  if (!history.versions().empty()) {
+  if (!std::all_of(history.versions().begin(), history.versions().end(),
+                   [&](const VersionRef& version) { return is_orphan(history, version.uid); })) {
     std::string message = "there are versions (" + list_of(history.versions(), 5) + "), but none can be resumed from";
     for (const PassedOver& passed : choice.passed_over)
       message += "; " + passed.uid.short_text() + ": " + passed.reason;

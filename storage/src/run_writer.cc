@@ -413,15 +413,32 @@ Result<std::size_t> RunWriter::remove_orphans() {
     return found != sessions.end() && found->second < order();
   };
 
-  std::size_t removed = 0;
+  std::vector<std::string> orphans;
+  std::set<Uid> about;
   if (const auto live = live_files(store_, history_.versions())) {
     for (const std::string& name : *data) {
       const auto payload = parse_payload_name(name);
       if (payload) last_seq_ = std::max(last_seq_, payload->uid.seq);  // its manifest may never come
       if (!payload || live->contains(name) || !closed(payload->uid.session)) continue;
-      if (Status status = store_.remove(name); !status.ok()) return status;
-      ++removed;
+      orphans.push_back(name);
+      if (!history_.is_dropped(payload->uid)) about.insert(payload->uid);
     }
+  }
+  // Its session may be slow rather than dead and still publish the manifest, never acknowledged. So this is a drop like
+  // any other, with P2 and P3: nobody goes on from what we take the payload of.
+  if (!about.empty()) {
+    Note note;
+    note.kind = NoteKind::drop;
+    note.about.assign(about.begin(), about.end());
+    note.reason = "left behind, never acknowledged, by sessions that are over";
+    note.details["orphans"] = true;
+    if (Status status = publish_note(std::move(note), /*durable=*/true); !status.ok()) return status;
+    if (Status status = check_not_superseded(); !status.ok()) return status;
+  }
+  std::size_t removed = 0;
+  for (const std::string& name : orphans) {
+    if (Status status = store_.remove(name); !status.ok()) return status;
+    ++removed;
   }
   // A session that never came to its open entry is over when no other process of this host can be it.
   auto staged = store_.remove_staged([&](std::string_view session) {

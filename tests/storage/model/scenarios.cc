@@ -21,6 +21,8 @@ std::vector<Scenario> small_scenarios() {
       {"one rewinds, one saves and prunes", 2, {program("aaaaaaaa", {kSave}, 0), program("bbbbbbbb", {kSave, kPrune})}},
       {"one saves twice and prunes, one rewinds to the first of these", 1,
        {program("aaaaaaaa", {kSave, kSave, kPrune}), program("bbbbbbbb", {kSave}, 1)}},
+      {"one saves its first version, one removes orphans", 0,
+       {program("aaaaaaaa", {kSave}), program("bbbbbbbb", {kOrphans})}},
       {"one saves, one removes orphans", 1, {program("aaaaaaaa", {kSave}), program("bbbbbbbb", {kOrphans})}},
   };
 }
