@@ -196,7 +196,6 @@ TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
   INFO(said.out);
   REQUIRE(said.code == 0);
   CHECK(tensor_in(said.json(), "m")["stats"]["mean"] == 7.5);
-  CHECK(holdfast_command({"verify", run.string(), "5"}).code == 0);
   // In row-major order it is the plain matrix, element by element.
   write_safetensors(scratch / "plain.safetensors", {{"m", Dtype::f32, {4, 4}, bytes_of(whole)}});
   CHECK(holdfast_command({"diff", run.string() + "@5", (scratch / "plain.safetensors").string()}).code == 0);

@@ -42,7 +42,7 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
   make_run(scratch / "mnist", {10, 20});
   const std::string run = (scratch / "mnist").string();
   const std::string name = "data/000003-aaaaaaaa.r0of1.safetensors";
-  const auto finding_of = [&](int count) {
+  const auto finding_of = [&](std::size_t count) {
     const Said said = holdfast_command({"verify", run, "--json"});
     INFO(said.out);
     CHECK(said.code == 1);
@@ -89,7 +89,7 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
     CHECK(holdfast_command({"verify", run}).code == 0);
     const Said said = holdfast_command({"verify", run, "--all"});
     CHECK(said.code == 1);
-    CHECK(said.out.find("1 of 2 have problems\n") != std::string::npos);
+    CHECK(said.out.find("1 of 2 versions have problems\n") != std::string::npos);
   }
 }
 
