@@ -49,8 +49,9 @@ int main(int argc, char** argv) {
   std::int64_t batch_size = 64;
   double learning_rate = 2e-3;
   int workers = 0;
-  CLI::App app("Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command "
-               "again. Holdfast's own options: --holdfast.help.");
+  CLI::App app(
+      "Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command "
+      "again. Holdfast's own options: --holdfast.help.");
   app.add_option("--data", data, "Folder of the four .gz files")->capture_default_str();
   app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str();
   app.add_option("--batch-size", batch_size, "Images per step")->capture_default_str()->check(CLI::PositiveNumber);

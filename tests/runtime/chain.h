@@ -91,7 +91,8 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const std::string
   if (name == "Adam") return std::make_unique<Adam>(parameters, AdamOptions(1e-2).amsgrad(true));
   if (name == "AdamW") return std::make_unique<AdamW>(parameters, AdamWOptions(1e-2));
   if (name == "SGD") return std::make_unique<SGD>(parameters, SGDOptions(1e-2).momentum(0.9).nesterov(true));
-  if (name == "RMSprop") return std::make_unique<RMSprop>(parameters, RMSpropOptions(1e-3).momentum(0.5).centered(true));
+  if (name == "RMSprop")
+    return std::make_unique<RMSprop>(parameters, RMSpropOptions(1e-3).momentum(0.5).centered(true));
   if (name == "Adagrad") return std::make_unique<Adagrad>(parameters, AdagradOptions(1e-2));
   if (name == "LBFGS") return std::make_unique<LBFGS>(parameters, LBFGSOptions(0.1).max_iter(3).history_size(4));
   throw std::invalid_argument("no optimizer " + name);

@@ -1,5 +1,6 @@
-// Bit-identical resume by chains: each process resumes, is killed at its next step, and the next one goes on. At the end
-// weights, optimizer, generators, the order of samples and every loss equal those of a process that was never killed.
+// Bit-identical resume by chains: each process resumes, is killed at its next step, and the next one goes on. At the
+// end weights, optimizer, generators, the order of samples and every loss equal those of a process that was never
+// killed.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-// The C++ half of tests/python/payload_test.py. Prints what it wrote or read as one JSON list of tensors: name, dtype, shape and
-// all bytes in hexadecimal digits.
+// The C++ half of tests/python/payload_test.py. Prints what it wrote or read as one JSON list of tensors: name, dtype,
+// shape and all bytes in hexadecimal digits.
 //
 //   payload_peer write RUN          writes a payload with all sorts of tensors, prints [its path, the tensors]
 //   payload_peer read RUN NAME      reads the safetensors file RUN/data/NAME strictly

@@ -1,6 +1,7 @@
 // Writes one object and reads it back through the installed library.
-#include <cstdio>
 #include <holdfast/storage/memory_store.h>
+
+#include <cstdio>
 
 int main() {
   namespace storage = holdfast::storage;

@@ -1,5 +1,6 @@
-// Proof that the search over crash states can fail: each sync left out, each pair of neighbouring steps swapped and each
-// step left out, one at a time, by the switches of the seam. What the search does not catch is listed with the reason.
+// Proof that the search over crash states can fail: each sync left out, each pair of neighbouring steps swapped and
+// each step left out, one at a time, by the switches of the seam. What the search does not catch is listed with the
+// reason.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,8 +21,8 @@ using Steps = std::vector<std::string>;
 
 /// One way to break a protocol.
 struct Break {
-  std::string sync;   // "S6 sync the journal: journal/": this sync does nothing
-  Steps steps;        // of the protocol whose order changes
+  std::string sync;  // "S6 sync the journal: journal/": this sync does nothing
+  Steps steps;       // of the protocol whose order changes
   std::size_t first = 0;
   bool leave_out = false;  // of the step `first`; else it and the next are swapped
 

@@ -87,7 +87,8 @@ const std::map<std::string, std::vector<const char*>> kHarmless = {
     {"tried again; a note that cannot be read now is read by the next listing",
      {"open data/*", "open journal/*", "read data/*", "read journal/*", "status data/*", "status journal/*"}},
     {"the probe settles for a lesser way", {"open hints/.*"}},
-    {"left behind under a name that nobody reads; the next session removes it", {"unlink hints/.*", "unlink journal/.*"}},
+    {"left behind under a name that nobody reads; the next session removes it",
+     {"unlink hints/.*", "unlink journal/.*"}},
 };
 
 bool is_harmless(const std::string& call) {
@@ -145,7 +146,8 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   INFO("status: " << to_string(status.code()) << " " << status.message());
   CHECK_FALSE(files.spun());
   CHECK(files.retried_sync().empty());
-  const bool passes = (fault.error == EINTR || fault.error == 0) && fault.lasting == Lasting::once && !fault.done_anyway;
+  const bool passes =
+      (fault.error == EINTR || fault.error == 0) && fault.lasting == Lasting::once && !fault.done_anyway;
   if (passes) {
     CHECK(status.ok());
   } else if (status.ok()) {

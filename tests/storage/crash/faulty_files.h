@@ -20,8 +20,8 @@ enum class Lasting {
 };
 
 struct Fault {
-  std::size_t at = 0;   // index of the call, counted from arm()
-  int error = 0;        // errno; 0: a write or read transfers half of what was asked for, down to nothing
+  std::size_t at = 0;  // index of the call, counted from arm()
+  int error = 0;       // errno; 0: a write or read transfers half of what was asked for, down to nothing
   Lasting lasting = Lasting::once;
   bool done_anyway = false;  // the call does its work before it fails, as when a reply is lost
 

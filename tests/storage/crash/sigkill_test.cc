@@ -23,9 +23,9 @@ namespace {
 /// The system's calls, in a process that ends itself at a given call after a given step was reached.
 class DeadlyFiles : public FileOperations {
  public:
-  std::string step;           // empty: never
-  int visits = 1;             // which time the step is reached
-  int calls = 0;              // 0: at the step itself, else before this call after it
+  std::string step;  // empty: never
+  int visits = 1;    // which time the step is reached
+  int calls = 0;     // 0: at the step itself, else before this call after it
   std::set<std::string>* seen = nullptr;
 
   int open(const Path& path, int flags, int mode) override { return call(), system_files().open(path, flags, mode); }
@@ -120,8 +120,8 @@ void live(Workload& workload, Teller& teller, std::mt19937_64& chance) {
   };
   done(workload.open(), "open");
   done(workload.remove_orphans(), "remove orphans");
-  std::vector<Operation> operations{Operation::save, Operation::save, Operation::prune, Operation::save,
-                                    Operation::drop, Operation::takeover};
+  std::vector<Operation> operations{Operation::save, Operation::save, Operation::prune,
+                                    Operation::save, Operation::drop, Operation::takeover};
   std::shuffle(operations.begin(), operations.end(), chance);
   for (const Operation operation : operations) done(workload.run(operation), to_string(operation).c_str());
   done(workload.save(), "save");
@@ -248,9 +248,10 @@ void require_nothing_lost(const char* where, const Path& place, std::size_t kill
   const Tally tally = kill_many(place, kills);
   std::size_t least = tally.kills;
   for (const auto& [step, times] : tally.at_step) least = std::min(least, times);
-  print_counts(std::string(where) + ": kills=" + std::to_string(tally.kills) + " random=" + std::to_string(tally.random) +
-               " steps=" + std::to_string(tally.at_step.size()) + " each>=" + std::to_string(least) + " per_second=" +
-               std::to_string(static_cast<int>(static_cast<double>(tally.kills) / tally.seconds)) +
+  print_counts(std::string(where) + ": kills=" + std::to_string(tally.kills) +
+               " random=" + std::to_string(tally.random) + " steps=" + std::to_string(tally.at_step.size()) +
+               " each>=" + std::to_string(least) +
+               " per_second=" + std::to_string(static_cast<int>(static_cast<double>(tally.kills) / tally.seconds)) +
                " lost=" + std::to_string(tally.broken.size()));
   for (const std::string& broken : tally.broken) UNSCOPED_INFO(broken);
   REQUIRE(tally.broken.empty());

@@ -356,8 +356,7 @@ std::int64_t SimulatedDisk::read(int fd, void* into, std::size_t bytes, std::uin
 std::int64_t SimulatedDisk::write(int fd, const void* from, std::size_t bytes, std::uint64_t offset) {
   const Descriptor* descriptor = find_descriptor(fd);
   if (!descriptor || (descriptor->flags & O_ACCMODE) == O_RDONLY) return -EBADF;
-  if (descriptor->direct &&
-      (bytes % kSector || offset % kSector || reinterpret_cast<std::uintptr_t>(from) % kSector)) {
+  if (descriptor->direct && (bytes % kSector || offset % kSector || reinterpret_cast<std::uintptr_t>(from) % kSector)) {
     return -EINVAL;
   }
   Inode& inode = content_.inodes[descriptor->inode];
@@ -415,7 +414,8 @@ int SimulatedDisk::set_direct(int fd, bool direct) {
 std::string SimulatedDisk::sync_name(const Descriptor& descriptor) const {
   const bool folder = content_.inodes[descriptor.inode].is_directory;
   return step_ + ": " +
-         (folder ? descriptor.path.filename().string() + "/" : "file in " + descriptor.path.parent_path().filename().string() + "/");
+         (folder ? descriptor.path.filename().string() + "/"
+                 : "file in " + descriptor.path.parent_path().filename().string() + "/");
 }
 
 int SimulatedDisk::sync(int fd) {

@@ -1,4 +1,5 @@
-// A disk that forgets: a file system in memory that knows, besides what its user sees, what a loss of power would leave.
+// A disk that forgets: a file system in memory that knows, besides what its user sees, what a loss of power would
+// leave.
 //
 // Model. A file's bytes are safe once the file is synced, a directory's names once the directory is synced. Everything
 // else is pending. After a crash each pending file has kept its bytes, lost them, or is torn: its length is there and
@@ -56,8 +57,8 @@ class DiskContent {
 
 enum class Visit { skip, look, stop };
 
-/// Asks `wanted` about each distinct image that a loss of power now may leave, by its digest (over paths and bytes), and
-/// calls `look` with those it wants to see. In an image nothing is pending.
+/// Asks `wanted` about each distinct image that a loss of power now may leave, by its digest (over paths and bytes),
+/// and calls `look` with those it wants to see. In an image nothing is pending.
 void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
                     const std::function<void(const DiskContent&)>& look);
 
@@ -69,11 +70,11 @@ class SimulatedDisk : public FileOperations {
   // What this disk cannot do, so that each rung of the create-only ladder is climbed.
   bool refuse_link = false;
   bool refuse_rename_exclusive = false;
-  bool second_first = false;    // together() runs its second part first
-  std::uint64_t capacity = 0;   // bytes, in blocks of 4 KiB per file; 0: endless
+  bool second_first = false;   // together() runs its second part first
+  std::uint64_t capacity = 0;  // bytes, in blocks of 4 KiB per file; 0: endless
 
   // What a test looks at, or breaks.
-  std::function<void()> changed;  // after each call that changed what a crash may leave
+  std::function<void()> changed;                             // after each call that changed what a crash may leave
   std::function<bool(const std::string& sync)> ignore_sync;  // "step: target"; true: report success, do nothing
   std::function<std::vector<std::size_t>(const std::vector<std::string_view>&)> reorder;
   std::function<void(std::string_view)> at_step;

@@ -98,7 +98,8 @@ void inject(std::uint64_t divisor, std::size_t at_least) {
   };
   copy_run();
   const std::string redirect = " > " + output.string() + " 2> " + output.string() + ".err";
-  REQUIRE(shell("strace -f -y -e trace=" + kCalls + " -o " + trace.string() + " " + program + run.string() + redirect) == 0);
+  REQUIRE(shell("strace -f -y -e trace=" + kCalls + " -o " + trace.string() + " " + program + run.string() +
+                redirect) == 0);
   const std::vector<Injection> injections = calls_of(trace, run);
   REQUIRE(injections.size() > 60);
 
@@ -162,8 +163,7 @@ int fill_real_disks(const Path& place) {
       Workload workload(system_files(), run);
       const Status opened = workload.open();
       const Status first = opened.ok() ? workload.save() : opened;
-      const auto saved = workload.writer() ? workload.writer()->save(state_at(7, kBytes))
-                                           : Result<SavedVersion>(first);
+      const auto saved = workload.writer() ? workload.writer()->save(state_at(7, kBytes)) : Result<SavedVersion>(first);
       ++runs;
       fits = saved.ok();
       const auto fail = [&](const std::string& what) {

@@ -43,7 +43,8 @@ std::string wrong_choice(const History& history, const Acknowledged& acknowledge
   if (history.is_dropped(newest) && chosen->seq > newest.seq) return {};
   const std::vector<VersionRef>& versions = history.versions();  // oldest first
   for (const VersionRef& version : versions) {
-    if (version.uid == *chosen) return "goes on from " + chosen->text() + ", older than the acknowledged " + newest.text();
+    if (version.uid == *chosen)
+      return "goes on from " + chosen->text() + ", older than the acknowledged " + newest.text();
     if (version.uid == newest) return {};
   }
   return "the newest acknowledged version " + newest.text() + " cannot be seen";
@@ -112,10 +113,14 @@ OpenRequest request_to_open(std::uint64_t session) {
 
 std::string to_string(Operation operation) {
   switch (operation) {
-    case Operation::save: return "save";
-    case Operation::prune: return "prune";
-    case Operation::takeover: return "takeover";
-    case Operation::drop: return "drop";
+    case Operation::save:
+      return "save";
+    case Operation::prune:
+      return "prune";
+    case Operation::takeover:
+      return "takeover";
+    case Operation::drop:
+      return "drop";
   }
   return "";
 }
@@ -172,10 +177,14 @@ Status Workload::remove_orphans() {
 
 Status Workload::run(Operation operation) {
   switch (operation) {
-    case Operation::save: return save();
-    case Operation::prune: return prune();
-    case Operation::takeover: return open();
-    case Operation::drop: return drop();
+    case Operation::save:
+      return save();
+    case Operation::prune:
+      return prune();
+    case Operation::takeover:
+      return open();
+    case Operation::drop:
+      return drop();
   }
   return {};
 }
@@ -219,9 +228,8 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
   }
   for (const std::string& session : acknowledged.closes) {
     const auto& notes = history.notes();
-    if (std::none_of(notes.begin(), notes.end(), [&](const Note& note) {
-          return note.kind == NoteKind::close && note.uid.session == session;
-        })) {
+    if (std::none_of(notes.begin(), notes.end(),
+                     [&](const Note& note) { return note.kind == NoteKind::close && note.uid.session == session; })) {
       return "the close note of session " + session + " is gone";
     }
   }
@@ -230,8 +238,7 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
   if (only_torn && acknowledged.versions.empty()) return {};
   const Result<Choice> choice = choose_base(history, options);
   if (!choice) return "no version can be chosen: " + choice.status().message();
-  return wrong_choice(history, acknowledged,
-                      choice->version ? std::optional<Uid>(choice->version->uid) : std::nullopt);
+  return wrong_choice(history, acknowledged, choice->version ? std::optional<Uid>(choice->version->uid) : std::nullopt);
 }
 
 std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,

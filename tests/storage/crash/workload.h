@@ -20,7 +20,7 @@ struct Acknowledged {
     std::uint64_t step = 0;
   };
   std::vector<Uid> opens;
-  std::vector<Version> versions;  // in the order of their acknowledgement
+  std::vector<Version> versions;    // in the order of their acknowledgement
   std::vector<std::string> closes;  // sessions that ended with a note
 };
 

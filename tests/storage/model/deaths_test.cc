@@ -69,19 +69,32 @@ constexpr Death kDiagnosed[] = {Death::segv, Death::bus, Death::fpe, Death::abrt
 
 void die(Death how) {
   switch (how) {
-    case Death::segv: raise(SIGSEGV); break;
-    case Death::bus: raise(SIGBUS); break;
-    case Death::fpe: raise(SIGFPE); break;
-    case Death::abrt: std::abort();
-    case Death::exception: throw std::runtime_error("nobody catches this");
-    case Death::kill: raise(SIGKILL); break;
-    case Death::term: raise(SIGTERM); break;
+    case Death::segv:
+      raise(SIGSEGV);
+      break;
+    case Death::bus:
+      raise(SIGBUS);
+      break;
+    case Death::fpe:
+      raise(SIGFPE);
+      break;
+    case Death::abrt:
+      std::abort();
+    case Death::exception:
+      throw std::runtime_error("nobody catches this");
+    case Death::kill:
+      raise(SIGKILL);
+      break;
+    case Death::term:
+      raise(SIGTERM);
+      break;
   }
 }
 
 // A process that opens the run, loads its base, completes some steps and dies. What it throws leaves this function
 // through `noexcept`: nobody catches it.
-[[noreturn]] void live_and_die(const Path& folder, const std::string& program, Death how, std::uint64_t steps) noexcept {
+[[noreturn]] void live_and_die(const Path& folder, const std::string& program, Death how,
+                               std::uint64_t steps) noexcept {
   // Only the product's handlers, no core files, nothing on the terminal.
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGTERM}) ::signal(signal, SIG_DFL);
   std::set_terminate([] { std::abort(); });

@@ -17,7 +17,7 @@ namespace {
 
 // What only an order between writers makes wrong: the rest is a matter of data (the step cannot run), of power loss, or
 // free.
-constexpr const char* kMustBreak[] = {"without O4",   "without O5",   "O5 before O4", "without S7",
+constexpr const char* kMustBreak[] = {"without O4",   "without O5", "O5 before O4", "without S7",
                                       "S7 before S5", "without P2", "without P3",   "P3 before P2"};
 
 std::string first_word(const std::string& label) { return label.substr(0, label.find(' ')); }
@@ -50,7 +50,8 @@ std::string what_breaks(const Fault& fault) {
   close(ends[1]);
   std::string answer;
   char buffer[4096];
-  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;) answer.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = read(ends[0], buffer, sizeof buffer)) > 0;)
+    answer.append(buffer, static_cast<std::size_t>(got));
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);

@@ -1,5 +1,5 @@
-// Longer programs than the exhaustive scenarios have, on random schedules: writers that start late, run in bursts, stand
-// still for long and die anywhere.
+// Longer programs than the exhaustive scenarios have, on random schedules: writers that start late, run in bursts,
+// stand still for long and die anywhere.
 #include <iostream>
 #include <random>
 
@@ -23,7 +23,8 @@ Scenario random_scenario(std::mt19937& random) {
     program.keep_last = 1 + below(3);
     if (below(4) == 0) program.rewind_to = below(8);
     for (std::size_t n = 3 + below(8); n > 0; --n) {
-      constexpr Action kActions[] = {Action::save, Action::save, Action::save, Action::prune, Action::prune, Action::remove_orphans};
+      constexpr Action kActions[] = {Action::save,  Action::save,  Action::save,
+                                     Action::prune, Action::prune, Action::remove_orphans};
       program.actions.push_back(kActions[below(6)]);
     }
     scenario.name += program.session.substr(0, 1);
@@ -68,7 +69,8 @@ void run_schedule(std::uint32_t seed, Totals& totals) {
       ++totals.deaths;
       continue;
     }
-    for (std::uint32_t burst = 1 + random() % (random() % 4 == 0 ? 24 : 4); burst > 0 && !world.finished(writer); --burst) {
+    for (std::uint32_t burst = 1 + random() % (random() % 4 == 0 ? 24 : 4); burst > 0 && !world.finished(writer);
+         --burst) {
       schedule += "\n  " + scenario.writers[writer].session.substr(0, 1) + " " + world.next(writer);
       world.step(writer);
       ++totals.steps;
@@ -82,8 +84,8 @@ void run_schedules(std::uint32_t first, std::uint32_t count) {
   Totals totals;
   for (std::uint32_t seed = first; seed < first + count; ++seed) run_schedule(seed, totals);
   std::cout << "model: random schedules=" << count << " steps=" << totals.steps << " deaths=" << totals.deaths
-            << " checks=" << totals.checks << " acknowledged=" << totals.acknowledged << " stale_writers=" << totals.stale
-            << " lost=0" << std::endl;
+            << " checks=" << totals.checks << " acknowledged=" << totals.acknowledged
+            << " stale_writers=" << totals.stale << " lost=0" << std::endl;
   CHECK(totals.deaths > 0);
   CHECK(totals.stale > 0);
 }

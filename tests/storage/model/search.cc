@@ -11,7 +11,8 @@ namespace {
 using Schedule = std::vector<std::uint8_t>;  // which writer is resumed
 
 // Runs the schedule once more and writes down what each step did.
-std::string describe(const Scenario& scenario, const Beginning& beginning, const Fault& fault, const Schedule& schedule) {
+std::string describe(const Scenario& scenario, const Beginning& beginning, const Fault& fault,
+                     const Schedule& schedule) {
   World world(scenario, beginning, fault);
   std::string text;
   for (const std::uint8_t writer : schedule) {

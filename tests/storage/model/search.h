@@ -1,8 +1,8 @@
 // The stepwise search: every schedule of a scenario's writers, equal states merged.
 //
 // A crash needs no step of its own. A process that dies changes nothing in the store, so "the writer crashed here" is
-// the same as "it is never resumed": every state that the search reaches is checked as the one in which all writers have
-// just died, and those in which only some have died are states on the way of the others.
+// the same as "it is never resumed": every state that the search reaches is checked as the one in which all writers
+// have just died, and those in which only some have died are states on the way of the others.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +27,11 @@ struct SearchOptions {
 
 struct SearchResult {
   std::uint64_t states = 0;
-  bool complete = false;             // no state is left
+  bool complete = false;  // no state is left
   std::uint64_t transitions = 0;
-  std::uint64_t ends = 0;            // states in which every writer has finished
+  std::uint64_t ends = 0;             // states in which every writer has finished
   std::uint64_t ends_superseded = 0;  // of those, the ones where a writer had been superseded
-  std::vector<std::string> broken;   // each with the schedule that leads there, one operation a line
+  std::vector<std::string> broken;    // each with the schedule that leads there, one operation a line
 };
 
 SearchResult search(const Scenario& scenario, const SearchOptions& options = {});

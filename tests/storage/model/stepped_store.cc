@@ -54,7 +54,8 @@ void Fingerprint::then(const Fingerprint& other) {
 
 bool Image::create(const std::string& name, Bytes bytes) {
   if (objects_.contains(name)) return false;
-  if (!ever_.emplace(name, bytes).second) wrongs_.push_back(name + " was created a second time after it had been removed");
+  if (!ever_.emplace(name, bytes).second)
+    wrongs_.push_back(name + " was created a second time after it had been removed");
   fingerprint_.add(name + '\0' + *bytes);
   if (const auto entry = parse_entry_name(name); entry && entry->kind == EntryKind::open) {
     if (auto open = decode_open(*bytes)) opens_.push_back(std::move(*open));

@@ -2,8 +2,8 @@
 // such operations a writer runs alone, so the order in which the scheduler resumes the writers is the whole schedule.
 //
 // Operations that commute with every other one do not stop: writing a payload's bytes (nobody reads them before the
-// manifest names them), making things durable (a process that dies takes no bytes with it), and reading an entry that is
-// never removed (open entries and notes: the image checks that nobody does).
+// manifest names them), making things durable (a process that dies takes no bytes with it), and reading an entry that
+// is never removed (open entries and notes: the image checks that nobody does).
 #pragma once
 
 #include <cstdint>

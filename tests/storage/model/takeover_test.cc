@@ -29,7 +29,9 @@ TEST_CASE("two_writers_with_a_save_each_lose_no_acknowledged_work") { explore(sm
 TEST_CASE("two_writers_with_retention_rewind_and_orphan_removal_lose_nothing_in_a_slice", "[full]") {
   explore(two_writer_scenarios(), 20000);
 }
-TEST_CASE("three_writers_with_a_save_each_lose_nothing_in_a_slice", "[full]") { explore(three_writer_scenarios(), 40000); }
+TEST_CASE("three_writers_with_a_save_each_lose_nothing_in_a_slice", "[full]") {
+  explore(three_writer_scenarios(), 40000);
+}
 
 TEST_CASE("two_writers_with_retention_rewind_and_orphan_removal_lose_nothing", "[long]") {
   explore(two_writer_scenarios());

@@ -61,9 +61,12 @@ Result<SavedVersion> save_work(RunWriter& hold, Work& work, std::uint32_t item) 
   request.reason = "test";
   request.position.step = next.size();
   request.values["work"] = next;
-  request.tensors.push_back({kTensor, Dtype::u32, {static_cast<std::int64_t>(next.size())},
+  request.tensors.push_back({kTensor,
+                             Dtype::u32,
+                             {static_cast<std::int64_t>(next.size())},
                              [&next](std::uint64_t offset, std::span<std::byte> into) {
-                               std::memcpy(into.data(), reinterpret_cast<const std::byte*>(next.data()) + offset, into.size());
+                               std::memcpy(into.data(), reinterpret_cast<const std::byte*>(next.data()) + offset,
+                                           into.size());
                              }});
   auto saved = hold.save(request);
   if (saved.ok()) work = std::move(next);
@@ -82,9 +85,9 @@ struct World::Writer {
   std::optional<SessionOrder> order;  // once opened
   std::optional<Uid> base;            // until its first save
   bool open_failed = false;
-  bool stale = false;                 // has heard `superseded`
+  bool stale = false;  // has heard `superseded`
   std::uint32_t saves = 0;
-  Fingerprint told;                   // the outcomes of its calls
+  Fingerprint told;  // the outcomes of its calls
 };
 
 Beginning begin(const Scenario& scenario) {
@@ -97,8 +100,10 @@ Beginning begin(const Scenario& scenario) {
   if (!hold.ok()) beginning.wrongs.push_back("before the writers started: " + hold.status().message());
   for (std::uint32_t i = 0; hold.ok() && i < scenario.versions_before; ++i) {
     auto saved = save_work(**hold, work, i + 1);
-    if (!saved.ok()) beginning.wrongs.push_back("before the writers started: " + saved.status().message());
-    else beginning.acknowledged.push_back({{1, "11111111"}, i + 1, saved->uid});
+    if (!saved.ok())
+      beginning.wrongs.push_back("before the writers started: " + saved.status().message());
+    else
+      beginning.acknowledged.push_back({{1, "11111111"}, i + 1, saved->uid});
   }
   beginning.image = *image;
   return beginning;
@@ -173,7 +178,8 @@ void World::forget_the_way(Writer& writer, const RunWriter& run) {
   for (const VersionRef& version : run.history().versions()) known += " version " + version.uid.text();
   for (const Note& note : run.history().notes()) known += " note " + note.uid.text();
   for (const std::string& uid : writer.store->own()) known += " own " + uid;
-  known += " highest " + std::to_string(run.history().highest_seq()) + " of " + std::to_string(writer.store->highest_seen());
+  known +=
+      " highest " + std::to_string(run.history().highest_seq()) + " of " + std::to_string(writer.store->highest_seen());
   Fingerprint remembered;
   remembered.then(known);
   writer.store->remember_only(remembered);
@@ -248,8 +254,10 @@ void World::live(Writer& writer) {
       if (!removed.ok()) status = removed.status();
     }
     writer.told.then(to_string(status.code()));
-    if (status.code() == StatusCode::superseded) writer.stale = true;
-    else if (!status.ok()) wrong(writer, "cannot tidy: " + status.message());
+    if (status.code() == StatusCode::superseded)
+      writer.stale = true;
+    else if (!status.ok())
+      wrong(writer, "cannot tidy: " + status.message());
     if (writer.stale) break;
     ++writer.done;
   }
@@ -263,13 +271,15 @@ void World::live(Writer& writer) {
 }
 
 void World::save(Writer& writer, RunWriter& run) {
-  const auto item = static_cast<std::uint32_t>(std::stoul(writer.program.session.substr(0, 1), nullptr, 16) * 100 + ++writer.saves);
+  const auto item =
+      static_cast<std::uint32_t>(std::stoul(writer.program.session.substr(0, 1), nullptr, 16) * 100 + ++writer.saves);
   auto saved = save_work(run, writer.work, item);
   writer.told.then(saved.ok() ? saved->uid.text() : std::string(to_string(saved.code())));
   if (saved.ok()) {
     acknowledged_.push_back({*writer.order, item, saved->uid});
     writer.base.reset();
-    if (is_superseded(*writer.order)) wrong(writer, "acknowledged " + saved->uid.text() + " although a later session owns the run");
+    if (is_superseded(*writer.order))
+      wrong(writer, "acknowledged " + saved->uid.text() + " although a later session owns the run");
     return;
   }
   if (saved.code() != StatusCode::superseded) return wrong(writer, "cannot save: " + saved.status().message());
@@ -278,8 +288,8 @@ void World::save(Writer& writer, RunWriter& run) {
   const std::string& sentence = saved.status().message();
   const auto& opens = image_->opens();
   const bool names_owner = std::any_of(opens.begin(), opens.end(), [&](const OpenEntry& open) {
-    return SessionOrder{open.epoch, open.uid.session} > *writer.order && sentence.find(open.uid.session) != std::string::npos &&
-           sentence.find(open.host) != std::string::npos;
+    return SessionOrder{open.epoch, open.uid.session} > *writer.order &&
+           sentence.find(open.uid.session) != std::string::npos && sentence.find(open.host) != std::string::npos;
   });
   if (!names_owner) {
     wrong(writer, "was superseded with a sentence that does not say by whom: " + sentence);
@@ -303,8 +313,8 @@ std::vector<std::string> World::lost_work(const Work& found, const std::set<Sess
     rewinder_has_saved = rewinder_has_saved || (rewound && one.order.session == rewound->session);
     const bool left_behind = rewound && one.order < *rewound && !holds(kept, one.item);
     if (!left_behind && !holds(found, one.item)) {
-      lost.push_back("lost " + one.uid.text() + ": its work " + std::to_string(one.item) + " was acknowledged, and is not in " +
-                     text_of(found));
+      lost.push_back("lost " + one.uid.text() + ": its work " + std::to_string(one.item) +
+                     " was acknowledged, and is not in " + text_of(found));
     }
   }
   const bool may_not_count = rewound && (is_superseded(*rewound) || (base && image_->is_dropped(*base)));
@@ -333,7 +343,8 @@ std::vector<std::string> World::try_to_go_on() const {
   if (!choice.ok() || !choice->version || choice->version->uid != saved->uid) {
     broken.push_back("the version saved afterwards is not the latest");
   }
-  for (const auto* wrongs : {&after->wrongs(), &store.wrongs()}) broken.insert(broken.end(), wrongs->begin(), wrongs->end());
+  for (const auto* wrongs : {&after->wrongs(), &store.wrongs()})
+    broken.insert(broken.end(), wrongs->begin(), wrongs->end());
   return broken;
 }
 
@@ -343,8 +354,8 @@ std::vector<std::string> World::missing_bases() const {
     if (!writer->base || !writer->order || is_superseded(*writer->order)) continue;
     const auto payload = image_->find(payload_name({*writer->base, 0, 1}));
     if (!image_->find(entry_name(*writer->base, EntryKind::save)) || !payload || payload->empty()) {
-      missing.push_back("writer " + writer->program.session.substr(0, 1) + " has lost its base " + writer->base->text() +
-                        " before its first save");
+      missing.push_back("writer " + writer->program.session.substr(0, 1) + " has lost its base " +
+                        writer->base->text() + " before its first save");
     }
   }
   return missing;

@@ -69,15 +69,17 @@ class World {
 
   /// The promises, with all writers dead from now on. Sentences that say what is broken; empty when all hold.
   ///
-  /// 1. No acknowledged work is lost. Whoever opens the run now goes on from a version that verifies and whose work holds
+  /// 1. No acknowledged work is lost. Whoever opens the run now goes on from a version that verifies and whose work
+  /// holds
   ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest open entry that
-  ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open entry
-  ///    on, as a takeover does: also where its session died before its first save, or lost the run at once. One without
-  ///    an acknowledged save that lost the run, or whose base is being dropped, may also not count.) This covers takeover (a save that
-  ///    the old session acknowledged before it could see the new one is in the new one's base) and retention (a dropped
-  ///    version's work lives on in its descendants).
+  ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open
+  ///    entry on, as a takeover does: also where its session died before its first save, or lost the run at once. One
+  ///    without an acknowledged save that lost the run, or whose base is being dropped, may also not count.) This
+  ///    covers takeover (a save that the old session acknowledged before it could see the new one is in the new one's
+  ///    base) and retention (a dropped version's work lives on in its descendants).
   /// 2. That open works, its save is acknowledged, and the next choice is that save.
-  /// 3. A stale writer never acknowledges: at the moment of an acknowledgement no higher open entry exists. Its save says
+  /// 3. A stale writer never acknowledges: at the moment of an acknowledgement no higher open entry exists. Its save
+  /// says
   ///    `superseded`, in a sentence that names who owns the run, and so do all later ones; and no writer hears that
   ///    unless a higher open entry exists.
   /// 4. Until its first save, or until it is superseded, an opened session's base verifies.

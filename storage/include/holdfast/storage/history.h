@@ -66,9 +66,9 @@ inline constexpr int kPoisonDeaths = 2;
 
 struct ChooseOptions {
   std::optional<std::string> from = std::nullopt;  // "42", "42-7f3a" or a full uid: a deliberate rewind
-  bool fresh = false;               // a deliberate start from scratch
-  std::string program;              // whose deaths count
-  std::map<Uid, Status> failed = {};     // versions that this session could not load, and why
+  bool fresh = false;                              // a deliberate start from scratch
+  std::string program;                             // whose deaths count
+  std::map<Uid, Status> failed = {};               // versions that this session could not load, and why
 };
 
 /// A version passed over, and why.
