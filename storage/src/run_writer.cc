@@ -405,6 +405,9 @@ Result<std::size_t> RunWriter::remove_orphans() {
   // Data first, journal afterwards: what a closed session publishes in between is seen as referred to.
   auto data = store_.list("data");
   if (!data) return data.status();
+  for (const std::string& name : *data) {  // numbers that no manifest may ever show
+    if (const auto payload = parse_payload_name(name)) last_seq_ = std::max(last_seq_, payload->uid.seq);
+  }
   if (Status status = check_not_superseded(); !status.ok()) return status;
   std::map<std::string, SessionOrder> sessions;
   for (const OpenEntry& open : history_.opens()) sessions[open.uid.session] = {open.epoch, open.uid.session};
@@ -418,7 +421,6 @@ Result<std::size_t> RunWriter::remove_orphans() {
   if (const auto live = live_files(store_, history_.versions())) {
     for (const std::string& name : *data) {
       const auto payload = parse_payload_name(name);
-      if (payload) last_seq_ = std::max(last_seq_, payload->uid.seq);  // its manifest may never come
       if (!payload || live->contains(name) || !closed(payload->uid.session)) continue;
       orphans.push_back(name);
       if (!history_.is_dropped(payload->uid)) about.insert(payload->uid);
