@@ -286,11 +286,11 @@ TEST_CASE("acknowledged_work_survives_sigkill_on_tmpfs", "[long]") {
 }
 
 TEST_CASE("acknowledged_work_survives_sigkill_on_disk_a_slice", "[full]") {
-  require_nothing_lost("disk", boost::filesystem::current_path(), 100, 2);
+  require_nothing_lost("disk", boost::filesystem::current_path(), 260, 5);
 }
 
 TEST_CASE("acknowledged_work_survives_sigkill_on_disk", "[long]") {
-  require_nothing_lost("disk", boost::filesystem::current_path(), 1'000, 20);
+  require_nothing_lost("disk", boost::filesystem::current_path(), 2'600, 50);
 }
 
 }  // namespace holdfast::storage::crash
