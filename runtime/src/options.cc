@@ -12,7 +12,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/save_policy.h"
-#include "nearest_name.h"
+#include "holdfast/storage/nearest_name.h"
 
 namespace holdfast {
 namespace {
@@ -83,9 +83,8 @@ Option list(std::string_view name, std::string_view meaning, std::vector<std::st
 std::function<void(const std::string&)> one_of(std::vector<std::string> values) {
   return [values = std::move(values)](const std::string& value) {
     if (std::find(values.begin(), values.end(), value) != values.end()) return;
-    const std::vector<std::string_view> names(values.begin(), values.end());
     wrong(fmt::format("'{}' is not one of {}; the nearest is {}", value, fmt::join(values, ", "),
-                      nearest_name(value, names).name));
+                      storage::nearest_name(value, values).name));
   };
 }
 
@@ -126,9 +125,9 @@ const std::vector<Option>& table() {
   return rows;
 }
 
-std::vector<std::string_view> names() {
-  std::vector<std::string_view> all;
-  for (const auto& option : table()) all.push_back(option.name);
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const auto& option : table()) all.emplace_back(option.name);
   return all;
 }
 
@@ -208,7 +207,7 @@ void read_environment(Layers& layers, char** environment) {
     const auto* option = find(option_name(variable));
     if (!option) {
       // Others may use the prefix for purposes of their own; what is nearly one of ours is a slip.
-      const auto nearest = nearest_name(option_name(variable), names());
+      const auto nearest = storage::nearest_name(option_name(variable), names());
       if (nearest.distance <= (nearest.name.size() < 6 ? 1u : 2u)) {
         refuse(fmt::format("{} in the environment is not an option; the nearest is {}", variable,
                            environment_name(nearest.name)));
@@ -248,7 +247,7 @@ bool read_command_line(Layers& layers, int& argc, char** argv) {
     const auto* option = find(name);
     if (!option) {
       refuse(fmt::format("{} is not an option; the nearest is {}{} (--holdfast.help lists all)", given_as, kPrefix,
-                         nearest_name(name, names()).name));
+                         storage::nearest_name(name, names()).name));
     }
     if (equals != std::string_view::npos) {
       layers.set(*option, std::string(argument.substr(equals + 1)), "command line", given_as);

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <new>
 
-#include "nearest_name.h"
+#include "holdfast/storage/nearest_name.h"
 #include "phrases.h"
 #include "terminal.h"
 #include "verb.h"
@@ -28,6 +28,7 @@ std::string help_footer(const std::string& example, const std::string& json_keys
 
 namespace {
 
+using storage::meant_name;
 using storage::Status;
 using storage::StatusCode;
 
@@ -74,7 +75,7 @@ int run(int argc, char** argv) {
   }
   const std::string verb = argv[1];
   if (verb.substr(0, 1) != "-" && std::find(verbs.begin(), verbs.end(), verb) == verbs.end()) {
-    const std::string nearest = nearest_name(verb, verbs);
+    const std::string nearest = meant_name(verb, verbs);
     return fail({StatusCode::invalid, in_quotes(verb) + " is no verb of holdfast; " +
                                           (nearest.empty() ? "there are " + fmt::format("{}", fmt::join(verbs, ", "))
                                                            : "did you mean " + nearest + "?")},

@@ -8,12 +8,13 @@
 #include <cstring>
 
 #include "holdfast/storage/file_store.h"
-#include "nearest_name.h"
+#include "holdfast/storage/nearest_name.h"
 #include "phrases.h"
 
 namespace holdfast::tools {
 
 using storage::FileInfo;
+using storage::meant_name;
 using storage::Path;
 using storage::Result;
 using storage::Status;
@@ -68,7 +69,7 @@ Status no_such_path(const Path& path) {
     if (!name.starts_with('.')) folders.push_back(name);
   }
   const std::string sentence = "there is no " + path.string();
-  std::string nearest = nearest_name(missing.filename().string(), folders);
+  std::string nearest = meant_name(missing.filename().string(), folders);
   if (!nearest.empty()) return {StatusCode::not_found, sentence + "; did you mean " + (there / nearest).string() + "?"};
   // A run's bare name, given beside the folder of runs.
   for (const std::string& name : folders) {

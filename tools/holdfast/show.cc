@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "checkpoint.h"
-#include "nearest_name.h"
+#include "holdfast/storage/nearest_name.h"
 #include "phrases.h"
 #include "tensor_stats.h"
 #include "terminal.h"
@@ -16,6 +16,7 @@ namespace holdfast::tools {
 
 using nlohmann::json;
 using nlohmann::ordered_json;
+using storage::meant_name;
 using storage::Result;
 using storage::Status;
 using storage::StatusCode;
@@ -57,7 +58,7 @@ Result<std::vector<Line>> select(const Checkpoint& checkpoint, const Options& op
     lines.push_back(std::move(line));
   }
   if (!lines.empty() || options.filters.empty()) return lines;
-  std::string nearest = nearest_name(options.filters.front(), names);
+  std::string nearest = meant_name(options.filters.front(), names);
   return Status(StatusCode::not_found,
                 fmt::format("no tensor of {} matches {}; {}", checkpoint.title, in_quotes(options.filters.front()),
                             names.empty()     ? "it has none"

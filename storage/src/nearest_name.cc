@@ -1,9 +1,10 @@
-#include "nearest_name.h"
+#include "holdfast/storage/nearest_name.h"
 
 #include <algorithm>
 #include <numeric>
 
-namespace holdfast {
+namespace holdfast::storage {
+namespace {
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -20,13 +21,23 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-NearestName nearest_name(std::string_view word, const std::vector<std::string_view>& names) {
+}  // namespace
+
+NearestName nearest_name(std::string_view word, const std::vector<std::string>& names) {
   NearestName nearest{names.front(), edit_distance(word, names.front())};
-  for (const auto name : names) {
+  for (const auto& name : names) {
     const auto distance = edit_distance(word, name);
     if (distance < nearest.distance) nearest = {name, distance};
   }
   return nearest;
 }
 
-}  // namespace holdfast
+std::string meant_name(std::string_view word, const std::vector<std::string>& names) {
+  if (names.empty()) return {};
+  auto [name, distance] = nearest_name(word, names);
+  const bool near = distance <= std::max<std::size_t>(2, word.size() / 3);
+  // As many edits as characters: nothing of the one is in the other.
+  return near && distance < std::max(word.size(), name.size()) ? name : std::string();
+}
+
+}  // namespace holdfast::storage

@@ -1,0 +1,23 @@
+// The name that somebody probably meant, for sentences about one that does not exist.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast::storage {
+
+struct NearestName {
+  std::string name;
+  /// Insertions, deletions and replacements of one character (Levenshtein's distance).
+  std::size_t distance = 0;
+};
+
+/// REQUIRES: at least one name.
+NearestName nearest_name(std::string_view word, const std::vector<std::string>& names);
+
+/// The nearest name where it is near enough to have been meant; empty where none is.
+std::string meant_name(std::string_view word, const std::vector<std::string>& names);
+
+}  // namespace holdfast::storage
