@@ -1,0 +1,56 @@
+// How much memory a save takes beside the state that it saves, as the kernel counts it.
+#include <torch/torch.h>
+
+#include <fstream>
+#include <string>
+
+#include "catch.h"
+#include "holdfast/runtime/session.h"
+#include "storage/scratch_folder.h"
+
+namespace {
+
+/// The most memory this process has had since the last forget_peak(), in bytes (proc(5), VmHWM).
+std::size_t peak_memory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("VmHWM:")) return std::stoul(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+/// False where the kernel does not let us.
+bool forget_peak() {
+  std::ofstream clear("/proc/self/clear_refs");
+  clear << "5" << std::flush;
+  return clear.good();
+}
+
+}  // namespace
+
+TEST_CASE("a_save_takes_less_than_64_mb_beside_the_state") {
+  if (!forget_peak()) {
+    WARN("skipped: /proc/self/clear_refs cannot be written here");
+    return;
+  }
+  const ScratchFolder folder;
+  char name[] = "program";
+  char* argv[] = {name, nullptr};
+  int argc = 1;
+  auto session = holdfast::Session::start(
+      argc, argv, {.dir = folder.path().string(), .run = "run", .every = "never", .device = "cpu"});
+  // Strided and whole, half and full precision: whatever is staged on the way to the file.
+  torch::Tensor whole = torch::ones({32 << 20}), half = torch::ones({64 << 20}, torch::kHalf);
+  torch::Tensor strided = torch::ones({4096, 8192}).t();
+  session.track("whole", whole).track("half", half).track("strided", strided);
+  std::size_t before = 0;
+  for (auto& step : session.steps({.count = 2})) {
+    if (step.number() != 1) continue;
+    session.save_now();  // done when the loop asks for the second step
+    REQUIRE(forget_peak());
+    before = peak_memory();
+  }
+  CHECK(session.finish() == holdfast::kDone);
+  CHECK(peak_memory() - before < std::size_t{64} << 20);
+  CHECK(peak_memory() > before);  // the kernel counts at all
+}
