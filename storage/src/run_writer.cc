@@ -21,12 +21,15 @@ double system_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Each session sweeps once, at its start: only as many starts within our own two calls could spoil them all.
+constexpr int kStagings = 16;
+
 /// Gives a staged entry its name. A session of another host may take its writer for dead, where it knows no open entry
 /// of ours yet, and remove what is staged: then it is staged again.
 Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const std::string& name,
                       const std::string& bytes, bool durable = true) {
   Status status = staged->publish();
-  for (int i = 0; i < 2 && status.code() == StatusCode::not_found; ++i) {
+  for (int i = 1; i < kStagings && status.code() == StatusCode::not_found; ++i) {
     auto again = store.stage(name, bytes, durable);
     if (!again) return again.status();
     status = (*again)->publish();
