@@ -1,0 +1,205 @@
+// Group: the ranks of a run and what they do together. Every rank calls the same operations in the same order; before
+// any bytes move the ranks compare what they are about to do, so a divergence is an error on all of them that names
+// ranks, operations and call sites, and a rank that died or threw stops the others within seconds. One rank alone is a
+// group too.
+//
+// Values travel as anything that nlohmann::json converts, exactly: numbers keep every bit, NaN stays NaN.
+// Threads: one at a time, the one that trains. Errors: RankFault where the ranks cannot go on together.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include <algorithm>
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/rank_environment.h"
+
+namespace c10d {
+class ProcessGroup;
+}
+
+namespace holdfast {
+
+/// The ranks cannot go on together: they diverged, or one of them threw, died or stands still.
+class RankFault : public Error {
+ public:
+  explicit RankFault(const std::string& sentence) : Error(storage::StatusCode::invalid, sentence) {}
+};
+
+enum class Reduce { sum, mean, min, max };
+
+template <class T>
+concept JsonValue = requires(nlohmann::json json, const T& value) {
+  nlohmann::json(value);
+  { json.get<T>() } -> std::convertible_to<T>;
+}
+&&!std::same_as<std::remove_cvref_t<T>, at::Tensor>;
+
+struct GroupOptions {
+  std::chrono::milliseconds join_within{300000};       // how long to wait for the others to come
+  std::chrono::milliseconds say_waiting_after{30000};  // for a slow rank, once
+  std::function<void(const std::string&)> say = {};    // by default to stderr
+};
+
+class Group {
+ public:
+  using Site = std::source_location;
+
+  /// Meets the other ranks. `device` is where this rank's tensors are.
+  Group(const RankEnvironment& ranks, c10::Device device, GroupOptions options = {});
+  /// A rank that leaves without close() has failed, as the others are told.
+  ~Group();
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  int rank() const;
+  int world_size() const;
+  int local_rank() const;
+  bool is_main() const { return rank() == 0; }
+
+  /// Returns when all ranks have come here.
+  void barrier(Site site = Site::current());
+
+  /// Rank `from`'s value, on every rank.
+  template <JsonValue T>
+  T broadcast(const T& value, int from = 0, Site site = Site::current()) {
+    return broadcast_json(rank() == from ? nlohmann::json(value) : nlohmann::json(), from, site).template get<T>();
+  }
+  /// Every rank's value, by rank.
+  template <JsonValue T>
+  std::vector<T> all_gather(const T& value, Site site = Site::current()) {
+    std::vector<T> all;
+    for (const auto& one : gather_json("all_gather", nlohmann::json(value), site)) all.push_back(one.template get<T>());
+    return all;
+  }
+  /// Every rank's value, by rank, on rank `to`; empty on the others.
+  template <JsonValue T>
+  std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
+    auto all = all_gather(value, site);
+    if (rank() != to) all.clear();
+    return all;
+  }
+  /// Added in the order of ranks, so alike on all of them to the last bit. A mean is of floating-point numbers.
+  template <class T>
+  requires std::is_arithmetic_v<T> T all_reduce(T value, Reduce how = Reduce::sum, Site site = Site::current()) {
+    static_assert(!std::same_as<T, bool>, "all_reduce takes numbers; of a bool, reduce an int");
+    const std::vector<T> all = all_gather(value, site);
+    T result = all.front();
+    for (std::size_t i = 1; i < all.size(); ++i) {
+      result = how == Reduce::min   ? std::min(result, all[i])
+               : how == Reduce::max ? std::max(result, all[i])
+                                    : static_cast<T>(result + all[i]);
+    }
+    if (how != Reduce::mean) return result;
+    if constexpr (!std::is_floating_point_v<T>) {
+      throw Error(storage::StatusCode::invalid, "the mean of whole numbers is no whole number; give a double");
+    }
+    return static_cast<T>(result / static_cast<T>(all.size()));
+  }
+
+  /// In place; all ranks must give one shape and dtype. `mean` and `sum` of CPU tensors are added in another order on
+  /// other numbers of ranks.
+  void broadcast(at::Tensor& tensor, int from = 0, Site site = Site::current());
+  void all_reduce(at::Tensor& tensor, Reduce how = Reduce::sum, Site site = Site::current());
+  /// Every rank's tensor, by rank. The first dimension may differ, and may be 0.
+  std::vector<at::Tensor> all_gather(const at::Tensor& tensor, Site site = Site::current());
+  std::vector<at::Tensor> gather(const at::Tensor& tensor, int to = 0, Site site = Site::current());
+
+  /// Runs `act` on rank 0 and gives its result, or its exception, to every rank. The others get the exception's type
+  /// and text in an Error.
+  template <class Act>
+  auto on_main(Act&& act, Site site = Site::current()) {
+    using T = std::invoke_result_t<Act>;
+    nlohmann::json result;
+    run_on_main(
+        "on_main",
+        [&] {
+          if constexpr (std::is_void_v<T>) {
+            act();
+          } else {
+            result = act();
+          }
+          return result;
+        },
+        result, site);
+    if constexpr (!std::is_void_v<T>) return result.template get<T>();
+  }
+  /// Runs `act` on rank 0, then on all others: what rank 0 downloads or builds, the others find.
+  template <class Act>
+  void main_first(Act&& act, Site site = Site::current()) {
+    nlohmann::json nothing;
+    run_on_main(
+        "main_first",
+        [&] {
+          act();
+          return nlohmann::json();
+        },
+        nothing, site);
+    if (!is_main()) act();
+  }
+
+  /// This rank's part of [0, size): parts are contiguous, in the order of ranks, and differ by one at most.
+  std::pair<std::size_t, std::size_t> part(std::size_t size) const;
+  template <class T>
+  std::vector<T> split(const std::vector<T>& all) const {
+    const auto [begin, end] = part(all.size());
+    return std::vector<T>(all.begin() + static_cast<std::ptrdiff_t>(begin),
+                          all.begin() + static_cast<std::ptrdiff_t>(end));
+  }
+  /// What split() took apart, or what was made of it: all parts behind each other, on every rank.
+  template <JsonValue T>
+  std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
+    std::vector<T> all;
+    for (auto& one : all_gather(mine, site)) all.insert(all.end(), one.begin(), one.end());
+    return all;
+  }
+
+  /// Enters an operation of the ranks that is not one of the above, such as a backward pass that averages gradients:
+  /// while the object lives, the others know where this rank is.
+  class Operation {
+   public:
+    Operation(Group& group, const std::string& name, Site site);
+    ~Operation();
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+   private:
+    Group& group_;
+  };
+
+  /// Throws RankFault where all ranks are to stop. Operations do it themselves; results that come from a GPU may be
+  /// garbage once a fault has ended the wait for them, so ask before using them.
+  void check() const;
+  std::optional<std::string> fault() const;
+  /// Tells the others that this rank stops, and why.
+  void fail(const std::string& why);
+  /// All ranks agree to end: the last operation of the group.
+  void close(Site site = Site::current());
+
+  /// For c10d's Reducer. Empty in a group of one.
+  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
+
+ private:
+  std::vector<nlohmann::json> gather_json(const char* operation, const nlohmann::json& value, Site site);
+  nlohmann::json broadcast_json(const nlohmann::json& value, int from, Site site);
+  void run_on_main(const char* operation, const std::function<nlohmann::json()>& act, nlohmann::json& result,
+                   Site site);
+
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,40 @@
+// Which rank this process is, as its launcher says in the environment: torchrun, holdfast launch, Slurm's srun, Open
+// MPI's mpirun, or nobody at all, which is rank 0 of 1.
+//
+// Sources: PyTorch, "torchrun (Elastic Launch)", environment variables; Slurm, srun(1), output environment variables;
+// Open MPI FAQ, "environment variables available in an MPI process".
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace holdfast {
+
+struct RankEnvironment {
+  int rank = 0;
+  int world_size = 1;
+  int local_rank = 0;  // on this host: which of its GPUs
+  int local_world_size = 1;
+  std::string address = "127.0.0.1";  // of rank 0's store
+  std::uint16_t port = 0;
+  std::string launcher = "";          // for sentences; empty: nobody started us
+  bool launcher_has_store = false;    // torchrun's agent listens at address:port itself
+  std::optional<int> listen_fd = {};  // rank 0: a socket that listens there already
+  std::string attempt = "0";          // distinguishes the keys of one start from those of the next
+};
+
+/// Gives a variable's value, nothing where it is not set.
+using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
+
+/// Throws Error(invalid) where a launcher's variables are incomplete or contradict each other, naming the variable.
+RankEnvironment read_rank_environment(const Lookup& lookup);
+/// The same of this process's environment.
+RankEnvironment read_rank_environment();
+
+/// The first host of a Slurm node list: "gpu[03-05,09],login1" gives "gpu03".
+std::string first_host(std::string_view node_list);
+
+}  // namespace holdfast

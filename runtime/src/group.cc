@@ -1,0 +1,306 @@
+#include "holdfast/runtime/group.h"
+
+#include <ATen/ATen.h>
+#include <cxxabi.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include "frame.h"
+#include "transport.h"
+#include "watch.h"
+
+namespace holdfast {
+namespace {
+
+using nlohmann::json;
+using storage::StatusCode;
+
+// A broken connection is one fact, why it broke another: the watch knows within a lost heartbeat.
+constexpr std::chrono::milliseconds kVerdict = kSilence + std::chrono::milliseconds(1000);
+
+std::string text_of(const Group::Site& site) {
+  const std::string_view file = site.file_name();
+  return fmt::format("{}:{}", file.substr(file.find_last_of('/') + 1), site.line());
+}
+
+std::string type_of(const std::exception& error) {
+  int status = 0;
+  char* name = abi::__cxa_demangle(typeid(error).name(), nullptr, nullptr, &status);
+  std::string text = status == 0 ? name : typeid(error).name();
+  std::free(name);
+  return text;
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string to_bytes(const json& value) {
+  std::string bytes;
+  json::to_cbor(value, bytes);
+  return bytes;
+}
+
+std::string describe(const at::Tensor& tensor, std::size_t first_dimension = 0) {
+  return fmt::format("a {} {} tensor [{}]", c10::DeviceTypeName(tensor.device().type(), /*lower_case=*/true),
+                     c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes().slice(first_dimension), ", "));
+}
+
+// As bytes every dtype can be moved, whichever the backend computes with.
+at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.contiguous().view({-1}).view(at::kByte); }
+
+}  // namespace
+
+struct Group::Impl {
+  RankEnvironment ranks;
+  std::unique_ptr<Transport> transport;  // none in a group of one
+  std::unique_ptr<Watch> watch;
+  bool closed = false;
+
+  void check() const {
+    if (!watch) return;
+    if (auto fault = watch->fault()) throw RankFault(*fault);
+  }
+  [[noreturn]] void stop(const std::string& text, int origin) {
+    watch->fail(text, origin);
+    throw RankFault(text);
+  }
+  // A call of c10d's threw.
+  [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
+    if (auto fault = watch->verdict(kVerdict)) throw RankFault(*fault);
+    stop(fmt::format("rank {} lost its connection to another rank in {} at {}: {}", ranks.rank, operation, site,
+                     first_line(error.what())),
+         ranks.rank);
+  }
+  // Runs one operation of all ranks: what they are about to do is compared, then `act` does it.
+  template <class Act>
+  std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site,
+                              const Act& act) {
+    if (closed) throw Error(StatusCode::invalid, fmt::format("{} comes after the ranks agreed to end", operation));
+    check();
+    Frame mine{0, operation, text_of(site), what, value.size(), std::move(value)};
+    if (!transport) return {mine};
+    mine.sequence = watch->enter(operation, mine.site);
+    std::vector<Frame> frames;
+    try {
+      for (const std::string& wire : transport->exchange(encode(mine))) frames.push_back(decode_frame(wire));
+      if (auto text = divergence(frames)) stop(*text, -1);
+      act(frames);
+      fetch_long_values(frames, mine.value);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      broke(operation, mine.site, error);
+    }
+    watch->leave();
+    check();
+    return frames;
+  }
+  std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site) {
+    return together(operation, what, std::move(value), site, [](const std::vector<Frame>&) {});
+  }
+  // Values that do not fit into a frame follow it, all as long as the longest.
+  void fetch_long_values(std::vector<Frame>& frames, const std::string& mine) {
+    std::uint64_t longest = 0;
+    for (const Frame& frame : frames) {
+      if (frame.value.size() < frame.bytes) longest = std::max(longest, frame.bytes);
+    }
+    if (longest == 0) return;
+    std::string padded = mine;
+    padded.resize(longest, '\0');
+    const auto all = transport->exchange(padded);
+    for (std::size_t rank = 0; rank < frames.size(); ++rank)
+      frames[rank].value = all[rank].substr(0, frames[rank].bytes);
+  }
+};
+
+Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions options) : impl_(std::make_unique<Impl>()) {
+  impl_->ranks = ranks;
+  if (ranks.world_size == 1) return;
+  if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
+  auto store = join_store(ranks, options.join_within);
+  WatchOptions watch;
+  watch.rank = ranks.rank;
+  watch.world_size = ranks.world_size;
+  watch.store_rank = ranks.launcher_has_store ? -1 : 0;
+  watch.say_waiting_after = options.say_waiting_after;
+  watch.say = options.say;
+  watch.interrupt = [this] {
+    if (impl_->transport) impl_->transport->interrupt();
+  };
+  try {
+    impl_->transport = std::make_unique<Transport>(ranks, store, device);
+    impl_->watch = std::make_unique<Watch>(*store, std::move(watch));
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(StatusCode::unreadable,
+                fmt::format("rank {} cannot connect to the other ranks: {}", ranks.rank, first_line(error.what())));
+  }
+}
+
+Group::~Group() {
+  if (impl_->watch && !impl_->closed && !impl_->watch->fault()) {
+    impl_->watch->fail(fmt::format("rank {} ended without session.finish()", rank()), rank());
+  }
+  impl_->watch.reset();
+}
+
+int Group::rank() const { return impl_->ranks.rank; }
+int Group::world_size() const { return impl_->ranks.world_size; }
+int Group::local_rank() const { return impl_->ranks.local_rank; }
+void Group::check() const { impl_->check(); }
+
+std::optional<std::string> Group::fault() const { return impl_->watch ? impl_->watch->fault() : std::nullopt; }
+
+void Group::fail(const std::string& why) {
+  if (impl_->watch) impl_->watch->fail(why, rank());
+}
+
+void Group::close(Site site) {
+  if (impl_->closed) return;
+  impl_->together("finish", "", "", site);
+  if (impl_->watch) impl_->watch->stop();
+  impl_->closed = true;
+}
+
+c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
+  return impl_->transport ? impl_->transport->data() : c10::intrusive_ptr<c10d::ProcessGroup>();
+}
+
+void Group::barrier(Site site) { impl_->together("barrier", "", "", site); }
+
+std::vector<json> Group::gather_json(const char* operation, const json& value, Site site) {
+  std::vector<json> all;
+  for (const Frame& frame : impl_->together(operation, "values", to_bytes(value), site)) {
+    all.push_back(json::from_cbor(frame.value));
+  }
+  return all;
+}
+
+json Group::broadcast_json(const json& value, int from, Site site) {
+  const auto frames = impl_->together("broadcast", fmt::format("a value from rank {}", from),
+                                      rank() == from ? to_bytes(value) : std::string(), site);
+  return json::from_cbor(frames.at(static_cast<std::size_t>(from)).value);
+}
+
+void Group::run_on_main(const char* operation, const std::function<json()>& act, json& result, Site site) {
+  std::exception_ptr thrown;
+  json outcome;
+  if (is_main()) {
+    try {
+      outcome["result"] = act();
+    } catch (const RankFault&) {
+      throw;
+    } catch (const std::exception& error) {
+      thrown = std::current_exception();
+      outcome = {{"type", type_of(error)}, {"text", error.what()}};
+    } catch (...) {
+      thrown = std::current_exception();
+      outcome = {{"type", "an exception that is no std::exception"}, {"text", ""}};
+    }
+  }
+  const auto frames = impl_->together(operation, "", is_main() ? to_bytes(outcome) : std::string(), site);
+  if (thrown) std::rethrow_exception(thrown);
+  if (!is_main()) outcome = json::from_cbor(frames.front().value);
+  if (outcome.contains("type")) {
+    throw Error(StatusCode::invalid, fmt::format("rank 0 threw {} in {} at {}: {}", outcome["type"].get<std::string>(),
+                                                 operation, frames.front().site, outcome["text"].get<std::string>()));
+  }
+  result = std::move(outcome["result"]);
+}
+
+std::pair<std::size_t, std::size_t> Group::part(std::size_t size) const {
+  const auto ranks = static_cast<std::size_t>(world_size()), mine = static_cast<std::size_t>(rank());
+  const std::size_t each = size / ranks, longer = size % ranks;
+  const std::size_t begin = mine * each + std::min(mine, longer);
+  return {begin, begin + each + (mine < longer ? 1 : 0)};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tensors
+
+void Group::broadcast(at::Tensor& tensor, int from, Site site) {
+  impl_->together("broadcast", fmt::format("{} from rank {}", describe(tensor), from), "", site,
+                  [&](const std::vector<Frame>&) {
+                    const at::NoGradGuard no_grad;
+                    std::vector<at::Tensor> bytes{bytes_of(tensor)};
+                    c10d::BroadcastOptions options;
+                    options.rootRank = from;
+                    process_group()->broadcast(bytes, options)->wait();
+                    if (rank() != from) tensor.copy_(bytes[0].view(tensor.scalar_type()).view(tensor.sizes()));
+                  });
+}
+
+void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
+  const bool whole = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true);
+  if (tensor.scalar_type() == at::kBool || at::isComplexType(tensor.scalar_type()) || (whole && how == Reduce::mean)) {
+    throw Error(StatusCode::invalid, fmt::format("all_reduce cannot compute this of {} at {}; convert it first",
+                                                 describe(tensor), text_of(site)));
+  }
+  const char* const names[] = {"the sum", "the mean", "the minimum", "the maximum"};
+  impl_->together("all_reduce", fmt::format("{} of {}", names[static_cast<int>(how)], describe(tensor)), "", site,
+                  [&](const std::vector<Frame>&) {
+                    const at::NoGradGuard no_grad;
+                    std::vector<at::Tensor> work{tensor.contiguous()};
+                    c10d::AllreduceOptions options;
+                    options.reduceOp = how == Reduce::min   ? c10d::ReduceOp::MIN
+                                       : how == Reduce::max ? c10d::ReduceOp::MAX
+                                                            : c10d::ReduceOp::SUM;
+                    process_group()->allreduce(work, options)->wait();
+                    if (!work[0].is_same(tensor)) tensor.copy_(work[0]);
+                    if (how == Reduce::mean) tensor.div_(world_size());
+                  });
+}
+
+std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
+  if (tensor.dim() == 0) {
+    throw Error(StatusCode::invalid, fmt::format("all_gather takes tensors with a first dimension, at {}; unsqueeze(0) "
+                                                 "gives a number one",
+                                                 text_of(site)));
+  }
+  std::vector<at::Tensor> all;
+  const auto move = [&](const std::vector<Frame>& frames) {
+    const at::NoGradGuard no_grad;
+    std::vector<std::int64_t> lengths;
+    for (const Frame& frame : frames) lengths.push_back(json::from_cbor(frame.value).get<std::int64_t>());
+    const std::int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+    auto shape = tensor.sizes().vec();
+    shape[0] = longest;
+    at::Tensor padded = at::zeros(shape, tensor.options());
+    padded.narrow(0, 0, tensor.size(0)).copy_(tensor);
+    std::vector<at::Tensor> bytes{bytes_of(padded)};
+    std::vector<std::vector<at::Tensor>> gathered(1);
+    for (std::size_t i = 0; i < frames.size(); ++i) gathered[0].push_back(at::empty_like(bytes[0]));
+    if (bytes[0].numel() > 0) process_group()->allgather(gathered, bytes)->wait();
+    for (std::size_t i = 0; i < frames.size(); ++i) {
+      all.push_back(gathered[0][i].view(tensor.scalar_type()).view(shape).narrow(0, 0, lengths[i]));
+    }
+  };
+  impl_->together("all_gather", describe(tensor, 1), to_bytes(tensor.size(0)), site, move);
+  if (world_size() == 1) all.push_back(tensor.detach().clone());
+  return all;
+}
+
+std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site site) {
+  auto all = all_gather(tensor, site);
+  if (rank() != to) all.clear();
+  return all;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Operations of others
+
+Group::Operation::Operation(Group& group, const std::string& name, Site site) : group_(group) {
+  group.check();
+  if (group_.impl_->watch) group_.impl_->watch->enter(name, text_of(site));
+}
+
+Group::Operation::~Operation() {
+  if (group_.impl_->watch) group_.impl_->watch->leave();
+}
+
+}  // namespace holdfast

@@ -1,0 +1,186 @@
+#include "holdfast/runtime/rank_environment.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cstdlib>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+using storage::StatusCode;
+
+// Ports below are for services, those above are the system's for outgoing connections (Linux: from 32768).
+constexpr std::uint32_t kFirstPort = 15000;
+constexpr std::uint32_t kPorts = 15000;
+
+class Variables {
+ public:
+  Variables(const Lookup& lookup, std::string launcher) : lookup_(lookup), launcher_(std::move(launcher)) {}
+
+  bool has(std::string_view name) const { return lookup_(name).has_value(); }
+  std::string text(std::string_view name, const std::string& fallback = {}) const {
+    return lookup_(name).value_or(fallback);
+  }
+  int number(std::string_view name) const {
+    const auto found = lookup_(name);
+    if (!found) {
+      throw Error(StatusCode::invalid,
+                  fmt::format("{} started this process but {} is not set; start it with {}, or unset the others to run "
+                              "as one rank",
+                              launcher_, name, launcher_));
+    }
+    int value = 0;
+    const auto [end, error] = std::from_chars(found->data(), found->data() + found->size(), value);
+    if (error != std::errc() || end != found->data() + found->size() || value < 0) {
+      throw Error(StatusCode::invalid, fmt::format("{}={} in the environment is not a number of ranks", name, *found));
+    }
+    return value;
+  }
+  int number(std::string_view name, int fallback) const { return has(name) ? number(name) : fallback; }
+
+ private:
+  const Lookup& lookup_;
+  std::string launcher_;
+};
+
+// Jobs on one host must not meet each other's stores: a port that depends on the job.
+std::uint16_t port_of(std::string_view job) {
+  std::uint32_t hash = 2166136261;  // FNV-1a (Fowler, Noll, Vo)
+  for (const char c : job) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619;
+  return static_cast<std::uint16_t>(kFirstPort + hash % kPorts);
+}
+
+RankEnvironment checked(RankEnvironment ranks) {
+  const auto within = [&](int rank, int size, const char* what) {
+    if (size >= 1 && rank < size) return;
+    throw Error(StatusCode::invalid, fmt::format("{} says {} rank {} of {}; ranks count from 0 to one below the size",
+                                                 ranks.launcher, what, rank, size));
+  };
+  within(ranks.rank, ranks.world_size, "this is");
+  within(ranks.local_rank, ranks.local_world_size, "this is local");
+  return ranks;
+}
+
+void read_address(const Variables& variables, RankEnvironment& ranks, const std::string& address, std::uint16_t port) {
+  ranks.address = variables.text("MASTER_ADDR", address);
+  const int given = variables.number("MASTER_PORT", port);
+  if (given < 1 || given > 65535) {
+    throw Error(StatusCode::invalid, fmt::format("MASTER_PORT={} in the environment is no port", given));
+  }
+  ranks.port = static_cast<std::uint16_t>(given);
+}
+
+RankEnvironment of_torchrun(const Lookup& lookup) {
+  const bool ours = lookup("HOLDFAST_LAUNCH").has_value();
+  const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
+  RankEnvironment ranks;
+  ranks.launcher = ours ? "holdfast launch" : "torchrun";
+  ranks.rank = variables.number("RANK");
+  ranks.world_size = variables.number("WORLD_SIZE");
+  ranks.local_rank = variables.number("LOCAL_RANK", ranks.rank);
+  ranks.local_world_size = variables.number("LOCAL_WORLD_SIZE", ranks.world_size);
+  if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
+    throw Error(StatusCode::invalid,
+                "WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not: they say where rank 0 "
+                "listens; start with holdfast launch or torchrun, which set them");
+  }
+  read_address(variables, ranks, "127.0.0.1", kFirstPort);
+  ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  ranks.attempt = variables.text("TORCHELASTIC_RESTART_COUNT", "0");
+  if (variables.has("HOLDFAST_LISTEN_FD")) ranks.listen_fd = variables.number("HOLDFAST_LISTEN_FD");
+  return checked(ranks);
+}
+
+RankEnvironment of_open_mpi(const Lookup& lookup) {
+  const Variables variables(lookup, "mpirun");
+  RankEnvironment ranks;
+  ranks.launcher = "mpirun";
+  ranks.rank = variables.number("OMPI_COMM_WORLD_RANK");
+  ranks.world_size = variables.number("OMPI_COMM_WORLD_SIZE");
+  ranks.local_rank = variables.number("OMPI_COMM_WORLD_LOCAL_RANK");
+  ranks.local_world_size = variables.number("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (ranks.local_world_size < ranks.world_size && !variables.has("MASTER_ADDR")) {
+    throw Error(StatusCode::invalid,
+                "mpirun started ranks on several hosts, but MASTER_ADDR does not say where rank 0 is; add "
+                "-x MASTER_ADDR=<the host of rank 0> to mpirun's options");
+  }
+  // mpirun's own number for the job is alike on all its ranks: version 4 and older, then version 5.
+  const std::string job = variables.text("OMPI_MCA_ess_base_jobid", variables.text("PMIX_NAMESPACE"));
+  read_address(variables, ranks, "127.0.0.1", port_of(job));
+  return checked(ranks);
+}
+
+RankEnvironment of_slurm(const Lookup& lookup) {
+  const Variables variables(lookup, "srun");
+  RankEnvironment ranks;
+  ranks.launcher = "srun";
+  ranks.rank = variables.number("SLURM_PROCID");
+  ranks.world_size = variables.has("SLURM_STEP_NUM_TASKS") ? variables.number("SLURM_STEP_NUM_TASKS")
+                                                           : variables.number("SLURM_NTASKS");
+  ranks.local_rank = variables.number("SLURM_LOCALID");
+  // "4(x2),3": tasks on the nodes in order; a rank needs those of its own.
+  const int node = variables.number("SLURM_NODEID", 0);
+  std::string_view counts;
+  const std::string all = variables.text("SLURM_STEP_TASKS_PER_NODE", std::to_string(ranks.world_size));
+  counts = all;
+  for (int at = 0; !counts.empty();) {
+    const std::string_view item = counts.substr(0, counts.find(','));
+    int tasks = 0, times = 1;
+    const auto parsed = std::from_chars(item.data(), item.data() + item.size(), tasks);
+    if (const auto x = item.find("(x"); x != std::string_view::npos) {
+      std::from_chars(item.data() + x + 2, item.data() + item.size(), times);
+    }
+    if (parsed.ec != std::errc()) break;
+    at += times;
+    if (node < at) {
+      ranks.local_world_size = tasks;
+      break;
+    }
+    counts.remove_prefix(std::min(counts.size(), item.size() + 1));
+  }
+  const std::string nodes = variables.text("SLURM_STEP_NODELIST", variables.text("SLURM_NODELIST", "127.0.0.1"));
+  const bool one_host = ranks.local_world_size == ranks.world_size;
+  read_address(variables, ranks, one_host ? "127.0.0.1" : first_host(nodes),
+               port_of(variables.text("SLURM_JOB_ID") + "." + variables.text("SLURM_STEP_ID")));
+  return checked(ranks);
+}
+
+}  // namespace
+
+RankEnvironment read_rank_environment(const Lookup& lookup) {
+  if (lookup("RANK") || lookup("WORLD_SIZE")) return of_torchrun(lookup);
+  if (lookup("OMPI_COMM_WORLD_SIZE")) return of_open_mpi(lookup);
+  // A batch script without srun has a task number too, but is one process, whatever the job's tasks.
+  if (lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID")) return of_slurm(lookup);
+  return {};
+}
+
+RankEnvironment read_rank_environment() {
+  return read_rank_environment([](std::string_view name) -> std::optional<std::string> {
+    const char* value = std::getenv(std::string(name).c_str());
+    if (value == nullptr || *value == '\0') return std::nullopt;
+    return value;
+  });
+}
+
+std::string first_host(std::string_view node_list) {
+  std::string host;
+  for (std::size_t i = 0; i < node_list.size() && node_list[i] != ','; ++i) {
+    if (node_list[i] != '[') {
+      host += node_list[i];
+      continue;
+    }
+    // "[03-05,09]": the first number, then whatever follows the bracket.
+    const std::size_t close = node_list.find(']', i);
+    const std::string_view inside = node_list.substr(i + 1, close == std::string_view::npos ? close : close - i - 1);
+    host += inside.substr(0, inside.find_first_of("-,"));
+    if (close == std::string_view::npos) break;
+    i = close;
+  }
+  return host;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,232 @@
+#include "transport.h"
+
+#include <ATen/ATen.h>
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/filesystem/operations.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef HOLDFAST_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+using std::chrono::milliseconds;
+using storage::StatusCode;
+
+// The watch ends waits; c10d's own limits only have to stay out of its way.
+constexpr std::chrono::hours kNoLimit{24 * 30};
+
+// The sockets that are open now: what blocks in them can be woken by shutting them down, which c10d itself offers for
+// none of its Gloo and store calls.
+std::set<int> open_sockets() {
+  namespace fs = boost::filesystem;
+  std::set<int> sockets;
+  boost::system::error_code error;
+  for (fs::directory_iterator entry("/proc/self/fd", error), end; !error && entry != end; entry.increment(error)) {
+    const int fd = std::atoi(entry->path().filename().c_str());
+    struct stat info {};
+    if (::fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode)) sockets.insert(fd);
+  }
+  return sockets;
+}
+
+// Those that are connected: shutting down one that listens makes Gloo end the process.
+std::vector<int> opened_since(const std::set<int>& before) {
+  std::vector<int> fresh;
+  for (const int fd : open_sockets()) {
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    const bool known = ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0;
+    if (known && listens == 0 && !before.contains(fd)) fresh.push_back(fd);
+  }
+  return fresh;
+}
+
+void shut_down(const std::vector<int>& sockets) {
+  for (const int fd : sockets) ::shutdown(fd, SHUT_RDWR);
+}
+
+// The address by which this host reaches rank 0: there the others reach us too. A host's own name often resolves to the
+// loopback address, or not at all.
+std::string address_towards(const std::string& host, std::uint16_t port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return "127.0.0.1";
+  std::string address = "127.0.0.1";
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    const int fd = ::socket(at->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    sockaddr_storage own{};
+    socklen_t length = sizeof own;
+    char text[NI_MAXHOST] = "";
+    // Connecting a datagram socket sends nothing; it chooses the way.
+    const bool known =
+        ::connect(fd, at->ai_addr, at->ai_addrlen) == 0 &&
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0;
+    ::close(fd);
+    if (!known) continue;
+    address = text;
+    break;
+  }
+  ::freeaddrinfo(found);
+  return address;
+}
+
+c10::intrusive_ptr<c10d::Backend> make_gloo(const std::string& name, const c10::intrusive_ptr<c10d::Store>& store,
+                                            const RankEnvironment& ranks) {
+  auto options = std::getenv("GLOO_SOCKET_IFNAME") != nullptr
+                     ? c10d::ProcessGroupGloo::Options::create_default(kNoLimit)
+                     : c10d::ProcessGroupGloo::Options::create(kNoLimit);
+  if (options->devices.empty()) {
+    options->devices.push_back(
+        c10d::ProcessGroupGloo::createDeviceForHostname(address_towards(ranks.address, ranks.port)));
+  }
+  options->threads = 2;
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(c10::make_intrusive<c10d::PrefixStore>(name, store), ranks.rank,
+                                                     ranks.world_size, options);
+}
+
+}  // namespace
+
+c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, milliseconds patience) {
+  c10d::TCPStoreOptions options;
+  options.port = ranks.port;
+  options.isServer = ranks.rank == 0 && !ranks.launcher_has_store;
+  options.waitWorkers = false;
+  options.timeout = patience;
+  if (options.isServer) options.masterListenFd = ranks.listen_fd;
+  c10::intrusive_ptr<c10d::Store> store;
+  try {
+    auto tcp = c10::make_intrusive<c10d::TCPStore>(ranks.address, options);
+    store = c10::make_intrusive<c10d::PrefixStore>("holdfast/" + ranks.attempt, tcp);
+    store->set("joined/" + std::to_string(ranks.rank), "");
+  } catch (const std::exception& error) {
+    const std::string why = error.what();
+    throw Error(StatusCode::unreadable,
+                options.isServer
+                    ? fmt::format("rank 0 cannot listen on port {}: {}; set MASTER_PORT to a free one", ranks.port,
+                                  why.substr(0, why.find('\n')))
+                    : fmt::format("rank {} cannot reach rank 0 at {}:{} ({}): is rank 0 started, and does MASTER_ADDR "
+                                  "name its host?",
+                                  ranks.rank, ranks.address, ranks.port, why.substr(0, why.find('\n'))));
+  }
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  std::vector<std::string> missing;
+  for (;;) {
+    missing.clear();
+    for (int rank = 0; rank < ranks.world_size; ++rank) {
+      if (!store->check({"joined/" + std::to_string(rank)})) missing.push_back(std::to_string(rank));
+    }
+    if (missing.empty()) return store;
+    if (std::chrono::steady_clock::now() > deadline) break;
+    std::this_thread::sleep_for(milliseconds(50));
+  }
+  throw Error(StatusCode::unreadable,
+              fmt::format("{} of {} ranks did not come within {} s: {}; rank {} waited at {}:{}", missing.size(),
+                          ranks.world_size, patience.count() / 1000, fmt::join(missing, ", "), ranks.rank,
+                          ranks.address, ranks.port));
+}
+
+StoreConnection::StoreConnection(c10d::Store& store) {
+  const auto before = open_sockets();
+  store_ = store.clone();
+  sockets_ = opened_since(before);
+}
+
+StoreConnection::~StoreConnection() = default;
+
+void StoreConnection::set(const std::string& key, const std::string& value) { store_->set(key, value); }
+
+std::vector<std::string> StoreConnection::get(const std::vector<std::string>& keys) {
+  std::vector<std::string> values;
+  for (const auto& bytes : store_->multiGet(keys)) values.emplace_back(bytes.begin(), bytes.end());
+  return values;
+}
+
+void StoreConnection::close() { shut_down(sockets_); }
+
+struct Transport::Backends {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::Backend> control;
+  c10::intrusive_ptr<c10d::Backend> gloo;
+  c10::intrusive_ptr<c10d::Backend> nccl;
+  std::vector<int> sockets;
+};
+
+Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device)
+    : backends_(std::make_unique<Backends>()), world_size_(ranks.world_size) {
+  const auto before = open_sockets();
+  backends_->store = store;
+  backends_->control = make_gloo("control", store, ranks);
+  backends_->gloo = make_gloo("data", store, ranks);
+  data_ = c10::make_intrusive<c10d::ProcessGroup>(c10::make_intrusive<c10d::PrefixStore>("group", store), ranks.rank,
+                                                  ranks.world_size);
+#ifdef HOLDFAST_NCCL
+  if (device.is_cuda()) {
+    // Our watch ends waits. NCCL's own watchdog would end the process, without a word or a last line in the log.
+    ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = kNoLimit;
+    auto nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store),
+                                                            ranks.rank, ranks.world_size, options);
+    data_->setBoundDeviceId(device);  // before setBackend, which overwrites the backend's with it
+    data_->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, nccl);
+    backends_->nccl = nccl;
+  }
+#else
+  if (device.is_cuda()) {
+    throw Error(StatusCode::unsupported,
+                "this Holdfast was built without NCCL, so several ranks cannot use GPUs: build "
+                "it where nccl.h and a CUDA toolkit are installed");
+  }
+#endif
+  data_->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backends_->gloo);
+  data_->setDefaultBackend(device.is_cuda() ? c10d::ProcessGroup::BackendType::NCCL
+                                            : c10d::ProcessGroup::BackendType::GLOO);
+  (void)exchange("a");  // every connection is there now
+  backends_->sockets = opened_since(before);
+}
+
+Transport::~Transport() {
+  if (backends_->nccl) backends_->nccl->shutdown();
+}
+
+std::vector<std::string> Transport::exchange(const std::string& bytes) {
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  at::Tensor mine = at::empty({size}, at::kByte);
+  std::memcpy(mine.data_ptr(), bytes.data(), bytes.size());
+  std::vector<at::Tensor> all;
+  for (int rank = 0; rank < world_size_; ++rank) all.push_back(at::empty({size}, at::kByte));
+  std::vector<std::vector<at::Tensor>> outputs{all};
+  std::vector<at::Tensor> inputs{mine};
+  backends_->control->allgather(outputs, inputs)->wait();
+  std::vector<std::string> texts;
+  for (const at::Tensor& one : all) texts.emplace_back(static_cast<const char*>(one.data_ptr()), bytes.size());
+  return texts;
+}
+
+void Transport::interrupt() {
+  shut_down(backends_->sockets);
+  if (backends_->nccl) backends_->nccl->abort();
+}
+
+}  // namespace holdfast

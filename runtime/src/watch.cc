@@ -1,0 +1,232 @@
+#include "watch.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace holdfast {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kBeat{250};
+constexpr milliseconds kTick{50};
+// A tick that comes so late means that this process, or the whole machine, stood still: what it read is old then.
+constexpr milliseconds kJump{1000};
+constexpr milliseconds kTell{1000};
+// The store's host stays so long after a failure, for the others to read why.
+constexpr milliseconds kLinger{1500};
+
+std::string key_of(int rank) { return "watch/" + std::to_string(rank); }
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+}  // namespace
+
+Watch::Watch(c10d::Store& store, WatchOptions options) : options_(std::move(options)), connection_(store) {
+  const auto now = Clock::now();
+  seen_.resize(static_cast<std::size_t>(options_.world_size), {{}, now, now});
+  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  own.host = host_name();
+  own.pid = ::getpid();
+  last_read_ = now;
+  connection_.set(key_of(options_.rank), encode(own));
+  talker_ = std::thread([this] { talk(); });
+  guard_ = std::thread([this] { guard(); });
+}
+
+Watch::~Watch() {
+  bool linger = false;
+  {
+    const std::lock_guard lock(mutex_);
+    linger = fault_.has_value() && options_.rank == options_.store_rank;
+  }
+  // What holds the store must not end before the others have read why.
+  for (const auto until = Clock::now() + kLinger; linger && Clock::now() < until; std::this_thread::sleep_for(kTick)) {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    linger = std::any_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
+      return one.record.state != WatchRecord::State::failed && now - one.beat < kSilence;
+    });
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  guard_.join();
+  connection_.close();
+  talker_.join();
+}
+
+std::uint64_t Watch::enter(const std::string& operation, const std::string& site) {
+  const std::lock_guard lock(mutex_);
+  Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
+  own.changed = Clock::now();
+  if (own.record.state != WatchRecord::State::failed) own.record.state = WatchRecord::State::inside;
+  own.record.operation = operation;
+  own.record.site = site;
+  return ++own.record.sequence;
+}
+
+void Watch::leave() {
+  const std::lock_guard lock(mutex_);
+  Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
+  own.changed = Clock::now();
+  if (own.record.state == WatchRecord::State::inside) own.record.state = WatchRecord::State::running;
+}
+
+std::optional<std::string> Watch::fault() const {
+  const std::lock_guard lock(mutex_);
+  return fault_;
+}
+
+void Watch::fail(const std::string& text, int origin) {
+  std::unique_lock lock(mutex_);
+  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  if (own.state != WatchRecord::State::failed) {
+    own.state = WatchRecord::State::failed;
+    own.text = text;
+    own.origin = origin;
+  }
+  if (!fault_) fault_ = own.text;
+  urgent_ = true;
+  const std::uint64_t told = told_;
+  changed_.notify_all();
+  changed_.wait_for(lock, kTell, [&] { return told_ > told || reading_failed_ || stopping_; });
+}
+
+std::optional<std::string> Watch::verdict(milliseconds patience) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, patience, [&] { return fault_.has_value(); });
+  return fault_;
+}
+
+void Watch::stop() {
+  const std::lock_guard lock(mutex_);
+  judging_ = false;
+}
+
+// Talks to the store: our record out, everybody's in.
+void Watch::talk() {
+  std::vector<std::string> keys;
+  for (int rank = 0; rank < options_.world_size; ++rank) keys.push_back(key_of(rank));
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    WatchRecord own = seen_[static_cast<std::size_t>(options_.rank)].record;
+    own.beat = ++seen_[static_cast<std::size_t>(options_.rank)].record.beat;
+    urgent_ = false;
+    lock.unlock();
+    bool failed = false;
+    std::vector<std::string> texts;
+    try {
+      connection_.set(key_of(options_.rank), encode(own));
+      texts = connection_.get(keys);
+    } catch (const std::exception&) {
+      failed = true;
+    }
+    lock.lock();
+    ++told_;
+    if (failed) {
+      reading_failed_ = true;
+      changed_.notify_all();
+      return;  // a connection that broke stays broken
+    }
+    listen_to(texts, Clock::now());
+    changed_.notify_all();
+    changed_.wait_for(lock, kBeat, [&] { return stopping_ || urgent_; });
+  }
+}
+
+void Watch::listen_to(const std::vector<std::string>& texts, Clock::time_point now) {
+  last_read_ = now;
+  for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
+    if (static_cast<int>(rank) == options_.rank) {
+      seen_[rank].beat = now;
+      continue;
+    }
+    auto record = decode_record(texts[rank]);
+    if (!record) continue;
+    Seen& seen = seen_[rank];
+    if (record->beat != seen.record.beat) seen.beat = now;
+    if (record->state != seen.record.state || record->sequence != seen.record.sequence) seen.changed = now;
+    seen.record = std::move(*record);
+  }
+}
+
+// What judge() needs. While the store does not answer nothing is known of anybody but the one who holds it.
+std::vector<Peer> Watch::peers(Clock::time_point now) const {
+  const auto since = [](Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration_cast<milliseconds>(std::max(to - from, Clock::duration::zero()));
+  };
+  std::vector<Peer> all;
+  for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
+    const bool holds_store = static_cast<int>(rank) == options_.store_rank;
+    all.push_back({seen_[rank].record, since(seen_[rank].beat, holds_store ? now : last_read_),
+                   since(seen_[rank].changed, now), reading_failed_ && holds_store});
+  }
+  return all;
+}
+
+void Watch::set_fault(const Fault& fault) {
+  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  if (own.state != WatchRecord::State::failed) {
+    own.state = WatchRecord::State::failed;
+    own.text = fault.text;
+    own.origin = fault.rank;
+  }
+  fault_ = fault.text;
+  urgent_ = true;
+  changed_.notify_all();
+}
+
+void Watch::guard() {
+  bool said = false;
+  std::uint64_t said_at = 0;
+  bool interrupted = false;
+  auto last_tick = Clock::now();
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait_for(lock, kTick, [&] { return stopping_; });
+    const auto now = Clock::now();
+    if (now - last_tick > kJump) {
+      for (Seen& one : seen_) one.beat = one.changed = now;
+      last_read_ = now;
+    }
+    last_tick = now;
+    if (stopping_ || !judging_) continue;
+    const auto all = peers(now);
+    if (!fault_) {
+      if (auto fault = judge(options_.rank, all)) {
+        set_fault(*fault);
+      } else if (reading_failed_ && options_.store_rank < 0) {
+        set_fault({-1, "the launcher's store is gone, so the ranks can no longer hear of each other"});
+      }
+    }
+    const Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
+    if (fault_ && !interrupted) {
+      interrupted = true;
+      lock.unlock();
+      options_.interrupt();
+      lock.lock();
+    } else if (!fault_ && own.record.state == WatchRecord::State::inside &&
+               now - own.changed > options_.say_waiting_after && (!said || said_at != own.record.sequence)) {
+      const std::string whom = waiting_for(options_.rank, all);
+      said = !whom.empty();
+      said_at = own.record.sequence;
+      if (!said) continue;
+      const std::string text =
+          fmt::format("rank {} waits in {} at {} for {}", options_.rank, own.record.operation, own.record.site, whom);
+      lock.unlock();
+      options_.say(text);
+      lock.lock();
+    }
+  }
+}
+
+}  // namespace holdfast

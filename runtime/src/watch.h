@@ -1,0 +1,82 @@
+// The watch over all ranks: tells the others every quarter of a second where this rank is, reads where they are, and
+// when something is wrong that no waiting will mend ends this rank's wait, so that every rank stops with one sentence.
+//
+// Two threads: one talks to the store and may be blocked by it (its host can stand still), one judges and never blocks.
+// Threads: enter, leave and check from the rank's own thread; fail and fault from any.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "transport.h"
+#include "watch_record.h"
+
+namespace holdfast {
+
+struct WatchOptions {
+  int rank = 0;
+  int world_size = 1;
+  int store_rank = 0;  // whose process holds the store; -1: the launcher's
+  /// Waiting for a slow rank is said once, after so long.
+  std::chrono::milliseconds say_waiting_after{30000};
+  std::function<void()> interrupt = {};  // ends this rank's wait
+  std::function<void(const std::string&)> say = {};
+};
+
+class Watch {
+ public:
+  /// All ranks call it, before they first wait for each other.
+  Watch(c10d::Store& store, WatchOptions options);
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  /// The number of the operation that this rank enters.
+  std::uint64_t enter(const std::string& operation, const std::string& site);
+  void leave();
+  /// Why all ranks stop; nothing while all is well.
+  std::optional<std::string> fault() const;
+  /// This rank stops for a reason of its own, or because of what it found out: told to the others before this returns,
+  /// if they can be told within a second. The first reason stays.
+  void fail(const std::string& text, int origin);
+  /// Waits for the others' news on what broke this rank's connection. Empty where there are none in time.
+  std::optional<std::string> verdict(std::chrono::milliseconds patience) const;
+  /// Nothing is judged any more: all ranks agreed to end.
+  void stop();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Seen {
+    WatchRecord record;
+    Clock::time_point beat;     // when it grew last, as we read it
+    Clock::time_point changed;  // state or operation
+  };
+  void talk();
+  void listen_to(const std::vector<std::string>& texts, Clock::time_point now);
+  void guard();
+  std::vector<Peer> peers(Clock::time_point now) const;
+  void set_fault(const Fault& fault);
+
+  WatchOptions options_;
+  StoreConnection connection_;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::vector<Seen> seen_;  // by rank, our own too
+  Clock::time_point last_read_;
+  bool reading_failed_ = false;
+  bool urgent_ = false;  // tell now
+  std::uint64_t told_ = 0;
+  bool stopping_ = false;
+  bool judging_ = true;
+  std::optional<std::string> fault_;
+  std::thread talker_;
+  std::thread guard_;
+};
+
+}  // namespace holdfast

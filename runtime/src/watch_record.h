@@ -1,0 +1,58 @@
+// What each rank tells the others about itself at every heartbeat, and the judgement over what they told: a pure
+// function of records and times.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace holdfast {
+
+struct WatchRecord {
+  enum class State {
+    running,  // computes
+    inside,   // waits in `operation`
+    failed,   // `text` says why
+  };
+  std::uint64_t beat = 0;  // grows with every heartbeat
+  State state = State::running;
+  std::uint64_t sequence = 0;  // of the operation it is in, or was in last
+  std::string operation = {};
+  std::string site = {};
+  std::string text = {};
+  int origin = -1;  // the rank whose fault made this one fail; its own where it failed by itself
+  std::string host = {};
+  std::int64_t pid = 0;
+};
+
+std::string encode(const WatchRecord& record);
+/// Nothing for what is no record.
+std::optional<WatchRecord> decode_record(const std::string& text);
+
+/// A peer as its watcher sees it, by the watcher's own clock.
+struct Peer {
+  WatchRecord record;
+  std::chrono::milliseconds silent{0};     // since its beat last grew
+  std::chrono::milliseconds unchanged{0};  // since state or operation last changed
+  bool unreachable = false;                // its store's connection is closed
+};
+
+struct Fault {
+  int rank = -1;
+  std::string text;
+};
+
+/// Heartbeats that stay away for so long mean that the process is gone or stands still.
+inline constexpr std::chrono::milliseconds kSilence{3000};
+
+/// The first of the facts that stop all ranks, as rank `self` sees it; nothing while all is well, also where one is
+/// merely slow. Facts, in this order: a rank failed; a rank's connection is closed; a rank was silent for kSilence; two
+/// ranks wait in different operations of the same number.
+std::optional<Fault> judge(int self, const std::vector<Peer>& peers);
+
+/// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed.
+std::string waiting_for(int self, const std::vector<Peer>& peers);
+
+}  // namespace holdfast

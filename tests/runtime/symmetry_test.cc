@@ -1,0 +1,158 @@
+// What happens when ranks do not do the same: every rank stops within seconds and says who, what and where.
+#include <torch/torch.h>
+
+#include <functional>
+#include <regex>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include "holdfast/runtime/group.h"
+#include "ranks.h"
+
+namespace {
+
+using namespace holdfast;
+
+constexpr double kAtMost = 5;  // seconds from the first observable fact
+
+struct Scenario {
+  const char* name;
+  std::function<void(Group&)> body;  // after a first barrier
+  std::vector<std::string> said;     // by every rank that stops
+  int gone = -1;                     // the rank that cannot say anything
+};
+
+void every_rank_stops(const Scenario& scenario) {
+  INFO(scenario.name);
+  const auto begin = ranks::Clock::now();
+  const auto ended = ranks::run(
+      4,
+      [&](Group& group) -> std::string {
+        group.barrier();
+        scenario.body(group);
+        group.barrier();
+        return "went on";
+      },
+      std::chrono::seconds(40));
+  double last = 0;
+  for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+    INFO("rank " << rank << " after " << ended[rank].seconds << " s said: " << ended[rank].text);
+    if (static_cast<int>(rank) == scenario.gone) continue;
+    last = std::max(last, ended[rank].seconds);
+    CHECK(ended[rank].code != 0);
+    CHECK(ended[rank].code > 0);
+    for (const std::string& words : scenario.said) CHECK(ended[rank].text.find(words) != std::string::npos);
+  }
+  CHECK(last < kAtMost + 3);  // and the time that starting takes
+  (void)begin;
+}
+
+}  // namespace
+
+TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[full]") {
+  every_rank_stops(
+      {"another operation",
+       [](Group& group) {
+         if (group.rank() == 2) {
+           (void)group.broadcast(1);
+         } else {
+           group.barrier();
+         }
+       },
+       {"the ranks diverge at operation 2", "rank 2 calls broadcast", "rank 0 calls barrier", "symmetry_test.cc:"}});
+  every_rank_stops({"another shape",
+                    [](Group& group) {
+                      auto tensor = torch::zeros({group.rank() == 3 ? 5 : 4});
+                      group.all_reduce(tensor);
+                    },
+                    {"rank 3 calls all_reduce of the sum of a cpu Float tensor [5]", "tensor [4]"}});
+  every_rank_stops({"another dtype",
+                    [](Group& group) {
+                      auto tensor = torch::zeros({4}, group.rank() == 1 ? torch::kDouble : torch::kFloat);
+                      group.all_reduce(tensor);
+                    },
+                    {"rank 1 calls all_reduce", "Double", "Float"}});
+  every_rank_stops({"another root",
+                    [](Group& group) { (void)group.broadcast(1, group.rank() == 1 ? 1 : 0); },
+                    {"rank 1 calls broadcast of a value from rank 1", "from rank 0"}});
+  every_rank_stops({"a call too few, then the end",
+                    [](Group& group) {
+                      if (group.rank() != 1) group.barrier();
+                      if (group.rank() == 1) group.close();
+                    },
+                    {"rank 1 calls finish", "rank 0 calls barrier"}});
+}
+
+TEST_CASE("a_rank_that_dies_stops_all_others", "[full]") {
+  for (const int gone : {0, 2}) {
+    every_rank_stops({"SIGKILL",
+                      [gone](Group& group) {
+                        if (group.rank() == gone) ::kill(::getpid(), SIGKILL);
+                      },
+                      {"rank " + std::to_string(gone), "barrier at symmetry_test.cc"},
+                      gone});
+    every_rank_stops({"exit",
+                      [gone](Group& group) {
+                        if (group.rank() == gone) ::_exit(0);
+                      },
+                      {"rank " + std::to_string(gone), "barrier at symmetry_test.cc"},
+                      gone});
+  }
+}
+
+TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full]") {
+  for (const int thrower : {0, 3}) {
+    every_rank_stops({"throw",
+                      [thrower](Group& group) {
+                        if (group.rank() == thrower) throw std::runtime_error("the disk of rank is full");
+                      },
+                      {"the disk of rank is full"}});
+  }
+}
+
+TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full]") {
+  for (const int still : {0, 1}) {
+    const auto ended = ranks::run(
+        4,
+        [still](Group& group) -> std::string {
+          group.barrier();
+          if (group.rank() == still) ::raise(SIGSTOP);
+          group.barrier();
+          return "went on";
+        },
+        std::chrono::seconds(12));
+    for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+      INFO("rank " << rank << " said after " << ended[rank].seconds << " s: " << ended[rank].text);
+      if (static_cast<int>(rank) == still) continue;
+      CHECK(ended[rank].code == ranks::kStopped);
+      CHECK(ended[rank].text.find("rank " + std::to_string(still) + " ") != std::string::npos);
+      CHECK(ended[rank].text.find("has not been heard of for") != std::string::npos);
+      CHECK(ended[rank].seconds < kAtMost + 3);
+    }
+  }
+}
+
+TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full]") {
+  // Rank 1 never comes to a collective that the frames know nothing of.
+  every_rank_stops({"raw collective",
+                    [](Group& group) {
+                      if (group.rank() == 1) {
+                        group.barrier();
+                        return;
+                      }
+                      const Group::Operation backward(group, "backward", std::source_location::current());
+                      std::vector<at::Tensor> tensors{torch::ones({1000})};
+                      group.process_group()->allreduce(tensors)->wait();
+                    },
+                    {"rank 1", "barrier at symmetry_test.cc", "backward at symmetry_test.cc"}});
+}
+
+TEST_CASE("a_slow_rank_is_no_fault", "[full]") {
+  const auto ended = ranks::run(3, [](Group& group) -> std::string {
+    for (int i = 0; i < 300; ++i) {
+      if (i == 100 && group.rank() == 1) ::sleep(7);
+      if (group.all_reduce(i) != 3 * i) return "wrong";
+    }
+    return "right";
+  });
+  for (const auto& one : ended) CHECK(one.text == "right");
+}
