@@ -246,7 +246,10 @@ void Session::Impl::restore() {
   base_step = progress.step;
   if (writer->base()) last_values = user_values(tracked.capture());
   say_start();
-  if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
+  // Where no version is there, what looks like an orphan may be all that is left of one whose manifest was lost.
+  if (writer->base()) {
+    if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
+  }
   for (const std::string& warning : writer->history().warnings()) console.say(warning);
 }
 
