@@ -250,12 +250,15 @@ TEST_CASE("signals_are_passed_on_to_every_rank") {
   CHECK(count(launch.out(), "term") == 2);
 }
 
-TEST_CASE("a_hangup_that_the_starter_ignores_is_no_signal") {
-  Launch launch({"--nproc", "2", "sh", "-c", patient("trap 'exit 0' TERM")}, false, true);
+TEST_CASE("a_hangup_that_the_starter_ignores_is_no_request_to_stop") {
+  Launch launch(
+      {"--nproc", "2", "--max-restarts", "1", "--backoff", "1ms", "sh", "-c",
+       "[ $HOLDFAST_RESTART = 1 ] && exit 0; echo ready; while [ ! -e $HERE/go ]; do sleep 0.01; done; exit 3"},
+      false, true);
   REQUIRE(launch.prints("ready", 2));
   launch.signal(SIGHUP);
-  launch.signal(SIGTERM);
-  CHECK(launch.wait() == 0);
+  write_file(launch.folder() + "/go", "");
+  CHECK(launch.wait() == 0);  // told to stop, it would not start them again
 }
 
 TEST_CASE("ranks_stand_still_and_go_on_with_launch") {
