@@ -210,13 +210,16 @@ TEST_CASE("one_rank_on_a_terminal_has_the_terminal") {
 
 TEST_CASE("a_progress_line_of_rank_0_stays_at_the_bottom_of_a_terminal") {
   Launch launch({"--nproc", "2", "sh", "-c",
-                 "if [ $RANK = 0 ]; then printf '\\r10 %%'; touch $HERE/shown; while [ ! -e $HERE/go ]; do sleep 0.01; "
-                 "done; printf '\\rdone\\n'; else while [ ! -e $HERE/go ]; do sleep 0.01; done; fi"},
+                 "until() { while [ ! -e $HERE/$1 ]; do sleep 0.01; done; }; "
+                 "if [ $RANK = 0 ]; then printf '\\r10 %%'; until ended; printf '\\rdone\\n'; "
+                 "else until shown; echo hello; until ended; fi"},
                 true);
   CHECK(launch.prints("[0] 10 %"));
-  write_file(launch.folder() + "/go", "");
+  write_file(launch.folder() + "/shown", "");
+  CHECK(launch.prints("hello"));
+  write_file(launch.folder() + "/ended", "");
   CHECK(launch.wait() == 0);
-  CHECK(launch.out() == "[0] 10 %\r\x1b[K[0] done\r\n");
+  CHECK(launch.out() == "[0] 10 %\r\x1b[K[1] hello\r\n[0] 10 %\r\x1b[K[0] done\r\n");
 }
 
 TEST_CASE("ctrl_c_reaches_each_rank_once") {
