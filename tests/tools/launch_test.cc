@@ -210,9 +210,9 @@ TEST_CASE("one_rank_on_a_terminal_has_the_terminal") {
 
 TEST_CASE("a_progress_line_of_rank_0_stays_at_the_bottom_of_a_terminal") {
   Launch launch({"--nproc", "2", "sh", "-c",
-                 "until() { while [ ! -e $HERE/$1 ]; do sleep 0.01; done; }; "
-                 "if [ $RANK = 0 ]; then printf '\\r10 %%'; until ended; printf '\\rdone\\n'; "
-                 "else until shown; echo hello; until ended; fi"},
+                 "await() { while [ ! -e $HERE/$1 ]; do sleep 0.01; done; }; "
+                 "if [ $RANK = 0 ]; then printf '\\r10 %%'; await ended; printf '\\rdone\\n'; "
+                 "else await shown; echo hello; await ended; fi"},
                 true);
   CHECK(launch.prints("[0] 10 %"));
   write_file(launch.folder() + "/shown", "");
