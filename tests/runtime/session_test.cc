@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
@@ -561,36 +560,4 @@ TEST_CASE("tracking_after_the_run_was_opened_is_refused") {
     double late = 0;
     CHECK_THROWS_AS(session.track("late", late), Error);
   });
-}
-
-TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
-  const ScratchFolder folder;
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    ::dup2(ends[1], STDERR_FILENO);
-    const std::string missing = "--holdfast.dir=" + (folder / "no" / "such").string();
-    std::string words[] = {"program", missing};
-    char* argv[] = {words[0].data(), words[1].data(), nullptr};
-    int argc = 2;
-    [&]() noexcept {
-      auto session = Session::start(argc, argv, {.run = "run", .device = "cpu"});
-      session.restore();
-    }();
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  std::string said;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(got));
-  ::close(ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 1);
-  CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
-                    " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
 }
