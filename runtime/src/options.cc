@@ -120,6 +120,8 @@ const std::vector<Option>& table() {
       text("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device, one_of({"cpu", "cuda", "auto"})),
       text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from, check_version),
       flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
+      flag("deterministic", "only kernels that repeat exactly, on GPUs too: slower, and an error where there is none",
+           &SessionOptions::deterministic),
       flag("take-over", "take the run over from a process that seems to live", &SessionOptions::take_over),
       number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads, kMostThreads),
       text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",

@@ -205,6 +205,7 @@ Loop& Session::Impl::add_loop(LoopPosition position) {
 // Start
 
 Session::Impl::Impl(SessionOptions given) : options(std::move(given)), every(parse_save_every(options.every)) {
+  if (options.deterministic) make_deterministic();
   const DeviceChoice choice = choose_device(options.device);
   device = choice.device;
   device_note = choice.note;
@@ -261,6 +262,7 @@ storage::Status Session::Impl::load(const storage::VersionReader& version) {
     restored = tracked.restore(version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     restore_environment(saved, options.threads > 0);
+    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     not_exact = differences(saved, capture_environment(device));
     // Orders of samples and generators came back with the version; the seed is the one that they were made with.
     const auto seed = manifest.made_by.find("seed");
