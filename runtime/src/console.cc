@@ -64,6 +64,12 @@ std::string end_line(const EndFacts& facts) {
     return fmt::format("stopped at step {} ({}) and nothing is saved: running the same command again starts over",
                        format_count(facts.step), facts.reason);
   }
+  if (facts.unsaved > 0) {
+    return fmt::format(
+        "stopped at step {} ({}) and the last {} steps are not saved: running the same command again goes on from "
+        "version {}",
+        format_count(facts.step), facts.reason, format_count(facts.unsaved), facts.version);
+  }
   return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again to go on",
                      format_count(facts.step), facts.reason, facts.version);
 }

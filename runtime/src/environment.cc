@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <fmt/format.h>
+#include <stdlib.h>
 #include <torch/version.h>
 
 #include <fstream>
@@ -161,6 +162,15 @@ std::vector<std::string> differences(const json& saved, const json& present) {
     if (before != now) found.push_back(fmt::format("{} {} → {}", name, before, now));
   }
   return found;
+}
+
+void make_deterministic() {
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  context.setDeterministicCuDNN(true);
+  context.setDeterministicMkldnn(true);
+  context.setBenchmarkCuDNN(false);
 }
 
 void seed_all(std::uint64_t seed) { at::manual_seed(seed); }

@@ -20,6 +20,9 @@ namespace {
 constexpr std::string_view kPrefix = "--holdfast.";
 constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
 
+// More than any machine has cores; OpenMP hangs where the system gives it fewer threads than were asked for.
+constexpr int kMostThreads = 1024;
+
 // One row of the table: `set` takes a text or throws std::invalid_argument with what is wrong with it; a list's takes
 // one element.
 struct Option {
@@ -34,13 +37,14 @@ struct Option {
 [[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
 
 template <class Integer>
-Option number(std::string_view name, std::string_view meaning, Integer SessionOptions::*field) {
+Option number(std::string_view name, std::string_view meaning, Integer SessionOptions::*field,
+              Integer most = std::numeric_limits<Integer>::max()) {
   return {name, "NUMBER", meaning,
-          [field](SessionOptions& options, const std::string& text) {
+          [field, most](SessionOptions& options, const std::string& text) {
             Integer value{};
             const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-            if (error != std::errc() || end != text.data() + text.size() || value < Integer{}) {
-              wrong(fmt::format("'{}' is not a whole number from 0 to {}", text, std::numeric_limits<Integer>::max()));
+            if (error != std::errc() || end != text.data() + text.size() || value < Integer{} || value > most) {
+              wrong(fmt::format("'{}' is not a whole number from 0 to {}", text, most));
             }
             options.*field = value;
           },
@@ -101,6 +105,10 @@ void check_dir(const std::string& path) {
   if (path.empty()) wrong("the path is empty");
 }
 
+void check_version(const std::string& version) {
+  if (version.empty()) wrong("the version is empty; write its number, such as 42");
+}
+
 const std::vector<Option>& table() {
   static const std::vector<Option> rows = {
       text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_dir),
@@ -110,11 +118,12 @@ const std::vector<Option>& table() {
            &SessionOptions::every, [](const std::string& value) { parse_save_every(value); }),
       number("keep", "versions to keep; 0 keeps all", &SessionOptions::keep),
       text("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device, one_of({"cpu", "cuda", "auto"})),
-      text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from,
-           [](const auto&) {}),
+      text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from, check_version),
       flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
+      flag("deterministic", "only kernels that repeat exactly, on GPUs too: slower, and an error where there is none",
+           &SessionOptions::deterministic),
       flag("take-over", "take the run over from a process that seems to live", &SessionOptions::take_over),
-      number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads),
+      number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads, kMostThreads),
       text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",
            &SessionOptions::load, one_of({"exact", "subset"})),
       list("allow-missing", "names the checkpoint may lack, * matches any part; repeatable",
@@ -279,6 +288,10 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   OptionsRead read;
   read.help = argc > 0 && read_command_line(layers, argc, argv);
   read.values = layers.values();
+  if (!read.help && read.values.fresh && !read.values.from.empty()) {
+    refuse(fmt::format("--holdfast.from {} ({}) and --holdfast.fresh ({}) contradict each other: give one of them",
+                       read.values.from, layers.origin("from"), layers.origin("fresh")));
+  }
   if (read.values.run.empty()) read.values.run = program_name;
   auto defaults = SessionOptions();
   defaults.run = program_name;

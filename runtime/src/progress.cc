@@ -53,7 +53,8 @@ void Progress::check_state(const nlohmann::json& state) const {
       if (!saved[i].is_null()) check_loop(*loops[i], saved[i], i);
     }
   } catch (const nlohmann::json::exception& error) {
-    throw Error(storage::StatusCode::misfit, fmt::format("is not the progress of a run: {}", error.what()));
+    throw Error(storage::StatusCode::misfit,
+                fmt::format("what the checkpoint holds is not the progress of a run: {}", error.what()));
   }
 }
 

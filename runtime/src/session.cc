@@ -1,6 +1,7 @@
 #include "holdfast/runtime/session.h"
 
 #include <ATen/Parallel.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -52,6 +53,14 @@ nlohmann::json user_values(const Captured& captured) {
   nlohmann::json values = captured.values;
   values.erase(Progress::kName);
   return values;
+}
+
+// A standard stream that the caller closed (`>&-`) leaves its number to the next file opened here, a version's payload
+// for one, and whatever the program prints would go into that.
+void fill_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);  // takes the lowest number that is free
+  }
 }
 
 // The session's options as they say themselves; a wrong one is the user's to mend, not a program error.
@@ -108,6 +117,7 @@ struct Session::Impl {
   int finish();
 
   SessionOptions options;
+  std::uint64_t asked_seed = options.seed;
   SaveEvery every;
   SignalWatch signals;
   Console console;
@@ -195,6 +205,7 @@ Loop& Session::Impl::add_loop(LoopPosition position) {
 // Start
 
 Session::Impl::Impl(SessionOptions given) : options(std::move(given)), every(parse_save_every(options.every)) {
+  if (options.deterministic) make_deterministic();
   const DeviceChoice choice = choose_device(options.device);
   device = choice.device;
   device_note = choice.note;
@@ -223,7 +234,7 @@ void Session::Impl::restore() {
   writer = value_of(storage::RunWriter::open(*store, request));
 
   if (writer->base()) {
-    storage::arm_death_note(boost::filesystem::absolute(folder), writer->prepare_death_note());
+    storage::arm_death_note(store->location(), writer->prepare_death_note());
     report_uncaught_errors();  // before the note's own handler: a sentence of ours is no death
   } else {
     tracked.begin();
@@ -236,7 +247,10 @@ void Session::Impl::restore() {
   base_step = progress.step;
   if (writer->base()) last_values = user_values(tracked.capture());
   say_start();
-  if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
+  // Where no version is there, what looks like an orphan may be all that is left of one whose manifest was lost.
+  if (writer->base()) {
+    if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
+  }
   for (const std::string& warning : writer->history().warnings()) console.say(warning);
 }
 
@@ -248,7 +262,18 @@ storage::Status Session::Impl::load(const storage::VersionReader& version) {
     restored = tracked.restore(version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     restore_environment(saved, options.threads > 0);
+    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     not_exact = differences(saved, capture_environment(device));
+    // Orders of samples and generators came back with the version; the seed is the one that they were made with.
+    const auto seed = manifest.made_by.find("seed");
+    options.seed =
+        seed != manifest.made_by.end() && seed->is_number_unsigned() ? seed->get<std::uint64_t>() : asked_seed;
+    if (options.seed != asked_seed) {
+      restored.notes.push_back(
+          fmt::format("seed {} is not used: the run goes on with its own, {}; a new seed needs a new "
+                      "run (--holdfast.run) or --holdfast.fresh",
+                      asked_seed, options.seed));
+    }
   } catch (const Error& error) {
     return {error.code(), error.what()};
   }
@@ -433,7 +458,7 @@ int Session::Impl::finish() {
 
   const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop ? kRunAgain : kDone;
   if (stop) {
-    console.say(superseded ? *stop : end_line({*stop, progress.step, last_version}));
+    console.say(superseded ? *stop : end_line({*stop, progress.step, last_version, progress.step - last_save.step}));
   }
   if (!superseded) {
     const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
@@ -453,6 +478,7 @@ int Session::Impl::finish() {
 // Session
 
 Session Session::start(int& argc, char** argv, SessionOptions options) {
+  fill_standard_streams();
   report_uncaught_errors();
   OptionsRead read = options_or_exit(argc, argv, options);
   return Session(std::move(read.values));

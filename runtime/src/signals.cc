@@ -29,15 +29,15 @@ extern "C" void note_save(int) { save_requested.store(1); }
 SignalWatch::SignalWatch() {
   first_stop = 0;
   save_requested = 0;
-  const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-  for (int i = 0; i < 4; ++i) {
+  const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ};
+  for (int i = 0; i < 5; ++i) {
     auto& former = former_[i];
     former.signal = signals[i];
     sigaction(former.signal, nullptr, &former.action);
     const bool may_be_ignored = former.signal == SIGHUP || former.signal == SIGINT;
     if (may_be_ignored && former.action.sa_handler == SIG_IGN) continue;
     struct sigaction ours {};
-    ours.sa_handler = former.signal == SIGUSR1 ? note_save : note_stop;
+    ours.sa_handler = former.signal == SIGXFSZ ? SIG_IGN : former.signal == SIGUSR1 ? note_save : note_stop;
     ours.sa_flags = SA_RESTART;
     sigemptyset(&ours.sa_mask);
     former.installed = sigaction(former.signal, &ours, nullptr) == 0;

@@ -26,6 +26,9 @@ class TrackedValue : public TrackedItem {
     if (!saved) return;
     try {
       access_.misfit(*saved);
+    } catch (const Error& error) {  // a sentence of its own
+      plan.differs(Difference::Kind::value, name(), std::string("cannot be restored: ") + error.what());
+      return;
     } catch (const std::exception& error) {
       plan.differs(Difference::Kind::value, name(),
                    "cannot be set to the checkpoint's " + excerpt(*saved) + ": it " + error.what());

@@ -180,12 +180,16 @@ class FileStore final : public Store {
 
   Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
     const Path path = root_ / name;
-    const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY, 0); });
+    // Without waiting: a pipe of that name would let its reader wait for ever.
+    const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY | O_NONBLOCK, 0); });
+    if (fd == -ELOOP) return Status(StatusCode::corrupt, path.string() + " is a link that leads in a circle");
     if (fd < 0) return status_from_errno(-fd, "open", path);
     FileInfo info;
-    if (const int asked = ask(path, info); asked < 0 || info.is_directory) {
+    const int asked = ask(path, info);
+    if (asked < 0 || info.is_directory) {
       files_.close(fd);
-      return status_from_errno(asked < 0 ? -asked : EISDIR, "open", path);
+      if (asked < 0) return status_from_errno(-asked, "open", path);
+      return Status(StatusCode::corrupt, path.string() + " is a folder where a file should be");
     }
     return std::unique_ptr<ObjectReader>(new FileReader(files_, path, fd, info.bytes));
   }
@@ -390,7 +394,9 @@ class FileStore final : public Store {
 std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options, FileOperations& files) {
   // Absolute, so that a later change of the working directory does not move the run.
   boost::system::error_code error;
-  Path absolute = boost::filesystem::absolute(run_folder, boost::filesystem::current_path(error)).lexically_normal();
+  // Not absolute(): that throws where the working directory is gone, whatever the path.
+  Path absolute = run_folder.is_absolute() ? run_folder : boost::filesystem::current_path(error) / run_folder;
+  absolute = absolute.lexically_normal();
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();
   return std::make_unique<FileStore>(absolute, options, files);
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "file_io.h"
+#include "start_thread.h"
 
 namespace holdfast::storage {
 
@@ -63,7 +64,11 @@ Result<std::unique_ptr<ObjectWriter>> FileWriter::create(FileOperations& files, 
   writer->filling_ = writer->pool_->take();
   if (!writer->filling_) return Status(StatusCode::no_space, "no memory for the write buffers of " + path.string());
   if (expected_bytes > BufferPool::kBufferBytes) {
-    writer->thread_ = std::thread([raw = writer.get()] { raw->write_blocks(); });
+    writer->thread_ = start_thread([raw = writer.get()] { raw->write_blocks(); });
+    if (!writer->thread_.joinable()) {
+      return Status(StatusCode::no_space, "no thread to write " + path.string() +
+                                              ": the system grants no more of them (ulimit -u shows how many)");
+    }
   }
   return std::unique_ptr<ObjectWriter>(std::move(writer));
 }

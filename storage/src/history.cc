@@ -93,18 +93,47 @@ bool is_orphan(const History& history, const Uid& uid) {
   });
 }
 
+/// Where no version is there: what shows all the same that one was saved, so that it was lost since; empty if nothing.
+std::string trace_of_versions(const History& history) {
+  for (const OpenEntry& open : history.opens()) {
+    if (open.base && !history.is_dropped(*open.base)) return "the journal tells of version " + open.base->short_text();
+  }
+  for (const Note& note : history.notes()) {
+    // Retention drops older versions only, and a session counts those that it acknowledged.
+    if (note.kind == NoteKind::drop && !note.about.empty() && !is_orphan(history, note.about.front())) {
+      return "the journal tells of version " + note.about.front().short_text() + " and newer ones";
+    }
+    const auto saves = note.details.find("saves");
+    if (note.kind == NoteKind::close && saves != note.details.end() && saves->is_number() && *saves > 0) {
+      return "the journal tells of versions that session " + note.uid.session + " saved";
+    }
+  }
+  // A session writes its open entry first, and nobody ever removes one.
+  for (const std::string& session : history.payload_sessions()) {
+    const auto is_its = [&](const OpenEntry& open) { return open.uid.session == session; };
+    if (std::none_of(history.opens().begin(), history.opens().end(), is_its)) {
+      return "data/ holds what session " + session + " saved, which the journal does not know";
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 Status History::refresh(const Store& store) {
-  auto journal = store.list("journal");
-  if (!journal) return journal.status();
+  // Data first: a session's open entry is there before its payload, so the journal then shows it.
   if (highest_seq_ == 0) {  // numbers in data/ count too, but only those of sessions before this one
     auto data = store.list("data");
     if (!data) return data.status();
     for (const std::string& name : *data) {
-      if (const auto payload = parse_payload_name(name)) highest_seq_ = std::max(highest_seq_, payload->uid.seq);
+      const auto payload = parse_payload_name(name);
+      if (!payload) continue;
+      highest_seq_ = std::max(highest_seq_, payload->uid.seq);
+      payload_sessions_.insert(payload->uid.session);
     }
   }
+  auto journal = store.list("journal");
+  if (!journal) return journal.status();
 
   std::vector<Uid> present;
   for (const std::string& name : *journal) {
@@ -207,11 +236,11 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
   Choice choice;
   if (options.fresh) {
     choice.rewind = true;
-    choice.reason =
-        history.versions().empty()
-            ? "starting from scratch"
-            : "starting from scratch because that was asked for (--holdfast.fresh); earlier versions stay: " +
-                  list_of(history.versions(), 5);
+    choice.reason = history.versions().empty() ? "starting from scratch"
+                                               : "starting from scratch because that was asked for (--holdfast.fresh); "
+                                                 "earlier versions stay until newer ones take "
+                                                 "their place (--holdfast.keep): " +
+                                                     list_of(history.versions(), 5);
     return choice;
   }
   if (options.from) {
@@ -255,13 +284,11 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
       message += "; " + passed.uid.short_text() + ": " + passed.reason;
     return Status(StatusCode::corrupt, message + kRemedy);
   }
-  for (const OpenEntry& open : history.opens()) {
-    if (open.base && !history.is_dropped(*open.base)) {
-      return Status(StatusCode::incomplete, "the journal tells of version " + open.base->short_text() +
-                                                ", but holds no version any more: was it copied only in part, or is it "
-                                                "still being synchronised?" +
-                                                kRemedy);
-    }
+  if (const std::string trace = trace_of_versions(history); !trace.empty()) {
+    return Status(StatusCode::incomplete, trace +
+                                              ", but the journal holds no version any more: was the run copied only in "
+                                              "part, or is it still being synchronised?" +
+                                              kRemedy);
   }
   choice.reason = history.opens().empty() ? "starting from scratch: a new run"
                                           : "starting from scratch: no earlier session had saved a version";

@@ -138,6 +138,13 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
 
 Status RunWriter::choose(const ChooseOptions& options) {
   if (Status status = history_.refresh(store_); !status.ok()) return status;
+  if (history_.highest_seq() > kMaxSeq - 1'000'000'000) {
+    return {StatusCode::invalid,
+            "a name in journal/ or data/ of " + store_.location() + " has the number " +
+                std::to_string(history_.highest_seq()) +
+                ", which no run reaches by counting, and leaves too few to go on with; nothing was "
+                "changed. Move that file away"};
+  }
   auto choice = choose_base(history_, options);
   if (!choice) return choice.status();
   choice_ = std::move(*choice);

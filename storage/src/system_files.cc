@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "holdfast/storage/file_operations.h"
+#include "start_thread.h"
 
 namespace holdfast::storage {
 
@@ -122,9 +123,10 @@ class SystemFiles final : public FileOperations {
     return result == -EACCES ? -EAGAIN : result;  // fcntl(2) allows either
   }
   void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    std::thread beside(first);
+    std::thread beside = start_thread(first);
+    if (!beside.joinable()) first();
     second();
-    beside.join();
+    if (beside.joinable()) beside.join();
   }
 };
 

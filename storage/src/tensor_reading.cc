@@ -6,6 +6,8 @@
 #include <mutex>
 #include <utility>
 
+#include "start_thread.h"
+
 namespace holdfast::storage {
 namespace {
 

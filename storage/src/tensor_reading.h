@@ -4,8 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "holdfast/storage/manifest.h"
@@ -27,15 +25,5 @@ inline bool is_whole(const TensorEntry& tensor) { return tensor.parts.size() == 
 /// reads while this one hashes.
 Status read_tensor(const Files& files, const TensorEntry& tensor, std::span<std::byte> into, bool read_ahead,
                    Digest* digest);
-
-/// Not joinable where the system grants no more threads: the caller then does the work itself.
-template <class Work>
-std::thread start_thread(const Work& work) {
-  try {
-    return std::thread(work);
-  } catch (const std::system_error&) {
-    return {};
-  }
-}
 
 }  // namespace holdfast::storage

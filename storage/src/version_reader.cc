@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "file_verifier.h"
+#include "start_thread.h"
 #include "tensor_reading.h"
 
 namespace holdfast::storage {

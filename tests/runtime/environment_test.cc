@@ -150,6 +150,20 @@ TEST_CASE("threads_and_flags_are_set_as_saved_unless_the_user_chose_threads") {
   CHECK(holdfast::capture_environment(c10::kCPU) == before);
 }
 
+TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") {
+  const auto before = holdfast::capture_environment(c10::kCPU);
+  holdfast::make_deterministic();
+  const auto now = holdfast::capture_environment(c10::kCPU).at("deterministic");
+  for (const char* flag : {"algorithms", "cudnn", "mkldnn"}) CHECK(now.at(flag) == true);
+  CHECK(now.at("warn_only") == false);
+  CHECK(now.at("cudnn_benchmark") == false);
+  CHECK(now.at("cublas_workspace") == ":4096:8");
+  // An operation without such a kernel says so instead of computing something else the next time.
+  CHECK_THROWS(at::globalContext().alertNotDeterministic("an operation"));
+  holdfast::restore_environment(before, true);
+  ::unsetenv("CUBLAS_WORKSPACE_CONFIG");
+}
+
 TEST_CASE("one_seed_seeds_the_default_generator") {
   holdfast::seed_all(123);
   CHECK(at::detail::getDefaultCPUGenerator().current_seed() == 123);

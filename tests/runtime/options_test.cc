@@ -121,14 +121,21 @@ TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.fresh=maybe"}), "--holdfast.fresh: 'maybe'"));
   CHECK(contains(refusal({}, {}, {"HOLDFAST_LOAD=some"}), "HOLDFAST_LOAD: 'some'"));
   CHECK(contains(refusal({}, {.every = "often"}), "SessionOptions, every: 'often'"));
+  CHECK(contains(refusal({"--holdfast.from="}), "--holdfast.from: the version is empty"));
+  CHECK(contains(refusal({"--holdfast.threads=100000"}), "--holdfast.threads: '100000' is not"));
+}
+
+TEST_CASE("a_version_to_go_on_from_and_a_fresh_start_are_not_both_taken") {
+  CHECK(contains(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
+                 "--holdfast.from 42 (command line) and --holdfast.fresh (environment) contradict each other"));
 }
 
 TEST_CASE("help_lists_every_option_with_default_value_and_origin") {
   const auto [options, left] = read({"--holdfast.help", "--holdfast.keep", "8"}, {.run = "fashion"});
   CHECK(options.help);
   const auto text = holdfast::help_text(options);
-  for (const char* name : {"dir", "run", "seed", "every", "keep", "device", "from", "fresh", "take-over", "threads",
-                           "load", "allow-missing", "allow-unexpected", "help"}) {
+  for (const char* name : {"dir", "run", "seed", "every", "keep", "device", "from", "fresh", "deterministic",
+                           "take-over", "threads", "load", "allow-missing", "allow-unexpected", "help"}) {
     CHECK(contains(text, std::string("--holdfast.") + name + " "));
   }
   CHECK(contains(text, "now 8 (command line), default 3"));

@@ -3,12 +3,13 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <boost/filesystem/operations.hpp>
 #include <cerrno>
 #include <functional>
+#include <stdexcept>
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
@@ -72,16 +73,43 @@ struct Run {
     return session(std::forward<Body>(body), options());
   }
 
-  std::vector<storage::Manifest> versions() const {
-    const auto store = storage::open_file_store(folder / "run", {.read_only = true});
+  std::unique_ptr<storage::Store> store() const {
+    return storage::open_file_store(folder / "run", {.read_only = true});
+  }
+  storage::History history() const {
     storage::History history;
-    REQUIRE(history.refresh(*store).ok());
+    REQUIRE(history.refresh(*store()).ok());
+    return history;
+  }
+  std::vector<storage::Manifest> versions() const {
+    const auto past = history();
     std::vector<storage::Manifest> manifests;
-    for (const auto& version : history.versions()) {
-      manifests.push_back(storage::VersionReader::open(*store, version.uid)->manifest());
+    for (const auto& version : past.versions()) {
+      manifests.push_back(storage::VersionReader::open(*store(), version.uid)->manifest());
     }
     return manifests;
   }
+  std::vector<storage::Note> close_notes() const {
+    auto notes = history().notes();
+    std::erase_if(notes, [](const storage::Note& note) { return note.kind != storage::NoteKind::close; });
+    return notes;
+  }
+  std::vector<nlohmann::json> metrics() const {
+    const auto metrics = storage::read_metrics(*store(), history());
+    REQUIRE(metrics.ok());
+    return *metrics;
+  }
+};
+
+// Tells when it is saved and loaded.
+struct Watched {
+  std::function<void()> on_save = [] {};
+  std::function<void()> on_load = [] {};
+  void save(State& state) const {
+    state.put("there", true);
+    on_save();
+  }
+  void load(const State&) { on_load(); }
 };
 
 // Adds every sample it sees to a sum; `body` runs in each step.
@@ -96,11 +124,26 @@ int sum_samples(Session& session, std::uint64_t epochs, double& sum,
   return session.finish();
 }
 
+// One epoch that notes its steps, and is told to stop in one of them (0: never).
+struct Noted {
+  double sum = 0;
+  std::vector<std::uint64_t> steps;
+  auto stopping_at(std::uint64_t stop_at) {
+    return [this, stop_at](Session& session) {
+      return sum_samples(session, 1, sum, [&](std::uint64_t step) {
+        steps.push_back(step);
+        if (step == stop_at) ::raise(SIGTERM);
+      });
+    };
+  }
+};
+
 }  // namespace
 
 TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes_on") {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     const Run run;
+    const auto former = ::signal(signal, SIG_DFL);  // nohup and shells in the background ignore some
     double sum = 0;
     std::vector<std::uint64_t> steps;
     const auto remember = [&](std::uint64_t step) {
@@ -114,6 +157,7 @@ TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes
     CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum, remember); }) == kDone);
     CHECK(steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
     CHECK(sum == 2 * 45);
+    ::signal(signal, former);
   }
 }
 
@@ -126,6 +170,35 @@ TEST_CASE("a_signal_during_start_up_stops_before_the_first_step") {
   }) == kRunAgain);
   CHECK(sum == 0);
   CHECK(run.versions().empty());
+}
+
+TEST_CASE("a_signal_while_saving_or_loading_stops_the_run_as_well") {
+  Run run;
+  run.every = "2";
+  double sum = 0;
+  Watched watched;
+  const auto program = [&](Session& session) {
+    session.track("watched", watched);
+    return sum_samples(session, 2, sum, [&](std::uint64_t step) {
+      watched.on_save = [step] {
+        if (step == 2) ::raise(SIGTERM);
+      };
+    });
+  };
+  CHECK(run.session(program) == kRunAgain);
+  auto versions = run.versions();
+  REQUIRE(versions.size() == 2);
+  CHECK(versions[0].position.step == 2);
+  CHECK(versions[1].position.step == 3);
+  CHECK(versions[1].reason == "SIGTERM");
+  const double saved = std::exchange(sum, -1000);
+  watched.on_load = [] { ::raise(SIGTERM); };
+  CHECK(run.session(program) == kRunAgain);
+  CHECK(sum == saved);
+  CHECK(run.versions().size() == 2);
+  watched.on_load = [] {};
+  CHECK(run.session(program) == kDone);
+  CHECK(sum == 2 * 45);
 }
 
 TEST_CASE("sigusr1_saves_and_goes_on") {
@@ -228,6 +301,47 @@ TEST_CASE("loops_in_a_row_and_counted_loops_go_on_where_they_were") {
   }
 }
 
+TEST_CASE("a_loop_that_has_not_begun_keeps_its_place") {
+  const Run run;
+  std::uint64_t first = 0, second = 0;
+  const auto program = [&](Session& session, std::uint64_t epochs, std::uint64_t stop_at) {
+    auto loader = batches();
+    session.track("first", first).track("second", second);
+    const auto stop = [&](std::uint64_t step) {
+      if (step == stop_at) ::raise(SIGTERM);
+    };
+    for (auto& batch : session.steps(loader, {.epochs = epochs})) ++first, stop(batch.number());
+    for (auto& step : session.steps({.count = 4})) ++second, stop(step.number());
+    return session.finish();
+  };
+  CHECK(run.session([&](Session& s) { return program(s, 1, 7); }) == kRunAgain);
+  CHECK(second == 2);
+  CHECK(run.session([&](Session& s) { return program(s, 2, 9); }) == kRunAgain);  // in the first loop, now longer
+  CHECK(run.session([&](Session& s) { return program(s, 2, 0); }) == kDone);
+  CHECK(first == 10);
+  CHECK(second == 4);
+}
+
+TEST_CASE("two_loops_over_one_loader_have_epochs_of_their_own") {
+  const Run run;
+  std::uint64_t first = 0, second = 0;
+  const auto program = [&](Session& session, std::uint64_t stop_at) {
+    auto loader = batches();
+    session.track("first", first).track("second", second);
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 1})) ++first;
+    for (auto& batch : session.steps(loader, {.epochs = 2})) {
+      ++second;
+      if (batch.number() == stop_at) ::raise(SIGTERM);
+    }
+    return session.finish();
+  };
+  CHECK(run.session([&](Session& s) { return program(s, 12); }) == kRunAgain);
+  CHECK(second == 7);
+  CHECK(run.session([&](Session& s) { return program(s, 0); }) == kDone);
+  CHECK(first == 5);
+  CHECK(second == 10);
+}
+
 TEST_CASE("save_now_waits_for_the_boundary_and_keeps_its_metrics") {
   const Run run;
   double sum = 0;
@@ -247,12 +361,16 @@ TEST_CASE("save_now_waits_for_the_boundary_and_keeps_its_metrics") {
 
 TEST_CASE("a_checkpoint_that_does_not_fit_is_refused_before_anything_changes") {
   const Run run;
-  double sum = 0;
-  run.session([&](Session& s) { return sum_samples(s, 1, sum); });
-  double other = 7;
+  double sum = 0, former = 1, other = 7;
+  const auto program = [&](Session& session, std::uint64_t epochs) {
+    session.track("former", former);
+    return sum_samples(session, epochs, sum);
+  };
+  run.session([&](Session& s) { return program(s, 1); });
+  sum = -1;
   std::string said;
   run.session([&](Session& session) {
-    session.track("other", other);
+    session.track("sum", sum).track("other", other);
     try {
       session.restore();
     } catch (const Error& error) {
@@ -260,42 +378,156 @@ TEST_CASE("a_checkpoint_that_does_not_fit_is_refused_before_anything_changes") {
       said = error.what();
     }
   });
-  CHECK(said.find("sum") != std::string::npos);
+  CHECK(said.find("former") != std::string::npos);
   CHECK(said.find("other") != std::string::npos);
+  CHECK(sum == -1);
   CHECK(other == 7);
-  sum = 0;
-  CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum); }) == kDone);  // nobody took the run over
+  CHECK(run.history().opens().size() == 1);  // nobody took the run over
+  CHECK(run.session([&](Session& s) { return program(s, 2); }) == kDone);
   CHECK(sum == 90);
   auto loose = run.options();
   loose.allow_missing = {"other"};
-  loose.allow_unexpected = {"sum"};
+  loose.allow_unexpected = {"former"};
+  sum = -1;
   run.session(
       [&](Session& session) {
-        session.track("other", other);
+        session.track("sum", sum).track("other", other);
         CHECK(session.restore());
       },
       loose);
+  CHECK(sum == 90);
   CHECK(other == 7);
 }
 
-TEST_CASE("metrics_have_each_step_once_whatever_was_repeated") {
-  const Run run;
-  double sum = 0;
-  for (const std::uint64_t stop_at : {std::uint64_t{4}, std::uint64_t{0}}) {
-    run.session([&](Session& session) {
-      return sum_samples(session, 2, sum, [&](std::uint64_t step) {
-        session.log({{"sum", sum}});
-        if (step == stop_at) ::raise(SIGTERM);
-      });
-    });
+TEST_CASE("a_run_with_versions_is_started_anew_only_where_that_was_asked_for") {
+  Run run;
+  run.every = "2";
+  auto given = run.options();
+  given.keep = 0;
+  Noted noted;
+  CHECK(run.session(noted.stopping_at(0), given) == kDone);
+  noted.steps.clear();
+  SECTION("none of them loads") {
+    for (const auto& payload : boost::filesystem::directory_iterator(run.folder / "run" / "data")) {
+      boost::filesystem::resize_file(payload, 100);
+    }
+    std::string said;
+    try {
+      run.session(noted.stopping_at(0), given);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+    CHECK(said.find("none can be resumed from") != std::string::npos);
+    CHECK(said.find("--holdfast.fresh") != std::string::npos);
+    CHECK(noted.steps.empty());
+    CHECK(run.history().opens().size() == 1);
   }
-  const auto store = storage::open_file_store(run.folder / "run", {.read_only = true});
-  storage::History history;
-  REQUIRE(history.refresh(*store).ok());
-  const auto metrics = storage::read_metrics(*store, history);
-  REQUIRE(metrics.ok());
-  REQUIRE(metrics->size() == 10);
-  for (std::size_t i = 0; i < metrics->size(); ++i) CHECK((*metrics)[i].at("step") == i + 1);
+  auto fresh = given;
+  fresh.fresh = true;
+  noted.sum = 0;
+  CHECK(run.session(noted.stopping_at(3), fresh) == kRunAgain);
+  CHECK(run.session(noted.stopping_at(0), given) == kDone);  // goes on with the new beginning
+  CHECK(noted.steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
+  CHECK(noted.sum == 45);
+  CHECK(run.history().versions().size() == 7);  // three from before; 2, 3; 4, 5
+}
+
+TEST_CASE("a_rewind_goes_on_from_the_chosen_version_and_later_starts_stay_on_its_line") {
+  Run run;
+  run.every = "2";
+  auto given = run.options();
+  given.keep = 0;
+  Noted noted;
+  CHECK(run.session(noted.stopping_at(0), given) == kDone);
+  noted.steps.clear();
+  auto rewound = given;
+  rewound.from = std::to_string(run.versions().front().uid.seq);
+  SECTION("after a save of its own") { CHECK(run.session(noted.stopping_at(3), rewound) == kRunAgain); }
+  SECTION("before it") {
+    run.session(
+        [&](Session& session) {
+          session.track("sum", noted.sum);
+          CHECK(session.restore());
+          CHECK(session.step() == 2);
+        },
+        rewound);
+    noted.sum = 0;
+    CHECK(run.session(noted.stopping_at(3), given) == kRunAgain);
+  }
+  CHECK(run.session(noted.stopping_at(0), given) == kDone);
+  CHECK(noted.steps == std::vector<std::uint64_t>{3, 4, 5});
+  CHECK(noted.sum == 45);
+}
+
+TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so") {
+  Run run;
+  run.every = "2";
+  double sum = 0, theirs = 0;
+  std::uint64_t last = 0;
+  auto takeover = run.options();
+  takeover.take_over = true;
+  CHECK(run.session([&](Session& session) {
+    return sum_samples(session, 2, sum, [&](std::uint64_t step) {
+      last = step;
+      if (step != 3) return;
+      const auto other = [&](Session& s) { return sum_samples(s, 2, theirs); };
+      CHECK_THROWS_AS(run.session(other), Error);  // the run has a session that lives
+      CHECK(run.session(other, takeover) == kDone);
+    });
+  }) == kSuperseded);
+  CHECK(last == 4);
+  CHECK(theirs == 90);
+  CHECK(run.close_notes().size() == 1);
+  CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum); }) == kDone);
+  CHECK(sum == 90);
+  CHECK(last == 4);
+}
+
+TEST_CASE("a_close_note_says_why_the_session_ended_and_what_it_did") {
+  Run run;
+  run.every = "2";
+  Noted noted;
+  run.session(noted.stopping_at(3));
+  run.session(noted.stopping_at(0));
+  const auto notes = run.close_notes();
+  REQUIRE(notes.size() == 2);
+  CHECK(notes[0].reason == "SIGTERM");
+  CHECK(notes[1].reason == "end");
+  const nlohmann::json expected[] = {{{"exit_code", 75}, {"steps", 3}, {"saves", 2}, {"lost_steps", 0}},
+                                     {{"exit_code", 0}, {"steps", 2}, {"saves", 2}, {"lost_steps", 0}}};
+  for (const int i : {0, 1}) {
+    auto details = notes[static_cast<std::size_t>(i)].details;
+    CHECK(details.at("seconds").get<double>() > 0);
+    details.erase("seconds");
+    CHECK(details == expected[i]);
+  }
+}
+
+TEST_CASE("metrics_have_each_step_once_whatever_was_repeated") {
+  Run run;
+  run.every = "4";
+  const auto life = [&](int number, std::uint64_t dies_at) {
+    return run.session([&](Session& session) {
+      auto loader = batches();
+      for (auto& batch : session.steps(loader, {.epochs = 2})) {
+        if (number == 1 && batch.number() == 5) CHECK(run.metrics().size() == 4);  // nobody repeats what is saved
+        session.log({{"life", number}});
+        if (batch.number() == dies_at) throw std::runtime_error("an end without a save");
+      }
+      session.log({{"accuracy", 0.5}});
+      return session.finish();
+    });
+  };
+  CHECK_THROWS_AS(life(1, 6), std::runtime_error);
+  CHECK(run.metrics().size() == 6);
+  CHECK(life(2, 0) == kDone);
+  const auto metrics = run.metrics();
+  REQUIRE(metrics.size() == 10);
+  for (std::size_t i = 0; i < metrics.size(); ++i) {
+    CHECK(metrics[i].at("step") == i + 1);
+    CHECK(metrics[i].at("life") == (i < 4 ? 1 : 2));
+  }
+  CHECK(metrics.back().at("accuracy") == 0.5);
 }
 
 TEST_CASE("a_save_that_fails_lets_training_go_on_and_the_end_says_so") {
@@ -314,6 +546,7 @@ TEST_CASE("a_save_that_fails_lets_training_go_on_and_the_end_says_so") {
   CHECK(sum == 45);
   REQUIRE(run.versions().size() == 1);
   CHECK(run.versions()[0].position.step == 2);
+  CHECK(run.close_notes().front().details.at("lost_steps") == 3);
   files.full = false;
   CHECK(run.session([&](Session& s) { return sum_samples(s, 1, sum); }) == kDone);
   CHECK(sum == 45);
@@ -327,36 +560,4 @@ TEST_CASE("tracking_after_the_run_was_opened_is_refused") {
     double late = 0;
     CHECK_THROWS_AS(session.track("late", late), Error);
   });
-}
-
-TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
-  const ScratchFolder folder;
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    ::dup2(ends[1], STDERR_FILENO);
-    const std::string missing = "--holdfast.dir=" + (folder / "no" / "such").string();
-    std::string words[] = {"program", missing};
-    char* argv[] = {words[0].data(), words[1].data(), nullptr};
-    int argc = 2;
-    [&]() noexcept {
-      auto session = Session::start(argc, argv, {.run = "run", .device = "cpu"});
-      session.restore();
-    }();
-    ::_exit(0);
-  }
-  ::close(ends[1]);
-  std::string said;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(got));
-  ::close(ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 1);
-  CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
-                    " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
 }

@@ -71,6 +71,15 @@ TEST_CASE("a_hangup_ignored_by_nohup_stays_ignored") {
         }) == 0);
 }
 
+TEST_CASE("a_write_beyond_the_file_size_limit_fails_and_does_not_kill") {
+  const int status = in_child([] {
+    SignalWatch watch;
+    raise_here(SIGXFSZ);
+    return 0;
+  });
+  CHECK(status == 0);
+}
+
 TEST_CASE("former_handlers_come_back_with_the_end_of_the_watch") {
   CHECK(in_child([] {
           static volatile std::sig_atomic_t seen = 0;

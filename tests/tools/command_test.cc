@@ -17,7 +17,7 @@ TEST_CASE("an_unknown_verb_gets_the_nearest_one") {
   CHECK(said.code == 2);
   CHECK(said.err == "holdfast: \"verfy\" is no verb of holdfast; did you mean verify?\n");
   CHECK(holdfast_command({"frobnicate"}).err ==
-        "holdfast: \"frobnicate\" is no verb of holdfast; there are ls, show, verify, diff\n");
+        "holdfast: \"frobnicate\" is no verb of holdfast; there are ls, show, verify, diff, launch\n");
 }
 
 TEST_CASE("errors_are_json_too") {

@@ -59,14 +59,16 @@ TEST_CASE("diff_measures_what_differs_and_where") {
                               {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{0.0F})},
                               {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3, 4, 5, kNan})},
                               {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{1LL << 60})},
+                              {"long", Dtype::u8, {2, 100'000}, std::string(200'000, 'a')},
                               {"shape", Dtype::u8, {4}, "abcd"},
                               {"type", Dtype::f32, {2}, bytes_of(std::vector<float>{1.5F, 2})},
                               {"gone", Dtype::u8, {1}, "x"}});
   const std::string b =
       write("b.safetensors", {{"nan", Dtype::f32, {2}, bytes_of(std::vector<std::uint32_t>{nan, bits_of(1)})},
                               {"zero", Dtype::f32, {1}, bytes_of(std::vector<float>{-0.0F})},
-                              {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1, 2, 3.5F, 4, 1, 6})},
+                              {"mixed", Dtype::f32, {2, 3}, bytes_of(std::vector<float>{1.5F, 2, 7, 4, 5.5F, 6})},
                               {"wide", Dtype::i64, {1}, bytes_of(std::vector<std::int64_t>{(1LL << 60) + 1})},
+                              {"long", Dtype::u8, {2, 100'000}, std::string(199'999, 'a') + 'c'},
                               {"shape", Dtype::u8, {2, 2}, "abcd"},
                               {"type", Dtype::f16, {2}, bytes_of(std::vector<std::uint16_t>{0x3E00, 0x4200})},
                               {"new", Dtype::u8, {1}, "x"}});
@@ -81,14 +83,16 @@ TEST_CASE("diff_measures_what_differs_and_where") {
   CHECK(found["values_compared"] == false);
   std::map<std::string, nlohmann::json> by_name;
   for (const auto& tensor : found["tensors"]) by_name[tensor["name"]] = tensor;
-  CHECK(by_name.size() == 5);
+  CHECK(by_name.size() == 6);
   CHECK(by_name["zero"]["differing"] == 1);
   CHECK(by_name["zero"]["max_abs"] == 0.0);
-  CHECK(by_name["mixed"]["differing"] == 3);
+  CHECK(by_name["mixed"]["differing"] == 4);
   CHECK(by_name["mixed"]["nan_on_one_side"] == 1);
   CHECK(by_name["mixed"]["max_abs"] == 4.0);
-  CHECK(by_name["mixed"]["max_abs_at"] == nlohmann::json({1, 1}));
+  CHECK(by_name["mixed"]["max_abs_at"] == nlohmann::json({0, 2}));
   CHECK(by_name["wide"]["max_abs"] == 1.0);
+  CHECK(by_name["long"]["max_abs"] == 2.0);  // in its second piece
+  CHECK(by_name["long"]["max_abs_at"] == nlohmann::json({1, 99'999}));
   CHECK(by_name["shape"]["max_abs"] == nullptr);
   CHECK(by_name["type"]["max_abs"] == 1.0);
   CHECK(by_name["type"]["b"]["dtype"] == "F16");

@@ -162,45 +162,62 @@ TEST_CASE("statistics_cover_a_tensor_of_many_pieces") {
 }
 
 TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
-  // A 4 × 4 matrix in two boxes of two columns, in two files, as two ranks would write it.
+  // A 4 × 4 matrix in two boxes of two columns and a long one in two rows, each box in a file, as ranks would write it.
   ScratchFolder scratch;
   const path run = scratch / "split";
   make_run(run, {1});
   Manifest manifest = *decode_manifest(content_of(run / "journal/000002-aaaaaaaa.save.json"));
   manifest.uid.seq = 5;
-  manifest.world_size = 2;
+  manifest.world_size = 4;
   manifest.files.clear();
   manifest.tensors.clear();
+  int rank = 0;
+  const auto add_box = [&](TensorEntry& of, std::vector<std::int64_t> offset, std::vector<std::int64_t> extent,
+                           const std::vector<float>& values) {
+    const std::string name = payload_name({manifest.uid, rank, 4});
+    write_safetensors(run / name, {{of.name, Dtype::f32, extent, bytes_of(values)}});
+    const std::string bytes = content_of(run / name);
+    manifest.files.push_back({name, bytes.size(), digest_of(bytes), 4096, digest_of(bytes.substr(0, 4096))});
+    of.parts.push_back({static_cast<std::size_t>(rank++), 4096, bytes.size(), offset, extent});
+  };
   TensorEntry matrix;
   matrix.name = "m";
   matrix.shape = {4, 4};
-  for (int rank = 0; rank < 2; ++rank) {
-    const std::string name = payload_name({manifest.uid, rank, 2});
+  for (int half = 0; half < 2; ++half) {
     std::vector<float> values;
     for (int row = 0; row < 4; ++row) {
-      for (int column = 2 * rank; column < 2 * rank + 2; ++column)
+      for (int column = 2 * half; column < 2 * half + 2; ++column)
         values.push_back(static_cast<float>(4 * row + column));
     }
-    write_safetensors(run / name, {{"m", Dtype::f32, {4, 2}, bytes_of(values)}});
-    const std::string bytes = content_of(run / name);
-    manifest.files.push_back({name, bytes.size(), digest_of(bytes), 4096, digest_of(bytes.substr(0, 4096))});
-    matrix.parts.push_back({static_cast<std::size_t>(rank), 4096, 4096 + 32, {0, 2 * rank}, {4, 2}});
+    add_box(matrix, {0, 2 * half}, {4, 2}, values);
   }
   std::vector<float> whole(16);
   for (int i = 0; i < 16; ++i) whole[static_cast<std::size_t>(i)] = static_cast<float>(i);
   matrix.digest = digest_of(bytes_of(whole));
   manifest.tensors.push_back(matrix);
+  constexpr std::int64_t kLong = 300'000;  // more than a piece, so that pieces begin and end inside rows
+  TensorEntry rows;
+  rows.name = "rows";
+  rows.shape = {2, kLong};
+  add_box(rows, {0, 0}, {1, kLong}, std::vector<float>(kLong, 1.0F));
+  add_box(rows, {1, 0}, {1, kLong}, std::vector<float>(kLong, 2.0F));
+  std::vector<float> both(kLong, 1.0F);
+  both.resize(2 * kLong, 2.0F);
+  rows.digest = digest_of(bytes_of(both));
+  manifest.tensors.push_back(rows);
   write_file(run / entry_name(manifest.uid, EntryKind::save), encode(manifest));
 
   const Said said = holdfast_command({"show", run.string(), "5", "--stats", "--json"});
   INFO(said.out);
   REQUIRE(said.code == 0);
   CHECK(tensor_in(said.json(), "m")["stats"]["mean"] == 7.5);
+  CHECK(tensor_in(said.json(), "rows")["stats"]["mean"] == 1.5);
   const Said verified = holdfast_command({"verify", run.string(), "5"});
   INFO(verified.out);
   CHECK(verified.code == 0);
   // In row-major order it is the plain matrix, element by element.
-  write_safetensors(scratch / "plain.safetensors", {{"m", Dtype::f32, {4, 4}, bytes_of(whole)}});
+  write_safetensors(scratch / "plain.safetensors",
+                    {{"m", Dtype::f32, {4, 4}, bytes_of(whole)}, {"rows", Dtype::f32, {2, kLong}, bytes_of(both)}});
   CHECK(holdfast_command({"diff", run.string() + "@5", (scratch / "plain.safetensors").string()}).code == 0);
 }
 

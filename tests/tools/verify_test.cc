@@ -17,6 +17,11 @@ TEST_CASE("verify_is_quiet_about_what_is_right_and_ls_remembers_it") {
   };
   CHECK(verified_of(0) == nullptr);
   CHECK(verified_of(1)["ok"] == true);
+  SECTION("one after the other") {
+    CHECK(holdfast_command({"verify", run, "2"}).code == 0);
+    CHECK(verified_of(0)["ok"] == true);
+    CHECK(verified_of(1)["ok"] == true);
+  }
   SECTION("all of them") {
     CHECK(holdfast_command({"verify", run, "--all"}).code == 0);
     CHECK(verified_of(0)["ok"] == true);
@@ -67,7 +72,9 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
   }
   SECTION("a flipped bit in the header") {
     flip_byte(scratch / "mnist" / name, 20);
-    finding_of(2);
+    const auto finding = finding_of(2);
+    CHECK(finding["message"] == "the header does not match its digest");
+    CHECK(finding["end"] == 4096);
   }
   SECTION("a short file") {
     boost::filesystem::resize_file(scratch / "mnist" / name, 4400);

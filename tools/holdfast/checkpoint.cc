@@ -79,8 +79,7 @@ Result<Target> target_of_file(const Path& path) {
   if (entry->kind != EntryKind::save) {
     return Status(StatusCode::invalid, path.string() + " is a journal entry, but no version's manifest (.save.json)");
   }
-  boost::system::error_code error;
-  const Path absolute = boost::filesystem::absolute(path, boost::filesystem::current_path(error)).lexically_normal();
+  const Path absolute = absolute_of(path);
   if (absolute.parent_path().filename() != "journal") {
     return Status(StatusCode::invalid, path.string() +
                                            " is a manifest outside of its run's folder \"journal\", so its "

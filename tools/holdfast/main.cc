@@ -1,4 +1,5 @@
-// The holdfast command: looks at checkpoints. Knows storage only, so it starts at once and runs without LibTorch.
+// The holdfast command: looks at checkpoints and launches ranks. Knows storage only, so it starts at once and runs
+// without LibTorch.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -52,22 +53,33 @@ int finish(int code) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Looks at checkpoints: lists runs and versions, shows, verifies and compares them. Never changes one.",
-               "holdfast");
+  CLI::App app(
+      "Looks at checkpoints: lists runs and versions, shows, verifies and compares them. Never changes one. "
+      "Launches programs of several ranks.",
+      "holdfast");
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(28);
   app.footer(
       "Each verb has its own --help. Example:\n  holdfast ls runs\n\n"
-      "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read.");
+      "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read; launch: "
+      "the "
+      "ranks'.");
   Invocation invocation;
   add_ls(app, invocation);
   add_show(app, invocation);
   add_verify(app, invocation);
   add_diff(app, invocation);
+  add_launch(app, invocation);
 
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
+  // The words of a launched program mean nothing here, whatever they look like.
+  if (argc > 1 && std::strcmp(argv[1], "launch") == 0) {
+    const auto own = take_launched_program(argc, argv, invocation.program);
+    if (!own) return fail(own.status(), false);
+    argc = *own;
+  }
   const bool json = std::any_of(argv, argv + argc, [](const char* word) { return std::strcmp(word, "--json") == 0; });
   if (argc < 2) {
     print(app.help());

@@ -87,9 +87,13 @@ Status no_such_path(const Path& path) {
 
 }  // namespace
 
-std::string name_of(const Path& path) {
+Path absolute_of(const Path& path) {
   boost::system::error_code error;
-  Path absolute = boost::filesystem::absolute(path, boost::filesystem::current_path(error)).lexically_normal();
+  return (path.is_absolute() ? path : boost::filesystem::current_path(error) / path).lexically_normal();
+}
+
+std::string name_of(const Path& path) {
+  Path absolute = absolute_of(path);
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();
   return absolute.filename().string();
 }
@@ -142,8 +146,7 @@ Status not_a_run(const Path& path) {
   if (*place == Place::file) {
     return {StatusCode::invalid, text + " is a file, not a run's folder; holdfast show " + text + " looks into it"};
   }
-  boost::system::error_code error;
-  Path absolute = boost::filesystem::absolute(path, boost::filesystem::current_path(error)).lexically_normal();
+  Path absolute = absolute_of(path);
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();
   if (is_folder(absolute.parent_path() / "journal")) {
     return {StatusCode::not_found, text + " is a part of the run " + absolute.parent_path().string() + "; name that"};

@@ -41,5 +41,7 @@ std::string label_of(const RunFolder& run, const storage::Uid& uid);
 
 /// The last name in a path, whatever slashes and dots it ends in.
 std::string name_of(const storage::Path& path);
+/// Normal, and absolute where the working directory still exists; never throws, as boost's absolute() does there.
+storage::Path absolute_of(const storage::Path& path);
 
 }  // namespace holdfast::tools

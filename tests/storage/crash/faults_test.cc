@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "counts.h"
 #include "faulty_files.h"
+#include "holdfast/storage/file_store.h"
 #include "simulated_disk.h"
 #include "workload.h"
 
@@ -259,6 +260,8 @@ TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
       INFO(saved.status().message());
       CHECK(saved.code() == StatusCode::no_space);
       CHECK(saved.status().message().find("/home/runs/alpha") != std::string::npos);
+      const auto store = open_file_store(kRun, {.read_only = true}, disk);
+      CHECK(store->list("data")->size() == 1);  // what could not be finished takes no room
     }
     CHECK(broken_promise(disk, kRun, workload.acknowledged()) == "");
     disk.capacity = 0;

@@ -43,14 +43,14 @@ std::unique_ptr<std::byte[]> take_stack() {
 
 Fiber::Fiber(std::function<void()> body) : body_(std::move(body)), stack_(take_stack()) {
 #ifdef MODEL_THREAD_SANITIZER
-  inside_thread_ = __tsan_create_fiber(0);
+  notes_->inside_thread = __tsan_create_fiber(0);
 #endif
 }
 
 Fiber::~Fiber() {
   assert(finished_ || !started_);
 #ifdef MODEL_THREAD_SANITIZER
-  __tsan_destroy_fiber(inside_thread_);
+  __tsan_destroy_fiber(notes_->inside_thread);
 #endif
   free_stacks.push_back(std::move(stack_));
 }
@@ -58,7 +58,7 @@ Fiber::~Fiber() {
 void Fiber::enter(unsigned high, unsigned low) {
   auto* fiber = reinterpret_cast<Fiber*>((static_cast<std::uintptr_t>(high) << 32) | low);
 #ifdef MODEL_ADDRESS_SANITIZER
-  __sanitizer_finish_switch_fiber(nullptr, &fiber->outside_stack_, &fiber->outside_stack_bytes_);
+  __sanitizer_finish_switch_fiber(nullptr, &fiber->notes_->outside_stack, &fiber->notes_->outside_stack_bytes);
 #endif
   fiber->body_();
   fiber->finished_ = true;
@@ -85,30 +85,31 @@ void Fiber::yield() { switch_out(false); }
 
 void Fiber::switch_in() {
 #ifdef MODEL_THREAD_SANITIZER
-  outside_thread_ = __tsan_get_current_fiber();
-  __tsan_switch_to_fiber(inside_thread_, 0);
+  notes_->outside_thread = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(notes_->inside_thread, 0);
 #endif
 #ifdef MODEL_ADDRESS_SANITIZER
-  __sanitizer_start_switch_fiber(&outside_fake_stack_, stack_.get(), kStackBytes);
+  __sanitizer_start_switch_fiber(&notes_->outside_fake_stack, stack_.get(), kStackBytes);
 #endif
   swapcontext(&outside_, &inside_);
 #ifdef MODEL_ADDRESS_SANITIZER
-  __sanitizer_finish_switch_fiber(outside_fake_stack_, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(notes_->outside_fake_stack, nullptr, nullptr);
 #endif
 }
 
 void Fiber::switch_out(bool for_good) {
 #ifdef MODEL_THREAD_SANITIZER
-  __tsan_switch_to_fiber(outside_thread_, 0);
+  __tsan_switch_to_fiber(notes_->outside_thread, 0);
 #endif
 #ifdef MODEL_ADDRESS_SANITIZER
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &inside_fake_stack_, outside_stack_, outside_stack_bytes_);
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &notes_->inside_fake_stack, notes_->outside_stack,
+                                 notes_->outside_stack_bytes);
 #else
   (void)for_good;
 #endif
   swapcontext(&inside_, &outside_);
 #ifdef MODEL_ADDRESS_SANITIZER
-  __sanitizer_finish_switch_fiber(inside_fake_stack_, &outside_stack_, &outside_stack_bytes_);
+  __sanitizer_finish_switch_fiber(notes_->inside_fake_stack, &notes_->outside_stack, &notes_->outside_stack_bytes);
 #endif
 }
 

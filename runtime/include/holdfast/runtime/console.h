@@ -39,7 +39,8 @@ struct SavedFacts {
 struct EndFacts {
   std::string reason = {};  // "SIGTERM"
   std::uint64_t step = 0;
-  std::string version = {};  // the last durable one; empty: none
+  std::string version = {};   // the last durable one; empty: none
+  std::uint64_t unsaved = 0;  // steps since that version
 };
 
 struct ProgressFacts {

@@ -24,6 +24,10 @@ void restore_environment(const nlohmann::json& saved, bool keep_threads);
 /// → 2.12.0". Empty: nothing does. What only one of them knows is no difference.
 std::vector<std::string> differences(const nlohmann::json& saved, const nlohmann::json& present);
 
+/// From now on LibTorch uses only kernels that give the same bits each time, and throws where an operation has none. On
+/// a GPU before CUDA starts: cuBLAS reads its part (CUBLAS_WORKSPACE_CONFIG) then. Source: PyTorch, "Reproducibility".
+void make_deterministic();
+
 /// Seeds the default generators of the CPU and of every GPU.
 void seed_all(std::uint64_t seed);
 

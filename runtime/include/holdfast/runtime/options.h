@@ -24,6 +24,7 @@ struct SessionOptions {
   std::string from = "";        // the version to go on from; empty: the newest
   bool fresh = false;           // start from scratch although versions exist
   bool take_over = false;       // although another process seems to own the run
+  bool deterministic = false;   // kernels that repeat exactly, where LibTorch has a choice; an error where it has none
   int threads = 0;              // intra-op threads; 0: those of the version, or LibTorch's choice
   std::string load = "exact";   // exact: checkpoint and program must name the same state | subset: load what both name
   std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack

@@ -3,6 +3,7 @@
 //   SIGTERM, SIGINT, SIGHUP   save at the next step boundary and stop
 //   SIGUSR1                   save at the next step boundary and go on
 //   a second SIGINT           the system's default action: the process ends at once (a shell sees status 130)
+//   SIGXFSZ                   ignored: a write beyond `ulimit -f` then fails with a sentence instead of a death
 //
 // A SIGHUP or SIGINT that was ignored when the program started stays ignored: nohup and background jobs mean it.
 #pragma once
@@ -33,7 +34,7 @@ class SignalWatch {
     struct sigaction action {};
     bool installed = false;
   };
-  Former former_[4];
+  Former former_[5];
 };
 
 /// "SIGTERM".

@@ -46,6 +46,8 @@ class History {
   std::uint64_t highest_seq() const { return highest_seq_; }
   std::uint64_t highest_epoch() const;
   bool is_dropped(const Uid& uid) const;
+  /// Sessions whose payload lies in data/, as the first refresh saw it.
+  const std::set<std::string>& payload_sessions() const { return payload_sessions_; }
 
   /// The latest open above `mine`, if any: mine has been superseded.
   const OpenEntry* superseded_by(const SessionOrder& mine) const;
@@ -56,6 +58,7 @@ class History {
   std::vector<Note> notes_;
   std::vector<std::string> warnings_;
   std::set<std::string> read_;
+  std::set<std::string> payload_sessions_;
   std::map<std::string, SessionOrder> version_orders_;
   std::uint64_t highest_seq_ = 0;
 };

@@ -16,6 +16,9 @@
 
 namespace holdfast::storage {
 
+/// The highest number a name may have: fifteen digits, which counting never reaches.
+inline constexpr std::uint64_t kMaxSeq = 999'999'999'999'999;
+
 /// A sequence number and the session that drew it: unique over all sessions, hosts and tiers, never used twice.
 struct Uid {
   std::uint64_t seq = 0;

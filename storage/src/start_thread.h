@@ -1,0 +1,19 @@
+// A thread where the system grants one more.
+#pragma once
+
+#include <system_error>
+#include <thread>
+
+namespace holdfast::storage {
+
+/// Not joinable where the system grants no more threads: the caller then does the work itself.
+template <class Work>
+std::thread start_thread(const Work& work) {
+  try {
+    return std::thread(work);
+  } catch (const std::system_error&) {
+    return {};
+  }
+}
+
+}  // namespace holdfast::storage

@@ -1,0 +1,63 @@
+#include "descendants.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+namespace holdfast::tools {
+namespace {
+
+/// The whole of a small file of /proc; empty where the process is gone or another user's.
+std::string contents(const std::string& path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return {};
+  std::string bytes;
+  char buffer[8192];
+  for (ssize_t got; (got = ::read(file, buffer, sizeof buffer)) > 0;) bytes.append(buffer, static_cast<size_t>(got));
+  ::close(file);
+  return bytes;
+}
+
+template <class F>
+void for_each_process(F visit) {
+  DIR* folder = ::opendir("/proc");
+  if (!folder) return;
+  while (const dirent* entry = ::readdir(folder)) {
+    const pid_t pid = std::atoi(entry->d_name);
+    if (pid > 0) visit(pid, std::string("/proc/") + entry->d_name);
+  }
+  ::closedir(folder);
+}
+
+}  // namespace
+
+std::vector<pid_t> living_children() {
+  std::vector<pid_t> children;
+  const pid_t self = ::getpid();
+  for_each_process([&](pid_t pid, const std::string& folder) {
+    // "PID (name) state parent …"; the name may hold anything, parentheses included.
+    const std::string stat = contents(folder + "/stat");
+    const auto name_end = stat.rfind(')');
+    if (name_end == std::string::npos || name_end + 4 >= stat.size()) return;
+    const bool dead = stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X';
+    if (!dead && std::atoi(stat.c_str() + name_end + 4) == self) children.push_back(pid);
+  });
+  return children;
+}
+
+int kill_started_with(const std::string& entry) {
+  int found = 0;
+  const std::string needle = '\0' + entry + '\0';
+  for_each_process([&](pid_t pid, const std::string& folder) {
+    if (pid == ::getpid()) return;
+    if (('\0' + contents(folder + "/environ") + '\0').find(needle) == std::string::npos) return;
+    ++found;
+    ::kill(pid, SIGKILL);
+  });
+  return found;
+}
+
+}  // namespace holdfast::tools

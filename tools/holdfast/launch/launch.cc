@@ -1,0 +1,245 @@
+// holdfast launch: starts the ranks of a program on this host and looks after them.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/filesystem.hpp>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "../phrases.h"
+#include "../verb.h"
+#include "holdfast/storage/nearest_name.h"
+#include "launcher.h"
+
+namespace holdfast::tools {
+
+using storage::Result;
+using storage::Status;
+using storage::StatusCode;
+
+namespace {
+
+/// Each takes a value, which is how launch's own words are told from the program's.
+const std::vector<std::string> kOptions = {"--nproc", "--nnodes",       "--node-rank", "--rendezvous",
+                                           "--logs",  "--max-restarts", "--backoff",   "--grace"};
+
+struct Options {
+  std::string nproc = "auto";
+  int nodes = 1;
+  std::optional<int> node;
+  std::string rendezvous;
+  std::string logs;
+  int max_restarts = 0;
+  std::string backoff = "1s";
+  std::string grace = "30s";
+};
+
+Status wrong(std::string sentence) { return {StatusCode::invalid, std::move(sentence)}; }
+
+Result<std::chrono::milliseconds> duration(const std::string& option, const std::string& text) {
+  static const std::vector<std::pair<std::string, double>> kUnits = {
+      {"ms", 1}, {"s", 1e3}, {"min", 60e3}, {"h", 3600e3}};
+  const auto digits = text.find_first_not_of("0123456789.");
+  if (digits != 0 && digits != std::string::npos && std::count(text.begin(), text.end(), '.') <= 1) {
+    std::string unit = text.substr(digits);
+    unit.erase(0, unit.find_first_not_of(' '));
+    for (const auto& [name, factor] : kUnits) {
+      const double total = std::strtod(text.c_str(), nullptr) * factor;
+      if (unit == name && total < 1e12) return std::chrono::milliseconds(std::llround(total));
+    }
+  }
+  return wrong(option + " is a time such as 500ms, 30s, 2min or 1h, not " + in_quotes(text));
+}
+
+Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::string>& program) {
+  if (program.empty()) return wrong("there is no program to start; for example: holdfast launch --nproc 2 ./train");
+  Launcher::Plan plan;
+  plan.program = program;
+  World& world = plan.world;
+  if (options.nproc == "auto") {
+    world.ranks_here = ranks_for_devices();
+  } else {
+    const bool number = options.nproc.find_first_not_of("0123456789") == std::string::npos && options.nproc.size() < 5;
+    world.ranks_here = number ? std::atoi(options.nproc.c_str()) : 0;
+    if (world.ranks_here < 1)
+      return wrong("--nproc is auto or a number from 1 to 9999, not " + in_quotes(options.nproc));
+  }
+  if (options.nodes < 1) return wrong("--nnodes is at least 1");
+  world.nodes = options.nodes;
+  if (world.nodes > 1 && !options.node) {
+    return wrong(
+        fmt::format("--nnodes {} needs --node-rank, which of them this is: 0 to {}", world.nodes, world.nodes - 1));
+  }
+  world.node = options.node.value_or(0);
+  if (world.node < 0 || world.node >= world.nodes) {
+    return wrong(fmt::format("--node-rank {} is not below --nnodes {}: nodes count from 0", world.node, world.nodes));
+  }
+  if (world.nodes > 1 && options.rendezvous.empty()) {
+    return wrong("--nnodes " + std::to_string(world.nodes) +
+                 " needs --rendezvous HOST:PORT, the address of node 0 with a free port, alike on every node");
+  }
+  if (!options.rendezvous.empty()) {
+    const auto place = parse_place(options.rendezvous);
+    if (!place) return wrong("--rendezvous is HOST:PORT, such as node0:29500, not " + in_quotes(options.rendezvous));
+    world.address = place->address;
+    world.port = place->port;
+    plan.own_port = false;
+  }
+  if (options.max_restarts < 0) return wrong("--max-restarts is not below 0");
+  const auto backoff = duration("--backoff", options.backoff);
+  if (!backoff) return backoff.status();
+  const auto grace = duration("--grace", options.grace);
+  if (!grace) return grace.status();
+  plan.restarts = {options.max_restarts, *backoff, world.node == 0};
+  plan.grace = *grace;
+  plan.logs = options.logs;
+  return plan;
+}
+
+class LaunchHelp : public CLI::Formatter {
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "Usage: holdfast launch [OPTIONS] [--] PROGRAM [ARGS...]\n\n";
+  }
+};
+
+/// The temporary folder of one launch.
+class PrivateFolder {
+ public:
+  PrivateFolder() {
+    const char* parent = std::getenv("TMPDIR");
+    path_ = std::string(parent && *parent ? parent : "/tmp") + "/holdfast-launch-XXXXXX";
+    if (!::mkdtemp(path_.data())) path_.clear();
+  }
+  ~PrivateFolder() {
+    boost::system::error_code ignored;
+    if (!path_.empty()) boost::filesystem::remove_all(path_, ignored);
+  }
+  PrivateFolder(const PrivateFolder&) = delete;
+  PrivateFolder& operator=(const PrivateFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+Result<int> run_launch(const Options& options, const std::vector<std::string>& program) {
+  const auto plan = plan_of(options, program);
+  if (!plan) return plan.status();
+  if (!plan->logs.empty()) {
+    boost::system::error_code error;
+    boost::filesystem::create_directories(plan->logs, error);
+    if (error)
+      return Status(StatusCode::unreadable, "cannot make the folder " + in_quotes(plan->logs) + ": " + error.message());
+  }
+  // A closed one would be given away to a pipe or a log, and written to by mistake.
+  for (int standard = 0; standard < 3; ++standard) {
+    if (::fcntl(standard, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
+  }
+  const PrivateFolder folder;
+  if (folder.path().empty()) {
+    return Status(StatusCode::unreadable, std::string("cannot make a temporary folder: ") + std::strerror(errno));
+  }
+  return Launcher(*plan, folder.path()).run();
+}
+
+}  // namespace
+
+Result<int> take_launched_program(int argc, char** argv, std::vector<std::string>& program) {
+  int at = 2;
+  bool marked = false;
+  for (; at < argc; ++at) {
+    const std::string word = argv[at];
+    if (word == "--") {
+      marked = true;
+      break;
+    }
+    if (word.empty() || word.front() != '-') break;
+    if (word == "-h" || word == "--help") continue;
+    const std::string name = word.substr(0, word.find('='));
+    if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) {
+      const std::string meant = storage::meant_name(name, kOptions);
+      return wrong(in_quotes(name) + " is no option of launch; " +
+                   (meant.empty() ? "see holdfast launch --help" : "did you mean " + meant + "?"));
+    }
+    if (word == name) ++at;
+  }
+  at = std::min(at, argc);
+  program.assign(argv + at + (marked ? 1 : 0), argv + argc);
+  if (!marked && !program.empty()) {
+    for (std::size_t i = 1; i < program.size() && program[i] != "--"; ++i) {
+      const std::string name = program[i].substr(0, program[i].find('='));
+      if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) continue;
+      return wrong(
+          fmt::format("{} stands after the program, so {} would get it; launch's options come first, and where it is "
+                      "the program's write -- before {}",
+                      name, printable(program[0]), printable(program[0])));
+    }
+  }
+  return at;
+}
+
+void add_launch(CLI::App& app, Invocation& invocation) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(
+      "launch",
+      "Starts the ranks of a program on this host and looks after them: one rank's failure ends all, signals reach "
+      "all, and no process is left behind.");
+  const auto formatter = std::make_shared<LaunchHelp>();
+  formatter->column_width(28);
+  verb->formatter(formatter);
+  verb->add_option(
+          "--nproc", options->nproc,
+          "ranks on this host; auto: one for each NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves, else 1 (default: auto)")
+      ->type_name("N|auto");
+  verb->add_option("--nnodes", options->nodes, "hosts, each with as many ranks and a launch of its own (default: 1)")
+      ->type_name("N");
+  verb->add_option("--node-rank", options->node, "which host this is, from 0")->type_name("R");
+  verb->add_option("--rendezvous", options->rendezvous,
+                   "where rank 0 listens, alike on all hosts; needed for several (default: a free port of 127.0.0.1)")
+      ->type_name("HOST:PORT");
+  verb->add_option("--logs", options->logs,
+                   "ranks append to rank-N.log there, the terminal shows launch's own lines only")
+      ->type_name("DIR");
+  verb->add_option("--max-restarts", options->max_restarts,
+                   "how often all ranks are started again after a failure (default: 0)")
+      ->type_name("K");
+  verb->add_option("--backoff", options->backoff, "pause before the first restart; doubles up to 60s (default: 1s)")
+      ->type_name("TIME");
+  verb->add_option("--grace", options->grace, "time between SIGTERM and SIGKILL for what does not end (default: 30s)")
+      ->type_name("TIME");
+  verb->footer(
+      "Example:\n"
+      "  holdfast launch --nproc 4 --max-restarts 3 ./train --epochs 10\n"
+      "  holdfast launch --nnodes 2 --node-rank 0 --rendezvous node0:29500 ./train   # and on the other with "
+      "--node-rank 1\n\n"
+      "Environment of each rank:\n"
+      "  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, HOLDFAST_LAUNCH=1,\n"
+      "  HOLDFAST_RESTART         0 for the first start of this launch, 1 for its first restart, ...\n"
+      "  HOLDFAST_PROGRESS        file in which rank 0 writes the step of its last saved version\n"
+      "  HOLDFAST_LISTEN_FD       rank 0 on one host: a socket that listens on MASTER_PORT already\n"
+      "  OMP_NUM_THREADS          cores / nproc where there are several ranks and you have not set it\n\n"
+      "When a rank fails (exit code not 0 and not 75, or a signal), the others get 5 s to end by themselves, then "
+      "SIGTERM,\n"
+      "after --grace SIGKILL. Signals to launch are passed on to every rank; after SIGTERM, SIGINT, SIGQUIT or SIGHUP "
+      "nothing\n"
+      "is started again. With several hosts each launch restarts its own ranks; they meet again at the rendezvous.\n\n"
+      "Exit codes:\n"
+      "  0    every rank ended with 0\n"
+      "  75   stopped early after a save: run the same command again (a rank said so, or launch was stopped\n"
+      "       in the pause before a restart); never restarted here\n"
+      "  N    of the first rank that failed; 128+N where signal N ended it; 64 (wrong option) is never restarted\n"
+      "  70   gave up: three failures in a row without a newer saved step\n"
+      "  126  the program cannot be executed\n"
+      "  127  there is no such program\n"
+      "  2    wrong command line of launch\n"
+      "  3    launch itself cannot go on: no process, port, log or temporary folder");
+  verb->callback([options, &invocation] {
+    invocation.run = [options, program = invocation.program] { return run_launch(*options, program); };
+  });
+}
+
+}  // namespace holdfast::tools

@@ -1,0 +1,45 @@
+// Which ranks there are, and what each is told in its environment.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace holdfast::tools {
+
+/// Every node starts as many ranks.
+struct World {
+  int nodes = 1;
+  int node = 0;
+  int ranks_here = 1;
+  std::string address = "127.0.0.1";  // where rank 0's store listens
+  int port = 0;
+
+  int size() const { return nodes * ranks_here; }
+  int rank_of(int local) const { return node * ranks_here + local; }
+};
+
+/// "host:29500", "[::1]:29500"; empty where the port or the host is missing.
+struct Place {
+  std::string address;
+  int port = 0;
+};
+std::optional<Place> parse_place(const std::string& text);
+
+/// NVIDIA GPUs that a program on this host may use; 1 where there is none, for the CPU is one device.
+int ranks_for_devices();
+
+struct StartFacts {
+  int number = 0;             // 0 for the first start, 1 for the first restart
+  std::string progress_file;  // where rank 0 tells the step of its last saved version
+  int listening = -1;         // the descriptor of the listening socket, for rank 0
+};
+
+/// The environment of this process as rank `local` of this node gets it.
+std::vector<std::string> environment_of(const World& world, int local, const StartFacts& start);
+
+/// The entry of that environment which no other launch's ranks have.
+std::string own_entry(const std::string& progress_file);
+
+}  // namespace holdfast::tools
