@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <exception>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "frame.h"
 #include "transport.h"
@@ -22,6 +23,9 @@ using storage::StatusCode;
 
 // A broken connection is one fact, why it broke another: the watch knows within a lost heartbeat.
 constexpr std::chrono::milliseconds kVerdict = kSilence + std::chrono::milliseconds(1000);
+
+// A rank may be slow to read that all have come to the end.
+constexpr std::chrono::seconds kLeave{10};
 
 std::string text_of(const Group::Site& site) {
   const std::string_view file = site.file_name();
@@ -56,6 +60,7 @@ at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.contiguous().view(
 
 struct Group::Impl {
   RankEnvironment ranks;
+  c10::intrusive_ptr<c10d::Store> store;
   std::unique_ptr<Transport> transport;  // none in a group of one
   std::unique_ptr<Watch> watch;
   bool closed = false;
@@ -121,10 +126,11 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   impl_->ranks = ranks;
   if (ranks.world_size == 1) return;
   if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
-  auto store = join_store(ranks, options.join_within);
+  impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), options.join_within);
   WatchOptions watch;
   watch.rank = ranks.rank;
   watch.world_size = ranks.world_size;
+  watch.store_port = ranks.port;
   watch.store_rank = ranks.launcher_has_store ? -1 : 0;
   watch.say_waiting_after = options.say_waiting_after;
   watch.say = options.say;
@@ -132,8 +138,8 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
     if (impl_->transport) impl_->transport->interrupt();
   };
   try {
-    impl_->transport = std::make_unique<Transport>(ranks, store, device);
-    impl_->watch = std::make_unique<Watch>(*store, std::move(watch));
+    impl_->transport = std::make_unique<Transport>(ranks, impl_->store, device);
+    impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -163,8 +169,10 @@ void Group::fail(const std::string& why) {
 void Group::close(Site site) {
   if (impl_->closed) return;
   impl_->together("finish", "", "", site);
-  if (impl_->watch) impl_->watch->stop();
   impl_->closed = true;
+  if (!impl_->watch) return;
+  impl_->watch->stop();
+  leave_store(*impl_->store, impl_->ranks, kLeave);
 }
 
 c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
@@ -294,13 +302,24 @@ std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site sit
 // ---------------------------------------------------------------------------------------------------------------------
 // Operations of others
 
-Group::Operation::Operation(Group& group, const std::string& name, Site site) : group_(group) {
-  group.check();
-  if (group_.impl_->watch) group_.impl_->watch->enter(name, text_of(site));
-}
-
-Group::Operation::~Operation() {
-  if (group_.impl_->watch) group_.impl_->watch->leave();
+void Group::operation(const std::string& name, const std::function<void()>& act, Site site) {
+  impl_->check();
+  if (!impl_->watch) return act();
+  impl_->watch->enter(name, text_of(site));
+  try {
+    act();
+  } catch (const c10::DistError& error) {
+    impl_->broke(name, text_of(site), error);
+  } catch (const std::exception& error) {
+    // Gloo's own exceptions have a type that LibTorch does not export.
+    if (fault() || std::string_view(error.what()).find("gloo") != std::string_view::npos) {
+      impl_->broke(name, text_of(site), error);
+    }
+    impl_->watch->leave();
+    throw;
+  }
+  impl_->watch->leave();
+  impl_->check();
 }
 
 }  // namespace holdfast

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 #include <arpa/inet.h>
+#include <c10/util/Logging.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <netdb.h>
@@ -47,14 +49,25 @@ std::set<int> open_sockets() {
   return sockets;
 }
 
-// Those that are connected: shutting down one that listens makes Gloo end the process.
-std::vector<int> opened_since(const std::set<int>& before) {
+// Whether the socket is one end of a connection that this process uses. Shutting down one that listens makes Gloo end
+// the process, and where the store lives here, its ends of the others' connections to it are theirs.
+bool is_ours_to_end(int fd, std::uint16_t store_port) {
+  int listens = 0;
+  socklen_t length = sizeof listens;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || listens != 0) return false;
+  sockaddr_storage own{};
+  length = sizeof own;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) != 0) return false;
+  const auto port = own.ss_family == AF_INET    ? reinterpret_cast<const sockaddr_in&>(own).sin_port
+                    : own.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(own).sin6_port
+                                                : htons(store_port);
+  return ntohs(port) != store_port;
+}
+
+std::vector<int> opened_since(const std::set<int>& before, std::uint16_t store_port) {
   std::vector<int> fresh;
   for (const int fd : open_sockets()) {
-    int listens = 0;
-    socklen_t length = sizeof listens;
-    const bool known = ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0;
-    if (known && listens == 0 && !before.contains(fd)) fresh.push_back(fd);
+    if (!before.contains(fd) && is_ours_to_end(fd, store_port)) fresh.push_back(fd);
   }
   return fresh;
 }
@@ -105,20 +118,39 @@ c10::intrusive_ptr<c10d::Backend> make_gloo(const std::string& name, const c10::
                                                      ranks.world_size, options);
 }
 
+// Waits for every rank's key. Those whose key did not come.
+std::vector<int> absent(c10d::Store& store, const std::string& key, int world_size, milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    std::vector<int> missing;
+    for (int rank = 0; rank < world_size; ++rank) {
+      if (!store.check({key + "/" + std::to_string(rank)})) missing.push_back(rank);
+    }
+    if (missing.empty() || std::chrono::steady_clock::now() > deadline) return missing;
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+}
+
 }  // namespace
 
-c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, milliseconds patience) {
+c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
+                                           const std::string& greeting, milliseconds patience) {
   c10d::TCPStoreOptions options;
   options.port = ranks.port;
   options.isServer = ranks.rank == 0 && !ranks.launcher_has_store;
   options.waitWorkers = false;
   options.timeout = patience;
-  if (options.isServer) options.masterListenFd = ranks.listen_fd;
+  if (options.isServer && ranks.listen_fd) {
+    options.masterListenFd = ranks.listen_fd;
+    ::fcntl(*ranks.listen_fd, F_SETFD, FD_CLOEXEC);  // for us, not for what we start
+  }
+  // c10d tells each broken connection with a stack trace. We say what broke it, once.
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
   c10::intrusive_ptr<c10d::Store> store;
   try {
     auto tcp = c10::make_intrusive<c10d::TCPStore>(ranks.address, options);
     store = c10::make_intrusive<c10d::PrefixStore>("holdfast/" + ranks.attempt, tcp);
-    store->set("joined/" + std::to_string(ranks.rank), "");
+    store->set(key + "/" + std::to_string(ranks.rank), greeting);
   } catch (const std::exception& error) {
     const std::string why = error.what();
     throw Error(StatusCode::unreadable,
@@ -129,27 +161,23 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, millise
                                   "name its host?",
                                   ranks.rank, ranks.address, ranks.port, why.substr(0, why.find('\n'))));
   }
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  std::vector<std::string> missing;
-  for (;;) {
-    missing.clear();
-    for (int rank = 0; rank < ranks.world_size; ++rank) {
-      if (!store->check({"joined/" + std::to_string(rank)})) missing.push_back(std::to_string(rank));
-    }
-    if (missing.empty()) return store;
-    if (std::chrono::steady_clock::now() > deadline) break;
-    std::this_thread::sleep_for(milliseconds(50));
-  }
+  const auto missing = absent(*store, key, ranks.world_size, patience);
+  if (missing.empty()) return store;
   throw Error(StatusCode::unreadable,
               fmt::format("{} of {} ranks did not come within {} s: {}; rank {} waited at {}:{}", missing.size(),
                           ranks.world_size, patience.count() / 1000, fmt::join(missing, ", "), ranks.rank,
                           ranks.address, ranks.port));
 }
 
-StoreConnection::StoreConnection(c10d::Store& store) {
+void leave_store(c10d::Store& store, const RankEnvironment& ranks, milliseconds patience) {
+  store.set("left/" + std::to_string(ranks.rank), std::string());
+  if (ranks.rank == 0 && !ranks.launcher_has_store) (void)absent(store, "left", ranks.world_size, patience);
+}
+
+StoreConnection::StoreConnection(c10d::Store& store, std::uint16_t port) {
   const auto before = open_sockets();
   store_ = store.clone();
-  sockets_ = opened_since(before);
+  sockets_ = opened_since(before, port);
 }
 
 StoreConnection::~StoreConnection() = default;
@@ -203,7 +231,7 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
   data_->setDefaultBackend(device.is_cuda() ? c10d::ProcessGroup::BackendType::NCCL
                                             : c10d::ProcessGroup::BackendType::GLOO);
   (void)exchange("a");  // every connection is there now
-  backends_->sockets = opened_since(before);
+  backends_->sockets = opened_since(before, ranks.port);
 }
 
 Transport::~Transport() {

@@ -9,6 +9,7 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,14 +23,18 @@ class Store;
 
 namespace holdfast {
 
-/// Meets the others at rank 0's store. Throws Error(unreadable) that names the ranks that did not come within
-/// `patience`.
-c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, std::chrono::milliseconds patience);
+/// Meets the others at rank 0's store: sets `greeting` under `<key>/<rank>` and returns when all ranks have done so.
+/// Throws Error(unreadable) that names the ranks that did not come within `patience`.
+c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
+                                           const std::string& greeting, std::chrono::milliseconds patience);
+/// Where rank 0's process holds the store: waits there until the others need it no more, at most `patience`.
+void leave_store(c10d::Store& store, const RankEnvironment& ranks, std::chrono::milliseconds patience);
 
 /// A connection of its own to the same store, whose blocked calls end when it is closed.
 class StoreConnection {
  public:
-  explicit StoreConnection(c10d::Store& store);
+  /// `port`: where the store listens.
+  StoreConnection(c10d::Store& store, std::uint16_t port);
   ~StoreConnection();
   StoreConnection(const StoreConnection&) = delete;
   StoreConnection& operator=(const StoreConnection&) = delete;

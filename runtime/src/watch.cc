@@ -18,24 +18,27 @@ constexpr milliseconds kTell{1000};
 // The store's host stays so long after a failure, for the others to read why.
 constexpr milliseconds kLinger{1500};
 
-std::string key_of(int rank) { return "watch/" + std::to_string(rank); }
+std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
+WatchRecord record_of_this_process() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  WatchRecord record;
+  record.host = host;
+  record.pid = ::getpid();
+  return record;
 }
 
 }  // namespace
 
-Watch::Watch(c10d::Store& store, WatchOptions options) : options_(std::move(options)), connection_(store) {
+std::string Watch::first_record() { return encode(record_of_this_process()); }
+
+Watch::Watch(c10d::Store& store, WatchOptions options)
+    : options_(std::move(options)), connection_(store, options_.store_port) {
   const auto now = Clock::now();
   seen_.resize(static_cast<std::size_t>(options_.world_size), {{}, now, now});
-  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
-  own.host = host_name();
-  own.pid = ::getpid();
+  seen_[static_cast<std::size_t>(options_.rank)].record = record_of_this_process();
   last_read_ = now;
-  connection_.set(key_of(options_.rank), encode(own));
   talker_ = std::thread([this] { talk(); });
   guard_ = std::thread([this] { guard(); });
 }

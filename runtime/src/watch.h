@@ -22,6 +22,7 @@ namespace holdfast {
 struct WatchOptions {
   int rank = 0;
   int world_size = 1;
+  std::uint16_t store_port = 0;
   int store_rank = 0;  // whose process holds the store; -1: the launcher's
   /// Waiting for a slow rank is said once, after so long.
   std::chrono::milliseconds say_waiting_after{30000};
@@ -31,7 +32,10 @@ struct WatchOptions {
 
 class Watch {
  public:
-  /// All ranks call it, before they first wait for each other.
+  /// Where in the store the records are, by rank, and the first one of this rank: there before any watch begins.
+  static constexpr const char* kKey = "watch";
+  static std::string first_record();
+
   Watch(c10d::Store& store, WatchOptions options);
   ~Watch();
   Watch(const Watch&) = delete;

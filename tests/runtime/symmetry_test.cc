@@ -139,9 +139,10 @@ TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full]") {
                         group.barrier();
                         return;
                       }
-                      const Group::Operation backward(group, "backward", std::source_location::current());
-                      std::vector<at::Tensor> tensors{torch::ones({1000})};
-                      group.process_group()->allreduce(tensors)->wait();
+                      group.operation("backward", [&] {
+                        std::vector<at::Tensor> tensors{torch::ones({1000})};
+                        group.process_group()->allreduce(tensors)->wait();
+                      });
                     },
                     {"rank 1", "barrier at symmetry_test.cc", "backward at symmetry_test.cc"}});
 }

@@ -167,18 +167,9 @@ class Group {
     return all;
   }
 
-  /// Enters an operation of the ranks that is not one of the above, such as a backward pass that averages gradients:
-  /// while the object lives, the others know where this rank is.
-  class Operation {
-   public:
-    Operation(Group& group, const std::string& name, Site site);
-    ~Operation();
-    Operation(const Operation&) = delete;
-    Operation& operator=(const Operation&) = delete;
-
-   private:
-    Group& group_;
-  };
+  /// Runs an operation of all ranks that is not one of the above, such as a backward pass that averages gradients:
+  /// while `act` runs, the others know where this rank is, and what breaks in it is a RankFault that says why.
+  void operation(const std::string& name, const std::function<void()>& act, Site site = Site::current());
 
   /// Throws RankFault where all ranks are to stop. Operations do it themselves; results that come from a GPU may be
   /// garbage once a fault has ended the wait for them, so ask before using them.
