@@ -51,4 +51,11 @@ foreach(label IN LISTS labels)
     add_case("${name}" ${label} "${escaped}")
   endforeach()
 endforeach()
+
+# Cases tagged [alone] measure time or need the whole machine: nothing runs beside them.
+execute_process(COMMAND "${executable}" ${names_only} "[alone]" ${may_be_empty} OUTPUT_VARIABLE output ERROR_QUIET)
+string(REGEX MATCHALL "[^\n]+" names "${output}")
+foreach(name IN LISTS names)
+  string(APPEND script "set_tests_properties([==[${program}.${name}]==] PROPERTIES RUN_SERIAL TRUE)\n")
+endforeach()
 file(WRITE "${list}" "${script}")

@@ -48,7 +48,7 @@ void every_rank_stops(const Scenario& scenario) {
 
 }  // namespace
 
-TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[full]") {
+TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[full][alone]") {
   every_rank_stops(
       {"another operation",
        [](Group& group) {
@@ -82,7 +82,7 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
                     {"rank 1 calls finish", "rank 0 calls barrier"}});
 }
 
-TEST_CASE("a_rank_that_dies_stops_all_others", "[full]") {
+TEST_CASE("a_rank_that_dies_stops_all_others", "[full][alone]") {
   for (const int gone : {0, 2}) {
     every_rank_stops({"SIGKILL",
                       [gone](Group& group) {
@@ -99,7 +99,7 @@ TEST_CASE("a_rank_that_dies_stops_all_others", "[full]") {
   }
 }
 
-TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full]") {
+TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]") {
   for (const int thrower : {0, 3}) {
     every_rank_stops({"throw",
                       [thrower](Group& group) {
@@ -109,7 +109,7 @@ TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full]") {
   }
 }
 
-TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full]") {
+TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
   for (const int still : {0, 1}) {
     const auto ended = ranks::run(
         4,
@@ -119,7 +119,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full]") {
           group.barrier();
           return "went on";
         },
-        std::chrono::seconds(12));
+        std::chrono::seconds(9));
     for (std::size_t rank = 0; rank < ended.size(); ++rank) {
       INFO("rank " << rank << " said after " << ended[rank].seconds << " s: " << ended[rank].text);
       if (static_cast<int>(rank) == still) continue;
@@ -131,7 +131,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full]") {
   }
 }
 
-TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full]") {
+TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]") {
   // Rank 1 never comes to a collective that the frames know nothing of.
   every_rank_stops({"raw collective",
                     [](Group& group) {
@@ -147,7 +147,7 @@ TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full]") {
                     {"rank 1", "barrier at symmetry_test.cc", "backward at symmetry_test.cc"}});
 }
 
-TEST_CASE("a_slow_rank_is_no_fault", "[full]") {
+TEST_CASE("a_slow_rank_is_no_fault", "[full][alone]") {
   const auto ended = ranks::run(3, [](Group& group) -> std::string {
     for (int i = 0; i < 300; ++i) {
       if (i == 100 && group.rank() == 1) ::sleep(7);

@@ -1,0 +1,41 @@
+#include "frame.h"
+
+#include "catch.h"
+#include "holdfast/runtime/error.h"
+
+namespace {
+
+using namespace holdfast;
+
+Frame frame(const std::string& operation, const std::string& what = "") {
+  return {9, operation, operation + ".cc:3", what, 0, {}};
+}
+
+}  // namespace
+
+TEST_CASE("a_frame_carries_small_values_and_leaves_long_ones_out") {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{3000}, std::size_t{4000}, kFrameBytes}) {
+    Frame sent{12, "broadcast", "train.cc:41", "a value from rank 0", bytes, std::string(bytes, '\n')};
+    const std::string wire = encode(sent);
+    CHECK(wire.size() == kFrameBytes);
+    const Frame got = decode_frame(wire);
+    CHECK(got.sequence == 12);
+    CHECK(got.operation == "broadcast");
+    CHECK(got.site == "train.cc:41");
+    CHECK(got.what == "a value from rank 0");
+    CHECK(got.bytes == bytes);
+    CHECK((got.value == sent.value || (bytes > 3900 && got.value.empty())));
+  }
+  CHECK_THROWS_AS(decode_frame(std::string(kFrameBytes, 'x')), Error);
+}
+
+TEST_CASE("the_rank_that_differs_from_most_is_named") {
+  CHECK_FALSE(divergence({frame("barrier")}));
+  CHECK_FALSE(divergence({frame("barrier"), frame("barrier")}));
+  CHECK(divergence({frame("barrier"), frame("barrier"), frame("save", "x")}) ==
+        "the ranks diverge at operation 9: rank 2 calls save of x at save.cc:3, rank 0 calls barrier at barrier.cc:3; "
+        "every rank must call the same operations in the same order");
+  const auto main_differs = divergence({frame("save"), frame("barrier"), frame("barrier")});
+  REQUIRE(main_differs);
+  CHECK(main_differs->find("rank 0 calls save at save.cc:3, rank 1 calls barrier") != std::string::npos);
+}

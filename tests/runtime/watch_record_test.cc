@@ -1,0 +1,106 @@
+#include "watch_record.h"
+
+#include "catch.h"
+
+namespace {
+
+using namespace holdfast;
+using std::chrono::milliseconds;
+using State = WatchRecord::State;
+
+Peer peer(State state, std::uint64_t sequence, const std::string& operation, milliseconds silent = milliseconds(100),
+          milliseconds unchanged = milliseconds(5000)) {
+  Peer one;
+  one.record.state = state;
+  one.record.sequence = sequence;
+  one.record.operation = operation;
+  one.record.site = operation + ".cc:1";
+  one.record.host = "host";
+  one.record.pid = 7;
+  one.silent = silent;
+  one.unchanged = unchanged;
+  return one;
+}
+
+Peer failed(int origin, const std::string& text) {
+  Peer one = peer(State::failed, 4, "step");
+  one.record.origin = origin;
+  one.record.text = text;
+  return one;
+}
+
+std::string text_of(const std::optional<Fault>& fault) { return fault ? fault->text : ""; }
+bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("slow_ranks_are_no_fault") {
+  const auto waiting = peer(State::inside, 5, "barrier", milliseconds(100), std::chrono::hours(3));
+  CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(2900))}));
+  CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "barrier")}));
+  // One operation on: it has just been let out of ours.
+  CHECK_FALSE(judge(0, {waiting, peer(State::inside, 6, "save")}));
+  CHECK_FALSE(judge(0, {peer(State::running, 5, "barrier"), peer(State::inside, 6, "save")}));
+  // What is seen once may be one rank's news against another's old record.
+  CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "save", milliseconds(100), milliseconds(300))}));
+}
+
+TEST_CASE("silence_closed_connections_and_failures_are_faults_with_rank_and_both_call_sites") {
+  const auto own = peer(State::inside, 5, "barrier");
+  const auto silent = judge(0, {own, peer(State::running, 4, "step", milliseconds(3100))});
+  REQUIRE(silent);
+  CHECK(silent->rank == 1);
+  CHECK(contains(silent->text, "rank 1 (pid 7 on host) has not been heard of for 3 s"));
+  CHECK(contains(silent->text, "it was after step at step.cc:1"));
+  CHECK(contains(silent->text, "rank 0 was in barrier at barrier.cc:1"));
+
+  auto gone = peer(State::inside, 5, "save");
+  gone.unreachable = true;
+  CHECK(contains(text_of(judge(1, {gone, own})), "rank 0 (pid 7 on host) is gone"));
+
+  CHECK(text_of(judge(0, {own, failed(1, "rank 1 threw: no disk")})) == "rank 1 threw: no disk");
+}
+
+TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it") {
+  // Rank 1 stopped because of rank 2, whose own words come before everything else that is wrong by now.
+  const auto own = peer(State::inside, 5, "barrier");
+  const auto fault = judge(0, {own, failed(2, "heard of rank 2"), failed(2, "the cause"),
+                               peer(State::running, 4, "step", milliseconds(9000))});
+  REQUIRE(fault);
+  CHECK(fault->rank == 2);
+  CHECK(fault->text == "the cause");
+  // Where only the one that heard of it can still be read, its words stand.
+  const auto heard = judge(0, {own, failed(2, "heard of rank 2"), peer(State::running, 4, "step", milliseconds(9000))});
+  REQUIRE(heard);
+  CHECK(heard->rank == 2);
+  CHECK(heard->text == "heard of rank 2");
+}
+
+TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence") {
+  const auto a = peer(State::inside, 5, "barrier"), b = peer(State::inside, 5, "backward");
+  const auto seen_by_a = judge(0, {a, b}), seen_by_b = judge(1, {a, b});
+  REQUIRE(seen_by_a);
+  REQUIRE(seen_by_b);
+  CHECK(seen_by_a->text == seen_by_b->text);
+  CHECK(contains(seen_by_a->text, "rank 0 waits in barrier at barrier.cc:1, rank 1 in backward at backward.cc:1"));
+}
+
+TEST_CASE("who_is_waited_for_is_named") {
+  const auto own = peer(State::inside, 5, "barrier");
+  CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")}) ==
+        "rank 2 (now after step at step.cc:1)");
+  CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier")}).empty());
+}
+
+TEST_CASE("records_come_back_as_they_were_told") {
+  WatchRecord record = failed(3, "a \"text\"\nwith \xff bytes").record;
+  record.beat = 77;
+  const auto again = decode_record(encode(record));
+  REQUIRE(again);
+  CHECK(again->beat == 77);
+  CHECK(again->state == State::failed);
+  CHECK(again->origin == 3);
+  CHECK(again->pid == 7);
+  CHECK(contains(again->text, "a \"text\"\nwith "));
+  CHECK_FALSE(decode_record("nonsense"));
+}
