@@ -1,6 +1,6 @@
 // A training loop as LibTorch's users write it, wrapped by the six lines that are marked. unwrapped.cc is without them.
+#include <holdfast/holdfast.h>  // 1
 #include <torch/torch.h>
-#include <holdfast/holdfast.h>                                                                           // 1
 
 #include "net.h"
 #include "spiral.h"

@@ -16,12 +16,14 @@
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/metrics_writer.h"
+#include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/signals.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/run_writer.h"
+#include "launcher_progress.h"
 #include "program_id.h"
 #include "progress.h"
 #include "store_files.h"
@@ -72,6 +74,11 @@ OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) 
       std::exit(kDone);
     }
     parse_save_every(read.values.every);
+    if (const RankEnvironment ranks = read_rank_environment(); ranks.world_size > 1) {
+      throw Error(StatusCode::unsupported,
+                  fmt::format("{} started {} ranks, and a session trains on one so far: start the program by itself",
+                              ranks.launcher, ranks.world_size));
+    }
     return read;
   } catch (const Error& error) {
     std::fprintf(stderr, "holdfast: %s\n", error.what());
@@ -406,6 +413,7 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
       save_requested = false;
       failures = 0;
       ++saves;
+      tell_launcher(progress.step);
       const auto took = Clock::now() - begin;
       console.say(saved_line({last_version, progress.step, reason, saved->bytes, took, took, saved->durability}));
       prune();

@@ -8,6 +8,8 @@
 
 #include <boost/filesystem/operations.hpp>
 #include <cerrno>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <stdexcept>
 
@@ -560,4 +562,25 @@ TEST_CASE("tracking_after_the_run_was_opened_is_refused") {
     double late = 0;
     CHECK_THROWS_AS(session.track("late", late), Error);
   });
+}
+
+TEST_CASE("a_launcher_is_told_how_far_the_run_is_saved") {
+  Run run;
+  run.every = "2";
+  const std::string told = (run.folder / "progress").string();
+  ::setenv("HOLDFAST_PROGRESS", told.c_str(), 1);
+  double sum = 0;
+  std::vector<std::string> seen;
+  CHECK(run.session([&](Session& s) {
+    return sum_samples(s, 1, sum, [&](std::uint64_t) {
+      std::string step = "-";
+      std::ifstream(told) >> step;
+      seen.push_back(step);
+    });
+  }) == kDone);
+  ::unsetenv("HOLDFAST_PROGRESS");
+  CHECK(seen == std::vector<std::string>{"-", "-", "2", "2", "4"});
+  std::string step;
+  std::ifstream(told) >> step;
+  CHECK(step == "5");
 }

@@ -1,0 +1,49 @@
+"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+bin_folder = os.path.abspath(sys.argv[1])
+program = os.path.join(bin_folder, "ranks")
+torchrun = os.path.join(os.path.dirname(sys.executable), "torchrun")
+# Those of the program that runs this test say nothing about the ranks that it starts.
+environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "SLURM_", "RANK", "WORLD", "MASTER_"))}
+environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+launchers = {
+    "holdfast launch": [os.path.join(bin_folder, "holdfast"), "launch", "--nproc", "3", "--", program],
+    "torchrun": [torchrun, "--standalone", "--nproc-per-node", "3", "--no-python", program],
+    "mpirun": ["mpirun", "--oversubscribe", "-n", "3", program],
+    "srun": ["srun", "-n", "3", program],
+}
+failed = []
+
+
+def run(command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+for name, command in launchers.items():
+    if not shutil.which(command[0]):
+        print(f"{name}: not installed here, skipped")
+        continue
+    fine = run(command)
+    lines = re.findall(r"rank (\d) of 3, local (\d), by (.*): sum 6", fine.stdout)
+    if fine.returncode != 0 or sorted(lines) != [(str(r), str(r), name) for r in range(3)]:
+        failed.append(f"{name}: {fine.returncode}\n{fine.stdout}\n{fine.stderr}")
+    broken = run(command + ["fail", "1"])
+    said = broken.stdout + broken.stderr
+    # torchrun ends the others before they have said anything; everybody else lets them say what they know.
+    expected = "this rank was told to fail" if name == "torchrun" else "rank 1 threw: this rank was told to fail"
+    if broken.returncode == 0 or expected not in said:
+        failed.append(f"{name}, rank 1 fails: {broken.returncode}\n{said}")
+    print(f"{name}: 3 ranks agreed; when one failed, all said why")
+# Several sessions over one run would only fight for it.
+session = run([os.path.join(bin_folder, "holdfast"), "launch", "--nproc", "2", "--", os.path.join(bin_folder, "plain_loop")])
+if session.returncode != 64 or "a session trains on one so far" not in session.stderr:
+    failed.append(f"a session on two ranks: {session.returncode}\n{session.stderr}")
+print("\n".join(failed))
+sys.exit(1 if failed else 0)
