@@ -15,7 +15,7 @@
 namespace holdfast::storage::crash {
 namespace {
 
-const Path kRun = "/home/runs/alpha";
+const Path kFaultyRun = "/home/runs/alpha";
 
 /// An operation and the state of the run before it.
 struct Situation {
@@ -39,7 +39,7 @@ Status open_and_save_three(Workload& workload) {
 /// Leaves what a process leaves that died while it saved: payload nobody refers to.
 Status die_while_saving(FileOperations& files, Workload& workload) {
   if (Status status = open_and_save_three(workload); !status.ok()) return status;
-  const Path orphan = kRun / "data" / payload_name({{900, session_id(1)}, 0, 1});
+  const Path orphan = kFaultyRun / "data" / payload_name({{900, session_id(1)}, 0, 1});
   const int fd = files.open(orphan, O_WRONLY | O_CREAT | O_EXCL, 0644);
   if (fd >= 0) files.close(fd);
   return workload.open();
@@ -119,7 +119,7 @@ std::string broken_by_power_loss(const SimulatedDisk& disk, const Acknowledged& 
       inode.sync_failed = false;
     }
     SimulatedDisk after(std::move(content));
-    if (broken.empty()) broken = broken_promise(after, kRun, acknowledged, may_tear);
+    if (broken.empty()) broken = broken_promise(after, kFaultyRun, acknowledged, may_tear);
   }
   return broken;
 }
@@ -132,7 +132,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   FaultyFiles files(disk);
   files.sync_failed = [&](int fd) { disk.fail_sync(fd); };
   const Situation situation = situations(disk)[index];
-  Workload workload(files, kRun);
+  Workload workload(files, kFaultyRun);
   REQUIRE(situation.before(workload).ok());
 
   files.arm(fault);
@@ -163,7 +163,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   }
   const bool may_tear = rung == 2;
   const Acknowledged promised = workload.acknowledged();
-  CHECK(broken_promise(disk, kRun, promised, may_tear) == "");
+  CHECK(broken_promise(disk, kFaultyRun, promised, may_tear) == "");
   CHECK(broken_by_power_loss(disk, promised, may_tear) == "");
 
   // The fault is lifted: the same session goes on, where there is one, and then the next.
@@ -173,7 +173,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
     CHECK(saved.ok());
     CHECK(broken_by_power_loss(disk, workload.acknowledged(), may_tear) == "");
   }
-  CHECK(broken_restart(disk, kRun, workload.acknowledged(), workload.sessions() + 1, may_tear) == "");
+  CHECK(broken_restart(disk, kFaultyRun, workload.acknowledged(), workload.sessions() + 1, may_tear) == "");
   return true;
 }
 
@@ -218,7 +218,7 @@ TEST_CASE("every_fault_of_every_call_is_absorbed_or_reported", "[full]") { CHECK
 
 TEST_CASE("a_save_costs_one_sync_a_file_and_three_more_in_three_rounds") {
   SimulatedDisk disk(DiskContent({"/home"}));
-  Workload workload(disk, kRun);
+  Workload workload(disk, kFaultyRun);
   REQUIRE(workload.open().ok());
   for (int i = 0; i < 3; ++i) {
     const std::size_t syncs = disk.syncs();
@@ -233,7 +233,7 @@ TEST_CASE("a_save_costs_one_sync_a_file_and_three_more_in_three_rounds") {
 TEST_CASE("a_session_leaves_no_descriptor_open") {
   SimulatedDisk disk(DiskContent({"/home"}));
   {
-    Workload workload(disk, kRun);
+    Workload workload(disk, kFaultyRun);
     REQUIRE(open_and_save_three(workload).ok());
     REQUIRE(workload.prune().ok());
     REQUIRE(workload.open().ok());
@@ -248,7 +248,7 @@ TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
   std::size_t refused = 0;
   for (std::uint64_t room = 0;; room += 4096) {
     SimulatedDisk disk(DiskContent({"/home"}));
-    Workload workload(disk, kRun);
+    Workload workload(disk, kFaultyRun);
     REQUIRE(workload.open().ok());
     REQUIRE(workload.save().ok());
     disk.capacity = disk.used_bytes() + room;
@@ -260,14 +260,14 @@ TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
       INFO(saved.status().message());
       CHECK(saved.code() == StatusCode::no_space);
       CHECK(saved.status().message().find("/home/runs/alpha") != std::string::npos);
-      const auto store = open_file_store(kRun, {.read_only = true}, disk);
+      const auto store = open_file_store(kFaultyRun, {.read_only = true}, disk);
       CHECK(store->list("data")->size() == 1);  // what could not be finished takes no room
     }
-    CHECK(broken_promise(disk, kRun, workload.acknowledged()) == "");
+    CHECK(broken_promise(disk, kFaultyRun, workload.acknowledged()) == "");
     disk.capacity = 0;
     if (saved) break;
     CHECK(workload.save().ok());
-    CHECK(broken_restart(disk, kRun, workload.acknowledged(), workload.sessions() + 1) == "");
+    CHECK(broken_restart(disk, kFaultyRun, workload.acknowledged(), workload.sessions() + 1) == "");
     REQUIRE(room < 4 * kBytes);
   }
   CHECK(refused >= kBytes / 4096);

@@ -129,7 +129,7 @@ void live(Workload& workload, Teller& teller, std::mt19937_64& chance) {
   done(workload.close(), "close");
 }
 
-struct Tally {
+struct KillTally {
   std::size_t kills = 0;
   std::size_t random = 0;
   std::map<std::string, std::size_t> at_step;
@@ -156,13 +156,13 @@ std::vector<std::string> all_steps(const Path& folder) {
   return {seen.begin(), seen.end()};
 }
 
-Tally kill_many(const Path& place, std::size_t kills) {
+KillTally kill_many(const Path& place, std::size_t kills) {
   namespace fs = boost::filesystem;
   const Path base = place / ("holdfast-kill-" + std::to_string(::getpid()));
   fs::create_directories(base);
   const std::vector<std::string> steps = all_steps(base / "probe");
   std::mt19937_64 chance(seed());
-  Tally tally;
+  KillTally tally;
   Acknowledged known;
   std::uint64_t sessions = 0;
   std::uint64_t step = 0;
@@ -245,7 +245,7 @@ Tally kill_many(const Path& place, std::size_t kills) {
 }
 
 void require_nothing_lost(const char* where, const Path& place, std::size_t kills, std::size_t each_step) {
-  const Tally tally = kill_many(place, kills);
+  const KillTally tally = kill_many(place, kills);
   std::size_t least = tally.kills;
   for (const auto& [step, times] : tally.at_step) least = std::min(least, times);
   print_counts(std::string(where) + ": kills=" + std::to_string(tally.kills) +

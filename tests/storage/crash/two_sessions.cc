@@ -9,15 +9,15 @@
 namespace holdfast::storage::crash {
 namespace {
 
-const Path kRun = "/home/runs/alpha";
+const Path kSharedRun = "/home/runs/alpha";
 
 /// The run, its old session with three versions, and the session that takes over.
 class Scene {
  public:
   explicit Scene(const std::function<void(SimulatedDisk&)>& sabotage) : disk(DiskContent({"/home"})) {
     if (sabotage) sabotage(disk);
-    old_store = open_file_store(kRun, {}, disk);
-    new_store = open_file_store(kRun, {}, disk);
+    old_store = open_file_store(kSharedRun, {}, disk);
+    new_store = open_file_store(kSharedRun, {}, disk);
     old_session = start(*old_store, request_to_open(1));
     for (int i = 0; i < 3; ++i) save(*old_session);
   }
@@ -76,7 +76,7 @@ class Scene {
       if (!last.ok()) return "the new session cannot save: " + last.message();
       acknowledged.versions = {acknowledged.versions.back()};
     }
-    return broken_restart(disk, kRun, acknowledged, 3);
+    return broken_restart(disk, kSharedRun, acknowledged, 3);
   }
 
   SimulatedDisk disk;

@@ -83,7 +83,7 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
                  " needs --rendezvous HOST:PORT, the address of node 0 with a free port, alike on every node");
   }
   if (!options.rendezvous.empty()) {
-    const auto place = parse_place(options.rendezvous);
+    const auto place = parse_rendezvous(options.rendezvous);
     if (!place) return wrong("--rendezvous is HOST:PORT, such as node0:29500, not " + in_quotes(options.rendezvous));
     world.address = place->address;
     world.port = place->port;

@@ -36,7 +36,7 @@ int cores() {
 
 }  // namespace
 
-std::optional<Place> parse_place(const std::string& text) {
+std::optional<Rendezvous> parse_rendezvous(const std::string& text) {
   const auto colon = text.rfind(':');
   if (colon == std::string::npos || !is_number(text.substr(colon + 1))) return std::nullopt;
   std::string host = text.substr(0, colon);
@@ -47,7 +47,7 @@ std::optional<Place> parse_place(const std::string& text) {
   }
   const int port = std::atoi(text.c_str() + colon + 1);
   if (host.empty() || port < 1 || port > 65535) return std::nullopt;
-  return Place{host, port};
+  return Rendezvous{host, port};
 }
 
 int ranks_for_devices() {

@@ -21,11 +21,11 @@ struct World {
 };
 
 /// "host:29500", "[::1]:29500"; empty where the port or the host is missing.
-struct Place {
+struct Rendezvous {
   std::string address;
   int port = 0;
 };
-std::optional<Place> parse_place(const std::string& text);
+std::optional<Rendezvous> parse_rendezvous(const std::string& text);
 
 /// NVIDIA GPUs that a program on this host may use; 1 where there is none, for the CPU is one device.
 int ranks_for_devices();
