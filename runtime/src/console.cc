@@ -45,10 +45,15 @@ void write(std::FILE* stream, std::string_view text) {
 }  // namespace
 
 std::string start_line(const StartFacts& facts) {
-  auto line = fmt::format("run {} on {}, seed {}; checkpoints in {}", facts.run, facts.device, facts.seed, facts.place);
+  auto line = fmt::format("run {} on {}{}, seed {}; checkpoints in {}", facts.run,
+                          facts.ranks > 1 ? fmt::format("{} ranks of ", facts.ranks) : "", facts.device, facts.seed,
+                          facts.place);
   line += facts.every == "never" ? ", at the end only" : ", every " + facts.every;
   line += facts.resumed.empty() ? "; from scratch" : "; resumed " + facts.resumed;
-  if (!facts.differences.empty()) line += fmt::format("; not bit-exact: {}", fmt::join(facts.differences, ", "));
+  if (!facts.differences.empty()) {
+    line += fmt::format("; {}not bit-exact: {}", facts.sample_exact ? "sample-exact, " : "",
+                        fmt::join(facts.differences, ", "));
+  }
   if (!facts.note.empty()) line += "; " + facts.note;
   return line;
 }
@@ -99,7 +104,9 @@ std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
 }
 
 Console::Console(std::FILE* stream, Style style)
-    : stream_(stream), terminal_(style == Style::automatic ? moves_its_cursor(stream) : style == Style::terminal) {}
+    : stream_(stream),
+      terminal_(style == Style::automatic ? moves_its_cursor(stream) : style == Style::terminal),
+      silent_(style == Style::silent) {}
 
 Console::~Console() {
   std::lock_guard lock(mutex_);
@@ -130,6 +137,7 @@ void Console::log_line(std::string_view line) {
 }
 
 void Console::say(std::string_view line) {
+  if (silent_) return;
   std::lock_guard lock(mutex_);
   clear_moving_line();
   write(stream_, fmt::format("holdfast: {}\n", line));
@@ -145,6 +153,7 @@ void Console::print(std::string_view text) {
 }
 
 void Console::progress(std::uint64_t step, Clock::time_point now, const std::function<ProgressFacts()>& facts) {
+  if (silent_) return;
   std::lock_guard lock(mutex_);
   if (!started_) {
     started_ = true;

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Version.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -99,7 +100,7 @@ bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
   return !known;
 }
 
-DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts) {
+DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank, int local_world_size) {
   if (wanted == "cpu") return {};
   if (wanted != "cuda" && wanted != "auto") {
     throw Error(storage::StatusCode::invalid, fmt::format("'{}' is not a device: say cpu, cuda or auto", wanted));
@@ -129,11 +130,20 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts) {
                     "or run with --holdfast.device cpu",
                     gpu.name, gpu.major, gpu.minor));
   }
-  return {c10::Device(c10::kCUDA, 0), ""};
+  if (local_world_size > static_cast<int>(facts.gpus.size())) {
+    refuse(
+        fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs, or run with "
+                    "--holdfast.device cpu",
+                    local_world_size, facts.gpus.size(), facts.gpus.size() == 1 ? "" : "s"));
+  }
+  return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank)), ""};
 }
 
-DeviceChoice choose_device(std::string_view wanted) {
-  return wanted == "cpu" ? DeviceChoice{} : choose_device(wanted, find_gpus());
+DeviceChoice choose_device(std::string_view wanted, int local_rank, int local_world_size) {
+  if (wanted == "cpu") return {};
+  const DeviceChoice choice = choose_device(wanted, find_gpus(), local_rank, local_world_size);
+  if (choice.device.is_cuda()) c10::impl::VirtualGuardImpl(c10::kCUDA).setDevice(choice.device);
+  return choice;
 }
 
 }  // namespace holdfast

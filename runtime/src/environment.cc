@@ -43,9 +43,11 @@ std::string float32_precision(at::Float32Backend backend, at::Float32Op op) {
   return at::precision2str(at::globalContext().float32Precision(backend, op));
 }
 
+constexpr std::string_view kRanks = "ranks";
+
 // What is compared, in the order in which it is said: where it stands, and what people call it.
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-    {"/world_size", "ranks"},
+    {"/world_size", kRanks},
     {"/device/kind", "device"},
     {"/device/name", "GPU"},
     {"/device/compute_capability", "compute capability"},
@@ -87,7 +89,7 @@ void if_saved(const json& saved, const char* pointer, Set set) {
 
 }  // namespace
 
-json capture_environment(const c10::Device& device) {
+json capture_environment(const c10::Device& device, int world_size) {
   const auto& context = at::globalContext();
   const char* workspace = std::getenv("CUBLAS_WORKSPACE_CONFIG");
   json device_facts = {{"kind", device.is_cuda() ? "cuda" : "cpu"}};
@@ -112,7 +114,7 @@ json capture_environment(const c10::Device& device) {
           {"onednn", first_line(at::get_mkldnn_version())},
           {"threads", at::get_num_threads()},
           {"interop_threads", at::get_num_interop_threads()},
-          {"world_size", 1},
+          {"world_size", world_size},
           {"deterministic",
            {{"algorithms", context.deterministicAlgorithms()},
             {"warn_only", context.deterministicAlgorithmsWarnOnly()},
@@ -159,7 +161,9 @@ std::vector<std::string> differences(const json& saved, const json& present) {
     const json::json_pointer at{std::string(pointer)};
     if (!saved.contains(at) || !present.contains(at)) continue;
     const auto before = in_words(saved.at(at)), now = in_words(present.at(at));
-    if (before != now) found.push_back(fmt::format("{} {} → {}", name, before, now));
+    if (before == now) continue;
+    found.push_back(name == kRanks ? fmt::format("{} {} → {}", before, name, now)
+                                   : fmt::format("{} {} → {}", name, before, now));
   }
   return found;
 }

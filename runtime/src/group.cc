@@ -60,6 +60,7 @@ at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.contiguous().view(
 
 struct Group::Impl {
   RankEnvironment ranks;
+  c10::Device device = c10::kCPU;
   c10::intrusive_ptr<c10d::Store> store;
   std::unique_ptr<Transport> transport;  // none in a group of one
   std::unique_ptr<Watch> watch;
@@ -124,6 +125,7 @@ struct Group::Impl {
 
 Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions options) : impl_(std::make_unique<Impl>()) {
   impl_->ranks = ranks;
+  impl_->device = device;
   if (ranks.world_size == 1) return;
   if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
   impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), options.join_within);
@@ -150,20 +152,26 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
 
 Group::~Group() {
   if (impl_->watch && !impl_->closed && !impl_->watch->fault()) {
-    impl_->watch->fail(fmt::format("rank {} ended without session.finish()", rank()), rank());
+    impl_->watch->fail(
+        std::uncaught_exceptions() > 0
+            ? fmt::format("rank {} was left by an exception before session.finish(); what that rank printed says which",
+                          rank())
+            : fmt::format("rank {} ended without session.finish()", rank()),
+        rank());
   }
   impl_->watch.reset();
 }
 
 int Group::rank() const { return impl_->ranks.rank; }
 int Group::world_size() const { return impl_->ranks.world_size; }
+c10::Device Group::device() const { return impl_->device; }
 int Group::local_rank() const { return impl_->ranks.local_rank; }
 void Group::check() const { impl_->check(); }
 
 std::optional<std::string> Group::fault() const { return impl_->watch ? impl_->watch->fault() : std::nullopt; }
 
 void Group::fail(const std::string& why) {
-  if (impl_->watch) impl_->watch->fail(why, rank());
+  if (impl_->watch && !impl_->closed) impl_->watch->fail(why, rank());
 }
 
 void Group::close(Site site) {
@@ -179,14 +187,26 @@ c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
   return impl_->transport ? impl_->transport->data() : c10::intrusive_ptr<c10d::ProcessGroup>();
 }
 
+StepOrder Group::at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish) {
+  if (!impl_->watch) return wish;
+  impl_->check();
+  StepOrder order = impl_->watch->reach(step, last, wish);
+  impl_->check();
+  return order;
+}
+
 void Group::barrier(Site site) { impl_->together("barrier", "", "", site); }
 
-std::vector<json> Group::gather_json(const char* operation, const json& value, Site site) {
+std::vector<json> Group::compare(const char* operation, const std::string& what, const json& value, Site site) {
   std::vector<json> all;
-  for (const Frame& frame : impl_->together(operation, "values", to_bytes(value), site)) {
+  for (const Frame& frame : impl_->together(operation, what, to_bytes(value), site)) {
     all.push_back(json::from_cbor(frame.value));
   }
   return all;
+}
+
+std::vector<json> Group::gather_json(const char* operation, const json& value, Site site) {
+  return compare(operation, "values", value, site);
 }
 
 json Group::broadcast_json(const json& value, int from, Site site) {

@@ -1,6 +1,7 @@
 #include "holdfast/runtime/learning_rate.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>

@@ -18,6 +18,7 @@
 #include "holdfast/runtime/sample_order.h"
 #include "prefetch_queue.h"
 #include "sample_scope.h"
+#include "session_seed.h"
 
 namespace holdfast {
 namespace {
@@ -48,7 +49,7 @@ Failure current_failure() {
 struct BatchFetch {
   std::function<std::shared_ptr<void>(const std::vector<std::size_t>&)> fetch;
   SampleOrder order;
-  std::uint64_t seed, epoch, begin, end;
+  std::uint64_t seed, epoch, begin, end;  // the rank's part
 
   std::shared_ptr<void> operator()() const {
     std::vector<std::size_t> indices;
@@ -89,6 +90,7 @@ bool same_bytes(const at::Tensor& a, const at::Tensor& b) {
 }
 
 std::uint64_t default_seed() {
+  if (const auto seed = session_seed()) return *seed;
   auto generator = at::detail::getDefaultCPUGenerator();
   std::lock_guard lock(generator.mutex());
   return generator.current_seed();
@@ -123,8 +125,17 @@ struct LoaderBase::Impl {
     return options.drop_last && end - position < batch_size ? position : end;
   }
 
+  // This rank's part of [begin, end): the first `n % world` ranks have one sample more.
+  std::pair<std::uint64_t, std::uint64_t> part(std::uint64_t begin, std::uint64_t end) const {
+    const std::uint64_t each = (end - begin) / world_size, longer = (end - begin) % world_size;
+    const std::uint64_t first = begin + rank * each + std::min(rank, longer);
+    return {first, first + each + (rank < longer ? 1 : 0)};
+  }
+
   BatchFetch batch_at(std::uint64_t position) const {
-    return {fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, position, batch_end(position)};
+    auto [begin, end] = part(position, batch_end(position));
+    if (begin == end) begin = position, end = position + 1;  // at weight 0, so that all ranks do the same
+    return {fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, begin, end};
   }
 
   std::shared_ptr<void> fetch_batch() {
@@ -160,6 +171,9 @@ struct LoaderBase::Impl {
   std::uint64_t cursor = 0;
   std::uint64_t seen = 0;
   std::uint64_t last_batch = 0;
+  double weight = 1;
+  std::uint64_t rank = 0;
+  std::uint64_t world_size = 1;
   std::uint64_t pushed = 0;  // the end of what the queue holds
   bool watched = false;      // whether the first batch moved the default generator has been looked at
   std::unique_ptr<PrefetchQueue> queue;
@@ -177,6 +191,7 @@ std::uint64_t LoaderBase::batches_per_epoch() const {
   return (impl_->samples_per_epoch() + impl_->batch_size - 1) / impl_->batch_size;
 }
 std::uint64_t LoaderBase::seed() const { return impl_->seed; }
+bool LoaderBase::is_shuffled() const { return impl_->options.shuffle; }
 std::uint64_t LoaderBase::epoch() const { return impl_->epoch; }
 std::uint64_t LoaderBase::cursor() const { return impl_->cursor; }
 std::uint64_t LoaderBase::samples_seen() const { return impl_->seen; }
@@ -201,9 +216,64 @@ std::shared_ptr<void> LoaderBase::next_batch() {
   }
   self.watched = true;
   self.last_batch = end - self.cursor;
+  const auto [first, last] = self.part(self.cursor, end);
+  self.weight = self.world_size == 1
+                    ? 1.0
+                    : static_cast<double>((last - first) * self.world_size) / static_cast<double>(self.last_batch);
   self.seen += self.last_batch;
   self.cursor = end;
   return batch;
+}
+
+std::uint64_t LoaderBase::samples_left() const {
+  return impl_->samples_per_epoch() - std::min(impl_->cursor, impl_->samples_per_epoch());
+}
+
+std::uint64_t LoaderBase::batches_left() const {
+  return impl_->options.drop_last ? samples_left() / impl_->batch_size
+                                  : (samples_left() + impl_->batch_size - 1) / impl_->batch_size;
+}
+
+double LoaderBase::weight() const { return impl_->weight; }
+
+void LoaderBase::shard(int rank, int world_size) {
+  auto& self = *impl_;
+  const auto ranks = static_cast<std::uint64_t>(world_size);
+  if (self.batch_size < ranks) {
+    refuse(
+        fmt::format("batch_size is {} for {} ranks, and some would never have a sample: it counts the samples of all "
+                    "ranks together, so make it at least {}, best a multiple of it",
+                    self.batch_size, ranks, ranks));
+  }
+  if (self.rank == static_cast<std::uint64_t>(rank) && self.world_size == ranks) return;
+  self.rank = static_cast<std::uint64_t>(rank);
+  self.world_size = ranks;
+  if (self.queue) self.queue->clear();
+}
+
+std::function<std::shared_ptr<void>()> LoaderBase::in_order(std::uint64_t begin, std::uint64_t end,
+                                                            std::uint64_t batch_size) {
+  struct Reading {
+    std::uint64_t next;
+    std::unique_ptr<PrefetchQueue> queue;
+  };
+  auto reading = std::make_shared<Reading>();
+  reading->next = begin;
+  if (impl_->options.workers > 0) reading->queue = std::make_unique<PrefetchQueue>(impl_->options.workers);
+  const auto window = static_cast<std::size_t>(impl_->options.workers * impl_->options.prefetch);
+  return [this, reading, end, batch_size, window]() -> std::shared_ptr<void> {
+    const Impl& self = *impl_;
+    const auto take = [&] {
+      const auto first = reading->next;
+      reading->next = std::min(first + batch_size, end);
+      return BatchFetch{self.fetch, SampleOrder(self.size, self.seed, self.epoch, /*shuffle=*/false),
+                        self.seed,  self.epoch,
+                        first,      reading->next};
+    };
+    if (!reading->queue) return reading->next < end ? take()() : nullptr;
+    while (reading->queue->size() < window && reading->next < end) reading->queue->push(take());
+    return reading->queue->size() > 0 ? reading->queue->pop() : nullptr;
+  };
 }
 
 void LoaderBase::seek(std::uint64_t epoch, std::uint64_t cursor) {

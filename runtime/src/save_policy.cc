@@ -84,7 +84,7 @@ std::string to_string(const SaveEvery& every) {
   return text.empty() ? "never" : text;
 }
 
-SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const Requests& requests) {
+SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests) {
   const bool moved = here.step != last.step || here.epochs != last.epochs;
   if (!requests.stop.empty() && !here.last) return {moved || !requests.save.empty(), true, requests.stop};
   if (!requests.save.empty()) return {true, false, requests.save};

@@ -3,30 +3,31 @@
 #include <ATen/Parallel.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <torch/nn/module.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/filesystem/operations.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <thread>
+#include <utility>
 
+#include "average_gradients.h"
 #include "holdfast/runtime/console.h"
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/metrics_writer.h"
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/signals.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
-#include "holdfast/storage/file_store.h"
-#include "holdfast/storage/run_writer.h"
 #include "launcher_progress.h"
-#include "program_id.h"
 #include "progress.h"
-#include "store_files.h"
+#include "run_keeper.h"
+#include "session_seed.h"
+#include "shared_version.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
@@ -36,12 +37,6 @@ using Clock = std::chrono::steady_clock;
 using storage::StatusCode;
 
 constexpr const char* kVersion = "0.1.0";
-
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
 
 // Attempts that failed are not repeated at every step: a disk that is full stays so for a while.
 std::chrono::seconds pause_after(int failures) {
@@ -74,11 +69,7 @@ OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) 
       std::exit(kDone);
     }
     parse_save_every(read.values.every);
-    if (const RankEnvironment ranks = read_rank_environment(); ranks.world_size > 1) {
-      throw Error(StatusCode::unsupported,
-                  fmt::format("{} started {} ranks, and a session trains on one so far: start the program by itself",
-                              ranks.launcher, ranks.world_size));
-    }
+    (void)read_rank_environment();
     return read;
   } catch (const Error& error) {
     std::fprintf(stderr, "holdfast: %s\n", error.what());
@@ -108,17 +99,25 @@ struct Session::Impl {
     std::uint64_t epoch_ = 0;  // begun last
   };
 
-  explicit Impl(SessionOptions given);
+  Impl(OptionsRead given, const RankEnvironment& ranks);
+  ~Impl();
 
+  bool is_main() const { return group.is_main(); }
+  void require_same_options(const std::vector<OptionInForce>& in_force);
   void restore();
-  storage::Status load(const storage::VersionReader& version);
+  void open_as_main();
+  void open_as_other();
+  storage::Status load(const storage::Manifest& manifest, TensorFeed* feed, const storage::VersionReader* version);
+  void begin_afresh();
   void say_start();
   Loop& add_loop(LoopPosition position);
   void boundary(const LoopPosition& loop);
-  void stop_if_asked();
+  StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
+  void start_together(const LoopPosition& loop);
   bool save(const std::string& reason, bool insist);
+  bool try_save(const std::string& reason, const std::string& afterwards);
+  storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured);
   void prune();
-  void note_step();
   bool is_inside() const { return in_step || in_epoch_body; }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
   int finish();
@@ -128,17 +127,18 @@ struct Session::Impl {
   SaveEvery every;
   SignalWatch signals;
   Console console;
-  c10::Device device = c10::kCPU;
-  std::string device_note;
+  DeviceChoice device;
+  Group group;
   TrackedState tracked;
   Progress progress;
   std::vector<std::unique_ptr<SessionLoop>> loops;
 
-  std::unique_ptr<storage::Store> store;
-  std::unique_ptr<storage::RunWriter> writer;
-  std::unique_ptr<MetricsWriter> metrics;
+  std::unique_ptr<RunKeeper> keeper;  // rank 0's
+  bool opened = false;
+  bool has_base = false;  // a version was restored
   Restored restored;
   std::vector<std::string> not_exact;
+  bool ranks_changed = false;
   std::uint64_t base_step = 0;
   std::string base_steps_lost;  // a sentence on what the session before did not save
 
@@ -148,12 +148,16 @@ struct Session::Impl {
   nlohmann::json pending_metrics = nlohmann::json::object();
   std::vector<std::pair<std::string, double>> last_logged;
   bool save_requested = false;
+  StepOrder asked;           // what the ranks agreed on and have not done yet
+  bool wish_is_out = false;  // this rank asked for something and has no answer yet
+  bool stop_was_wished = false;
   bool in_step = false;
   bool in_epoch_body = false;
+  StepInfo step_info;
+  bool gradients_were_compared = false;
   int failures = 0;
   Clock::time_point next_attempt;
   Clock::time_point begun = Clock::now();
-  Clock::time_point next_step_note;
   int saves = 0;
 
   std::optional<std::string> stop;  // why the run ends early
@@ -172,12 +176,25 @@ void Session::Impl::SessionLoop::start() {
   if (here.loader != nullptr && session_.last_save.step == session_.progress.step) {
     session_.last_save.epochs = here.loader->epoch() + (here.loader->epoch_done() && !here.nested ? 1 : 0);
   }
-  session_.stop_if_asked();
+  session_.start_together(here);
 }
 
 StepInfo Session::Impl::SessionLoop::begin_step() {
   session_.in_step = true;
-  return {session_.progress.step + 1, position().loader != nullptr ? position().loader->epoch() : 0};
+  const LoopPosition& here = position();
+  StepFacts facts;
+  facts.number = session_.progress.step + 1;
+  if (here.loader != nullptr) {
+    facts.epoch = here.loader->epoch();
+    facts.weight = here.loader->weight();
+    facts.samples = here.loader->batch_samples();
+    facts.batch_size = here.loader->batch_size();
+    facts.samples_left = here.loader->samples_left();
+    facts.steps_left = here.loader->batches_left();
+  } else {
+    facts.steps_left = here.target - here.done - 1;
+  }
+  return session_.step_info = StepInfo(facts);
 }
 
 void Session::Impl::SessionLoop::end_step() {
@@ -211,106 +228,179 @@ Loop& Session::Impl::add_loop(LoopPosition position) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Start
 
-Session::Impl::Impl(SessionOptions given) : options(std::move(given)), every(parse_save_every(options.every)) {
-  if (options.deterministic) make_deterministic();
-  const DeviceChoice choice = choose_device(options.device);
-  device = choice.device;
-  device_note = choice.note;
-  if (options.threads > 0) at::set_num_threads(options.threads);
-  seed_all(options.seed);
+Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
+    : options(std::move(given.values)),
+      every(parse_save_every(options.every)),
+      console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
+      device((options.deterministic ? make_deterministic() : void(),
+              choose_device(options.device, ranks.local_rank, ranks.local_world_size))),
+      group(ranks, device.device, {.say = [this](const std::string& line) { console.say(line); }}),
+      tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
+  require_same_options(given.in_force);
+  if (ranks.world_size > 1) {
+    tell_before_death(
+        [this](const std::string& why) { group.fail(fmt::format("rank {} failed: {}", group.rank(), why)); });
+  }
+  if (options.threads > 0) {
+    at::set_num_threads(options.threads);
+  } else if (ranks.local_world_size > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    // The ranks of a host share its cores.
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    at::set_num_threads(std::max(1, cores / ranks.local_world_size));
+  }
+  seed_all(options.seed);  // alike on all ranks, so that parameters are
+  set_session_seed(options.seed);
   tracked.track(Progress::kName, progress);
 }
 
-void Session::Impl::restore() {
-  if (writer) return;
-  const storage::Path folder = storage::Path(options.dir) / options.run;
-  store = storage::open_file_store(folder, {}, store_files());
-
-  storage::OpenRequest request;
-  request.run = options.run;
-  request.session = storage::random_session_id();
-  request.host = host_name();
-  request.pid = ::getpid();
-  request.platform = "local";
-  request.program = program_id();
-  if (!options.from.empty()) request.from = options.from;
-  request.fresh = options.fresh;
-  request.take_over = options.take_over;
-  request.load = [this](const storage::VersionReader& version) { return load(version); };
-  request.say = [this](const std::string& line) { console.say(line); };
-  writer = value_of(storage::RunWriter::open(*store, request));
-
-  if (writer->base()) {
-    storage::arm_death_note(store->location(), writer->prepare_death_note());
-    report_uncaught_errors();  // before the note's own handler: a sentence of ours is no death
-  } else {
-    tracked.begin();
-  }
-  metrics = std::make_unique<MetricsWriter>(*store, writer->uid());
-  console.set_log([this, name = storage::log_name(writer->uid())](std::string_view text) {
-    (void)store->append(name, text);  // a log that cannot be written stops nothing
-  });
-  last_save = {progress.step, 0, Clock::now()};
-  base_step = progress.step;
-  if (writer->base()) last_values = user_values(tracked.capture());
-  say_start();
-  // Where no version is there, what looks like an orphan may be all that is left of one whose manifest was lost.
-  if (writer->base()) {
-    if (const auto orphans = writer->remove_orphans(); !orphans) console.say(orphans.status().message());
-  }
-  for (const std::string& warning : writer->history().warnings()) console.say(warning);
+Session::Impl::~Impl() {
+  tell_before_death({});
+  set_session_seed({});
 }
 
-storage::Status Session::Impl::load(const storage::VersionReader& version) {
-  const storage::Manifest& manifest = version.manifest();
+void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_force) {
+  if (group.world_size() == 1) return;
+  std::vector<std::pair<std::string, std::string>> mine;
+  for (const OptionInForce& option : in_force) mine.emplace_back(option.name, option.value);
+  const auto all = group.all_gather(mine);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      if (all[rank].at(i) == all[0].at(i)) continue;
+      throw Error(StatusCode::invalid,
+                  fmt::format("option {} is '{}' on rank 0 and '{}' on rank {}: start all ranks with the same options",
+                              all[0][i].first, all[0][i].second, all[rank][i].second, rank));
+    }
+  }
+}
+
+void Session::Impl::restore() {
+  if (opened) return;
+  if (is_main()) {
+    open_as_main();
+  } else {
+    open_as_other();
+  }
+  opened = true;
+  if (!has_base) begin_afresh();
+  last_save = {progress.step, 0, Clock::now()};
+  base_step = progress.step;
+  if (has_base) last_values = user_values(tracked.capture());
+  if (!is_main()) return;
+  say_start();
+  keeper->remove_orphans();
+  for (const std::string& warning : keeper->writer().history().warnings()) console.say(warning);
+}
+
+// The others follow rank 0 through the versions that it tries: a message for each, and one for the outcome.
+void Session::Impl::open_as_main() {
+  keeper = std::make_unique<RunKeeper>(options, console);
+  try {
+    keeper->open(options, [this](const storage::VersionReader& version) {
+      if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
+      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}});
+      MainFeed feed(group, version);
+      return load(version.manifest(), &feed, &version);
+    });
+  } catch (const RankFault&) {
+    throw;
+  } catch (const Error& error) {
+    if (!group.fault()) {
+      (void)group.broadcast(nlohmann::json{{"failed", error.what()}, {"code", static_cast<int>(error.code())}});
+    }
+    throw;
+  }
+  has_base = keeper->writer().base().has_value();
+  (void)group.broadcast(nlohmann::json{{"opened", has_base}});
+}
+
+void Session::Impl::open_as_other() {
+  for (;;) {
+    const auto said = group.broadcast(nlohmann::json());
+    if (said.contains("failed")) {
+      throw Error(static_cast<StatusCode>(said.at("code").get<int>()), said.at("failed").get<std::string>());
+    }
+    if (said.contains("opened")) {
+      has_base = said.at("opened");
+      return;
+    }
+    const auto manifest = value_of(storage::decode_manifest(said.at("load").get<std::string>()));
+    RankFeed feed(group, manifest);
+    (void)load(manifest, &feed, nullptr);
+  }
+}
+
+// From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
+storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
+                                    const storage::VersionReader* version) {
   LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
   if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  storage::Status outcome;
   try {
-    restored = tracked.restore(version, loosen);
+    restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     restore_environment(saved, options.threads > 0);
     if (options.deterministic) make_deterministic();  // the user's word wins over the version's
-    not_exact = differences(saved, capture_environment(device));
+    ranks_changed = saved_world_size(manifest) != group.world_size();
+    not_exact = differences(saved, capture_environment(device.device, group.world_size()));
     // Orders of samples and generators came back with the version; the seed is the one that they were made with.
     const auto seed = manifest.made_by.find("seed");
     options.seed =
         seed != manifest.made_by.end() && seed->is_number_unsigned() ? seed->get<std::uint64_t>() : asked_seed;
+    set_session_seed(options.seed);
     if (options.seed != asked_seed) {
       restored.notes.push_back(
           fmt::format("seed {} is not used: the run goes on with its own, {}; a new seed needs a new "
                       "run (--holdfast.run) or --holdfast.fresh",
                       asked_seed, options.seed));
     }
+  } catch (const RankFault&) {
+    throw;
   } catch (const Error& error) {
-    return {error.code(), error.what()};
+    outcome = {error.code(), error.what()};
   }
-  last_version = manifest.uid.short_text();
-  // What the session that saved it did afterwards is gone, and done again.
-  if (auto hint = store->get("hints/" + manifest.uid.session + ".step"); hint.ok()) {
-    const std::uint64_t reached = std::strtoull(hint->c_str(), nullptr, 10);
-    if (reached > manifest.position.step) {
-      base_steps_lost = fmt::format("about {} steps that were not saved are done again",
-                                    format_count(reached - manifest.position.step));
+  if (group.world_size() > 1) {
+    const auto outcomes = group.all_gather(std::pair(static_cast<int>(outcome.code()), outcome.message()));
+    for (const auto& [code, text] : outcomes) {
+      if (outcome.ok() && code != 0) outcome = {static_cast<StatusCode>(code), text};
     }
   }
+  if (!outcome.ok() || !is_main()) return outcome;
+  last_version = manifest.uid.short_text();
+  // What the session that saved it did afterwards is gone, and done again.
+  base_steps_lost.clear();
+  if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
+    base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
+  }
   return {};
+}
+
+void Session::Impl::begin_afresh() {
+  tracked.begin();
+  if (group.world_size() == 1) return;
+  require_alike(group, tracked.capture(), "before the first step",
+                "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
+                "that differs between ranks");
+  seed_all(seed_of_rank(options.seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
 }
 
 void Session::Impl::say_start() {
   StartFacts facts;
   facts.run = options.run;
-  facts.device = device.is_cpu() ? fmt::format("cpu, {} threads", at::get_num_threads()) : device.str();
+  facts.device = device.device.is_cpu() ? fmt::format("cpu, {} threads", at::get_num_threads()) : device.device.str();
+  facts.ranks = group.world_size();
+  facts.sample_exact = ranks_changed;
   facts.seed = options.seed;
-  facts.place = store->location();
+  facts.place = keeper->place();
   facts.every = to_string(every);
   facts.differences = not_exact;
-  if (writer->base()) {
-    facts.resumed = fmt::format("version {}, step {}", writer->base()->short_text(), format_count(progress.step));
+  const storage::RunWriter& writer = keeper->writer();
+  if (writer.base()) {
+    facts.resumed = fmt::format("version {}, step {}", writer.base()->short_text(), format_count(progress.step));
   }
-  facts.note = device_note;
+  facts.note = device.note;
   console.say(start_line(facts));
-  if (!writer->base() && writer->history().opens().size() > 1) console.say(writer->choice().reason);
-  for (const storage::PassedOver& passed : writer->choice().passed_over) {
+  if (!writer.base() && writer.history().opens().size() > 1) console.say(writer.choice().reason);
+  for (const storage::PassedOver& passed : writer.choice().passed_over) {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   for (const std::string& note : restored.notes) console.say(note);
@@ -320,12 +410,55 @@ void Session::Impl::say_start() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Boundaries
 
+// A loop begins: all ranks must begin the same one. Whoever was asked to stop meanwhile says so.
+void Session::Impl::start_together(const LoopPosition& loop) {
+  if (loop.loader != nullptr) loop.loader->shard(group.rank(), group.world_size());
+  const auto signal = signals.stop_signal();
+  const std::string mine(signal ? signal_name(*signal) : "");
+  const std::string what =
+      loop.loader != nullptr
+          ? fmt::format("{} epochs of {} samples in batches of {}{} from epoch {} on, seed {}", loop.target,
+                        loop.loader->samples_per_epoch(), loop.loader->batch_size(),
+                        loop.loader->is_shuffled() ? ", shuffled," : "", loop.first_epoch, loop.loader->seed())
+          : fmt::format("{} steps", loop.target);
+  for (const auto& theirs : group.compare("session.steps", what, mine)) {
+    const std::string asked_for = theirs.get<std::string>();
+    if (stop || asked_for.empty()) continue;
+    if (progress.step != last_save.step) save(asked_for, /*insist=*/true);
+    if (!stop) stop = asked_for;
+  }
+}
+
+// What all ranks are to do here for reasons that one of them may know alone: a signal, or rank 0's clock.
+StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& here) {
+  StepOrder wish;
+  if (const auto signal = signals.stop_signal()) wish.stop = signal_name(*signal);
+  if (signals.take_save_request()) wish.save = "SIGUSR1";
+  if (group.world_size() == 1) return wish;
+  if (wish.save.empty() && is_main()) {
+    SaveEvery time;
+    time.time = every.time;
+    Boundary inside = here;
+    inside.last = false;
+    wish.save = decide(time, inside, last_save, {}).reason;
+  }
+  // Each wish once: it is answered at a later step.
+  if (stop_was_wished) wish.stop.clear();
+  if (wish_is_out) wish.save.clear();
+  stop_was_wished |= !wish.stop.empty();
+  wish_is_out |= !wish.empty();
+  const std::uint64_t left = loop.loader != nullptr ? loop.loader->batches_left() : loop.target - loop.done;
+  const StepOrder order = group.at_step(progress.step, progress.step + left, wish);
+  if (!order.empty()) wish_is_out = false;
+  return order;
+}
+
 void Session::Impl::boundary(const LoopPosition& loop) {
   const Clock::time_point now = Clock::now();
   storage::death_note_steps(progress.step - base_step);
   if (progress.step - base_step == storage::kPoisonSteps) storage::disarm_death_note();
   console.progress(progress.step, now, [&] { return progress_facts(loop); });
-  note_step();
+  if (keeper) keeper->note_step(progress.step);
 
   Boundary here;
   here.step = progress.step;
@@ -334,39 +467,32 @@ void Session::Impl::boundary(const LoopPosition& loop) {
   if (loop.loader != nullptr) here.epochs = loop.loader->epoch() + (epoch_is_over ? 1 : 0);
   here.last = loop.loader != nullptr ? here.epochs >= loop.first_epoch + loop.target : loop.at_end();
 
-  Requests requests;
-  if (const auto signal = signals.stop_signal()) requests.stop = signal_name(*signal);
+  if (group.world_size() > 1 && progress.step == base_step + 1 && !has_base) {
+    require_alike(group, tracked.capture(), "after the first step",
+                  "gradients are not averaged; call session.average_gradients(net) before optimizer.step(), or use a "
+                  "pipeline with Ddp()");
+  }
+  const StepOrder order = orders_here(loop, here);
+  if (!order.save.empty()) asked.save = order.save;
+  if (!order.stop.empty()) asked.stop = order.stop;
+  StepOrder requests = asked;
   if (loop.nested && epoch_is_over) {
     // The epoch's own body is still to come, and belongs to what is saved, unless there is no time for it: a resume
     // from here does that body first.
     if (requests.stop.empty()) return;
     here.last = false;
   }
-  if (signals.take_save_request()) requests.save = "SIGUSR1";
   if (save_requested) requests.save = "save_now";
 
-  const SaveDecision decision = decide(every, here, last_save, requests);
+  SaveEvery due = every;
+  if (group.world_size() > 1) due.time = {};  // rank 0's clock, by orders_here()
+  const SaveDecision decision = decide(due, here, last_save, requests);
   const bool insist = decision.stop || here.last;
-  if (decision.save && (insist || !requests.save.empty() || now >= next_attempt)) {
+  if (decision.save && (insist || !requests.save.empty() || failures == 0 || group.broadcast(now >= next_attempt))) {
     if (save(decision.reason, insist)) last_save.epochs = here.epochs;
   }
+  asked.save.clear();
   if (decision.stop && !stop) stop = requests.stop;
-}
-
-void Session::Impl::stop_if_asked() {
-  const auto signal = signals.stop_signal();
-  if (stop || !signal) return;
-  if (progress.step != last_save.step) save(std::string(signal_name(*signal)), /*insist=*/true);
-  if (!stop) stop = signal_name(*signal);
-}
-
-// Says how far this session came, now and then, so that the next one can tell how much work a sudden end cost.
-void Session::Impl::note_step() {
-  constexpr std::chrono::seconds kBetween{5};
-  const Clock::time_point now = Clock::now();
-  if (now < next_step_note) return;
-  next_step_note = now + kBetween;
-  (void)store->put("hints/" + writer->uid().session + ".step", std::to_string(progress.step));
 }
 
 ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
@@ -384,66 +510,98 @@ ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
   return facts;
 }
 
+// All ranks call it together and get the same answer.
 bool Session::Impl::save(const std::string& reason, bool insist) {
   const int attempts = insist ? kAttemptsAtTheEnd : 1;
-  for (int attempt = 1; attempt <= attempts; ++attempt) {
-    const Clock::time_point begin = Clock::now();
-    Captured captured = tracked.capture();
-    storage::SaveRequest request;
-    request.reason = reason;
-    request.position.step = progress.step;
-    request.position.samples = progress.samples;
-    for (const auto& loop : progress.loops) {
-      if (loop->started && loop->loader != nullptr) request.position.epoch = loop->loader->epoch();
-    }
-    request.metrics = pending_metrics;
-    request.values = captured.values;
-    request.made_by = {{"holdfast", kVersion}, {"seed", options.seed}, {"environment", capture_environment(device)}};
-    request.tensors = std::move(captured.tensors);
-    request.tied = std::move(captured.tied);
-    // What a resume from here will not repeat must be in the store before the version is.
-    (void)metrics->flush();
-
-    const auto saved = writer->save(request);
-    if (saved) {
-      last_save = {progress.step, last_save.epochs, Clock::now()};
-      last_version = saved->uid.short_text();
-      last_values = user_values(captured);
-      pending_metrics = nlohmann::json::object();
-      save_requested = false;
-      failures = 0;
-      ++saves;
-      tell_launcher(progress.step);
-      const auto took = Clock::now() - begin;
-      console.say(saved_line({last_version, progress.step, reason, saved->bytes, took, took, saved->durability}));
-      prune();
-      return true;
-    }
-    if (saved.code() == StatusCode::superseded) {
-      superseded = true;
-      stop = saved.status().message();
-      return false;
-    }
-    ++failures;
-    next_attempt = Clock::now() + pause_after(failures);
-    console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), saved.status().message(),
-                            attempt < attempts ? "; trying again"
-                            : insist           ? ""
+  for (int attempt = 1; attempt <= attempts && !superseded; ++attempt) {
+    const auto afterwards = attempt < attempts ? std::string("; trying again")
+                            : insist           ? std::string()
                                                : fmt::format("; training goes on, the next attempt is in {}",
-                                                             format_duration(pause_after(failures)))));
+                                                             format_duration(pause_after(failures + 1)));
+    if (try_save(reason, afterwards)) return true;
   }
   return false;
 }
 
-void Session::Impl::prune() {
-  const auto dropped = writer->prune({.keep_last = options.keep});
-  if (dropped) return;
-  if (dropped.code() == StatusCode::superseded) {
-    superseded = true;
-    stop = dropped.status().message();
-  } else {
-    console.say("old versions stay: " + dropped.status().message());
+bool Session::Impl::try_save(const std::string& reason, const std::string& afterwards) {
+  const Clock::time_point begin = Clock::now();
+  Captured captured = tracked.capture();
+  const nlohmann::json values = user_values(captured);
+  gather_rank_state(group, captured);  // also the ranks' word that all of them are well
+  // Rank 0 writes; the others hear what became of it.
+  nlohmann::json outcome;
+  if (is_main()) {
+    const auto saved = write(reason, std::move(captured));
+    if (saved) {
+      const auto took = Clock::now() - begin;
+      console.say(
+          saved_line({saved->uid.short_text(), progress.step, reason, saved->bytes, took, took, saved->durability}));
+      outcome = {{"code", 0}, {"text", saved->uid.short_text()}};
+    } else {
+      outcome = {{"code", static_cast<int>(saved.code())}, {"text", saved.status().message()}};
+      if (saved.code() != StatusCode::superseded) {
+        console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), saved.status().message(),
+                                afterwards));
+      }
+    }
   }
+  if (group.world_size() > 1) outcome = group.broadcast(outcome);
+
+  const auto code = static_cast<StatusCode>(outcome.at("code").get<int>());
+  if (code == StatusCode::ok) {
+    last_save = {progress.step, last_save.epochs, Clock::now()};
+    last_version = outcome.at("text");
+    last_values = values;
+    pending_metrics = nlohmann::json::object();
+    save_requested = false;
+    failures = 0;
+    ++saves;
+    if (is_main()) tell_launcher(progress.step);
+    prune();
+    return true;
+  }
+  if (code == StatusCode::superseded) {
+    superseded = true;
+    stop = outcome.at("text").get<std::string>();
+    return false;
+  }
+  ++failures;
+  next_attempt = Clock::now() + pause_after(failures);
+  return false;
+}
+
+storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Captured captured) {
+  storage::SaveRequest request;
+  request.reason = reason;
+  request.position.step = progress.step;
+  request.position.samples = progress.samples;
+  for (const auto& loop : progress.loops) {
+    if (loop->started && loop->loader != nullptr) request.position.epoch = loop->loader->epoch();
+  }
+  request.metrics = pending_metrics;
+  request.values = std::move(captured.values);
+  request.made_by = {{"holdfast", kVersion},
+                     {"seed", options.seed},
+                     {"environment", capture_environment(device.device, group.world_size())}};
+  request.tensors = std::move(captured.tensors);
+  request.tied = std::move(captured.tied);
+  return keeper->save(request);
+}
+
+void Session::Impl::prune() {
+  std::string lost_to;  // whoever took the run over
+  if (is_main()) {
+    const auto dropped = keeper->writer().prune({.keep_last = options.keep});
+    if (dropped.code() == StatusCode::superseded) {
+      lost_to = dropped.status().message();
+    } else if (!dropped) {
+      console.say("old versions stay: " + dropped.status().message());
+    }
+  }
+  if (group.world_size() > 1) lost_to = group.broadcast(lost_to);
+  if (lost_to.empty()) return;
+  superseded = true;
+  stop = lost_to;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -451,34 +609,36 @@ void Session::Impl::prune() {
 
 int Session::Impl::finish() {
   if (finished) return *finished;
-  if (!writer) return *(finished = kDone);  // nothing was run, so nothing is owed
+  if (!opened) {  // nothing was run, so nothing is owed
+    group.close();
+    return *(finished = kDone);
+  }
   storage::disarm_death_note();
 
   bool saved = true;
   if (!stop) {
     const bool changed = progress.step != last_save.step || save_requested ||
                          (last_values != nullptr && user_values(tracked.capture()) != last_values);
-    if (changed) saved = save("end", /*insist=*/true);
+    if (group.all_reduce(static_cast<int>(changed), Reduce::max) != 0) saved = save("end", /*insist=*/true);
   } else {
     saved = progress.step == last_save.step;
   }
-  (void)metrics->flush();
-
   const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop ? kRunAgain : kDone;
-  if (stop) {
-    console.say(superseded ? *stop : end_line({*stop, progress.step, last_version, progress.step - last_save.step}));
+  if (is_main()) {
+    (void)keeper->metrics().flush();
+    if (stop) {
+      console.say(superseded ? *stop : end_line({*stop, progress.step, last_version, progress.step - last_save.step}));
+    }
+    if (!superseded) {
+      const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+      keeper->close(stop ? *stop : "end", {{"exit_code", code},
+                                           {"seconds", seconds},
+                                           {"steps", progress.step - base_step},
+                                           {"saves", saves},
+                                           {"lost_steps", progress.step - last_save.step}});
+    }
   }
-  if (!superseded) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-    const storage::Status noted = writer->note(storage::NoteKind::close, {}, stop ? *stop : "end",
-                                               {{"exit_code", code},
-                                                {"seconds", seconds},
-                                                {"steps", progress.step - base_step},
-                                                {"saves", saves},
-                                                {"lost_steps", progress.step - last_save.step}});
-    if (!noted.ok()) console.say("the session could not be closed in the journal: " + noted.message());
-    (void)store->remove("hints/" + writer->uid().session + ".step");
-  }
+  group.close();  // the others leave when rank 0 is done
   return *(finished = code);
 }
 
@@ -489,15 +649,15 @@ Session Session::start(int& argc, char** argv, SessionOptions options) {
   fill_standard_streams();
   report_uncaught_errors();
   OptionsRead read = options_or_exit(argc, argv, options);
-  return Session(std::move(read.values));
+  return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
 }
 
-Session::Session(SessionOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Session::~Session() {
-  if (!impl_ || !impl_->writer || impl_->finished) return;
+  if (!impl_ || !impl_->opened || impl_->finished) return;
   storage::disarm_death_note();
-  (void)impl_->metrics->flush();
+  if (impl_->keeper) (void)impl_->keeper->metrics().flush();
   if (impl_->progress.step != impl_->last_save.step) {
     impl_->console.say(
         fmt::format("the program ended without session.finish(): {} steps since the last version are not "
@@ -508,7 +668,7 @@ Session::~Session() {
 
 bool Session::restore() {
   impl_->restore();
-  return impl_->writer->base().has_value();
+  return impl_->has_base;
 }
 
 void Session::save_now(nlohmann::json metrics) {
@@ -524,28 +684,28 @@ void Session::save_now(nlohmann::json metrics) {
 
 void Session::log(const nlohmann::json& values) {
   Impl& self = *impl_;
-  if (!self.writer) {
+  if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
   std::uint64_t epoch = 0;
   for (const auto& loop : self.progress.loops) {
     if (loop->started && loop->loader != nullptr) epoch = loop->loader->epoch();
   }
-  (void)self.metrics->log(self.progress.step + (self.in_step ? 1 : 0), epoch, values);
+  if (self.keeper) (void)self.keeper->metrics().log(self.progress.step + (self.in_step ? 1 : 0), epoch, values);
   self.last_logged.clear();
   for (const auto& [name, value] : values.items()) {
     if (value.is_number()) self.last_logged.emplace_back(name, value.get<double>());
   }
 }
 
-c10::Device Session::device() const { return impl_->device; }
+c10::Device Session::device() const { return impl_->device.device; }
 std::uint64_t Session::seed() const { return impl_->options.seed; }
 std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
 int Session::finish() { return impl_->finish(); }
 
 TrackedState& Session::tracked() {
-  if (impl_->writer) {
+  if (impl_->opened) {
     throw Error(StatusCode::invalid,
                 "session.track() comes after the run was opened; track everything before the first "
                 "step and before session.restore()");
@@ -567,6 +727,19 @@ Loop& Session::counted_loop(std::uint64_t count) {
   return impl_->add_loop(position);
 }
 
-void Session::print_text(const std::string& text) { impl_->console.print(text); }
+void Session::print_text(const std::string& text) {
+  if (impl_->is_main()) impl_->console.print(text);
+}
+
+void Session::average_gradients(const torch::nn::Module& net, Site site) {
+  Impl& self = *impl_;
+  const std::string suspicion =
+      holdfast::average_gradients(self.group, net.parameters(), self.step_info.weight(), site);
+  if (!std::exchange(self.gradients_were_compared, true) && !suspicion.empty()) self.console.say(suspicion);
+}
+
+Group& Session::group() const { return impl_->group; }
+
+void Session::shard(LoaderBase& loader) { loader.shard(impl_->group.rank(), impl_->group.world_size()); }
 
 }  // namespace holdfast

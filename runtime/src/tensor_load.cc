@@ -40,6 +40,7 @@ class ClaimedMemory {
 };
 
 void make_tensor(const Slot& slot) {
+  if (slot.tensor->defined()) return;
   const auto options = at::TensorOptions(to_scalar_type(slot.entry->dtype)).device(slot.device);
   *slot.tensor = slot.strides.empty() ? at::empty(slot.entry->shape, options)
                                       : at::empty_strided(slot.entry->shape, slot.strides, options);
@@ -48,6 +49,15 @@ void make_tensor(const Slot& slot) {
 /// A stale graph that saved this tensor must fail in backward() instead of using the new values.
 void note_changed(const at::Tensor& tensor) {
   if (!tensor.is_inference()) tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+void copy_into(const at::Tensor& into, const at::Tensor& from) {
+  if (into.is_conj() || into.is_neg()) {
+    into.detach().copy_(from);
+  } else {
+    as_bits(into.detach()).copy_(as_bits(from));
+  }
+  note_changed(into);
 }
 
 class Staging {
@@ -67,15 +77,8 @@ class Staging {
   void read(const storage::VersionReader& version, const storage::ReadOptions& options) {
     throw_if(version.read(targets_, options));
     for (std::size_t i = 0; i < slots_.size(); ++i) {
-      at::Tensor& into = *slots_[i]->tensor;
-      const at::Tensor from = at::from_blob(targets_[i].into.data(), slots_[i]->entry->shape,
-                                            at::TensorOptions(to_scalar_type(slots_[i]->entry->dtype)));
-      if (into.is_conj() || into.is_neg()) {
-        into.detach().copy_(from);
-      } else {
-        as_bits(into.detach()).copy_(as_bits(from));
-      }
-      note_changed(into);
+      copy_into(*slots_[i]->tensor, at::from_blob(targets_[i].into.data(), slots_[i]->entry->shape,
+                                                  at::TensorOptions(to_scalar_type(slots_[i]->entry->dtype))));
     }
     targets_.clear();
     slots_.clear();
@@ -91,6 +94,17 @@ class Staging {
 
 }  // namespace
 
+void fill_from_bytes(const Slot& slot, const at::Tensor& bytes) {
+  const at::NoGradGuard no_grad;
+  make_tensor(slot);
+  copy_into(*slot.tensor, bytes.view(to_scalar_type(slot.entry->dtype)).view(slot.entry->shape));
+}
+
+at::Tensor bytes_of(const Slot& slot) {
+  const at::NoGradGuard no_grad;
+  return slot.tensor->detach().resolve_conj().resolve_neg().contiguous().view({-1}).view(at::kByte);
+}
+
 void load_tensors(const storage::VersionReader& version, const std::vector<Slot>& slots,
                   const storage::ReadOptions& options) {
   const at::NoGradGuard no_grad;
@@ -102,7 +116,7 @@ void load_tensors(const storage::VersionReader& version, const std::vector<Slot>
   bool pinned = false;
 
   for (const Slot& slot : slots) {
-    if (!slot.tensor->defined()) make_tensor(slot);
+    make_tensor(slot);
     at::Tensor& tensor = *slot.tensor;
     const std::uint64_t bytes = slot.entry->bytes();
     if (has_plain_bytes(tensor) && memory.claim(tensor.const_data_ptr(), bytes)) {

@@ -13,4 +13,9 @@ namespace holdfast {
 void load_tensors(const storage::VersionReader& version, const std::vector<Slot>& slots,
                   const storage::ReadOptions& options);
 
+/// The slot's tensor from its row-major bytes, on any device.
+void fill_from_bytes(const Slot& slot, const at::Tensor& bytes);
+/// The row-major bytes of a slot that is filled, as a flat tensor on its device.
+at::Tensor bytes_of(const Slot& slot);
+
 }  // namespace holdfast

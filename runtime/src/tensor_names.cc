@@ -18,7 +18,7 @@ TensorNames::Bytes TensorNames::bytes_of(const at::Tensor& tensor) {
           tensor.is_neg()};
 }
 
-void TensorNames::add(const std::string& name, const at::Tensor& tensor) {
+void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is_alike) {
   if (!by_name_.emplace(name, all_.size()).second) {
     throw Error(storage::StatusCode::invalid,
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
@@ -26,7 +26,7 @@ void TensorNames::add(const std::string& name, const at::Tensor& tensor) {
   auto& names = by_bytes_[bytes_of(tensor)];
   names.push_back(name);
   by_impl_.emplace(tensor.unsafeGetTensorImpl(), name);
-  all_.push_back({name, tensor, names.front()});
+  all_.push_back({name, tensor, names.front(), is_alike});
 }
 
 std::vector<std::string> TensorNames::names_of(const at::Tensor& tensor) const {

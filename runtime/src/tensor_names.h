@@ -15,12 +15,13 @@ struct NamedTensor {
   std::string name;
   at::Tensor tensor;
   std::string stored_as;  // its own name, or that of the first tensor with the same bytes
+  bool is_alike = true;   // on every rank, or an error: parameters
 };
 
 class TensorNames {
  public:
   /// Throws Error (invalid) for a name that is taken.
-  void add(const std::string& name, const at::Tensor& tensor);
+  void add(const std::string& name, const at::Tensor& tensor, bool is_alike);
 
   /// In the order they were added.
   const std::vector<NamedTensor>& all() const { return all_; }

@@ -7,6 +7,8 @@
 #include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
+#include "holdfast/storage/digest.h"
+#include "splitmix64.h"
 
 namespace holdfast {
 
@@ -27,17 +29,19 @@ Capture::Capture(const TensorNames& names) : names_(names), buffer_(make_copy_bu
   for (const NamedTensor& named : names.all()) {
     if (named.name == named.stored_as) {
       sources.emplace(named.name, make_source(named.name, named.tensor, buffer_));
+      if (!named.is_alike) may_differ.insert(named.name);
     } else {
       tied.emplace(named.name, named.stored_as);
     }
   }
 }
 
-void Capture::tensor(const std::string& name, const at::Tensor& tensor) {
+void Capture::tensor(const std::string& name, const at::Tensor& tensor, bool is_alike) {
   if (tied.contains(name) || !sources.emplace(name, make_source(name, tensor, buffer_)).second) {
     throw Error(StatusCode::invalid,
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
   }
+  if (!is_alike) may_differ.insert(name);
 }
 
 void Capture::value(const std::string& name, const nlohmann::json& value) {
@@ -52,8 +56,9 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
   values[name] = std::move(encoded);
 }
 
-Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names)
-    : manifest_(manifest), loosen_(loosen), names_(names) {
+Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
+           const RankPlace& place)
+    : manifest_(manifest), loosen_(loosen), names_(names), place_(place) {
   fit.version = manifest.uid.short_text();
   for (const NamedTensor& named : names.all()) {
     require_storable(named.name, named.tensor);
@@ -68,9 +73,29 @@ Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const
   }
 }
 
+bool Plan::is_of_other_ranks(const std::string& name) const {
+  if (saved_world_size(manifest_) == place_.world_size) return false;
+  // The process's own generators are each rank's own by nature, though a single rank had but one.
+  if (name.starts_with("generator.")) return true;
+  const std::string another = rank_name(name, 1);
+  return manifest_.find(another) != nullptr || manifest_.values.contains(another);
+}
+
+std::uint64_t Plan::fresh_seed(const std::string& name) const {
+  const auto found = manifest_.made_by.find("seed");
+  const std::uint64_t seed =
+      found != manifest_.made_by.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
+  return splitmix64(seed_of_rank(seed, manifest_.position.step, place_.rank) ^ storage::digest_of(name).low);
+}
+
+std::string Plan::own_name(const std::string& name) const {
+  const std::string own = rank_name(name, place_.rank);
+  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : name;
+}
+
 const TensorEntry* Plan::find_tensor(const std::string& name) {
   asked_tensors_.insert(name);
-  return manifest_.find(name);
+  return manifest_.find(own_name(name));
 }
 
 const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what) {
@@ -81,7 +106,7 @@ const TensorEntry* Plan::need_tensor(const std::string& name, const std::string&
 
 const nlohmann::json* Plan::find_value(const std::string& name) {
   asked_values_.insert(name);
-  const auto found = manifest_.values.find(name);
+  const auto found = manifest_.values.find(own_name(name));
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 
@@ -139,14 +164,14 @@ std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device devi
 
 void Plan::finish() {
   for (const TensorEntry& entry : manifest_.tensors) {
-    if (!asked_tensors_.contains(entry.name)) unexpected(entry.name, describe(entry.dtype, entry.shape));
+    if (!asked_tensors_.contains(shared_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
   }
   for (const auto& [alias, name] : manifest_.tied) {
     if (!asked_tensors_.contains(alias)) unexpected(alias, "tied to " + name);
   }
   for (const auto& [name, value] : manifest_.values.items()) {
     const bool listed = manifest_.find(name) && !asked_tensors_.contains(name);
-    if (!asked_values_.contains(name) && !listed) unexpected(name, "a value");
+    if (!asked_values_.contains(shared_name(name)) && !listed) unexpected(name, "a value");
   }
   std::stable_sort(fit.differences.begin(), fit.differences.end(),
                    [](const Difference& a, const Difference& b) { return a.name < b.name; });

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/rank_place.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
 #include "tensor_names.h"
@@ -26,14 +27,16 @@ class Capture {
   explicit Capture(const TensorNames& names);
 
   const TensorNames& names() const { return names_; }
-  /// A tensor besides those in names(). Throws Error (invalid) for a name that is taken, and as make_source does.
-  void tensor(const std::string& name, const at::Tensor& tensor);
+  /// A tensor besides those in names(). `is_alike`: on every rank, so rank 0's will do for all.
+  /// Throws Error (invalid) for a name that is taken, and as make_source does.
+  void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
   void value(const std::string& name, const nlohmann::json& value);
 
   std::map<std::string, storage::TensorSource> sources;  // by name
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
+  std::set<std::string> may_differ;  // tensors that ranks may hold differently
 
  private:
   const TensorNames& names_;
@@ -51,12 +54,19 @@ struct Slot {
 /// Compares what is tracked with a manifest and collects what a restore would do; building one changes nothing.
 class Plan {
  public:
-  Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names);
+  Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
+       const RankPlace& place = {});
 
   const storage::Manifest& manifest() const { return manifest_; }
   const TensorNames& names() const { return names_; }
 
-  /// The checkpoint's tensor of this name, from now on expected in it; null where there is none (nothing is noted).
+  /// Whether `name` was each rank's own, and the ranks are others now: what one of them held is nobody's.
+  bool is_of_other_ranks(const std::string& name) const;
+  /// For a generator whose saved stream cannot be gone on with: of the run's seed, its step, this rank and the name.
+  std::uint64_t fresh_seed(const std::string& name) const;
+
+  /// The checkpoint's tensor of this name, this rank's own where ranks differed, from now on expected in it; null where
+  /// there is none (nothing is noted).
   const storage::TensorEntry* find_tensor(const std::string& name);
   /// As above; null counts as missing, `what` describes the program's side.
   const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what);
@@ -90,9 +100,12 @@ class Plan {
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                const std::string& what, const std::string& also, const char* outcome);
 
+  std::string own_name(const std::string& name) const;
+
   const storage::Manifest& manifest_;
   const LoosenOptions& loosen_;
   const TensorNames& names_;
+  const RankPlace place_;
   std::set<std::string> asked_tensors_;
   std::set<std::string> asked_values_;
   std::vector<Slot> slots_;

@@ -92,7 +92,7 @@ class CaptureStateFields : public ScalarFields<CaptureStateFields> {
  private:
   void add(const std::string& name, const at::Tensor& x) {
     if (!x.defined()) return;
-    capture_.tensor(prefix_ + name, x);
+    capture_.tensor(prefix_ + name, x, /*is_alike=*/true);
     if (!x.is_contiguous()) value[name + ".strides"] = x.strides().vec();
   }
   template <class List>

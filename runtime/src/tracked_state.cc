@@ -8,6 +8,7 @@
 #include <set>
 
 #include "holdfast/runtime/error.h"
+#include "tensor_feed.h"
 #include "tensor_load.h"
 #include "tensor_names.h"
 #include "tracked_item.h"
@@ -20,7 +21,29 @@ namespace holdfast {
 
 using storage::StatusCode;
 
+namespace {
+
+// Straight from a version.
+class VersionFeed final : public TensorFeed {
+ public:
+  VersionFeed(const storage::VersionReader& version, const storage::ReadOptions& options)
+      : version_(version), options_(options) {}
+  void require(const Fit& fit) override {
+    if (!fit.ok()) throw Error(StatusCode::misfit, fit.message());
+  }
+  void fill(const std::vector<Slot>& slots) override { load_tensors(version_, slots, options_); }
+
+ private:
+  const storage::VersionReader& version_;
+  const storage::ReadOptions& options_;
+};
+
+}  // namespace
+
 struct TrackedState::Registry {
+  explicit Registry(const RankPlace& where) : place(where) {}
+
+  const RankPlace place;
   std::vector<std::unique_ptr<TrackedItem>> items;  // in the order they were tracked
   std::set<std::string> names;
   std::map<std::pair<const void*, std::type_index>, std::string> objects;
@@ -30,6 +53,11 @@ struct TrackedState::Registry {
     if (name == "__metadata__") {
       throw Error(StatusCode::invalid,
                   "'__metadata__' means something else in a safetensors file: choose another name");
+    }
+    if (shared_name(name) != name) {
+      throw Error(StatusCode::invalid, "'" + name +
+                                           "' ends as the names of what each rank holds for itself do (@ and a "
+                                           "number): choose another name");
     }
     try {
       nlohmann::json(name).dump();
@@ -63,10 +91,10 @@ struct TrackedState::Registry {
     plan.finish();
   }
 
-  const std::unique_ptr<TrackedItem> generators = make_default_generators();
+  const std::unique_ptr<TrackedItem> generators = make_default_generators(place);
 };
 
-TrackedState::TrackedState() : registry_(std::make_unique<Registry>()) {}
+TrackedState::TrackedState(const RankPlace& place) : registry_(std::make_unique<Registry>(place)) {}
 TrackedState::~TrackedState() = default;
 TrackedState::TrackedState(TrackedState&&) noexcept = default;
 TrackedState& TrackedState::operator=(TrackedState&&) noexcept = default;
@@ -134,27 +162,33 @@ Captured TrackedState::capture() const {
   captured.tensors.reserve(capture.sources.size());
   for (auto& [name, source] : capture.sources) captured.tensors.push_back(std::move(source));
   captured.tied = std::move(capture.tied);
+  captured.may_differ = std::move(capture.may_differ);
   captured.values = std::move(capture.values);
   return captured;
 }
 
 Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names);
+  Plan plan(manifest, loosen, names, registry_->place);
   registry_->plan(plan);
   return std::move(plan.fit);
 }
 
 Restored TrackedState::restore(const storage::VersionReader& version, const LoosenOptions& loosen,
                                const storage::ReadOptions& options) {
+  VersionFeed feed(version, options);
+  return restore(version.manifest(), loosen, feed);
+}
+
+Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed) {
   // R1. Compare: a misfit is found before anything is overwritten.
   const TensorNames names = registry_->walk();
-  Plan plan(version.manifest(), loosen, names);
+  Plan plan(manifest, loosen, names, registry_->place);
   registry_->plan(plan);
-  if (!plan.fit.ok()) throw Error(StatusCode::misfit, plan.fit.message());
+  feed.require(plan.fit);
 
   // R2. Read every tensor, digests checked: the program's own in place, all others into new memory.
-  load_tensors(version, plan.slots(), options);
+  feed.fill(plan.slots());
 
   // R3. Hand over the rest: optimizer state and options, values, user types; the process's generators last, so that
   // nothing that loads can draw from them afterwards.

@@ -20,8 +20,10 @@ class TrackedModule : public TrackedItem {
 
   void add_names(TensorNames& names) const override {
     for (const auto& parameter : module_->named_parameters())
-      names.add(name() + "." + parameter.key(), parameter.value());
-    for (const auto& buffer : module_->named_buffers()) names.add(name() + "." + buffer.key(), buffer.value());
+      names.add(name() + "." + parameter.key(), parameter.value(), /*is_alike=*/true);
+    for (const auto& buffer : module_->named_buffers()) {
+      names.add(name() + "." + buffer.key(), buffer.value(), /*is_alike=*/false);
+    }
   }
 
  private:
@@ -34,7 +36,7 @@ class TrackedTensor : public TrackedItem {
   TrackedTensor(std::string name, at::Tensor& tensor) : TrackedItem(std::move(name)), tensor_(tensor) {}
 
   void add_names(TensorNames& names) const override {
-    if (tensor_.defined()) names.add(name(), tensor_);
+    if (tensor_.defined()) names.add(name(), tensor_, /*is_alike=*/false);
   }
 
   void capture(Capture& capture) const override {
@@ -80,6 +82,14 @@ void set_state_of(const at::Generator& generator, const at::Tensor& state) {
 void plan_generator(Plan& plan, const std::string& name, const storage::TensorEntry& entry,
                     const at::Generator& generator) {
   if (!plan.matches(name, entry, state_of(generator))) return;
+  if (plan.is_of_other_ranks(name)) {
+    plan.apply([generator, seed = plan.fresh_seed(name)](std::vector<std::string>&) {
+      at::Generator handle = generator;
+      const std::lock_guard<std::mutex> lock(handle.mutex());
+      handle.set_current_seed(seed);
+    });
+    return;
+  }
   plan.apply([generator, made = plan.make(entry)](std::vector<std::string>&) { set_state_of(generator, *made); });
 }
 
@@ -91,7 +101,7 @@ class TrackedGenerator : public TrackedItem {
 
   void capture(Capture& capture) const override {
     require_defined();
-    capture.tensor(name(), state_of(generator_));
+    capture.tensor(name(), state_of(generator_), /*is_alike=*/false);
   }
 
   void plan(Plan& plan) override {
@@ -112,21 +122,21 @@ class TrackedGenerator : public TrackedItem {
   at::Generator& generator_;
 };
 
+// One of several ranks computes on one device, which is its "cuda0" whatever the number that this host gives it.
 class DefaultGenerators : public TrackedItem {
  public:
-  DefaultGenerators() : TrackedItem("generator") {}
+  explicit DefaultGenerators(const RankPlace& place) : TrackedItem("generator"), place_(place) {}
 
   void capture(Capture& capture) const override {
-    capture.tensor("generator.cpu", state_of(at::globalContext().defaultGenerator(at::kCPU)));
-    for (int i = 0; i < torch::cuda::device_count(); ++i) capture.tensor(cuda_name(i), state_of(cuda(i)));
+    capture.tensor("generator.cpu", state_of(at::globalContext().defaultGenerator(at::kCPU)), /*is_alike=*/false);
+    for (int i = 0; i < devices(); ++i) capture.tensor(cuda_name(i), state_of(cuda(i)), /*is_alike=*/false);
   }
 
   void plan(Plan& plan) override {
     if (const auto* entry = plan.need_tensor("generator.cpu", "LibTorch's CPU generator")) {
       plan_generator(plan, "generator.cpu", *entry, at::globalContext().defaultGenerator(at::kCPU));
     }
-    const int devices = torch::cuda::device_count();
-    for (int i = 0; i < devices; ++i) {
+    for (int i = 0; i < devices(); ++i) {
       if (const auto* entry = plan.find_tensor(cuda_name(i))) {
         plan_generator(plan, cuda_name(i), *entry, cuda(i));
       } else {
@@ -135,17 +145,25 @@ class DefaultGenerators : public TrackedItem {
       }
     }
     // Saved ones are numbered without gaps.
-    for (int i = devices; plan.find_tensor(cuda_name(i)); ++i) {
-      plan.fit.notes.push_back(cuda_name(i) + " is left unread: this machine has " + std::to_string(devices) +
-                               (devices == 1 ? " CUDA device" : " CUDA devices"));
+    for (int i = devices(); plan.find_tensor(cuda_name(i)); ++i) {
+      plan.fit.notes.push_back(cuda_name(i) +
+                               " is left unread: " + (place_.world_size > 1 ? "this rank" : "this machine") + " has " +
+                               std::to_string(devices()) + (devices() == 1 ? " CUDA device" : " CUDA devices"));
     }
   }
 
  private:
-  static std::string cuda_name(int index) { return "generator.cuda" + std::to_string(index); }
-  static at::Generator cuda(int index) {
-    return at::globalContext().defaultGenerator(at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index)));
+  int devices() const {
+    if (place_.world_size > 1) return place_.device.is_cuda() ? 1 : 0;
+    return static_cast<int>(torch::cuda::device_count());
   }
+  static std::string cuda_name(int index) { return "generator.cuda" + std::to_string(index); }
+  at::Generator cuda(int index) const {
+    return at::globalContext().defaultGenerator(
+        place_.world_size > 1 ? place_.device : at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index)));
+  }
+
+  const RankPlace& place_;
 };
 
 }  // namespace
@@ -162,6 +180,8 @@ std::unique_ptr<TrackedItem> make_tracked_generator(std::string name, at::Genera
   return std::make_unique<TrackedGenerator>(std::move(name), generator);
 }
 
-std::unique_ptr<TrackedItem> make_default_generators() { return std::make_unique<DefaultGenerators>(); }
+std::unique_ptr<TrackedItem> make_default_generators(const RankPlace& place) {
+  return std::make_unique<DefaultGenerators>(place);
+}
 
 }  // namespace holdfast

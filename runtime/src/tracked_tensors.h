@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "holdfast/runtime/tracked_state.h"
 #include "tracked_item.h"
 
 namespace torch::nn {
@@ -25,6 +26,7 @@ std::unique_ptr<TrackedItem> make_tracked_generator(std::string name, at::Genera
 
 /// The process's own: "generator.cpu" and, for each device, "generator.cuda0", …. A device's state whose device is
 /// missing, on either side, is noted and is no misfit.
-std::unique_ptr<TrackedItem> make_default_generators();
+/// `place` outlives it.
+std::unique_ptr<TrackedItem> make_default_generators(const RankPlace& place);
 
 }  // namespace holdfast

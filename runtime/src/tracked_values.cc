@@ -34,6 +34,10 @@ class TrackedValue : public TrackedItem {
                    "cannot be set to the checkpoint's " + excerpt(*saved) + ": it " + error.what());
       return;
     }
+    if (access_.reseed && plan.is_of_other_ranks(name())) {
+      plan.apply([this, seed = plan.fresh_seed(name())](std::vector<std::string>&) { access_.reseed(seed); });
+      return;
+    }
     plan.apply([this, value = *saved](std::vector<std::string>&) { access_.set(value); });
   }
 
@@ -54,7 +58,7 @@ class TrackedObject : public TrackedItem {
         {"values", state.values()}, {"tensors", nlohmann::json::array()}, {"undefined", nlohmann::json::array()}};
     for (const auto& [key, tensor] : state.tensors()) {
       value[tensor.defined() ? "tensors" : "undefined"].push_back(key);
-      if (tensor.defined()) capture.tensor(name() + "." + key, tensor);
+      if (tensor.defined()) capture.tensor(name() + "." + key, tensor, /*is_alike=*/false);
     }
     capture.value(name(), value);
   }

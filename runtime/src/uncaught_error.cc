@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <utility>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
@@ -14,17 +15,30 @@ std::terminate_handler first_handler = nullptr;  // the system's, or the program
 std::terminate_handler next_handler = nullptr;
 bool passed_on = false;  // a handler set later ends in the one it found: ours
 
+std::function<void(const std::string&)>& listener() {
+  static auto* const last = new std::function<void(const std::string&)>;  // outlives static destructors
+  return *last;
+}
+
+void tell(const std::string& why) {
+  if (const auto once = std::exchange(listener(), {})) once(why);
+}
+
 [[noreturn]] void on_terminate() {
   if (const std::exception_ptr current = std::current_exception()) {
     try {
       std::rethrow_exception(current);
     } catch (const Error& error) {
+      tell(error.what());
       // Said and understood: no death that a checkpoint could be to blame for.
       storage::disarm_death_note();
       std::fprintf(stderr, "holdfast: %s\n", error.what());
       std::fflush(nullptr);
       std::_Exit(1);
+    } catch (const std::exception& error) {
+      tell(error.what());
     } catch (...) {
+      tell("an exception that is no std::exception");
     }
   }
   const std::terminate_handler next = passed_on ? first_handler : next_handler;
@@ -41,6 +55,12 @@ void report_uncaught_errors() {
   if (first_handler == nullptr) first_handler = present;
   next_handler = present;
   std::set_terminate(on_terminate);
+}
+
+void tell_before_death(std::function<void(const std::string&)> told) {
+  static const bool registered = std::atexit([] { tell("it called exit() before session.finish()"); }) == 0;
+  (void)registered;
+  listener() = std::move(told);
 }
 
 }  // namespace holdfast

@@ -12,6 +12,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kBeat{250};
 constexpr milliseconds kTick{50};
+constexpr milliseconds kHurry{5};
 // A tick that comes so late means that this process, or the whole machine, stood still: what it read is old then.
 constexpr milliseconds kJump{1000};
 constexpr milliseconds kTell{1000};
@@ -37,6 +38,7 @@ Watch::Watch(c10d::Store& store, WatchOptions options)
     : options_(std::move(options)), connection_(store, options_.store_port) {
   const auto now = Clock::now();
   seen_.resize(static_cast<std::size_t>(options_.world_size), {{}, now, now});
+  wishes_taken_.resize(seen_.size());
   seen_[static_cast<std::size_t>(options_.rank)].record = record_of_this_process();
   last_read_ = now;
   talker_ = std::thread([this] { talk(); });
@@ -108,6 +110,69 @@ std::optional<std::string> Watch::verdict(milliseconds patience) const {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, patience, [&] { return fault_.has_value(); });
   return fault_;
+}
+
+StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish) {
+  std::unique_lock lock(mutex_);
+  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  own.step = step;
+  if (!wish.empty()) {
+    own.wish = wish;
+    ++own.wishes;
+    urgent_ = true;
+    changed_.notify_all();
+  }
+  return options_.rank == 0 ? lead(step, last) : follow(step, lock);
+}
+
+StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
+  // The wishes that nobody has answered yet; a wish to stop is the strongest.
+  StepOrder wish;
+  for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
+    const WatchRecord& record = seen_[rank].record;
+    if (record.wishes == wishes_taken_[rank]) continue;
+    if (wish.save.empty()) wish.save = record.wish.save;
+    if (wish.stop.empty()) wish.stop = record.wish.stop;
+  }
+  const auto before = horizon_.grant().until;
+  const auto due = horizon_.reach(step, last, Clock::now(), wish);
+  if (horizon_.took_wish()) {
+    for (std::size_t rank = 0; rank < seen_.size(); ++rank) wishes_taken_[rank] = seen_[rank].record.wishes;
+  }
+  seen_[0].record.grant = horizon_.grant();
+  if (horizon_.took_wish() || horizon_.grant().until != before) {
+    urgent_ = true;
+    changed_.notify_all();
+  }
+  return due.value_or(StepOrder());
+}
+
+StepOrder Watch::follow(std::uint64_t step, std::unique_lock<std::mutex>& lock) {
+  const Grant& grant = seen_[0].record.grant;
+  const auto due = [&] { return grant.at == step && done_at_ != step; };
+  const auto news = [&] { return fault_.has_value() || due() || grant.until > step; };
+  if (!news()) {
+    // Seen as an operation, so that a rank 0 that waits for something else is found out.
+    Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
+    const WatchRecord before = own.record;
+    own.changed = Clock::now();
+    own.record.state = WatchRecord::State::inside;
+    own.record.operation = "the next step";
+    own.record.site = fmt::format("step {}", step + 1);
+    ++own.record.sequence;
+    do {
+      urgent_ = true;  // ask
+      changed_.notify_all();
+    } while (!changed_.wait_for(lock, kHurry, news));
+    own.changed = Clock::now();
+    own.record.sequence = before.sequence;
+    own.record.operation = before.operation;
+    own.record.site = before.site;
+    if (own.record.state == WatchRecord::State::inside) own.record.state = before.state;
+  }
+  if (fault_ || !due()) return {};
+  done_at_ = step;
+  return grant.order;
 }
 
 void Watch::stop() {

@@ -51,6 +51,9 @@ class Watch {
   void fail(const std::string& text, int origin);
   /// Waits for the others' news on what broke this rank's connection. Empty where there are none in time.
   std::optional<std::string> verdict(std::chrono::milliseconds patience) const;
+  /// This rank has done `step`: what all ranks do here, as horizon.h says. Waits where rank 0 has granted no further
+  /// step, until it does or a fault is found. `last`: see Horizon::reach.
+  StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish);
   /// Nothing is judged any more: all ranks agreed to end.
   void stop();
 
@@ -66,6 +69,8 @@ class Watch {
   void guard();
   std::vector<Peer> peers(Clock::time_point now) const;
   void set_fault(const Fault& fault);
+  StepOrder lead(std::uint64_t step, std::uint64_t last);
+  StepOrder follow(std::uint64_t step, std::unique_lock<std::mutex>& lock);
 
   WatchOptions options_;
   StoreConnection connection_;
@@ -74,7 +79,10 @@ class Watch {
   std::vector<Seen> seen_;  // by rank, our own too
   Clock::time_point last_read_;
   bool reading_failed_ = false;
-  bool urgent_ = false;  // tell now
+  bool urgent_ = false;                      // talk now
+  Horizon horizon_;                          // rank 0's
+  std::vector<std::uint64_t> wishes_taken_;  // by rank
+  std::uint64_t done_at_ = 0;                // the step of the last order that this rank followed
   std::uint64_t told_ = 0;
   bool stopping_ = false;
   bool judging_ = true;

@@ -29,6 +29,13 @@ std::string seen_from(int self, const std::vector<Peer>& peers) {
   return fmt::format("rank {} was {}", self, whereabouts(peers[static_cast<std::size_t>(self)].record));
 }
 
+nlohmann::json to_json(const StepOrder& order) { return {order.stop, order.save}; }
+
+StepOrder order_of(const nlohmann::json& record, const char* name) {
+  const auto texts = record.value(name, std::vector<std::string>());
+  return texts.size() == 2 ? StepOrder{texts[0], texts[1]} : StepOrder();
+}
+
 }  // namespace
 
 std::string encode(const WatchRecord& record) {
@@ -40,7 +47,13 @@ std::string encode(const WatchRecord& record) {
                          {"text", record.text},
                          {"origin", record.origin},
                          {"host", record.host},
-                         {"pid", record.pid}})
+                         {"pid", record.pid},
+                         {"step", record.step},
+                         {"wishes", record.wishes},
+                         {"wish", to_json(record.wish)},
+                         {"until", record.grant.until},
+                         {"at", record.grant.at},
+                         {"order", to_json(record.grant.order)}})
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -59,6 +72,10 @@ std::optional<WatchRecord> decode_record(const std::string& text) {
   record.origin = json.value("origin", -1);
   record.host = json.value("host", "");
   record.pid = json.value("pid", std::int64_t{0});
+  record.step = json.value("step", std::uint64_t{0});
+  record.wishes = json.value("wishes", std::uint64_t{0});
+  record.wish = order_of(json, "wish");
+  record.grant = {json.value("until", std::uint64_t{0}), json.value("at", std::uint64_t{0}), order_of(json, "order")};
   return record;
 }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "horizon.h"
+
 namespace holdfast {
 
 struct WatchRecord {
@@ -25,6 +27,10 @@ struct WatchRecord {
   int origin = -1;  // the rank whose fault made this one fail; its own where it failed by itself
   std::string host = {};
   std::int64_t pid = 0;
+  std::uint64_t step = 0;    // completed
+  std::uint64_t wishes = 0;  // how many times `wish` was set
+  StepOrder wish = {};       // what this rank wants all to do
+  Grant grant = {};          // rank 0's
 };
 
 std::string encode(const WatchRecord& record);

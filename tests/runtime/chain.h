@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,12 +33,14 @@ struct Program {
   // Where this process ends by SIGKILL: nowhere, "before" the save of its first step (after the optimizer moved),
   // "after" it (in the next step), or at a step of the save protocol, such as "S5".
   std::string kill;
-  int trace = -1;  // a pipe: one Record a step
+  int kill_rank = -1;  // of several; -1: all of them
+  int trace = -1;      // a pipe: one Record a step
 };
 
 /// What a step computed. Written whole (it is shorter than PIPE_BUF).
 struct Record {
   std::uint64_t step = 0;
+  int rank = 0;
   std::uint64_t loss_bits = 0;
   holdfast::storage::Digest batch;  // of the samples' bytes, in order
   friend bool operator==(const Record&, const Record&) = default;
@@ -128,29 +131,33 @@ inline int train(const Program& program) {
   holdfast::Loader loader(Samples().map(torch::data::transforms::Stack<>()),
                           {.batch_size = 8, .workers = program.workers});
   double average = 0;
+  std::mt19937 own(static_cast<unsigned>(1000 + session.rank()));  // each rank's own stream
   session.track("net", net).track("optimizer", *optimizer).track("scheduler", scheduler).track("average", average);
+  session.track("own", own);
 
   std::uint64_t here = 0;
   for (auto& batch : session.steps(loader, {.epochs = (program.steps + 7) / 8})) {
-    if (++here == 2 && program.kill == "after") ::kill(::getpid(), SIGKILL);
+    const bool dies = program.kill_rank < 0 || program.kill_rank == session.rank();
+    if (++here == 2 && program.kill == "after" && dies) ::kill(::getpid(), SIGKILL);
     const auto loss_of = [&] {
       optimizer->zero_grad();
       const auto loss = torch::nn::functional::cross_entropy(net->forward(batch.data), batch.target);
       loss.backward();
+      session.average_gradients(net);
       return loss;
     };
     const double loss = optimizer->step(loss_of).item<double>();
     scheduler.step();
-    average = 0.9 * average + 0.1 * loss;
+    average = 0.9 * average + 0.1 * loss + 1e-9 * static_cast<double>(own() % 1000);
 
     holdfast::storage::DigestStream seen;
     for (const auto& tensor : {batch.data.contiguous(), batch.target.contiguous()}) {
       seen.update({static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()});
     }
-    Record record{batch.number(), 0, seen.finish()};
+    Record record{batch.number(), session.rank(), 0, seen.finish()};
     std::memcpy(&record.loss_bits, &loss, sizeof loss);
     if (program.trace >= 0 && ::write(program.trace, &record, sizeof record) != sizeof record) std::abort();
-    if (program.kill == "before") ::kill(::getpid(), SIGKILL);
+    if (program.kill == "before" && dies) ::kill(::getpid(), SIGKILL);
   }
   return session.finish();
 }

@@ -1,4 +1,4 @@
-// Several ranks on this host, each a forked child with a group of its own, and what became of them.
+// Several ranks on this host, each a forked child with a group or a session of its own, and what became of them.
 #pragma once
 
 #include <arpa/inet.h>
@@ -9,8 +9,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "catch.h"
@@ -28,11 +32,12 @@ struct Ended {
 
 inline constexpr int kStopped = 42;  // the body threw a RankFault
 
-/// Runs `body` on `count` ranks. It returns a text; one that throws ends with the exception's, and kStopped for a
-/// RankFault. What is not over after `patience` is killed, and shows as -SIGKILL.
-inline std::vector<Ended> run(int count, const std::function<std::string(holdfast::Group&)>& body,
-                              std::chrono::seconds patience = std::chrono::seconds(60),
-                              const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
+/// Runs `act` in `count` processes, each of which says something in `pipe` and ends with what `act` returns. What is
+/// not over after `patience` is killed, and shows as -SIGKILL.
+inline std::vector<Ended> run_processes(int count,
+                                        const std::function<int(const holdfast::RankEnvironment& place, int pipe)>& act,
+                                        std::chrono::seconds patience,
+                                        const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
   const int listening = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -59,26 +64,7 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
       place.world_size = place.local_world_size = count;
       place.port = ntohs(address.sin_port);
       if (rank == 0) place.listen_fd = listening;
-      std::string text;
-      int code = 0;
-      try {
-        holdfast::Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(30)});
-        try {
-          text = body(group);
-          group.close();
-        } catch (const std::exception& error) {
-          if (!group.fault()) group.fail("rank " + std::to_string(rank) + " threw: " + error.what());
-          throw;
-        }
-      } catch (const holdfast::RankFault& fault) {
-        text = fault.what();
-        code = kStopped;
-      } catch (const std::exception& error) {
-        text = error.what();
-        code = 1;
-      }
-      (void)!::write(ends[1], text.data(), text.size());
-      ::_exit(code);
+      ::_exit(act(place, ends[1]));
     }
     ::close(ends[1]);
     pids.push_back(pid);
@@ -110,6 +96,65 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
     ::usleep(2000);
   }
   return all;
+}
+
+/// Runs `body` on `count` ranks, each with a group. It returns a text; one that throws ends with the exception's, and
+/// kStopped for a RankFault.
+inline std::vector<Ended> run(int count, const std::function<std::string(holdfast::Group&)>& body,
+                              std::chrono::seconds patience = std::chrono::seconds(60),
+                              const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
+  const auto act = [&body](const holdfast::RankEnvironment& place, int pipe) {
+    std::string text;
+    int code = 0;
+    try {
+      holdfast::Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(30)});
+      try {
+        text = body(group);
+        group.close();
+      } catch (const std::exception& error) {
+        if (!group.fault()) group.fail("rank " + std::to_string(place.rank) + " threw: " + error.what());
+        throw;
+      }
+    } catch (const holdfast::RankFault& fault) {
+      text = fault.what();
+      code = kStopped;
+    } catch (const std::exception& error) {
+      text = error.what();
+      code = 1;
+    }
+    (void)!::write(pipe, text.data(), text.size());
+    return code;
+  };
+  return run_processes(count, act, patience, meanwhile);
+}
+
+/// Runs `body`, a program with a session, on `count` ranks; all that a rank prints to either stream is its text. An
+/// exception that leaves `body` is nobody's to catch, as it would be in main().
+inline std::vector<Ended> run_sessions(int count, const std::function<int()>& body,
+                                       std::chrono::seconds patience = std::chrono::seconds(60),
+                                       const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
+  const auto act = [&body](const holdfast::RankEnvironment& place, int pipe) {
+    ::dup2(pipe, STDOUT_FILENO);
+    ::dup2(pipe, STDERR_FILENO);
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+    const std::pair<const char*, int> variables[] = {{"RANK", place.rank},
+                                                     {"WORLD_SIZE", place.world_size},
+                                                     {"LOCAL_RANK", place.local_rank},
+                                                     {"LOCAL_WORLD_SIZE", place.local_world_size},
+                                                     {"MASTER_PORT", place.port},
+                                                     {"HOLDFAST_LISTEN_FD", place.listen_fd.value_or(-1)}};
+    for (const auto& [name, value] : variables) ::setenv(name, std::to_string(value).c_str(), 1);
+    if (!place.listen_fd) ::unsetenv("HOLDFAST_LISTEN_FD");
+    ::setenv("MASTER_ADDR", "127.0.0.1", 1);
+    ::setenv("HOLDFAST_LAUNCH", "1", 1);
+    ::setenv("OMP_NUM_THREADS", "1", 1);
+    // The test's own frames would catch what main()'s caller does not.
+    int code = 0;
+    std::thread([&] { code = body(); }).join();
+    std::fflush(stdout);
+    return code;
+  };
+  return run_processes(count, act, patience, meanwhile);
 }
 
 }  // namespace ranks

@@ -17,12 +17,14 @@ namespace holdfast {
 
 struct StartFacts {
   std::string run = {};
+  int ranks = 1;
   std::string device = {};  // "cpu, 2 threads", "NVIDIA H200"
   std::uint64_t seed = 0;
   std::string place = {};                     // where the checkpoints go
   std::string every = {};                     // when, in words
   std::string resumed = {};                   // "version 42-7f3a, step 1,200"; empty: from scratch
   std::vector<std::string> differences = {};  // what keeps the resume from being bit-exact
+  bool sample_exact = false;                  // ... the number of ranks, which changes no sample's turn
   std::string note = {};                      // one more sentence, or empty
 };
 
@@ -62,9 +64,10 @@ class Console {
  public:
   using Clock = std::chrono::steady_clock;
   using Log = std::function<void(std::string_view text)>;
-  enum class Style { automatic, terminal, plain };
+  enum class Style { automatic, terminal, plain, silent };
 
-  /// Automatic: a terminal where the stream is one that can move its cursor (TERM is set and not "dumb").
+  /// Automatic: a terminal where the stream is one that can move its cursor (TERM is set and not "dumb"). Silent: says
+  /// nothing, as every rank but the main one.
   explicit Console(std::FILE* stream = stderr, Style style = Style::automatic);
   ~Console();
   Console(const Console&) = delete;
@@ -91,6 +94,7 @@ class Console {
 
   std::FILE* stream_;
   bool terminal_;
+  bool silent_;
   std::mutex mutex_;
   Log log_;
   std::string before_log_;  // lines that no log has taken yet

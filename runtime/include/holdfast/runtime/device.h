@@ -43,8 +43,11 @@ struct DeviceChoice {
 
 /// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) where the GPU is wanted, or auto finds one, and this
 /// LibTorch cannot use it; auto takes the CPU where there is no GPU or LibTorch was built without CUDA.
-DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts);
-/// With the facts of this machine, which are asked for only where they matter.
-DeviceChoice choose_device(std::string_view wanted);
+/// Of several ranks on this host each takes the GPU of its own number; throws where there are fewer of them.
+DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank = 0,
+                           int local_world_size = 1);
+/// With the facts of this machine, which are asked for only where they matter. Makes a GPU LibTorch's current one, so
+/// that "cuda" means it.
+DeviceChoice choose_device(std::string_view wanted, int local_rank = 0, int local_world_size = 1);
 
 }  // namespace holdfast

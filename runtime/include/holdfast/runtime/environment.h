@@ -14,7 +14,7 @@ namespace holdfast {
 /// libtorch, libtorch_git, cpu, cpu_capability, mkl, onednn, threads, interop_threads, world_size; deterministic
 /// algorithms, cudnn and mkldnn flags, float32 precision; device kind, and on a GPU its name, compute capability and
 /// the versions of driver, CUDA and cuDNN.
-nlohmann::json capture_environment(const c10::Device& device);
+nlohmann::json capture_environment(const c10::Device& device, int world_size = 1);
 
 /// Sets the saved intra-op thread count (unless `keep_threads`: the user chose one), and the saved deterministic and
 /// float32 precision flags. What this LibTorch does not know is left alone; differences() then names it.

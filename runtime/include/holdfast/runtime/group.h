@@ -26,6 +26,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/step_order.h"
 
 namespace c10d {
 class ProcessGroup;
@@ -68,10 +69,14 @@ class Group {
   int rank() const;
   int world_size() const;
   int local_rank() const;
+  c10::Device device() const;
   bool is_main() const { return rank() == 0; }
 
   /// Returns when all ranks have come here.
   void barrier(Site site = Site::current());
+  /// As `operation`, whose description `what` must be alike on all ranks. Every rank's value, by rank.
+  std::vector<nlohmann::json> compare(const char* operation, const std::string& what, const nlohmann::json& value,
+                                      Site site = Site::current());
 
   /// Rank `from`'s value, on every rank.
   template <JsonValue T>
@@ -170,6 +175,12 @@ class Group {
   /// Runs an operation of all ranks that is not one of the above, such as a backward pass that averages gradients:
   /// while `act` runs, the others know where this rank is, and what breaks in it is a RankFault that says why.
   void operation(const std::string& name, const std::function<void()>& act, Site site = Site::current());
+
+  /// This rank has done `step` and wishes for something, or for nothing: what all ranks do after this very step, where
+  /// they agreed on it. No collective: rank 0 hears the wishes with the heartbeats and chooses a step that no rank has
+  /// passed, so what a rank wishes for happens up to a second later. Nothing is chosen beyond `last` (the epoch's end)
+  /// before rank 0 got there.
+  StepOrder at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish);
 
   /// Throws RankFault where all ranks are to stop. Operations do it themselves; results that come from a GPU may be
   /// garbage once a fault has ended the wait for them, so ask before using them.

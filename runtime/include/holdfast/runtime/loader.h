@@ -3,6 +3,9 @@
 //   holdfast::Loader loader(FashionMnist("train").map(Stack<>()), {.batch_size = 64});
 //   while (auto batch = loader.next()) { ... }       // one epoch, or what is left of it; call again for the next one
 //
+// - On several ranks a loader that a session steps over or tracks gives each rank its part of every batch; batch_size
+//   counts the samples of all ranks, so it means the same on any number of them. Parts differ by one sample at most,
+//   and weight() makes their means one: gradients are those of the whole batch.
 // - The order is a pure function of (seed, epoch) (sample_order.h); the cursor counts the epoch's samples that the loop
 //   has been given, over all ranks. Seeking costs the same at any position. Every sample comes once per epoch.
 // - Workers fetch ahead, in order, and never move the cursor: the batches are the same whatever their number.
@@ -33,8 +36,8 @@ namespace holdfast {
 struct LoaderOptions {
   std::int64_t batch_size = 1;  // samples per step, over all ranks
   bool shuffle = true;          // another order each epoch; else 0, 1, 2, …
-  /// Of the order and of sample_generator. Default: the session's, as the seed of LibTorch's default CPU generator when
-  /// the loader is made.
+  /// Of the order and of sample_generator. Default: the session's; without one, the seed of LibTorch's default CPU
+  /// generator when the loader is made.
   std::optional<std::uint64_t> seed = std::nullopt;
   int workers = 0;         // threads that fetch ahead; 0: next() fetches
   bool drop_last = false;  // leave out an epoch's last batch where it is smaller than the others
@@ -52,12 +55,22 @@ class LoaderBase {
   std::uint64_t samples_per_epoch() const;  // size(), less what drop_last leaves out
   std::uint64_t batches_per_epoch() const;
   std::uint64_t seed() const;
+  bool is_shuffled() const;
 
   std::uint64_t epoch() const;          // epochs completed before this one
   std::uint64_t cursor() const;         // samples of this epoch handed out
   std::uint64_t samples_seen() const;   // handed out since the run began
   std::uint64_t batch_samples() const;  // in the batch handed out last
   bool epoch_done() const;              // no batch is left in this epoch
+  std::uint64_t samples_left() const;   // in this epoch, of those that are handed out
+  std::uint64_t batches_left() const;
+
+  /// From the next batch on, hands out part `rank` of each batch. Throws Error(invalid) where batches have fewer
+  /// samples than there are ranks.
+  void shard(int rank, int world_size);
+  /// Of this rank's mean over its part of the batch handed out last, in the mean of all ranks' means: its share of the
+  /// samples times the number of ranks. A rank without samples is given one of another's, at weight 0.
+  double weight() const;
 
   /// Goes to a position; samples_seen becomes what that position means. Throws Error(invalid) beyond the epoch's end.
   void seek(std::uint64_t epoch, std::uint64_t cursor);
@@ -80,6 +93,10 @@ class LoaderBase {
   ~LoaderBase();
   /// Null once at the end of each epoch; the position is then the start of the next one.
   std::shared_ptr<void> next_batch();
+
+  /// Batches of the dataset's samples [begin, end) in the dataset's own order, null at the end; the position stays. The
+  /// loader outlives it.
+  std::function<std::shared_ptr<void>()> in_order(std::uint64_t begin, std::uint64_t end, std::uint64_t batch_size);
 
  private:
   struct Impl;
@@ -160,6 +177,35 @@ class Loader : public LoaderBase {
   };
   Iterator begin() { return Iterator(*this); }
   std::default_sentinel_t end() const { return {}; }
+
+  /// The dataset's samples [first, last), once each and in its own order, `batch_size` at a time; the loader's position
+  /// stays. session.evaluate() gives each rank a range of its own.
+  class Range {
+   public:
+    class Iterator {
+     public:
+      explicit Iterator(Range& range) : range_(&range) { ++*this; }
+      Batch& operator*() { return *static_cast<Batch*>(batch_.get()); }
+      Batch* operator->() { return &**this; }
+      Iterator& operator++() {
+        batch_ = range_->next_();
+        return *this;
+      }
+      bool operator!=(std::default_sentinel_t) const { return batch_ != nullptr; }
+
+     private:
+      Range* range_;
+      std::shared_ptr<void> batch_;
+    };
+    Range(Loader& loader, std::uint64_t first, std::uint64_t last, std::uint64_t batch_size)
+        : next_(loader.in_order(first, last, batch_size)) {}
+    /// Once.
+    Iterator begin() { return Iterator(*this); }
+    std::default_sentinel_t end() const { return {}; }
+
+   private:
+    std::function<std::shared_ptr<void>()> next_;
+  };
 
  private:
   Loader(std::shared_ptr<Dataset> dataset, const LoaderOptions& options)

@@ -24,18 +24,28 @@ struct CountOptions {
 };
 
 /// What a step knows besides its batch.
+struct StepFacts {
+  std::uint64_t number = 0;
+  std::uint64_t epoch = 0;
+  double weight = 1;
+  std::uint64_t samples = 0;       // of all ranks; 0: the program makes its own batches
+  std::uint64_t batch_size = 0;    // a whole batch's
+  std::uint64_t samples_left = 0;  // in the epoch, after this step
+  std::uint64_t steps_left = 0;    // in the epoch, or of the count, after this one
+};
+
 class StepInfo {
  public:
   StepInfo() = default;
-  StepInfo(std::uint64_t number, std::uint64_t epoch) : number_(number), epoch_(epoch) {}
-  std::uint64_t number() const { return number_; }  // from 1, over the whole run and all its loops
-  std::uint64_t epoch() const { return epoch_; }    // from 0
+  explicit StepInfo(const StepFacts& facts) : facts_(facts) {}
+  std::uint64_t number() const { return facts_.number; }  // from 1, over the whole run and all its loops
+  std::uint64_t epoch() const { return facts_.epoch; }    // from 0
   /// Of this rank's mean loss in the mean over all samples of the step; 1 in one process.
-  double weight() const { return 1.0; }
+  double weight() const { return facts_.weight; }
+  const StepFacts& facts() const { return facts_; }
 
  private:
-  std::uint64_t number_ = 0;
-  std::uint64_t epoch_ = 0;
+  StepFacts facts_;
 };
 
 /// A batch that is a class is the step's base: `step.data`, `step.size()`. Any other is its `value`.

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "holdfast/runtime/step_order.h"
+
 namespace holdfast {
 
 /// What is due periodically; zero is never. Several at a time each count on their own.
@@ -39,12 +41,6 @@ struct LastSave {
   std::chrono::steady_clock::time_point time;
 };
 
-/// What came from outside, as the reason to give; empty: nothing did.
-struct Requests {
-  std::string stop = {};  // save and stop: "SIGTERM"
-  std::string save = {};  // save and go on: "SIGUSR1", "save_now"
-};
-
 struct SaveDecision {
   bool save = false;
   bool stop = false;   // start no further step
@@ -56,6 +52,6 @@ struct SaveDecision {
 /// - The last boundary saves: "end".
 /// - A number of steps or epochs is due where a multiple of it lies in (last save, here]: versions stay at round
 ///   numbers whatever was saved in between.
-SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const Requests& requests);
+SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests);
 
 }  // namespace holdfast

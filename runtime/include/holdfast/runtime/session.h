@@ -1,21 +1,28 @@
 // Session: one process's part in a run. It finds what was saved, brings it back, saves between steps, stops in time,
 // and gives the exit code. README shows the six lines that wrap a loop; PIPELINE.md says what happens at a boundary.
+// Where a launcher started several processes each is a rank of one run: all of them run the same program, rank 0 reads,
+// writes and speaks, and what stops one stops all.
 //
 // Declare it first: it must outlive nothing, and what it tracks must live until finish(). It touches tracked objects at
 // boundaries, in restore() and in finish() only, never in its destructor.
 // Threads: one at a time, the one that trains. One session in a process at a time.
-// Errors: holdfast::Error with one sentence. Uncaught, it is printed and ends the process with exit code 1.
+// Errors: holdfast::Error with one sentence, RankFault where ranks cannot go on together. Uncaught, it is printed and
+// ends the process with exit code 1.
 #pragma once
 
 #include <c10/core/Device.h>
 #include <fmt/core.h>
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
+#include "holdfast/runtime/group.h"
 #include "holdfast/runtime/loader.h"
 #include "holdfast/runtime/loop.h"
 #include "holdfast/runtime/options.h"
@@ -34,8 +41,11 @@ enum ExitCode : int {
 
 class Session {
  public:
-  /// Takes the options that start with --holdfast. out of argv; chooses the device; seeds every generator; from here on
-  /// SIGTERM and the like are remembered. Writes nothing yet. Wrong options print a sentence and exit with kUsage.
+  using Site = Group::Site;
+
+  /// Takes the options that start with --holdfast. out of argv; chooses the device, meets the other ranks, seeds every
+  /// generator alike on all of them; from here on SIGTERM and the like are remembered. Writes nothing yet. Wrong
+  /// options print a sentence and exit with kUsage.
   static Session start(int& argc, char** argv, SessionOptions options = {});
   ~Session();
   Session(const Session&) = delete;
@@ -44,6 +54,7 @@ class Session {
   /// Names what is saved; see tracked_state.h for what it may be. Before the first step only.
   template <class T>
   Session& track(const std::string& name, T&& x) {
+    if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
     tracked().track(name, std::forward<T>(x));
     return *this;
   }
@@ -79,6 +90,75 @@ class Session {
     print_text(fmt::format(format, std::forward<Args>(args)...));
   }
 
+  // What the ranks do together: every rank calls the same in the same order (group.h).
+
+  void barrier(Site site = Site::current()) { group().barrier(site); }
+  template <class T>
+  T broadcast(const T& value, int from = 0, Site site = Site::current()) {
+    return group().broadcast(value, from, site);
+  }
+  template <class T>
+  T sum(T value, Site site = Site::current()) {
+    return group().all_reduce(value, Reduce::sum, site);
+  }
+  template <class T>
+  T mean(T value, Site site = Site::current()) {
+    return group().all_reduce(value, Reduce::mean, site);
+  }
+  template <class T>
+  T min(T value, Site site = Site::current()) {
+    return group().all_reduce(value, Reduce::min, site);
+  }
+  template <class T>
+  T max(T value, Site site = Site::current()) {
+    return group().all_reduce(value, Reduce::max, site);
+  }
+  template <class T>
+  std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
+    return group().gather(value, to, site);
+  }
+  template <class T>
+  std::vector<T> all_gather(const T& value, Site site = Site::current()) {
+    return group().all_gather(value, site);
+  }
+  template <class Act>
+  auto on_main(Act&& act, Site site = Site::current()) {
+    return group().on_main(std::forward<Act>(act), site);
+  }
+  template <class Act>
+  void main_first(Act&& act, Site site = Site::current()) {
+    group().main_first(std::forward<Act>(act), site);
+  }
+  template <class T>
+  std::vector<T> split(const std::vector<T>& all) const {
+    return group().split(all);
+  }
+  template <class T>
+  std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
+    return group().gather_in_order(mine, site);
+  }
+  /// This rank's part of a loader's dataset, in the dataset's order: `for (auto& batch :
+  /// session.evaluate(test_loader))`. Over all ranks every sample comes exactly once, so parts may differ in length;
+  /// the loader's position stays.
+  template <class Dataset>
+  typename Loader<Dataset>::Range evaluate(Loader<Dataset>& loader) {
+    const auto [first, last] = group().part(loader.size());
+    const auto ranks = static_cast<std::uint64_t>(group().world_size());
+    return {loader, first, last, (loader.batch_size() + ranks - 1) / ranks};
+  }
+  /// For plain loops on several ranks: the mean over all ranks of the gradients of `net`, before optimizer.step(). Each
+  /// rank's count as its part of the step's batch weighs. Nothing to do on one rank.
+  void average_gradients(const torch::nn::Module& net, Site site = Site::current());
+  template <IsModuleHolder Net>
+  void average_gradients(const Net& net, Site site = Site::current()) {
+    average_gradients(static_cast<const torch::nn::Module&>(*net), site);
+  }
+
+  int rank() const { return group().rank(); }
+  int world_size() const { return group().world_size(); }
+  bool is_main() const { return group().is_main(); }
+  Group& group() const;
+
   c10::Device device() const;
   std::uint64_t seed() const;
   /// Steps completed over the whole run.
@@ -90,13 +170,14 @@ class Session {
   int finish();
 
  private:
-  explicit Session(SessionOptions options);
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
   TrackedState& tracked();
+  void shard(LoaderBase& loader);
   Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested);
   Loop& counted_loop(std::uint64_t count);
   void print_text(const std::string& text);
 
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <typeindex>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/rank_place.h"
 #include "holdfast/runtime/state.h"
 #include "holdfast/runtime/value_access.h"
 #include "holdfast/storage/payload.h"
@@ -44,6 +46,7 @@ namespace holdfast {
 struct Captured {
   std::vector<storage::TensorSource> tensors;  // by name
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
+  std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
   nlohmann::json values = nlohmann::json::object();
 };
 
@@ -59,9 +62,12 @@ concept IsModuleHolder = requires(const T& holder) {
   { holder.ptr() } -> std::convertible_to<std::shared_ptr<torch::nn::Module>>;
 };
 
+class TensorFeed;
+
 class TrackedState {
  public:
-  TrackedState();
+  /// Of one rank of several: its own share of what ranks hold differently is saved and restored.
+  explicit TrackedState(const RankPlace& place = {});
   ~TrackedState();
   TrackedState(TrackedState&&) noexcept;
   TrackedState& operator=(TrackedState&&) noexcept;
@@ -94,6 +100,8 @@ class TrackedState {
   /// right. When it throws after reading has begun, tensors hold unspecified values: restore another version, or stop.
   Restored restore(const storage::VersionReader& version, const LoosenOptions& loosen = {},
                    const storage::ReadOptions& options = {});
+  /// The same with another source of the tensors' bytes (tensor_feed.h).
+  Restored restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed);
 
  private:
   struct Registry;

@@ -22,6 +22,7 @@ struct ValueAccess {
   std::function<nlohmann::json()> get;
   std::function<void(const nlohmann::json&)> misfit;
   std::function<void(const nlohmann::json&)> set;
+  std::function<void(std::uint64_t seed)> reseed = {};  // random engines: begins another stream
 };
 
 /// `state()` gives JSON and `set_state(json)` takes it back; Loader is one. An optional `check_state(json) const`
@@ -72,7 +73,17 @@ ValueAccess access_text_state(T& x) {
             T copy = x;
             parse(json, copy);
           },
-          [&x, parse](const nlohmann::json& json) { parse(json, x); }};
+          [&x, parse](const nlohmann::json& json) { parse(json, x); },
+          [&x](std::uint64_t seed) {
+            if constexpr (requires {
+                            typename T::result_type;
+                            x.seed(typename T::result_type{});
+                          }) {
+              x.seed(static_cast<typename T::result_type>(seed));
+            } else {
+              x.reset();
+            }
+          }};
 }
 
 /// Bools, integers within T's range, and floating-point numbers; a signalling NaN in a float comes back quiet.

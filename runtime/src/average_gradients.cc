@@ -1,0 +1,103 @@
+#include "average_gradients.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <tuple>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+constexpr std::int64_t kBucketBytes = std::int64_t{64} << 20;
+
+// A number that other gradients hardly have, from few operations on the device.
+double fingerprint(const std::vector<at::Tensor>& gradients) {
+  double sum = 0;
+  for (const at::Tensor& gradient : gradients) {
+    if (gradient.defined()) sum += gradient.to(at::kDouble).square().sum().item<double>();
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::string average_gradients(Group& group, const std::vector<at::Tensor>& parameters, double weight,
+                              Group::Site site) {
+  if (group.world_size() == 1) return {};
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> distinct;  // tied parameters once
+  std::set<const void*> seen;
+  for (const at::Tensor& parameter : parameters) {
+    if (parameter.requires_grad() && seen.insert(parameter.unsafeGetTensorImpl()).second) distinct.push_back(parameter);
+  }
+  std::vector<at::Tensor> gradients;
+  std::vector<int> mine;
+  for (const at::Tensor& parameter : distinct) {
+    gradients.push_back(parameter.grad());
+    mine.push_back(gradients.back().defined() ? 1 : 0);
+    if (gradients.back().defined() && gradients.back().layout() != at::kStrided) {
+      throw Error(storage::StatusCode::unsupported,
+                  "average_gradients takes dense gradients; make the embedding without sparse(true)");
+    }
+  }
+  using Word = std::tuple<std::vector<int>, double>;
+  const auto all = group.compare("average_gradients", fmt::format("{} parameters", distinct.size()),
+                                 nlohmann::json(Word(mine, fingerprint(gradients))), site);
+  std::vector<int> any(mine.size());
+  bool same = true;
+  const auto first = all[0].get<Word>();
+  for (const auto& one : all) {
+    const auto word = one.get<Word>();
+    for (std::size_t i = 0; i < any.size(); ++i) any[i] |= std::get<0>(word)[i];
+    same = same && word == first;
+  }
+
+  group.operation(
+      "average_gradients",
+      [&] {
+        for (std::size_t begin = 0; begin < distinct.size();) {
+          // One message for neighbours of one dtype and device.
+          std::size_t end = begin;
+          std::int64_t bytes = 0;
+          std::vector<at::Tensor> parts;
+          std::vector<std::size_t> members;
+          while (end < distinct.size() && bytes < kBucketBytes && distinct[end].dtype() == distinct[begin].dtype() &&
+                 distinct[end].device() == distinct[begin].device()) {
+            if (any[end]) {
+              parts.push_back(
+                  (gradients[end].defined() ? gradients[end] : at::zeros_like(distinct[end])).reshape({-1}));
+              bytes += static_cast<std::int64_t>(parts.back().nbytes());
+              members.push_back(end);
+            }
+            ++end;
+          }
+          begin = end;
+          if (parts.empty()) continue;
+          std::vector<at::Tensor> bucket{at::cat(parts)};
+          bucket[0].mul_(weight / group.world_size());
+          group.process_group()->allreduce(bucket)->wait();
+          std::int64_t offset = 0;
+          for (const std::size_t i : members) {
+            const auto mean = bucket[0].narrow(0, offset, distinct[i].numel()).view(distinct[i].sizes());
+            if (gradients[i].defined()) {
+              gradients[i].copy_(mean);
+            } else {
+              distinct[i].mutable_grad() = mean.clone();
+            }
+            offset += distinct[i].numel();
+          }
+        }
+      },
+      site);
+  if (!same || std::get<1>(first) == 0) return {};
+  return "every rank computed the very same gradients: each of them seems to be given the same samples; take batches "
+         "from "
+         "holdfast::Loader, which gives every rank its own part, or make them depend on session.rank()";
+}
+
+}  // namespace holdfast

@@ -1,0 +1,27 @@
+#include "holdfast/runtime/rank_place.h"
+
+#include "splitmix64.h"
+
+namespace holdfast {
+
+std::string rank_name(const std::string& name, int rank) {
+  return rank == 0 ? name : name + "@" + std::to_string(rank);
+}
+
+std::string shared_name(const std::string& name) {
+  const std::size_t at = name.find_last_not_of("0123456789");
+  const bool has_rank = at != std::string::npos && name[at] == '@' && at + 1 < name.size();
+  return has_rank ? name.substr(0, at) : name;
+}
+
+int saved_world_size(const storage::Manifest& manifest) {
+  const nlohmann::json::json_pointer where("/environment/world_size");
+  if (!manifest.made_by.contains(where) || !manifest.made_by.at(where).is_number_integer()) return 1;
+  return manifest.made_by.at(where).get<int>();
+}
+
+std::uint64_t seed_of_rank(std::uint64_t seed, std::uint64_t step, int rank) {
+  return splitmix64(splitmix64(splitmix64(seed) ^ step) ^ static_cast<std::uint64_t>(rank));
+}
+
+}  // namespace holdfast

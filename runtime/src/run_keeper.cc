@@ -1,0 +1,89 @@
+#include "run_keeper.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/file_store.h"
+#include "program_id.h"
+#include "store_files.h"
+#include "uncaught_error.h"
+
+namespace holdfast {
+namespace {
+
+std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+}  // namespace
+
+RunKeeper::RunKeeper(const SessionOptions& options, Console& console)
+    : console_(console),
+      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
+
+RunKeeper::~RunKeeper() = default;
+
+void RunKeeper::open(const SessionOptions& options,
+                     std::function<storage::Status(const storage::VersionReader&)> load) {
+  storage::OpenRequest request;
+  request.run = options.run;
+  request.session = storage::random_session_id();
+  request.host = host_name();
+  request.pid = ::getpid();
+  request.platform = "local";
+  request.program = program_id();
+  if (!options.from.empty()) request.from = options.from;
+  request.fresh = options.fresh;
+  request.take_over = options.take_over;
+  request.load = std::move(load);
+  request.say = [this](const std::string& line) { console_.say(line); };
+  writer_ = value_of(storage::RunWriter::open(*store_, request));
+
+  if (writer_->base()) {
+    storage::arm_death_note(store_->location(), writer_->prepare_death_note());
+    report_uncaught_errors();  // before the note's own handler: a sentence of ours is no death
+  }
+  metrics_ = std::make_unique<MetricsWriter>(*store_, writer_->uid());
+  console_.set_log([this, name = storage::log_name(writer_->uid())](std::string_view text) {
+    (void)store_->append(name, text);  // a log that cannot be written stops nothing
+  });
+}
+
+storage::Result<storage::SavedVersion> RunKeeper::save(const storage::SaveRequest& request) {
+  (void)metrics_->flush();
+  return writer_->save(request);
+}
+
+void RunKeeper::close(const std::string& reason, nlohmann::json details) {
+  const storage::Status noted = writer_->note(storage::NoteKind::close, {}, reason, std::move(details));
+  if (!noted.ok()) console_.say("the session could not be closed in the journal: " + noted.message());
+  (void)store_->remove(hint_name(writer_->uid().session));
+}
+
+void RunKeeper::remove_orphans() {
+  // Where no version is there, what looks like an orphan may be all that is left of one whose manifest was lost.
+  if (!writer_->base()) return;
+  if (const auto orphans = writer_->remove_orphans(); !orphans) console_.say(orphans.status().message());
+}
+
+void RunKeeper::note_step(std::uint64_t step) {
+  constexpr std::chrono::seconds kBetween{5};
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_step_note_) return;
+  next_step_note_ = now + kBetween;
+  (void)store_->put(hint_name(writer_->uid().session), std::to_string(step));
+}
+
+std::uint64_t RunKeeper::steps_after(const storage::Uid& uid, std::uint64_t saved_step) const {
+  const auto hint = store_->get(hint_name(uid.session));
+  if (!hint.ok()) return 0;
+  const std::uint64_t reached = std::strtoull(hint->c_str(), nullptr, 10);
+  return reached > saved_step ? reached - saved_step : 0;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,60 @@
+// Rank 0's side of a run: the store with its versions, metrics, log and hints. The session decides what is saved and
+// when; other ranks have no keeper.
+//
+// Threads: one at a time.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "holdfast/runtime/console.h"
+#include "holdfast/runtime/metrics_writer.h"
+#include "holdfast/runtime/options.h"
+#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/store.h"
+
+namespace holdfast {
+
+class RunKeeper {
+ public:
+  /// Opens the run's folder; touches nothing in it yet. The console outlives the keeper.
+  RunKeeper(const SessionOptions& options, Console& console);
+  ~RunKeeper();
+
+  /// Takes the run over (O1–O6); `load` as in storage::OpenRequest. Throws Error where the run cannot be had.
+  void open(const SessionOptions& options, std::function<storage::Status(const storage::VersionReader&)> load);
+
+  storage::RunWriter& writer() { return *writer_; }
+  const storage::RunWriter& writer() const { return *writer_; }
+  MetricsWriter& metrics() { return *metrics_; }
+  std::string place() const { return store_->location(); }
+
+  /// Flushes the metrics, then S1–S8: what a resume from here will not repeat must be in the store before the version
+  /// is.
+  storage::Result<storage::SavedVersion> save(const storage::SaveRequest& request);
+  /// Ends this session in the journal.
+  void close(const std::string& reason, nlohmann::json details);
+
+  /// Payload and temporary files of sessions that ended are removed.
+  void remove_orphans();
+  /// Says now and then how far this session came, so that the next one can tell how much work a sudden end cost.
+  void note_step(std::uint64_t step);
+  /// How far the session that saved `uid` went beyond it, where it said so.
+  std::uint64_t steps_after(const storage::Uid& uid, std::uint64_t saved_step) const;
+
+ private:
+  std::string hint_name(const std::string& session) const { return "hints/" + session + ".step"; }
+
+  Console& console_;
+  std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<storage::RunWriter> writer_;
+  std::unique_ptr<MetricsWriter> metrics_;
+  std::chrono::steady_clock::time_point next_step_note_;
+};
+
+}  // namespace holdfast

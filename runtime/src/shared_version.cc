@@ -1,0 +1,252 @@
+#include "shared_version.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/digest.h"
+#include "tensor_load.h"
+
+namespace holdfast {
+namespace {
+
+using nlohmann::json;
+using storage::StatusCode;
+using storage::TensorEntry;
+
+constexpr std::int64_t kBatchBytes = std::int64_t{256} << 20;
+constexpr std::int64_t kPieceBytes = std::int64_t{64} << 20;
+constexpr std::int64_t kAlignment = 64;  // every dtype's views of a batch are aligned
+
+std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Loading
+
+// Who does not fit stops all, before anything is overwritten anywhere.
+void require_all(Group& group, const Fit& fit) {
+  const auto messages = group.all_gather(fit.ok() ? std::string() : fit.message());
+  for (std::size_t rank = 0; rank < messages.size(); ++rank) {
+    if (messages[rank].empty()) continue;
+    const bool all =
+        std::all_of(messages.begin(), messages.end(), [&](const auto& one) { return one == messages[rank]; });
+    throw Error(StatusCode::misfit, all ? messages[rank] : fmt::format("on rank {}: {}", rank, messages[rank]));
+  }
+}
+
+// The entries, by their place in the manifest, that any rank but 0 asks for.
+std::vector<std::size_t> wanted_by_others(Group& group, const storage::Manifest& manifest,
+                                          const std::vector<Slot>& slots) {
+  std::set<std::size_t> mine;
+  if (!group.is_main()) {
+    for (const Slot& slot : slots) mine.insert(static_cast<std::size_t>(slot.entry - manifest.tensors.data()));
+  }
+  std::set<std::size_t> all;
+  for (const auto& one : group.all_gather(std::vector<std::size_t>(mine.begin(), mine.end()))) {
+    all.insert(one.begin(), one.end());
+  }
+  return {all.begin(), all.end()};
+}
+
+std::multimap<std::size_t, const Slot*> by_entry(const storage::Manifest& manifest, const std::vector<Slot>& slots) {
+  std::multimap<std::size_t, const Slot*> found;
+  for (const Slot& slot : slots) found.emplace(static_cast<std::size_t>(slot.entry - manifest.tensors.data()), &slot);
+  return found;
+}
+
+// Rank 0 gives every entry that another rank wants to all of them, many in one message. `version`: rank 0's.
+void share(Group& group, const storage::Manifest& manifest, const std::vector<Slot>& slots,
+           const storage::VersionReader* version) {
+  const auto wanted = wanted_by_others(group, manifest, slots);
+  const auto mine = by_entry(manifest, slots);
+  for (std::size_t begin = 0; begin < wanted.size();) {
+    std::size_t end = begin;
+    std::int64_t bytes = 0;
+    do {
+      bytes += aligned(static_cast<std::int64_t>(manifest.tensors[wanted[end]].bytes()));
+      ++end;
+    } while (end < wanted.size() &&
+             bytes + aligned(static_cast<std::int64_t>(manifest.tensors[wanted[end]].bytes())) <= kBatchBytes);
+
+    at::Tensor batch = at::zeros({bytes}, at::TensorOptions(at::kByte).device(group.device()));
+    const auto each = [&](const auto& act) {
+      std::int64_t offset = 0;
+      for (std::size_t i = begin; i < end; ++i) {
+        const auto size = static_cast<std::int64_t>(manifest.tensors[wanted[i]].bytes());
+        act(wanted[i], batch.narrow(0, offset, size));
+        offset += aligned(size);
+      }
+    };
+    if (group.is_main()) {
+      each([&](std::size_t index, at::Tensor into) {
+        if (const auto slot = mine.find(index); slot != mine.end()) {
+          into.copy_(bytes_of(*slot->second));
+          return;
+        }
+        at::Tensor read = at::empty(into.sizes(), at::kByte);  // another rank's own
+        throw_if(version->read(
+            {{manifest.tensors[index].name, {static_cast<std::byte*>(read.mutable_data_ptr()), read.nbytes()}}}));
+        into.copy_(read);
+      });
+    }
+    group.broadcast(batch);
+    if (!group.is_main()) {
+      each([&](std::size_t index, const at::Tensor& from) {
+        const auto [first, last] = mine.equal_range(index);
+        for (auto slot = first; slot != last; ++slot) fill_from_bytes(*slot->second, from);
+      });
+    }
+    begin = end;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Saving
+
+std::string digest_text(const storage::TensorSource& source) {
+  std::size_t bytes = element_size(source.dtype);
+  for (const auto extent : source.shape) bytes *= static_cast<std::size_t>(extent);
+  std::vector<std::byte> piece(std::min<std::size_t>(bytes, 1 << 20));
+  storage::DigestStream digest;
+  for (std::size_t done = 0; done < bytes; done += piece.size()) {
+    const auto part = std::span(piece).first(std::min(piece.size(), bytes - done));
+    source.copy(done, part);
+    digest.update(part);
+  }
+  return fmt::format("{} {} {}", to_string(source.dtype), fmt::join(source.shape, "x"), digest.finish().hex());
+}
+
+std::string digest_text(const json& value) { return storage::digest_of(value.dump()).hex(); }
+
+// Moves bytes from one rank to rank 0.
+void send_to_main(Group& group, int from, at::Tensor bytes) {
+  const auto pg = group.process_group();
+  for (std::int64_t done = 0; done < bytes.numel(); done += kPieceBytes) {
+    std::vector<at::Tensor> piece{bytes.narrow(0, done, std::min(kPieceBytes, bytes.numel() - done))};
+    if (group.rank() == from) pg->send(piece, 0, /*tag=*/0)->wait();
+    if (group.is_main()) pg->recv(piece, from, /*tag=*/0)->wait();
+  }
+}
+
+storage::TensorSource source_of(std::string name, const json& like, const at::Tensor& bytes) {
+  storage::TensorSource source;
+  source.name = std::move(name);
+  source.dtype = *storage::parse_dtype(like.at("dtype").get<std::string>());
+  like.at("shape").get_to(source.shape);
+  source.copy = [bytes](std::uint64_t offset, std::span<std::byte> into) {
+    std::memcpy(into.data(), static_cast<const std::byte*>(bytes.const_data_ptr()) + offset, into.size());
+  };
+  return source;
+}
+
+}  // namespace
+
+void MainFeed::require(const Fit& fit) { require_all(group_, fit); }
+void RankFeed::require(const Fit& fit) { require_all(group_, fit); }
+
+void MainFeed::fill(const std::vector<Slot>& slots) {
+  storage::Status outcome;
+  try {
+    load_tensors(version_, slots, {});
+  } catch (const Error& error) {
+    outcome = {error.code(), error.what()};
+  }
+  (void)group_.broadcast(std::pair(static_cast<int>(outcome.code()), outcome.message()));
+  throw_if(outcome);
+  share(group_, version_.manifest(), slots, &version_);
+}
+
+void RankFeed::fill(const std::vector<Slot>& slots) {
+  const auto [code, text] = group_.broadcast(std::pair<int, std::string>());
+  throw_if({static_cast<StatusCode>(code), text});
+  share(group_, manifest_, slots, nullptr);
+}
+
+void gather_rank_state(Group& group, Captured& captured) {
+  if (group.world_size() == 1) return;
+  // 1. Everybody learns what rank 0 holds, by digest.
+  std::map<std::string, std::string> digests;
+  std::map<std::string, const storage::TensorSource*> sources;
+  for (const storage::TensorSource& source : captured.tensors) {
+    if (!captured.may_differ.contains(source.name)) continue;
+    digests[source.name] = digest_text(source);
+    sources[source.name] = &source;
+  }
+  std::map<std::string, std::string> value_digests;
+  for (const auto& [name, value] : captured.values.items()) value_digests[name] = digest_text(value);
+  const auto [main_digests, main_values] = group.broadcast(std::pair(digests, value_digests));
+
+  // 2. What this rank holds differently is announced: values at once, tensors by what they are.
+  json mine = {{"values", json::object()}, {"tensors", json::array()}};
+  for (const auto& [name, digest] : value_digests) {
+    const auto found = main_values.find(name);
+    if (found != main_values.end() && found->second != digest) mine["values"][name] = captured.values[name];
+  }
+  for (const auto& [name, digest] : digests) {
+    const auto found = main_digests.find(name);
+    if (found == main_digests.end() || found->second == digest) continue;
+    mine["tensors"].push_back(
+        {{"name", name}, {"dtype", to_string(sources[name]->dtype)}, {"shape", sources[name]->shape}});
+  }
+  const auto all = group.all_gather(mine);
+
+  // 3. The tensors follow, rank by rank.
+  group.operation("save", [&] {
+    for (int rank = 1; rank < group.world_size(); ++rank) {
+      const json& theirs = all[static_cast<std::size_t>(rank)];
+      for (const auto& [name, value] : theirs.at("values").items()) {
+        if (group.is_main()) captured.values[rank_name(name, rank)] = value;
+      }
+      for (const json& tensor : theirs.at("tensors")) {
+        if (!group.is_main() && group.rank() != rank) continue;
+        const std::string name = tensor.at("name");
+        storage::TensorSource source = source_of(rank_name(name, rank), tensor, at::Tensor());
+        std::int64_t size = static_cast<std::int64_t>(element_size(source.dtype));
+        for (const auto extent : source.shape) size *= extent;
+        const at::Tensor bytes = at::empty({size}, at::kByte);
+        if (group.rank() == rank) {
+          sources[name]->copy(0, {static_cast<std::byte*>(bytes.mutable_data_ptr()), static_cast<std::size_t>(size)});
+        }
+        send_to_main(group, rank, bytes);
+        if (group.is_main()) captured.tensors.push_back(source_of(source.name, tensor, bytes));
+      }
+    }
+  });
+}
+
+void require_alike(Group& group, const Captured& captured, const std::string& when, const std::string& remedy) {
+  if (group.world_size() == 1) return;
+  // One digest tells that all is well; which tensor it is matters only where it is not.
+  std::map<std::string, std::string> digests;
+  for (const storage::TensorSource& source : captured.tensors) {
+    if (!captured.may_differ.contains(source.name)) digests[source.name] = digest_text(source);
+  }
+  const auto summary = group.all_gather(digest_text(json(digests)));
+  if (std::all_of(summary.begin(), summary.end(), [&](const auto& one) { return one == summary[0]; })) return;
+  const auto all = group.all_gather(digests);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    for (const auto& [name, digest] : all[0]) {
+      const auto found = all[rank].find(name);
+      if (found != all[rank].end() && found->second == digest) continue;
+      throw Error(StatusCode::invalid,
+                  found == all[rank].end()
+                      ? fmt::format("{} is tracked on rank 0 and not on rank {}: every rank must build the same model",
+                                    name, rank)
+                      : fmt::format("{} has other values on rank {} than on rank 0 {}: {}", name, rank, when, remedy));
+    }
+    for (const auto& [name, digest] : all[rank]) {
+      if (!all[0].contains(name)) {
+        throw Error(StatusCode::invalid,
+                    fmt::format("{} is tracked on rank {} and not on rank 0: every rank must build the same model",
+                                name, rank));
+      }
+    }
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,47 @@
+// One version for all ranks: rank 0 alone reads and writes the store, so that only its host needs to reach it.
+//
+// Loading: every rank plans against the same manifest; rank 0 reads what it needs itself, then gives the others theirs.
+// Saving: rank 0's capture stands for all ranks; what another holds differently (generators, buffers, values) is sent
+// to it and saved under a name with that rank (rank_place.h). Threads: one at a time. All functions are called by all
+// ranks together.
+#pragma once
+
+#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/storage/version_reader.h"
+#include "tensor_feed.h"
+
+namespace holdfast {
+
+/// Rank 0's side of a load.
+class MainFeed final : public TensorFeed {
+ public:
+  MainFeed(Group& group, const storage::VersionReader& version) : group_(group), version_(version) {}
+  void require(const Fit& fit) override;
+  void fill(const std::vector<Slot>& slots) override;
+
+ private:
+  Group& group_;
+  const storage::VersionReader& version_;
+};
+
+/// The other ranks' side.
+class RankFeed final : public TensorFeed {
+ public:
+  RankFeed(Group& group, const storage::Manifest& manifest) : group_(group), manifest_(manifest) {}
+  void require(const Fit& fit) override;
+  void fill(const std::vector<Slot>& slots) override;
+
+ private:
+  Group& group_;
+  const storage::Manifest& manifest_;
+};
+
+/// Adds to rank 0's capture what the other ranks hold differently. The others' captures stay as they are.
+void gather_rank_state(Group& group, Captured& captured);
+
+/// Throws Error(invalid) on all ranks where a tensor that must be alike on all of them is not: names it and the ranks.
+/// `when`: "before the first step".
+void require_alike(Group& group, const Captured& captured, const std::string& when, const std::string& remedy);
+
+}  // namespace holdfast

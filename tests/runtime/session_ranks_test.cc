@@ -1,0 +1,448 @@
+// One session on several ranks: they train as one, save as one, and what stops one stops all.
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <torch/torch.h>
+
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "chain.h"
+#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/version_reader.h"
+#include "ranks.h"
+#include "storage/scratch_folder.h"
+
+namespace {
+
+using namespace holdfast;
+namespace F = torch::nn::functional;
+
+// 23 samples, so that no batch size divides them; a sample's number is in its data.
+class Numbers : public torch::data::datasets::Dataset<Numbers> {
+ public:
+  explicit Numbers(std::size_t count = 23) : count_(count) {}
+  torch::data::Example<> get(std::size_t index) override {
+    const double x = static_cast<double>(index);
+    return {torch::tensor({x / 10, std::sin(x)}, torch::kDouble), torch::tensor({std::cos(x)}, torch::kDouble)};
+  }
+  std::optional<std::size_t> size() const override { return count_; }
+
+ private:
+  std::size_t count_;
+};
+
+auto stacked(std::size_t count = 23) { return Numbers(count).map(torch::data::transforms::Stack<>()); }
+
+Session start(const storage::Path& folder, std::string run, std::string every = "never") {
+  std::string program = "test", dir = "--holdfast.dir=" + folder.string();
+  char* arguments[] = {program.data(), dir.data(), nullptr};
+  char** argv = arguments;
+  int argc = 2;
+  return Session::start(argc, argv, {.run = std::move(run), .seed = 5, .every = std::move(every), .device = "cpu"});
+}
+
+std::vector<double> values_of(const torch::Tensor& tensor) {
+  const auto flat = tensor.detach().to(torch::kDouble).contiguous().view({-1});
+  return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+}
+
+// Three epochs of a linear model with momentum; says the weights.
+int train_line(const storage::Path& folder, const std::string& run) {
+  auto session = start(folder, run);
+  torch::nn::Linear net(2, 1);
+  net->to(torch::kDouble);
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  Loader loader(stacked(), {.batch_size = 8});
+  session.track("net", net).track("optimizer", optimizer);
+  for (auto& batch : session.steps(loader, {.epochs = 3})) {
+    optimizer.zero_grad();
+    F::mse_loss(net->forward(batch.data), batch.target).backward();
+    session.average_gradients(net);
+    optimizer.step();
+  }
+  std::printf("%.17g %.17g %.17g\n", values_of(net->weight)[0], values_of(net->weight)[1], values_of(net->bias)[0]);
+  return session.finish();
+}
+
+std::array<double, 3> weights_in(const std::string& text) {
+  std::array<double, 3> weights{};
+  const auto line = text.rfind('\n', text.size() - 2);
+  std::istringstream words(text.substr(0, line == std::string::npos ? 0 : std::string::npos));
+  std::string one;
+  for (std::istringstream lines(text); std::getline(lines, one);) {
+    double a = 0, b = 0, c = 0;
+    if (std::sscanf(one.c_str(), "%lf %lf %lf", &a, &b, &c) == 3) weights = {a, b, c};
+  }
+  return weights;
+}
+
+void all_said(const std::vector<ranks::Ended>& ended, const std::vector<std::string>& words) {
+  for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+    INFO("rank " << rank << " ended with " << ended[rank].code << " after " << ended[rank].seconds
+                 << " s and said: " << ended[rank].text);
+    CHECK(ended[rank].code == 1);
+    CHECK(ended[rank].seconds < 8);
+    for (const std::string& word : words) CHECK(ended[rank].text.find(word) != std::string::npos);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ranks_train_as_one_with_uneven_batches_too", "[full]") {
+  const ScratchFolder folder;
+  std::array<double, 3> one{};
+  for (const int count : {1, 2, 3, 4}) {
+    const auto ended =
+        ranks::run_sessions(count, [&] { return train_line(folder.path(), "line" + std::to_string(count)); });
+    for (const auto& rank : ended) {
+      INFO(count << " ranks: " << rank.text);
+      CHECK(rank.code == 0);
+      const auto weights = weights_in(rank.text);
+      if (count == 1) one = weights;
+      REQUIRE(weights[0] != 0);
+      for (int i = 0; i < 3; ++i) CHECK(std::abs(weights[i] - one[i]) < 1e-12);
+    }
+  }
+}
+
+TEST_CASE("every_sample_comes_once_over_all_ranks", "[full]") {
+  const ScratchFolder folder;
+  for (const int count : {1, 3, 4}) {
+    const auto ended = ranks::run_sessions(count, [&]() -> int {
+      auto session = start(folder.path(), "samples" + std::to_string(count));
+      Loader loader(stacked(), {.batch_size = 5, .workers = 2});
+      std::vector<int> seen, evaluated;
+      double weights = 0;
+      int steps = 0;
+      for (auto& batch : session.steps(loader, {.epochs = 2})) {
+        weights += batch.weight();
+        ++steps;
+        if (batch.weight() == 0) continue;
+        for (const double x : values_of(batch.data.select(1, 0))) seen.push_back(static_cast<int>(std::lround(x * 10)));
+        // The position is the loop's own while an evaluation passes over the same data.
+        if (steps == 2) {
+          for (auto& part : session.evaluate(loader)) {
+            for (const double x : values_of(part.data.select(1, 0))) {
+              evaluated.push_back(static_cast<int>(std::lround(x * 10)));
+            }
+          }
+        }
+      }
+      std::multiset<int> all, expected;
+      for (const auto& one : session.all_gather(seen)) all.insert(one.begin(), one.end());
+      std::vector<int> in_order = session.gather_in_order(evaluated), numbers;
+      for (int i = 0; i < 23; ++i) {
+        numbers.push_back(i);
+        expected.insert(i);
+        expected.insert(i);
+      }
+      if (all != expected) std::printf("wrong samples\n");
+      if (in_order != numbers) std::printf("wrong evaluation\n");
+      if (std::abs(session.sum(weights) - steps * count) > 1e-12) std::printf("wrong weights\n");
+      return session.finish();
+    });
+    for (const auto& rank : ended) {
+      INFO(count << " ranks: " << rank.text);
+      CHECK(rank.code == 0);
+      CHECK(rank.text.find("wrong") == std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
+  const ScratchFolder folder;
+  const auto program = [&](bool again) -> int {
+    auto session = start(folder.path(), "own");
+    const int rank = session.rank();
+    auto alike = torch::arange(5);
+    auto own = torch::full({3, 2}, again ? -1.0 : 10.0 + rank);
+    double value = again ? -1 : 0.1 * rank;
+    std::mt19937 engine(static_cast<unsigned>(again ? 0 : rank));
+    session.track("alike", alike).track("own", own).track("value", value).track("engine", engine);
+    for (auto& step : session.steps({.count = again ? 2u : 1u})) (void)step;
+    std::printf("drew %.17g\n", torch::rand({1}, torch::kDouble).item<double>());
+    if (again && (!own.equal(torch::full({3, 2}, 10.0 + rank)) || value != 0.1 * rank)) std::printf("wrong\n");
+    if (again && engine != std::mt19937(static_cast<unsigned>(rank))) std::printf("wrong engine\n");
+    return session.finish();
+  };
+  const auto first = ranks::run_sessions(3, [&] { return program(false); });
+  const auto second = ranks::run_sessions(3, [&] { return program(true); });
+  std::set<std::string> draws;
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    INFO("rank " << rank << ": " << first[rank].text << second[rank].text);
+    CHECK(first[rank].code == 0);
+    CHECK(second[rank].code == 0);
+    CHECK(second[rank].text.find("wrong") == std::string::npos);
+    const auto draw = [](const std::string& text) {
+      return text.substr(text.find("drew"), text.find('\n', text.find("drew")) - text.find("drew"));
+    };
+    CHECK(draw(first[rank].text) == draw(second[rank].text));  // the generator is where the version left it
+    draws.insert(draw(first[rank].text));
+  }
+  CHECK(draws.size() == 3);  // each rank draws for itself
+  const auto store = storage::open_file_store(folder / "own", {.read_only = true});
+  storage::History history;
+  REQUIRE(history.refresh(*store).ok());
+  const auto reader = storage::VersionReader::open(*store, history.versions().back().uid);
+  REQUIRE(reader.ok());
+  CHECK(reader->manifest().find("own@2") != nullptr);
+  CHECK(reader->manifest().find("alike@1") == nullptr);
+  CHECK(reader->manifest().values.contains("value@1"));
+}
+
+TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples", "[full]") {
+  const ScratchFolder folder;
+  std::map<int, int> seen;
+  int turn = 0;
+  for (const int count : {4, 2, 3, 1, 4}) {
+    ++turn;
+    const auto ended = ranks::run_sessions(count, [&]() -> int {
+      auto session = start(folder.path(), "elastic", "1");
+      Loader loader(stacked(), {.batch_size = 6});
+      std::mt19937 own(static_cast<unsigned>(session.rank()));
+      session.track("own", own);
+      int steps = 0;
+      for (auto& batch : session.steps(loader, {.epochs = 5})) {
+        (void)own();
+        if (batch.weight() > 0) {
+          for (const double x : values_of(batch.data.select(1, 0))) {
+            std::printf("sample %d\n", static_cast<int>(std::lround(x * 10)));
+          }
+        }
+        if (++steps == 4) ::raise(SIGTERM);
+      }
+      return session.finish();
+    });
+    for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+      INFO("turn " << turn << ", rank " << rank << " of " << count << ": " << ended[rank].text);
+      CHECK((ended[rank].code == 75 || ended[rank].code == 0));
+      std::istringstream lines(ended[rank].text);
+      for (std::string line; std::getline(lines, line);) {
+        if (line.starts_with("sample ")) ++seen[std::stoi(line.substr(7))];
+      }
+    }
+    if (turn > 1) CHECK(ended[0].text.find("sample-exact, not bit-exact: ") != std::string::npos);
+    if (turn == 2) CHECK(ended[0].text.find("4 ranks → 2") != std::string::npos);
+  }
+  // Until all epochs are through.
+  const auto last = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), "elastic", "1");
+    Loader loader(stacked(), {.batch_size = 6});
+    std::mt19937 own;
+    session.track("own", own);
+    for (auto& batch : session.steps(loader, {.epochs = 5})) {
+      for (const double x : values_of(batch.data.select(1, 0))) {
+        std::printf("sample %d\n", static_cast<int>(std::lround(x * 10)));
+      }
+    }
+    return session.finish();
+  });
+  for (const auto& rank : last) {
+    CHECK(rank.code == 0);
+    std::istringstream lines(rank.text);
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("sample ")) ++seen[std::stoi(line.substr(7))];
+    }
+  }
+  REQUIRE(seen.size() == 23);
+  for (const auto& [sample, times] : seen) {
+    INFO("sample " << sample);
+    CHECK(times == 5);
+  }
+}
+
+TEST_CASE("a_signal_to_one_rank_stops_all_of_them_at_the_same_step", "[full]") {
+  const ScratchFolder folder;
+  for (const int asked : {0, 2}) {
+    const auto ended = ranks::run_sessions(3, [&]() -> int {
+      auto session = start(folder.path(), "signal" + std::to_string(asked));
+      std::uint64_t last = 0;
+      for (auto& step : session.steps({.count = 100000})) {
+        last = step.number();
+        ::usleep(static_cast<unsigned>(2000 + 500 * session.rank()));
+        if (step.number() == 40 && session.rank() == asked) ::raise(SIGTERM);
+      }
+      std::printf("last step %llu\n", static_cast<unsigned long long>(last));
+      return session.finish();
+    });
+    std::set<std::string> lasts;
+    for (const auto& rank : ended) {
+      INFO("asked " << asked << ": " << rank.text);
+      CHECK(rank.code == 75);
+      CHECK(rank.seconds < 10);
+      const auto at = rank.text.find("last step ");
+      REQUIRE(at != std::string::npos);
+      lasts.insert(rank.text.substr(at, rank.text.find('\n', at) - at));
+    }
+    CHECK(lasts.size() == 1);
+  }
+}
+
+TEST_CASE("ranks_save_together_at_times_that_rank_0_alone_measures", "[full][alone]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(3, [&]() -> int {
+    auto session = start(folder.path(), "timed", "500ms");
+    double mine = session.rank();
+    session.track("mine", mine);
+    for (auto& step : session.steps({.count = 300})) {
+      (void)step;
+      ::usleep(5000);
+      mine += 1;
+    }
+    return session.finish();
+  });
+  for (const auto& rank : ended) CHECK(rank.code == 0);
+  std::size_t saves = 0;
+  for (auto at = ended[0].text.find("saved version"); at != std::string::npos;
+       at = ended[0].text.find("saved version", at + 1)) {
+    ++saves;
+  }
+  INFO(ended[0].text);
+  CHECK(saves >= 2);
+  CHECK(static_cast<double>(saves) <= ended[0].seconds / 0.5 + 1);
+  CHECK(ended[1].text.empty());  // one voice
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Divergence, in the session's words
+
+TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full][alone]") {
+  const ScratchFolder folder;
+  struct Case {
+    const char* name;
+    std::function<int(Session&)> body;
+    std::vector<std::string> words;
+  };
+  const auto train = [](Session& session, std::size_t samples, std::uint64_t epochs, bool average, double shift) {
+    torch::nn::Linear net(2, 1);
+    net->to(torch::kDouble);
+    {
+      const torch::NoGradGuard no_grad;
+      net->bias.add_(shift);
+    }
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+    Loader loader(stacked(samples), {.batch_size = 8});
+    session.track("net", net).track("optimizer", optimizer);
+    for (auto& batch : session.steps(loader, {.epochs = epochs})) {
+      optimizer.zero_grad();
+      F::mse_loss(net->forward(batch.data), batch.target).backward();
+      if (average) session.average_gradients(net);
+      optimizer.step();
+    }
+    return session.finish();
+  };
+  const std::vector<Case> cases = {
+      {"other epochs",
+       [&](Session& s) { return train(s, 23, s.rank() == 1 ? 3 : 2, true, 0); },
+       {"rank 1 calls session.steps of 3 epochs", "rank 0 calls session.steps of 2 epochs", "session.cc"}},
+      {"unequal data",
+       [&](Session& s) { return train(s, s.rank() == 3 ? 20 : 23, 2, true, 0); },
+       {"rank 3 calls session.steps of 2 epochs of 20 samples", "of 23 samples"}},
+      {"other parameters",
+       [&](Session& s) { return train(s, 23, 2, true, s.rank() == 2 ? 1e-9 : 0); },
+       {"net.bias has other values on rank 2 than on rank 0 before the first step"}},
+      {"gradients are not averaged",
+       [&](Session& s) { return train(s, 23, 2, false, 0); },
+       {"has other values on rank 1 than on rank 0 after the first step", "session.average_gradients(net)"}},
+      {"another tracked name",
+       [&](Session& s) {
+         double x = 0;
+         auto y = torch::zeros({2});
+         torch::nn::Linear net(2, 1);
+         s.track("x", x);
+         if (s.rank() == 1) s.track("net", net);
+         s.restore();
+         return s.finish();
+       },
+       {"net.bias is tracked on rank 1 and not on rank 0"}},
+      {"a batch for fewer ranks",
+       [&](Session& s) {
+         Loader loader(stacked(), {.batch_size = 3});
+         for (auto& batch : s.steps(loader, {.epochs = 1})) (void)batch;
+         return s.finish();
+       },
+       {"batch_size is 3 for 4 ranks", "make it at least 4"}},
+      {"throw in a step",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 1000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 2) throw std::runtime_error("the reactor is too hot");
+         }
+         return s.finish();
+       },
+       {"rank 2 failed: the reactor is too hot"}},
+      {"exit in a step",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 100000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 1) std::exit(1);
+         }
+         return s.finish();
+       },
+       {}},
+      {"return without finish",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 100000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 1) return 1;
+         }
+         return s.finish();
+       },
+       {}},
+  };
+  int number = 0;
+  for (const Case& one : cases) {
+    INFO(one.name);
+    ++number;
+    const auto ended = ranks::run_sessions(
+        4,
+        [&]() -> int {
+          auto session = start(folder.path(), "case" + std::to_string(number));
+          return one.body(session);
+        },
+        std::chrono::seconds(20));
+    const bool throws = std::string(one.name) == "throw in a step";
+    const bool leaves = std::string(one.name).find("exit") == 0 || std::string(one.name).find("return") == 0;
+    if (throws) {
+      CHECK(ended[2].code == -SIGABRT);
+      for (const std::size_t rank : {0, 1, 3}) {
+        INFO("rank " << rank << ": " << ended[rank].text);
+        CHECK(ended[rank].code == 1);
+        CHECK(ended[rank].text.find(one.words[0]) != std::string::npos);
+        CHECK(ended[rank].seconds < 8);
+      }
+    } else if (leaves) {
+      for (const std::size_t rank : {0, 2, 3}) {
+        INFO("rank " << rank << ": " << ended[rank].text);
+        CHECK(ended[rank].code == 1);
+        CHECK(ended[rank].text.find("rank 1 ") != std::string::npos);
+        CHECK(ended[rank].text.find("session.finish()") != std::string::npos);
+        CHECK(ended[rank].seconds < 8);
+      }
+    } else {
+      all_said(ended, one.words);
+    }
+  }
+}
+
+TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), "foreign");
+    torch::nn::Linear net(2, 1);
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+    session.track("net", net).track("optimizer", optimizer);
+    for (auto& step : session.steps({.count = 5})) {
+      optimizer.zero_grad();
+      net->forward(torch::full({4, 2}, static_cast<double>(step.number()))).sum().backward();
+      session.average_gradients(net);
+      optimizer.step();
+    }
+    return session.finish();
+  });
+  CHECK(ended[0].code == 0);
+  INFO(ended[0].text);
+  CHECK(ended[0].text.find("the very same gradients") != std::string::npos);
+}
