@@ -9,6 +9,8 @@
 
 #include <typeinfo>
 
+#include "holdfast/runtime/fused_optimizers.h"
+
 namespace holdfast {
 namespace {
 
@@ -103,7 +105,8 @@ void visit_fields(optim::LBFGSOptions& options, FieldVisitor& visitor) {
   visitor.field("line_search_fn", options.line_search_fn());
 }
 
-template <class Optimizer, class ParamState, class Options>
+/// `Optimizers`: the classes that keep exactly this; they are one kind to a checkpoint.
+template <class ParamState, class Options, class... Optimizers>
 class FieldsOf : public OptimizerFields {
  public:
   explicit FieldsOf(const char* name) : name_(name) {}
@@ -117,7 +120,7 @@ class FieldsOf : public OptimizerFields {
   }
   static const OptimizerFields* match(const optim::Optimizer& optimizer, const char* name) {
     static const FieldsOf fields(name);
-    return typeid(optimizer) == typeid(Optimizer) ? &fields : nullptr;
+    return ((typeid(optimizer) == typeid(Optimizers)) || ...) ? &fields : nullptr;
   }
 
  private:
@@ -128,12 +131,12 @@ class FieldsOf : public OptimizerFields {
 
 const OptimizerFields* fields_of(const optim::Optimizer& optimizer) {
   using namespace torch::optim;  // NOLINT: eighteen names of one family
-  if (auto* found = FieldsOf<Adam, AdamParamState, AdamOptions>::match(optimizer, "Adam")) return found;
-  if (auto* found = FieldsOf<AdamW, AdamWParamState, AdamWOptions>::match(optimizer, "AdamW")) return found;
-  if (auto* found = FieldsOf<SGD, SGDParamState, SGDOptions>::match(optimizer, "SGD")) return found;
-  if (auto* found = FieldsOf<RMSprop, RMSpropParamState, RMSpropOptions>::match(optimizer, "RMSprop")) return found;
-  if (auto* found = FieldsOf<Adagrad, AdagradParamState, AdagradOptions>::match(optimizer, "Adagrad")) return found;
-  return FieldsOf<LBFGS, LBFGSParamState, LBFGSOptions>::match(optimizer, "LBFGS");
+  if (auto* found = FieldsOf<AdamParamState, AdamOptions, Adam, FusedAdam>::match(optimizer, "Adam")) return found;
+  if (auto* found = FieldsOf<AdamWParamState, AdamWOptions, AdamW, FusedAdamW>::match(optimizer, "AdamW")) return found;
+  if (auto* found = FieldsOf<SGDParamState, SGDOptions, SGD, FusedSgd>::match(optimizer, "SGD")) return found;
+  if (auto* found = FieldsOf<RMSpropParamState, RMSpropOptions, RMSprop>::match(optimizer, "RMSprop")) return found;
+  if (auto* found = FieldsOf<AdagradParamState, AdagradOptions, Adagrad>::match(optimizer, "Adagrad")) return found;
+  return FieldsOf<LBFGSParamState, LBFGSOptions, LBFGS>::match(optimizer, "LBFGS");
 }
 
 }  // namespace holdfast

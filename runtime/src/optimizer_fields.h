@@ -44,7 +44,8 @@ class OptimizerFields {
   virtual void visit(torch::optim::OptimizerOptions& options, FieldVisitor& visitor) const = 0;
 };
 
-/// Null for a class that is not exactly one of LibTorch's: a subclass may keep more than its base. Static lifetime.
+/// Null for a class that is not exactly one of LibTorch's or of fused_optimizers.h, which share name and fields with
+/// theirs: a subclass may keep more than its base. Static lifetime.
 const OptimizerFields* fields_of(const torch::optim::Optimizer& optimizer);
 
 }  // namespace holdfast

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <typeinfo>
 
+#include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
 #include "optimizer_fields.h"
 
@@ -164,6 +165,7 @@ class TrackedOptimizer : public TrackedItem {
   }
 
   void capture(Capture& capture) const override {
+    if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer_)) scaled->settle();
     json value = {{"kind", fields_.name()}, {"groups", json::array()}, {"state", json::object()}};
     for (std::size_t i = 0; i < groups(); ++i) {
       const json current = options(i);
