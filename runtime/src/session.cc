@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
+#include <torch/optim/optimizer.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -133,6 +135,9 @@ struct Session::Impl {
   Progress progress;
   std::vector<std::unique_ptr<SessionLoop>> loops;
 
+  std::vector<std::shared_ptr<torch::nn::Module>> modules;  // of the pipelines
+  std::vector<std::unique_ptr<Pipeline>> pipelines;
+
   std::unique_ptr<RunKeeper> keeper;  // rank 0's
   bool opened = false;
   bool has_base = false;  // a version was restored
@@ -182,18 +187,11 @@ void Session::Impl::SessionLoop::start() {
 StepInfo Session::Impl::SessionLoop::begin_step() {
   session_.in_step = true;
   const LoopPosition& here = position();
+  const std::uint64_t number = session_.progress.step + 1;
+  if (here.loader != nullptr) return session_.step_info = StepInfo(step_facts(*here.loader, number));
   StepFacts facts;
-  facts.number = session_.progress.step + 1;
-  if (here.loader != nullptr) {
-    facts.epoch = here.loader->epoch();
-    facts.weight = here.loader->weight();
-    facts.samples = here.loader->batch_samples();
-    facts.batch_size = here.loader->batch_size();
-    facts.samples_left = here.loader->samples_left();
-    facts.steps_left = here.loader->batches_left();
-  } else {
-    facts.steps_left = here.target - here.done - 1;
-  }
+  facts.number = number;
+  facts.steps_left = here.target - here.done - 1;
   return session_.step_info = StepInfo(facts);
 }
 
@@ -736,6 +734,28 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
   const std::string suspicion =
       holdfast::average_gradients(self.group, net.parameters(), self.step_info.weight(), site);
   if (!std::exchange(self.gradients_were_compared, true) && !suspicion.empty()) self.console.say(suspicion);
+}
+
+Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
+                                torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
+  Impl& self = *impl_;
+  TrackedState& state = tracked();
+  if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
+  const std::string prefix = name.empty() ? "" : name + ".";
+  StageContext context{
+      name,      self.group, self.device.device,     *net,
+      optimizer, {},         self.options.precision, [&self](const std::string& line) { self.console.say(line); }};
+  std::set<const void*> seen;
+  for (const auto& parameter : net->named_parameters()) {
+    if (!parameter.value().requires_grad() || !seen.insert(parameter.value().unsafeGetTensorImpl()).second) continue;
+    context.parameters.push_back({parameter.key(), parameter.value()});
+  }
+  Pipeline& pipeline = *self.pipelines.emplace_back(std::make_unique<Pipeline>(std::move(context), std::move(stages)));
+  if (!state.tracks(*net)) state.track(prefix + "net", std::shared_ptr<torch::nn::Module>(net));
+  if (!state.tracks(optimizer)) state.track(prefix + "optimizer", optimizer);
+  state.track(name.empty() ? "pipeline" : name, pipeline);
+  self.modules.push_back(std::move(net));
+  return pipeline;
 }
 
 Group& Session::group() const { return impl_->group; }

@@ -147,6 +147,14 @@ void TrackedState::add_object(const std::string& name, Identity identity, std::f
   registry_->add(identity, make_tracked_object(name, std::move(save), std::move(load)));
 }
 
+bool TrackedState::tracks(const torch::nn::Module& module) const {
+  return registry_->objects.contains({&module, typeid(torch::nn::Module)});
+}
+
+bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
+  return registry_->objects.contains({&optimizer, typeid(torch::optim::Optimizer)});
+}
+
 void TrackedState::begin() {
   capture();
   for (const auto& item : registry_->items) item->begin();

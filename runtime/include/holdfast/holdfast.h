@@ -1,7 +1,14 @@
 // Everything a training program needs.
 #pragma once
 
+#include "holdfast/runtime/accumulate.h"
+#include "holdfast/runtime/amp.h"
+#include "holdfast/runtime/clip_grad.h"
+#include "holdfast/runtime/ddp.h"
+#include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/fused_optimizers.h"
 #include "holdfast/runtime/loader.h"
+#include "holdfast/runtime/lr_schedule.h"
 #include "holdfast/runtime/session.h"
 #include "holdfast/runtime/state.h"

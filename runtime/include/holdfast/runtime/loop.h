@@ -34,6 +34,9 @@ struct StepFacts {
   std::uint64_t steps_left = 0;    // in the epoch, or of the count, after this one
 };
 
+/// Of the batch that a loader handed out last.
+StepFacts step_facts(const LoaderBase& loader, std::uint64_t number);
+
 class StepInfo {
  public:
   StepInfo() = default;

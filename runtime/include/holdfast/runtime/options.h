@@ -24,6 +24,7 @@ struct SessionOptions {
   std::string from = "";        // the version to go on from; empty: the newest
   bool fresh = false;           // start from scratch although versions exist
   bool take_over = false;       // although another process seems to own the run
+  std::string precision = "";   // of pipelines with Amp: auto | fp32 | bf16 | fp16; empty: as the program says
   bool deterministic = false;   // kernels that repeat exactly, where LibTorch has a choice; an error where it has none
   int threads = 0;              // intra-op threads; 0: those of the version, or LibTorch's choice
   std::string load = "exact";   // exact: checkpoint and program must name the same state | subset: load what both name

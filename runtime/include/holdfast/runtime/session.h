@@ -26,6 +26,7 @@
 #include "holdfast/runtime/loader.h"
 #include "holdfast/runtime/loop.h"
 #include "holdfast/runtime/options.h"
+#include "holdfast/runtime/pipeline.h"
 #include "holdfast/runtime/tracked_state.h"
 
 namespace holdfast {
@@ -154,6 +155,19 @@ class Session {
     average_gradients(static_cast<const torch::nn::Module&>(*net), site);
   }
 
+  /// A training step of stages around a module and its optimizer (pipeline.h), all of which it tracks: as "net",
+  /// "optimizer" and "pipeline", where they are not tracked yet. Before the first step only.
+  template <class Net>
+  Pipeline pipeline(Net& net, torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
+    return make_pipeline("", module_of(net), optimizer, std::move(stages));
+  }
+  /// One of several: as "name.net", "name.optimizer" and "name".
+  template <class Net>
+  Pipeline pipeline(const std::string& name, Net& net, torch::optim::Optimizer& optimizer,
+                    std::vector<AnyStage> stages) {
+    return make_pipeline(name, module_of(net), optimizer, std::move(stages));
+  }
+
   int rank() const { return group().rank(); }
   int world_size() const { return group().world_size(); }
   bool is_main() const { return group().is_main(); }
@@ -172,6 +186,18 @@ class Session {
  private:
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
+  template <class Net>
+  static std::shared_ptr<torch::nn::Module> module_of(Net& net) {
+    if constexpr (IsModuleHolder<Net>) {
+      return net.ptr();
+    } else if constexpr (std::derived_from<Net, torch::nn::Module>) {
+      return std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &net);  // not owned
+    } else {
+      return net;
+    }
+  }
+  Pipeline make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
+                         torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
   TrackedState& tracked();
   void shard(LoaderBase& loader);
   Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested);

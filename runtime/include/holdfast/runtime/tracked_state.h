@@ -84,6 +84,9 @@ class TrackedState {
     return *this;
   }
 
+  bool tracks(const torch::nn::Module& module) const;
+  bool tracks(const torch::optim::Optimizer& optimizer) const;
+
   /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes the
   /// optimizers' options as they are now as the values the code gave. restore() does so too.
   void begin();

@@ -1,0 +1,44 @@
+// Accumulate: one optimizer step for every `n` batches, as if they were one batch. The last window of an epoch has the
+// batches that are left; its mean is right too, for every window knows at its beginning how many samples it will have.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "holdfast/runtime/stage.h"
+
+namespace holdfast {
+
+/// Where a micro-batch stands in its window, and the share of its mean loss in the window's.
+struct WindowPlace {
+  std::uint64_t length = 1;  // micro-batches in the window
+  double share = 1;
+};
+
+/// For the window's micro-batch number `index`, from 0; `length` and `samples` are the window's as its first
+/// micro-batch found them (0 samples: unknown). Pure functions.
+std::uint64_t window_length(std::uint64_t n, const StepFacts& first);
+std::uint64_t window_samples(std::uint64_t length, const StepFacts& first);
+double window_share(std::uint64_t length, std::uint64_t samples, const StepFacts& step);
+
+class Accumulate : public Stage {
+ public:
+  /// Throws Error(invalid) for 0.
+  explicit Accumulate(std::uint64_t n);
+  std::string name() const override { return "accumulate"; }
+  Place place() const override { return Place::window; }
+  void attach(StageContext& context) override;
+  void begin(MicroBatch& micro) override;
+  void save(State& state) const override;
+  void load(const State& state) override;
+
+ private:
+  std::uint64_t n_;
+  std::uint64_t done_ = 0;     // micro-batches of the window
+  std::uint64_t length_ = 0;   // of the window
+  std::uint64_t samples_ = 0;  // of all ranks in it
+  std::uint64_t epoch_ = 0;
+  std::function<void(const std::string&)> say_;
+};
+
+}  // namespace holdfast

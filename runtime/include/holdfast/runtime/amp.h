@@ -1,0 +1,53 @@
+// Amp: mixed precision. Forward passes run under autocast; with fp16 the loss is multiplied by a scale that grows while
+// gradients stay finite and shrinks where they do not, and such a step is skipped.
+// Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018; the scale follows PyTorch's torch.amp.GradScaler.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "holdfast/runtime/stage.h"
+
+namespace holdfast {
+
+/// automatic: bf16 on a GPU that has it (compute capability 8.0), fp16 on an older one, fp32 on a CPU.
+enum class Precision { automatic, fp32, bf16, fp16 };
+
+/// `text`: auto, fp32, bf16 or fp16. Throws Error(invalid).
+Precision parse_precision(const std::string& text);
+std::string to_string(Precision precision);
+
+struct AmpOptions {
+  double initial_scale = 65536;  // of fp16; the rest too
+  double growth_factor = 2;
+  double backoff_factor = 0.5;
+  int growth_interval = 2000;  // steps without overflow before the scale grows
+};
+
+class Amp : public Stage {
+ public:
+  explicit Amp(Precision precision = Precision::automatic, const AmpOptions& options = {});
+  std::string name() const override { return "amp"; }
+  Place place() const override { return Place::precision; }
+  void attach(StageContext& context) override;
+  std::shared_ptr<void> forward_scope(const MicroBatch& micro) override;
+  void before_backward(const MicroBatch& micro, at::Tensor& loss) override;
+  void before_update(Update& update) override;
+  void after_update(const Update& update, const at::Tensor& stepped) override;
+  void save(State& state) const override;
+  void load(const State& state) override;
+
+  /// What `automatic` became; after the pipeline was made.
+  Precision precision() const { return precision_; }
+  /// The loss scale; 1 without fp16. Waits for the device.
+  double scale() const;
+
+ private:
+  Precision precision_;
+  AmpOptions options_;
+  c10::Device device_ = c10::kCPU;
+  at::Tensor scale_;   // float32, no dimensions; undefined without fp16
+  at::Tensor growth_;  // int32, no dimensions: steps since the scale last changed
+};
+
+}  // namespace holdfast

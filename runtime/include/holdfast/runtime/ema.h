@@ -1,0 +1,39 @@
+// Ema: an exponential moving average of the parameters, which often evaluates better than they do.
+//   average ← decay · average + (1 − decay) · parameter, after each step that was made; the first one copies.
+// Source: Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); decay as in torch.optim.swa_utils.get_ema_avg_fn.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "holdfast/runtime/stage.h"
+
+namespace holdfast {
+
+class Ema : public Stage {
+ public:
+  /// Throws Error(invalid) unless 0 ≤ decay < 1.
+  explicit Ema(double decay);
+  std::string name() const override { return "ema"; }
+  Place place() const override { return Place::average; }
+  void attach(StageContext& context) override;
+  void begin(MicroBatch& micro) override;
+  void after_update(const Update& update, const at::Tensor& stepped) override;
+  void save(State& state) const override;
+  void load(const State& state) override;
+
+  /// While what it returns lives, the module computes with the averages: for evaluation, inside one step's or epoch's
+  /// body. The tensors change places; nothing is copied. Throws Error(invalid) where they are in place already.
+  [[nodiscard]] std::shared_ptr<void> swap_in();
+
+ private:
+  void swap();
+
+  double decay_;
+  std::vector<NamedParameter> parameters_;
+  std::vector<at::Tensor> averages_;  // empty before the first step
+  std::shared_ptr<bool> swapped_ = std::make_shared<bool>(false);
+};
+
+}  // namespace holdfast

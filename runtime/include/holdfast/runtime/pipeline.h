@@ -1,0 +1,109 @@
+// Pipeline: a training step as a list of stages around a module and its optimizer. The same loop runs on a CPU, on one
+// GPU and on many ranks.
+//
+//   auto pipeline = session.pipeline(net, optimizer, {Ddp(), Amp(), Accumulate(4), ClipGradNorm(1.0)});
+//   for (auto& batch : session.steps(loader, {.epochs = 10})) {
+//     pipeline.step(batch, [&] { return F::cross_entropy(net->forward(batch.data), batch.target); });
+//   }
+//
+// The function gives the mean loss over this rank's part of the batch. Batches may be of uneven size: their weights
+// make the update that of the whole batch. What the pipeline holds between steps (counts, a window's partial gradients,
+// the stages' states) is saved and restored with the session. A Pipeline is a handle: copies are the same pipeline, which
+// lives as long as the session or the last of them.
+//
+// Threads: the one that trains. Errors: Error, RankFault.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "holdfast/runtime/stage.h"
+
+namespace holdfast {
+
+class Decision;
+
+class Pipeline {
+ public:
+  using Site = std::source_location;
+
+  /// Sessions make pipelines. Throws Error(invalid) for an order or combination of stages that cannot work, with the
+  /// reason. The module and the optimizer outlive it.
+  Pipeline(StageContext context, std::vector<AnyStage> stages);
+  /// What update() did. Where the optimizer may have skipped its step for gradients that overflowed, stepped() waits
+  /// for the device to say.
+  class Outcome {
+   public:
+    bool window_ended() const { return window_ended_; }
+    bool stepped() const;
+
+   private:
+    friend class Pipeline;
+    bool window_ended_ = false;
+    std::shared_ptr<const Decision> decision_;  // null: it stepped
+  };
+
+  /// forward, backward and update in one.
+  template <class LossOf>
+  Outcome step(const StepInfo& step, LossOf&& loss_of, Site site = Site::current()) {
+    const at::Tensor loss = forward(step, std::forward<LossOf>(loss_of));
+    backward(loss, site);
+    return update(site);
+  }
+
+  /// The loss that `loss_of` computes, under the stages' scopes.
+  template <class LossOf>
+  at::Tensor forward(const StepInfo& step, LossOf&& loss_of) {
+    const auto scopes = begin(step.facts());
+    at::Tensor loss = std::forward<LossOf>(loss_of)();
+    return loss;
+  }
+  /// Adds the gradients of a loss from forward(); at a window's end they become the mean over all ranks.
+  void backward(const at::Tensor& loss, Site site = Site::current());
+  /// At a window's end lets the optimizer step and clears the gradients; else nothing.
+  Outcome update(Site site = Site::current());
+
+  /// The loss of the last micro-batch. Waits for the device.
+  double loss() const;
+  /// Of the optimizer's first group.
+  double lr() const;
+  std::uint64_t updates() const;  // optimizer steps made. Waits where the last one is not decided yet.
+  std::uint64_t skipped() const;  // not made, for gradients that overflowed
+
+  /// The stage of a type: `pipeline.stage<Ema>().swap_in()`. Throws Error(invalid) where there is none.
+  template <std::derived_from<Stage> S>
+  S& stage() {
+    for (const auto& one : stages()) {
+      if (auto* const found = dynamic_cast<S*>(one.get())) return *found;
+    }
+    throw_no_stage();
+  }
+
+  /// What the session saves. Between steps only.
+  void save(State& state) const;
+  void load(const State& state);
+
+ private:
+  using Scopes = std::vector<std::shared_ptr<void>>;  // ended in the reverse order
+  struct ScopesEnd {
+    Scopes scopes;
+    ~ScopesEnd() {
+      while (!scopes.empty()) scopes.pop_back();
+    }
+  };
+  std::unique_ptr<ScopesEnd> begin(const StepFacts& step);
+  const std::vector<std::shared_ptr<Stage>>& stages() const;
+  [[noreturn]] void throw_no_stage() const;
+
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace holdfast

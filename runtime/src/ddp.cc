@@ -1,0 +1,154 @@
+#include "holdfast/runtime/ddp.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+
+#include <map>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/comm.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/digest.h"
+
+namespace holdfast {
+namespace {
+
+using storage::StatusCode;
+
+// Averages one bucket. It divides before it adds, as c10d does, so that sums of many ranks stay in range.
+struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
+  AverageHook(c10::intrusive_ptr<c10d::ProcessGroup> group, Compress how)
+      : CppCommHookInterface(std::move(group)), compress(how) {}
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    const at::NoGradGuard no_grad;
+    at::Tensor& whole = bucket.getBufferRef();
+    std::vector<at::Tensor> travelling{whole};
+    if (compress != Compress::none && whole.scalar_type() == at::kFloat) {
+      travelling[0] = (whole / state_->getSize()).to(compress == Compress::bf16 ? at::kBFloat16 : at::kHalf);
+    } else {
+      whole.div_(state_->getSize());
+    }
+    auto sum = state_->allreduce(travelling)->getFuture();
+    if (travelling[0].is_same(whole)) return sum;
+    return sum->then(
+        [whole, travelling](c10::ivalue::Future& done) {
+          if (done.hasError()) std::rethrow_exception(done.exception_ptr());
+          const at::NoGradGuard no_grad_there;
+          whole.copy_(travelling[0]);
+          return c10::IValue(std::vector<at::Tensor>{whole});
+        },
+        sum->elementType());
+  }
+
+  Compress compress;
+};
+
+}  // namespace
+
+std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
+                                                    std::int64_t first_bucket_bytes, std::int64_t bucket_bytes) {
+  struct Open {
+    std::vector<std::size_t> indices;
+    std::int64_t bytes = 0;
+  };
+  std::map<std::pair<c10::ScalarType, std::string>, Open> open;  // by dtype and device
+  std::vector<std::vector<std::size_t>> layout;
+  for (std::size_t i = parameters.size(); i-- > 0;) {
+    const at::Tensor& parameter = parameters[i];
+    Open& bucket = open[{parameter.scalar_type(), parameter.device().str()}];
+    bucket.indices.push_back(i);
+    bucket.bytes += static_cast<std::int64_t>(parameter.nbytes());
+    if (bucket.bytes < (layout.empty() ? first_bucket_bytes : bucket_bytes)) continue;
+    layout.push_back(std::move(bucket.indices));
+    bucket = {};
+  }
+  for (auto& [kind, bucket] : open) {
+    if (!bucket.indices.empty()) layout.push_back(std::move(bucket.indices));
+  }
+  return layout;
+}
+
+struct Ddp::Impl {
+  explicit Impl(const DdpOptions& given) : options(given) {}
+
+  // At the first forward: the parameters are where they will stay, and restored.
+  void build() {
+    reducer = std::make_unique<c10d::Reducer>(
+        tensors, layout, context->group.process_group(), std::vector<bool>(tensors.size(), false), options.bucket_bytes,
+        options.find_unused, /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(),
+        options.first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
+        std::vector<std::int64_t>());
+    reducer->register_comm_hook(std::make_unique<AverageHook>(context->group.process_group(), options.compress));
+  }
+
+  std::string layout_digest() const { return storage::digest_of(nlohmann::json(layout).dump()).hex(); }
+
+  DdpOptions options;
+  StageContext* context = nullptr;
+  std::vector<at::Tensor> tensors;
+  std::vector<std::vector<std::size_t>> layout;
+  std::unique_ptr<c10d::Reducer> reducer;
+  bool rebuilt = false;
+};
+
+Ddp::Ddp(const DdpOptions& options) : impl_(std::make_unique<Impl>(options)) {
+  if (options.bucket_bytes < 1 || options.first_bucket_bytes < 1) {
+    throw Error(StatusCode::invalid, "Ddp: bucket_bytes and first_bucket_bytes must be at least 1");
+  }
+}
+
+Ddp::Ddp(Ddp&&) noexcept = default;
+Ddp::~Ddp() = default;
+
+void Ddp::attach(StageContext& context) {
+  impl_->context = &context;
+  for (const NamedParameter& parameter : context.parameters) impl_->tensors.push_back(parameter.tensor);
+  impl_->layout = bucket_layout(impl_->tensors, impl_->options.first_bucket_bytes, impl_->options.bucket_bytes);
+  if (context.parameters.empty()) {
+    throw Error(StatusCode::invalid, "Ddp: the module has no parameter that requires a gradient");
+  }
+}
+
+std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
+  StageContext& context = *impl_->context;
+  if (context.group.world_size() == 1) return nullptr;
+  if (!impl_->reducer) {
+    impl_->build();
+  } else if (!impl_->rebuilt && micro.first && impl_->reducer->should_rebuild_buckets()) {
+    // c10d orders buckets once by when gradients came. Ours are a function of the parameters alone, so they are put
+    // back.
+    context.group.operation("bucket layout", [&] { impl_->reducer->rebuild_buckets(); });
+    impl_->reducer->initialize_buckets(impl_->layout);
+    impl_->rebuilt = true;
+  }
+  if (impl_->options.broadcast_buffers && micro.first && context.net.is_training()) {
+    std::vector<at::Tensor> buffers;
+    for (const at::Tensor& buffer : context.net.buffers()) buffers.push_back(buffer.detach());
+    if (!buffers.empty()) {
+      context.group.operation("broadcast of buffers", [&] {
+        c10d::broadcast_coalesced(context.group.process_group(), buffers, std::size_t{250} << 20);
+      });
+    }
+  }
+  return nullptr;
+}
+
+void Ddp::before_backward(const MicroBatch& micro, at::Tensor& loss) {
+  if (!impl_->reducer || !micro.last) return;
+  impl_->reducer->prepare_for_backward(impl_->options.find_unused ? std::vector<at::Tensor>{loss}
+                                                                  : std::vector<at::Tensor>());
+}
+
+void Ddp::save(State& state) const { state.put("layout", impl_->layout_digest()); }
+
+void Ddp::load(const State& state) {
+  if (impl_->context->group.world_size() == 1 || state.get<std::string>("layout") == impl_->layout_digest()) return;
+  impl_->context->say(
+      "not bit-exact: gradients were averaged in other buckets, for Ddp has other options or the model other "
+      "parameters");
+}
+
+}  // namespace holdfast

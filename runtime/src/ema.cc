@@ -1,0 +1,94 @@
+#include "holdfast/runtime/ema.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include "holdfast/runtime/error.h"
+#include "tensors_by_kind.h"
+
+namespace holdfast {
+
+using storage::StatusCode;
+
+Ema::Ema(double decay) : decay_(decay) {
+  if (!(decay >= 0 && decay < 1)) {
+    throw Error(StatusCode::invalid, fmt::format("Ema({}): the decay is at least 0 and below 1", decay));
+  }
+}
+
+void Ema::attach(StageContext& context) { parameters_ = context.parameters; }
+
+void Ema::begin(MicroBatch&) {
+  if (!*swapped_) return;
+  throw Error(StatusCode::invalid,
+              "a step begins while the averages are in the parameters' place: end swap_in()'s scope before training "
+              "goes on");
+}
+
+void Ema::after_update(const Update&, const at::Tensor& stepped) {
+  const at::NoGradGuard no_grad;
+  const bool skipped = stepped.defined() && stepped.is_cpu() && stepped.item<float>() == 0;
+  if (skipped) return;
+  if (averages_.empty()) {
+    for (const NamedParameter& parameter : parameters_) averages_.push_back(parameter.tensor.detach().clone());
+    return;
+  }
+  std::vector<at::Tensor> current;
+  for (const NamedParameter& parameter : parameters_) current.push_back(parameter.tensor.detach());
+  const auto averages = by_kind(averages_), values = by_kind(current);
+  for (std::size_t i = 0; i < averages.size(); ++i) {
+    if (!stepped.defined()) {
+      at::_foreach_lerp_(averages[i], values[i], 1 - decay_);
+      continue;
+    }
+    // Not moved by a step that was skipped, which only the device knows.
+    const at::Tensor weight = (stepped * (1 - decay_)).to(averages[i].front().device());
+    auto moves = at::_foreach_sub(values[i], averages[i]);
+    at::_foreach_mul_(moves, weight);
+    at::_foreach_add_(averages[i], moves);
+  }
+}
+
+void Ema::swap() {
+  for (std::size_t i = 0; i < averages_.size(); ++i) {
+    at::Tensor& parameter = parameters_[i].tensor;
+    const at::Tensor mine = parameter.detach();
+    parameter.unsafeGetTensorImpl()->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
+    averages_[i] = mine;
+  }
+}
+
+std::shared_ptr<void> Ema::swap_in() {
+  if (*swapped_) throw Error(StatusCode::invalid, "the averages are in the parameters' place already");
+  swap();
+  *swapped_ = true;
+  return std::shared_ptr<void>(this, [this](void*) {
+    swap();
+    *swapped_ = false;
+  });
+}
+
+void Ema::save(State& state) const {
+  if (*swapped_) {
+    throw Error(
+        StatusCode::invalid,
+        "a save is due while the averages are in the parameters' place: end swap_in()'s scope within the step's "
+        "or epoch's body");
+  }
+  for (std::size_t i = 0; i < averages_.size(); ++i) state.put(parameters_[i].name, averages_[i]);
+}
+
+void Ema::load(const State& state) {
+  averages_.clear();
+  for (const NamedParameter& parameter : parameters_) {
+    if (!state.has(parameter.name)) continue;
+    averages_.push_back(at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false)));
+    state.get_to(parameter.name, averages_.back());
+  }
+  if (!averages_.empty() && averages_.size() != parameters_.size()) {
+    throw Error(StatusCode::misfit, "the checkpoint holds averages of other parameters than the module has");
+  }
+}
+
+}  // namespace holdfast

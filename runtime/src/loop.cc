@@ -1,0 +1,17 @@
+#include "holdfast/runtime/loop.h"
+
+namespace holdfast {
+
+StepFacts step_facts(const LoaderBase& loader, std::uint64_t number) {
+  StepFacts facts;
+  facts.number = number;
+  facts.epoch = loader.epoch();
+  facts.weight = loader.weight();
+  facts.samples = loader.batch_samples();
+  facts.batch_size = loader.batch_size();
+  facts.samples_left = loader.samples_left();
+  facts.steps_left = loader.batches_left();
+  return facts;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,29 @@
+#include "holdfast/runtime/lr_schedule.h"
+
+#include <torch/optim/optimizer.h>
+
+namespace holdfast {
+
+void LrSchedule::attach(StageContext& context) {
+  optimizer_ = &context.optimizer;
+  say_ = context.say;
+  for (const auto& group : optimizer_->param_groups()) initial_.push_back(group.options().get_lr());
+}
+
+void LrSchedule::before_update(Update& update) {
+  const double factor = rate_.factor(update.number);
+  auto& groups = optimizer_->param_groups();
+  for (std::size_t i = 0; i < groups.size() && i < initial_.size(); ++i) {
+    groups[i].options().set_lr(initial_[i] * factor);
+  }
+}
+
+void LrSchedule::save(State& state) const { state.put("rate", rate_.state()).put("initial", initial_); }
+
+void LrSchedule::load(const State& state) {
+  const auto saved = state.get<nlohmann::json>("rate");
+  if (const std::string edited = rate_.differences(saved); !edited.empty()) say_(edited);
+  rate_.set_state(saved);
+}
+
+}  // namespace holdfast

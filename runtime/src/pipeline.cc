@@ -1,0 +1,279 @@
+#include "holdfast/runtime/pipeline.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <fmt/format.h>
+#include <torch/nn/module.h>
+#include <torch/optim/lbfgs.h>
+#include <torch/optim/optimizer.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <typeinfo>
+
+#include "holdfast/runtime/device_scale.h"
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+
+// Whether gradients overflowed: on its way from the device to the host, or there.
+class Decision {
+ public:
+  explicit Decision(const at::Tensor& found_inf)
+      : host_(at::empty({}, at::TensorOptions(at::kFloat).pinned_memory(found_inf.is_cuda()))) {
+    host_.copy_(found_inf.squeeze(), /*non_blocking=*/true);
+    if (!found_inf.is_cuda()) return;
+    arrived_.emplace(c10::DeviceType::CUDA);
+    arrived_->record(c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).getStream(found_inf.device()));
+  }
+  /// Waits for the device.
+  bool overflowed() const {
+    if (arrived_) arrived_->synchronize();
+    return host_.item<float>() != 0;
+  }
+
+ private:
+  at::Tensor host_;
+  std::optional<c10::Event> arrived_;
+};
+
+namespace {
+
+using storage::StatusCode;
+using Place = Stage::Place;
+
+[[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
+
+// Why a stage of one place may not stand behind one of another.
+const char* reason_for(Place earlier) {
+  switch (earlier) {
+    case Place::exchange:
+      return "gradients are averaged while the loss goes backward, before anything looks at them";
+    case Place::precision:
+      return "gradients must be unscaled before anything looks at them";
+    case Place::window:
+      return "a window's gradients must be complete before anything looks at them";
+    case Place::gradients:
+      return "gradients are changed before the rate of the step that uses them is set";
+    case Place::schedule:
+      return "an average is of the parameters that the step left";
+    default:
+      return "";
+  }
+}
+
+void require_order(const std::vector<std::shared_ptr<Stage>>& stages) {
+  const Stage* before = nullptr;
+  std::set<std::string> names;
+  std::map<Place, const Stage*> once;
+  for (const auto& stage : stages) {
+    if (!stage) refuse("a stage of the pipeline is null");
+    if (!names.insert(stage->name()).second) {
+      refuse(fmt::format("the pipeline has two stages called {}: give it one, or the second another name()",
+                         stage->name()));
+    }
+    const Place place = stage->place();
+    if (place == Place::anywhere) continue;
+    const bool alone = place != Place::gradients;
+    if (alone && !once.emplace(place, stage.get()).second) {
+      refuse(fmt::format("the pipeline has {} and {}, which do the same work: keep one", once[place]->name(),
+                         stage->name()));
+    }
+    if (before != nullptr && place < before->place()) {
+      refuse(fmt::format("{} stands behind {} in the pipeline: put it before, for {}", stage->name(), before->name(),
+                         reason_for(place)));
+    }
+    before = stage.get();
+  }
+}
+
+void require_optimizer(const StageContext& context) {
+  if (dynamic_cast<const torch::optim::LBFGS*>(&context.optimizer) != nullptr) {
+    refuse(
+        "LBFGS calls the loss several times in one step, which a pipeline's windows and ranks cannot follow: write the "
+        "plain loop, optimizer.step(closure)");
+  }
+  std::set<const void*> known;
+  for (const auto& parameter : context.net.parameters()) known.insert(parameter.unsafeGetTensorImpl());
+  const auto& groups = context.optimizer.param_groups();
+  for (std::size_t group = 0; group < groups.size(); ++group) {
+    for (std::size_t i = 0; i < groups[group].params().size(); ++i) {
+      if (known.contains(groups[group].params()[i].unsafeGetTensorImpl())) continue;
+      refuse(
+          fmt::format("parameter {} of the optimizer's group {} is in no part of the pipeline's module, so its "
+                      "gradient would be neither averaged nor saved: register it in the module",
+                      i, group));
+    }
+  }
+}
+
+}  // namespace
+
+struct Pipeline::Impl {
+  Impl(StageContext given, std::vector<AnyStage> list) : context(std::move(given)) {
+    for (const AnyStage& stage : list) stages.push_back(stage.get());
+    require_order(stages);
+    require_optimizer(context);
+    for (const auto& stage : stages) stage->attach(context);
+    scaled = dynamic_cast<TakesDeviceScale*>(&context.optimizer);
+  }
+
+  void clear_gradients() {
+    for (NamedParameter& parameter : context.parameters) parameter.tensor.mutable_grad() = at::Tensor();
+  }
+
+  // What became of the update before, where only the device knew.
+  void settle() const {
+    if (!undecided) return;
+    ++(undecided->overflowed() ? skipped : updates);
+    undecided.reset();
+  }
+
+  StageContext context;
+  std::vector<std::shared_ptr<Stage>> stages;
+  TakesDeviceScale* scaled = nullptr;  // the optimizer, where it takes found_inf on the device
+  MicroBatch micro;
+  bool inside = false;          // between begin() and update()
+  bool window_is_open = false;  // gradients are partial
+  at::Tensor last_loss;
+  mutable std::uint64_t updates = 0;
+  mutable std::uint64_t skipped = 0;
+  mutable std::shared_ptr<const Decision> undecided;  // of the last update
+};
+
+Pipeline::Pipeline(StageContext context, std::vector<AnyStage> stages)
+    : impl_(std::make_shared<Impl>(std::move(context), std::move(stages))) {}
+
+bool Pipeline::Outcome::stepped() const { return window_ended_ && (!decision_ || !decision_->overflowed()); }
+
+std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step) {
+  Impl& self = *impl_;
+  self.micro = MicroBatch{step, true, true, step.weight};
+  for (const auto& stage : self.stages) stage->begin(self.micro);
+  // Another pipeline's backward may have left gradients here, as a GAN's generator does in the discriminator.
+  if (self.micro.first) self.clear_gradients();
+  self.window_is_open = true;
+  self.inside = true;
+  auto scopes = std::make_unique<ScopesEnd>();
+  for (const auto& stage : self.stages) scopes->scopes.push_back(stage->forward_scope(self.micro));
+  return scopes;
+}
+
+void Pipeline::backward(const at::Tensor& loss, Site site) {
+  Impl& self = *impl_;
+  if (!self.inside) refuse("pipeline.backward() comes without a pipeline.forward() before it");
+  if (!loss.defined() || loss.numel() != 1) refuse("the pipeline's function must give the mean loss: one number");
+  self.last_loss = loss.detach();
+  at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
+  for (const auto& stage : self.stages) stage->before_backward(self.micro, scaled);
+  if (self.micro.last) {
+    self.context.group.operation(
+        "backward", [&] { scaled.backward(); }, site);
+  } else {
+    scaled.backward();
+  }
+  for (const auto& stage : self.stages) stage->after_backward(self.micro);
+}
+
+Pipeline::Outcome Pipeline::update(Site) {
+  Impl& self = *impl_;
+  self.inside = false;
+  Outcome outcome;
+  if (!self.micro.last || !self.window_is_open) return outcome;
+  const at::NoGradGuard no_grad;
+  self.settle();
+  Update update;
+  update.number = self.updates;
+  for (const NamedParameter& parameter : self.context.parameters) {
+    if (parameter.tensor.grad().defined()) update.gradients.push_back(parameter.tensor.grad());
+  }
+  for (const auto& stage : self.stages) stage->before_update(update);
+
+  at::Tensor stepped;  // undefined: yes
+  bool step = true;
+  if (!update.found_inf.defined()) {
+    self.context.optimizer.step();
+  } else if (self.scaled != nullptr) {
+    self.scaled->step_scaled(at::Tensor(), update.found_inf);
+    stepped = (1 - update.found_inf).squeeze();
+    outcome.decision_ = self.undecided = std::make_shared<Decision>(update.found_inf);  // read at the next update
+  } else {
+    // LibTorch's own optimizers cannot skip on the device; Python's GradScaler reads the flag here too.
+    outcome.decision_ = std::make_shared<Decision>(update.found_inf);
+    step = !outcome.decision_->overflowed();
+    if (step) self.context.optimizer.step();
+    stepped = at::full({}, step ? 1.f : 0.f);
+  }
+  if (!self.undecided) ++(step ? self.updates : self.skipped);
+  for (const auto& stage : self.stages) stage->after_update(update, stepped);
+  self.clear_gradients();
+  self.window_is_open = false;
+  outcome.window_ended_ = true;
+  return outcome;
+}
+
+double Pipeline::loss() const {
+  if (!impl_->last_loss.defined()) refuse("pipeline.loss() comes before the first step");
+  return impl_->last_loss.item<double>();
+}
+
+double Pipeline::lr() const { return impl_->context.optimizer.param_groups().front().options().get_lr(); }
+
+std::uint64_t Pipeline::updates() const {
+  impl_->settle();
+  return impl_->updates;
+}
+
+std::uint64_t Pipeline::skipped() const {
+  impl_->settle();
+  return impl_->skipped;
+}
+
+const std::vector<std::shared_ptr<Stage>>& Pipeline::stages() const { return impl_->stages; }
+void Pipeline::throw_no_stage() const { refuse("the pipeline has no stage of that type"); }
+
+// State: updates, skipped, window (open or not); stage.<name>.…; gradient.<parameter> inside a window.
+void Pipeline::save(State& state) const {
+  const Impl& self = *impl_;
+  self.settle();
+  state.put("updates", self.updates).put("skipped", self.skipped).put("window", self.window_is_open);
+  state.put("ranks", self.context.group.world_size());
+  for (const auto& stage : self.stages) {
+    State part = state.nested("stage." + stage->name());
+    stage->save(part);
+  }
+  if (!self.window_is_open) return;
+  for (const NamedParameter& parameter : self.context.parameters) {
+    if (parameter.tensor.grad().defined()) state.put("gradient." + parameter.name, parameter.tensor.grad());
+  }
+}
+
+void Pipeline::load(const State& state) {
+  Impl& self = *impl_;
+  self.undecided.reset();
+  state.get_to("updates", self.updates);
+  state.get_to("skipped", self.skipped);
+  state.get_to("window", self.window_is_open);
+  if (const int ranks = state.get<int>("ranks"); self.window_is_open && ranks != self.context.group.world_size()) {
+    throw Error(
+        StatusCode::misfit,
+        fmt::format("the checkpoint was saved inside a window of accumulated gradients, of which each of {} ranks "
+                    "holds a part, and now there are {}: go on with {} ranks, or from another version "
+                    "(--holdfast.from)",
+                    ranks, self.context.group.world_size(), ranks));
+  }
+  for (const auto& stage : self.stages) stage->load(state.nested("stage." + stage->name()));
+  self.clear_gradients();
+  for (NamedParameter& parameter : self.context.parameters) {
+    const std::string name = "gradient." + parameter.name;
+    if (!state.has(name)) continue;
+    at::Tensor gradient = at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false));
+    state.get_to(name, gradient);
+    parameter.tensor.mutable_grad() = gradient;
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,387 @@
+// What a pipeline's stages compute: the gradients of the whole batch, however it is spread over ranks and windows, and
+// nothing else.
+#include "holdfast/runtime/pipeline.h"
+
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <iostream>
+
+#include "holdfast/holdfast.h"
+#include "ranks.h"
+
+namespace {
+
+using namespace holdfast;
+namespace F = torch::nn::functional;
+
+constexpr std::int64_t kInputs = 24, kHidden = 48, kClasses = 8;
+
+struct NetImpl : torch::nn::Module {
+  torch::Tensor forward(const torch::Tensor& x) {
+    return last->forward(torch::tanh(middle->forward(torch::gelu(first->forward(x)))));
+  }
+  torch::nn::Linear first{register_module("first", torch::nn::Linear(kInputs, kHidden))};
+  torch::nn::Linear middle{register_module("middle", torch::nn::Linear(kHidden, kHidden))};
+  torch::nn::Linear last{register_module("last", torch::nn::Linear(kHidden, kClasses))};
+};
+TORCH_MODULE(Net);
+
+// Alike wherever it is made.
+Net make_net() {
+  Net net;
+  const torch::NoGradGuard no_grad;
+  double phase = 0;
+  for (auto& parameter : net->parameters()) {
+    parameter.copy_(torch::sin(torch::arange(parameter.numel(), torch::kDouble) * 0.37 + ++phase).view_as(parameter) *
+                    0.25);
+  }
+  return net;
+}
+
+class Points : public torch::data::datasets::Dataset<Points> {
+ public:
+  torch::data::Example<> get(std::size_t index) override {
+    return {torch::sin(torch::arange(kInputs, torch::kDouble) * (0.1 + 0.05 * static_cast<double>(index)))
+                .to(torch::kFloat),
+            torch::tensor(static_cast<std::int64_t>(index * 5 % kClasses))};
+  }
+  std::optional<std::size_t> size() const override {
+    return 45;
+  }  // two windows of 16 and one of 13: batches of 4, 4, 4, 1
+};
+
+auto points() { return Points().map(torch::data::transforms::Stack<>()); }
+
+torch::Tensor flat(const std::vector<torch::Tensor>& tensors) {
+  std::vector<torch::Tensor> parts;
+  for (const auto& tensor : tensors) parts.push_back(tensor.detach().to(torch::kDouble).reshape({-1}));
+  return torch::cat(parts);
+}
+
+// Keeps what the optimizer is about to see.
+class Recorder : public Stage {
+ public:
+  std::string name() const override { return "recorder"; }
+  void before_update(Update& update) override { gradients.push_back(flat(update.gradients)); }
+  std::vector<torch::Tensor> gradients;
+};
+
+struct Result {
+  std::vector<torch::Tensor> gradients;
+  torch::Tensor weights;
+  torch::Tensor averages;
+  std::vector<double> rates;
+};
+
+StageContext context_of(Group& group, Net& net, torch::optim::Optimizer& optimizer) {
+  StageContext context{"test", group, c10::kCPU, *net, optimizer, {}, "", [](const std::string&) {}};
+  for (const auto& parameter : net->named_parameters())
+    context.parameters.push_back({parameter.key(), parameter.value()});
+  return context;
+}
+
+struct Plan {
+  Precision precision = Precision::fp32;
+  std::uint64_t windows = 1;  // micro-batches in one
+  bool clip = false;
+  Compress compress = Compress::none;
+};
+
+// Two epochs in windows of 16 samples.
+Result train(Group& group, const Plan& plan) {
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.2).momentum(0.9));
+  auto recorder = std::make_shared<Recorder>();
+  std::vector<AnyStage> stages{Ddp({.bucket_bytes = 4096, .first_bucket_bytes = 512, .compress = plan.compress}),
+                               Amp(plan.precision, {.initial_scale = 1024}), Accumulate(plan.windows)};
+  if (plan.clip) stages.push_back(ClipGradNorm(0.05));
+  stages.push_back(recorder);
+  stages.push_back(LrSchedule::warmup_cosine(2, 6));
+  stages.push_back(Ema(0.8));
+  Pipeline pipeline(context_of(group, net, optimizer), stages);
+  Loader loader(points(), {.batch_size = static_cast<std::int64_t>(16 / plan.windows), .seed = 3});
+  loader.shard(group.rank(), group.world_size());
+  Result result;
+  std::uint64_t number = 0;
+  for (int epoch = 0; epoch < 2; ++epoch) {
+    while (auto batch = loader.next()) {
+      const StepInfo step(step_facts(loader, ++number));
+      const auto outcome =
+          pipeline.step(step, [&] { return F::cross_entropy(net->forward(batch->data), batch->target); });
+      if (outcome.window_ended()) result.rates.push_back(pipeline.lr());
+    }
+  }
+  result.gradients = recorder->gradients;
+  result.weights = flat(net->parameters());
+  const auto averages = pipeline.stage<Ema>().swap_in();
+  result.averages = flat(net->parameters());
+  return result;
+}
+
+// The gradient of the first window in double precision, by autograd alone.
+torch::Tensor exact_gradient(bool clip) {
+  Net net = make_net();
+  net->to(torch::kDouble);
+  Loader loader(points(), {.batch_size = 16, .seed = 3});
+  const auto batch = *loader.next();
+  F::cross_entropy(net->forward(batch.data.to(torch::kDouble)), batch.target).backward();
+  std::vector<torch::Tensor> gradients;
+  for (const auto& parameter : net->parameters()) gradients.push_back(parameter.grad());
+  const auto gradient = flat(gradients);
+  const double norm = gradient.norm().item<double>();
+  return clip && norm > 0.05 ? gradient * (0.05 / norm) : gradient;
+}
+
+double distance(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); }
+
+}  // namespace
+
+TEST_CASE("gradients_are_those_of_the_whole_batch_however_it_is_spread", "[full]") {
+  for (const int count : {1, 2, 4}) {
+    const auto ended = ranks::run(
+        count,
+        [](Group& group) -> std::string {
+          Group alone(RankEnvironment{}, c10::kCPU);
+          std::string wrong;
+          double largest = 0;
+          for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp16}) {
+            for (const bool clip : {false, true}) {
+              const auto exact = exact_gradient(clip);
+              const Result one = train(alone, {precision, 1, clip});
+              const double error_of_one = distance(one.gradients[0], exact);
+              for (const std::uint64_t windows : {1, 4}) {
+                const Result mine = train(group, {precision, windows, clip});
+                const auto name =
+                    fmt::format("{}, windows of {}{}", to_string(precision), windows, clip ? ", clipped" : "");
+                if (mine.gradients.size() != 6 || one.gradients.size() != 6) wrong += name + ": updates; ";
+                const double ratio = distance(mine.gradients[0], exact) / error_of_one;
+                largest = std::max(largest, ratio);
+                if (!(ratio <= 2)) wrong += fmt::format("{}: gradient error {:.2f} times one rank's; ", name, ratio);
+                // Whole runs, uneven tails included, drift apart by what each precision rounds.
+                const double apart = precision == Precision::fp32 ? 1e-5 : 0.02;
+                for (std::size_t i = 0; i < 6; ++i) {
+                  const double size = one.gradients[i].norm().item<double>();
+                  if (distance(mine.gradients[i], one.gradients[i]) > 3 * apart * size) {
+                    wrong += fmt::format("{}: update {} is {:.3g} off; ", name, i,
+                                         distance(mine.gradients[i], one.gradients[i]) / size);
+                  }
+                }
+                if (distance(mine.weights, one.weights) > apart * one.weights.norm().item<double>())
+                  wrong += name + ": weights; ";
+                if (distance(mine.averages, one.averages) > apart * one.averages.norm().item<double>()) {
+                  wrong += name + ": averages; ";
+                }
+                if (mine.rates != one.rates) wrong += name + ": rates; ";
+                if (mine.weights.equal(mine.averages)) wrong += name + ": averages are the weights; ";
+              }
+            }
+          }
+          return wrong.empty() ? fmt::format("right, at most {:.2f}", largest) : wrong;
+        },
+        std::chrono::seconds(120));
+    for (const auto& rank : ended) {
+      INFO(count << " ranks: " << rank.text);
+      CHECK(rank.code == 0);
+      CHECK(rank.text.starts_with("right"));
+    }
+    std::cout << "gradient truth: ranks=" << count << " combinations=12, " << ended[0].text
+              << " times one rank's error\n";
+  }
+}
+
+TEST_CASE("compressed_gradients_are_near_the_exact_ones", "[full]") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    const auto exact = train(group, {}).gradients[0];
+    const auto bf16 = train(group, {.compress = Compress::bf16}).gradients[0];
+    const auto fp16 = train(group, {.compress = Compress::fp16}).gradients[0];
+    const double size = exact.norm().item<double>();
+    const double a = distance(bf16, exact) / size, b = distance(fp16, exact) / size;
+    return a > 1e-5 && a < 1e-2 && b > 1e-6 && b < 2e-3 ? "right" : fmt::format("bf16 {} fp16 {}", a, b);
+  });
+  for (const auto& rank : ended) CHECK(rank.text == "right");
+}
+
+TEST_CASE("gradients_leave_only_at_a_windows_end") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  Pipeline pipeline(context_of(group, net, optimizer), {Accumulate(3)});
+  const auto before = flat(net->parameters());
+  const auto loss = [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); };
+  StepFacts facts;
+  facts.steps_left = 10;
+  CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
+  CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
+  CHECK(flat(net->parameters()).equal(before));
+  CHECK(net->first->weight.grad().defined());
+  const auto outcome = pipeline.step(StepInfo(facts), loss);
+  CHECK(outcome.window_ended());
+  CHECK(outcome.stepped());
+  CHECK_FALSE(flat(net->parameters()).equal(before));
+  CHECK_FALSE(net->first->weight.grad().defined());
+  CHECK(pipeline.updates() == 1);
+  // The last window has what is left.
+  facts.steps_left = 1;
+  CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
+  facts.steps_left = 0;
+  CHECK(pipeline.step(StepInfo(facts), loss).window_ended());
+}
+
+TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
+  // An epoch of 45 samples in batches of 4 and windows of 4: windows of 16, 16 and 13 samples.
+  std::uint64_t left = 45, batches = 12;
+  while (left > 0) {
+    StepFacts first;
+    first.samples = std::min<std::uint64_t>(4, left);
+    first.batch_size = 4;
+    first.samples_left = left - first.samples;
+    first.steps_left = batches - 1;
+    const auto length = window_length(4, first);
+    const auto samples = window_samples(length, first);
+    CHECK(samples == std::min<std::uint64_t>(16, left));
+    double sum = 0;
+    for (std::uint64_t i = 0; i < length; ++i) {
+      StepFacts step;
+      step.samples = std::min<std::uint64_t>(4, left);
+      sum += window_share(length, samples, step);
+      left -= step.samples;
+      --batches;
+    }
+    CHECK(sum == Approx(1));
+  }
+  StepFacts counted;  // a loop that makes its own batches
+  counted.steps_left = 1;
+  CHECK(window_length(4, counted) == 2);
+  CHECK(window_share(2, window_samples(2, counted), counted) == 0.5);
+}
+
+TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  for (const bool fused : {false, true}) {
+    INFO("fused " << fused);
+    Net net = make_net();
+    std::unique_ptr<torch::optim::Optimizer> optimizer;
+    if (fused) {
+      optimizer = std::make_unique<FusedAdamW>(net->parameters(), torch::optim::AdamWOptions(0.01));
+    } else {
+      optimizer = std::make_unique<torch::optim::AdamW>(net->parameters(), torch::optim::AdamWOptions(0.01));
+    }
+    Pipeline pipeline(
+        context_of(group, net, *optimizer),
+        {Amp(Precision::fp16, {.initial_scale = 1024, .growth_interval = 2}), ClipGradNorm(1),
+         LrSchedule::function([](std::uint64_t step) { return 1.0 / static_cast<double>(step + 1); }), Ema(0.5)});
+    const auto loss = [&](double factor) {
+      return [&net, factor] { return net->forward(torch::ones({2, kInputs})).square().mean() * factor; };
+    };
+    StepFacts facts;
+    CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
+    const auto weights = flat(net->parameters());
+    {
+      const auto swapped = pipeline.stage<Ema>().swap_in();
+      CHECK(flat(net->parameters()).equal(weights));  // the first step's
+    }
+    const auto skipped = pipeline.step(StepInfo(facts), loss(1e6));
+    CHECK(skipped.window_ended());
+    CHECK_FALSE(skipped.stepped());
+    CHECK(flat(net->parameters()).equal(weights));
+    {
+      const auto swapped = pipeline.stage<Ema>().swap_in();
+      CHECK(flat(net->parameters()).equal(weights));
+    }
+    CHECK(pipeline.stage<Amp>().scale() == 512);
+    CHECK(pipeline.updates() == 1);
+    CHECK(pipeline.skipped() == 1);
+    CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
+    CHECK(pipeline.lr() == Approx(0.005));  // the second step that was made
+    CHECK_FALSE(flat(net->parameters()).equal(weights));
+    CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
+    CHECK(pipeline.stage<Amp>().scale() == 1024);  // grown after two good steps
+  }
+}
+
+TEST_CASE("averages_change_places_with_parameters_and_back") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  Pipeline pipeline(context_of(group, net, optimizer), {Ema(0.75)});
+  const auto loss = [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); };
+  pipeline.step(StepInfo(StepFacts()), loss);
+  const auto first = flat(net->parameters());
+  pipeline.step(StepInfo(StepFacts()), loss);
+  const auto second = flat(net->parameters());
+  auto& ema = pipeline.stage<Ema>();
+  {
+    const auto swapped = ema.swap_in();
+    CHECK((flat(net->parameters()) - (0.75 * first + 0.25 * second)).abs().max().item<double>() < 1e-7);
+    CHECK_THROWS_WITH(ema.swap_in(), Catch::Matchers::Contains("in the parameters' place already"));
+    CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss), Catch::Matchers::Contains("end swap_in()'s scope"));
+    State state;
+    CHECK_THROWS_WITH(pipeline.save(state), Catch::Matchers::Contains("a save is due while"));
+  }
+  CHECK(flat(net->parameters()).equal(second));
+  pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
+  CHECK_FALSE(flat(net->parameters()).equal(second));
+}
+
+TEST_CASE("clipping_bounds_norms_and_values") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  auto recorder = std::make_shared<Recorder>();
+  for (const double p : {1.0, 2.0, std::numeric_limits<double>::infinity()}) {
+    auto before = std::make_shared<Recorder>(), after = std::make_shared<Recorder>();
+    class Named : public Recorder {
+      std::string name() const override { return "after"; }
+    };
+    auto named = std::make_shared<Named>();
+    Pipeline pipeline(context_of(group, net, optimizer), {before, ClipGradNorm(0.01, p), named});
+    pipeline.step(StepInfo(StepFacts()), [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); });
+    CHECK(named->gradients[0].norm(p).item<double>() == Approx(0.01).epsilon(1e-4));
+    CHECK(pipeline.stage<ClipGradNorm>().norm().item<double>() ==
+          Approx(before->gradients[0].norm(p).item<double>()).epsilon(1e-5));
+  }
+  auto after = std::make_shared<Recorder>();
+  Pipeline pipeline(context_of(group, net, optimizer), {ClipGradValue(1e-3), after});
+  pipeline.step(StepInfo(StepFacts()), [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); });
+  CHECK(after->gradients[0].abs().max().item<double>() == Approx(1e-3));
+}
+
+TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  const auto made = [&](std::vector<AnyStage> stages) {
+    Pipeline(context_of(group, net, optimizer), std::move(stages));
+  };
+  const auto says = [](const std::string& words) { return Catch::Matchers::Contains(words); };
+  CHECK_THROWS_WITH(made({ClipGradNorm(1), Amp(Precision::fp16)}),
+                    says("amp stands behind clip_grad_norm") && says("gradients must be unscaled"));
+  CHECK_THROWS_WITH(made({Amp(), Ddp()}), says("ddp stands behind amp"));
+  CHECK_THROWS_WITH(made({ClipGradNorm(1), Accumulate(2)}), says("accumulate stands behind clip_grad_norm"));
+  CHECK_THROWS_WITH(made({Ema(0.9), LrSchedule::constant()}), says("lr_schedule stands behind ema"));
+  CHECK_THROWS_WITH(made({Accumulate(2), Accumulate(3)}), says("two stages called accumulate"));
+  CHECK_THROWS_WITH(Accumulate(0), says("at least one batch"));
+  CHECK_THROWS_WITH(Ema(1.0), says("below 1"));
+  CHECK_THROWS_WITH(ClipGradNorm(-1), says("above 0"));
+  CHECK_THROWS_WITH(Amp(Precision::fp16, {.backoff_factor = 2}), says("backoff_factor"));
+  made({Ddp(), Amp(), Accumulate(2), ClipGradNorm(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
+
+  torch::optim::LBFGS lbfgs(net->parameters());
+  CHECK_THROWS_WITH(Pipeline(context_of(group, net, lbfgs), {}), says("LBFGS") && says("plain loop"));
+  Net other = make_net();
+  torch::optim::SGD both({net->first->weight, other->first->weight}, torch::optim::SGDOptions(0.1));
+  CHECK_THROWS_WITH(Pipeline(context_of(group, net, both), {}), says("parameter 1 of the optimizer's group 0"));
+  net->to(torch::kHalf);
+  torch::optim::SGD halves(net->parameters(), torch::optim::SGDOptions(0.1));
+  CHECK_THROWS_WITH(Pipeline(context_of(group, net, halves), {Amp(Precision::fp16)}), says("is in fp16 itself"));
+}
+
+TEST_CASE("bucket_layouts_hold_every_parameter_once_last_ones_first") {
+  std::vector<torch::Tensor> parameters;
+  for (const int size : {10, 1000, 3, 500, 20}) parameters.push_back(torch::zeros({size}));
+  parameters.push_back(torch::zeros({4}, torch::kDouble));
+  const auto layout = bucket_layout(parameters, 64, 3000);
+  CHECK(layout == std::vector<std::vector<std::size_t>>{{4}, {3, 2, 1}, {0}, {5}});
+}
