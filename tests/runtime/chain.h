@@ -35,6 +35,9 @@ struct Program {
   std::string kill;
   int kill_rank = -1;  // of several; -1: all of them
   int trace = -1;      // a pipe: one Record a step
+  // Trains by a pipeline with every stage, in windows of three batches; empty: by a plain loop.
+  std::string precision;
+  std::string device = "cpu";
 };
 
 /// What a step computed. Written whole (it is shorter than PIPE_BUF).
@@ -113,6 +116,48 @@ class KillAt final : public ForwardingFiles {
   std::string step_;
 };
 
+/// Tells the trace what a step computed.
+inline void tell(const Program& program, const holdfast::Session& session, std::uint64_t step, double loss,
+                 std::initializer_list<torch::Tensor> batch) {
+  if (program.trace < 0) return;
+  holdfast::storage::DigestStream seen;
+  for (const auto& tensor : batch) {
+    const auto bytes = tensor.contiguous();
+    seen.update({static_cast<const std::byte*>(bytes.data_ptr()), bytes.nbytes()});
+  }
+  Record record{step, session.rank(), 0, seen.finish()};
+  std::memcpy(&record.loss_bits, &loss, sizeof loss);
+  if (::write(program.trace, &record, sizeof record) != sizeof record) std::abort();
+}
+
+/// The loop of a program with a pipeline.
+inline int train_by_pipeline(const Program& program, holdfast::Session& session) {
+  Net net;
+  net->to(session.device());
+  holdfast::FusedAdamW optimizer(distinct_parameters(net), torch::optim::AdamWOptions(1e-2));
+  holdfast::Loader loader(Samples().map(torch::data::transforms::Stack<>()),
+                          {.batch_size = 8, .workers = program.workers});
+  auto pipeline = session.pipeline(
+      net, optimizer,
+      {holdfast::Ddp({.bucket_bytes = 256, .first_bucket_bytes = 64}),
+       holdfast::Amp(holdfast::parse_precision(program.precision), {.growth_interval = 2}), holdfast::Accumulate(3),
+       holdfast::ClipGradNorm(0.5), holdfast::LrSchedule::warmup_cosine(4, 40), holdfast::Ema(0.9)});
+  std::uint64_t here = 0;
+  const bool dies = program.kill_rank < 0 || program.kill_rank == session.rank();
+  for (auto& batch : session.steps(loader, {.epochs = (program.steps + 7) / 8})) {
+    if (++here == 2 && program.kill == "after" && dies) ::kill(::getpid(), SIGKILL);
+    const auto data = batch.data.to(session.device()), target = batch.target.to(session.device());
+    const auto loss =
+        pipeline.forward(batch, [&] { return torch::nn::functional::cross_entropy(net->forward(data), target); });
+    if (here == 1 && program.kill == "inside" && dies) ::kill(::getpid(), SIGKILL);
+    pipeline.backward(loss);
+    pipeline.update();
+    tell(program, session, batch.number(), pipeline.loss(), {batch.data, batch.target});
+    if (program.kill == "before" && dies) ::kill(::getpid(), SIGKILL);
+  }
+  return session.finish();
+}
+
 /// Trains; returns the session's exit code, if it lives.
 inline int train(const Program& program) {
   std::string dir = "--holdfast.dir=" + program.dir;
@@ -120,11 +165,19 @@ inline int train(const Program& program) {
   char* arguments[] = {name.data(), dir.data(), nullptr};
   char** argv = arguments;
   int argc = 2;
-  KillAt files(program.kill.starts_with("S") ? program.kill : "");
+  // Of several ranks only rank 0 saves.
+  KillAt files(program.kill.starts_with("S") && program.kill_rank <= 0 ? program.kill : "");
   holdfast::set_store_files(&files);
 
-  auto session = holdfast::Session::start(
-      argc, argv, {.run = program.run, .seed = 7, .every = program.every, .keep = 2, .device = "cpu", .threads = 1});
+  auto session = holdfast::Session::start(argc, argv,
+                                          {.run = program.run,
+                                           .seed = 7,
+                                           .every = program.every,
+                                           .keep = 2,
+                                           .device = program.device,
+                                           .deterministic = program.device != "cpu",
+                                           .threads = 1});
+  if (!program.precision.empty()) return train_by_pipeline(program, session);
   Net net;
   const auto optimizer = make_optimizer(program.optimizer, distinct_parameters(net));
   torch::optim::StepLR scheduler(*optimizer, 5, 0.9);
@@ -150,13 +203,7 @@ inline int train(const Program& program) {
     scheduler.step();
     average = 0.9 * average + 0.1 * loss + 1e-9 * static_cast<double>(own() % 1000);
 
-    holdfast::storage::DigestStream seen;
-    for (const auto& tensor : {batch.data.contiguous(), batch.target.contiguous()}) {
-      seen.update({static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()});
-    }
-    Record record{batch.number(), session.rank(), 0, seen.finish()};
-    std::memcpy(&record.loss_bits, &loss, sizeof loss);
-    if (program.trace >= 0 && ::write(program.trace, &record, sizeof record) != sizeof record) std::abort();
+    tell(program, session, batch.number(), loss, {batch.data, batch.target});
     if (program.kill == "before" && dies) ::kill(::getpid(), SIGKILL);
   }
   return session.finish();

@@ -1,10 +1,11 @@
-// chain.h's training program as a process of its own: chain DIR RUN OPTIMIZER WORKERS STEPS EVERY KILL TRACE
+// chain.h's training program as a process of its own, or as a rank of several:
+//   chain DIR RUN OPTIMIZER WORKERS STEPS EVERY KILL TRACE [PRECISION DEVICE KILL_RANK]
 #include <cstdlib>
 
 #include "chain.h"
 
 int main(int argc, char** argv) {
-  if (argc != 9) return 2;
+  if (argc != 9 && argc != 12) return 2;
   chain::Program program;
   program.dir = argv[1];
   program.run = argv[2];
@@ -14,5 +15,10 @@ int main(int argc, char** argv) {
   program.every = argv[6];
   program.kill = argv[7];
   program.trace = std::atoi(argv[8]);
+  if (argc == 12) {
+    program.precision = argv[9];
+    program.device = argv[10];
+    program.kill_rank = std::atoi(argv[11]);
+  }
   return chain::train(program);
 }

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <random>
+#include <set>
 
 #include "catch.h"
 #include "chain.h"
@@ -15,6 +16,7 @@
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/version_reader.h"
 #include "program_beside.h"
+#include "ranks.h"
 #include "storage/scratch_folder.h"
 
 namespace {
@@ -134,6 +136,77 @@ Counts check_chain(const std::string& optimizer, int workers, std::uint64_t step
   return counts;
 }
 
+// The same of several ranks: one of them or all are killed, and all are started again. What every rank computed in
+// every step is compared.
+Counts check_chain_of_ranks(int ranks_of_run, const std::string& precision, std::uint64_t steps, unsigned seed) {
+  const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+  INFO(ranks_of_run << " ranks, precision " << precision << ", seed " << seed);
+  Program program;
+  program.dir = folder.path().string();
+  program.steps = steps;
+  program.precision = precision;
+
+  std::vector<ranks::Ended> ended;
+  const auto start = [&] {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    program.trace = ends[1];
+    ended = ranks::run_sessions(ranks_of_run, [&] { return chain::train(program); });
+    ::close(ends[1]);
+    std::vector<Record> trace;
+    Record record;
+    while (::read(ends[0], &record, sizeof record) == sizeof record) trace.push_back(record);
+    ::close(ends[0]);
+    return trace;
+  };
+  program.run = "undisturbed";
+  program.every = "never";
+  std::map<std::pair<std::uint64_t, int>, Record> whole;
+  for (const Record& record : start()) whole[{record.step, record.rank}] = record;
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    REQUIRE(rank.code == 0);
+  }
+  REQUIRE(whole.size() >= steps * static_cast<std::uint64_t>(ranks_of_run));
+  program.run = "killed";
+  program.every = "1";
+
+  Counts counts;
+  std::mt19937 random(seed);
+  std::set<std::pair<std::uint64_t, int>> seen;
+  const std::vector<std::string> whens = {"before", "after", "inside", "S2", "S5", "S6"};
+  for (int turn = 0;; ++turn) {
+    REQUIRE(counts.processes < static_cast<int>(whole.size()) * 4 + 10);
+    program.kill_rank = turn % 3 == 0 ? -1 : static_cast<int>(random() % static_cast<unsigned>(ranks_of_run));
+    program.kill = whens[random() % (program.kill_rank > 0 ? 3 : whens.size())];  // only rank 0 saves
+    const auto trace = start();
+    ++counts.processes;
+    for (const Record& record : trace) {
+      INFO("step " << record.step << ", rank " << record.rank);
+      const auto found = whole.find({record.step, record.rank});
+      REQUIRE(found != whole.end());
+      REQUIRE(record == found->second);
+      seen.insert(found->first);
+    }
+    bool over = true;
+    for (const auto& rank : ended) {
+      INFO(rank.text);
+      counts.kills += rank.code == -SIGKILL;
+      REQUIRE((rank.code == 0 || rank.code == 1 || rank.code == -SIGKILL));
+      over = over && rank.code == 0;
+    }
+    if (over && trace.empty()) break;
+  }
+  CHECK(seen.size() == whole.size());
+  const auto expected = newest_state(folder / "undisturbed");
+  const auto found = newest_state(folder / "killed");
+  CHECK(found.first == expected.first);
+  CHECK(found.second == expected.second);
+  CHECK(expected.first.contains("generator.cpu@1"));
+  CHECK(expected.first.contains("pipeline.stage.ema.out.weight"));
+  return counts;
+}
+
 void report(const std::string& what, const Counts& counts) {
   std::cout << "resume chain, " << what << ": processes=" << counts.processes << " kills=" << counts.kills
             << " differing=0\n";
@@ -154,6 +227,18 @@ TEST_CASE("a_chain_of_processes_that_are_started_anew_computes_the_same", "[full
   const Counts counts = check_chain("AdamW", 2, 8, Start::exec, 3);
   report("AdamW by exec, 8 steps, workers 2", counts);
   CHECK(counts.processes >= 20);
+}
+
+TEST_CASE("a_chain_of_killed_ranks_computes_what_undisturbed_ranks_compute", "[full]") {
+  report("2 ranks, fp32 by pipeline, 8 steps", check_chain_of_ranks(2, "fp32", 8, 6));
+  report("2 ranks, fp16 by pipeline, 8 steps", check_chain_of_ranks(2, "fp16", 8, 7));
+}
+
+TEST_CASE("long_chains_of_killed_ranks_compute_what_undisturbed_ranks_compute", "[long]") {
+  for (const std::string precision : {"fp32", "bf16", "fp16"}) {
+    report("2 ranks, " + precision + " by pipeline, 50 steps", check_chain_of_ranks(2, precision, 50, 8));
+  }
+  report("3 ranks, fp32 by pipeline, 24 steps", check_chain_of_ranks(3, "fp32", 24, 9));
 }
 
 TEST_CASE("long_chains_of_killed_processes_compute_what_one_process_computes", "[long]") {
