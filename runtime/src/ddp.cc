@@ -120,7 +120,8 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   } else if (!impl_->rebuilt && micro.first && impl_->reducer->should_rebuild_buckets()) {
     // c10d orders buckets once by when gradients came. Ours are a function of the parameters alone, so they are put
     // back.
-    context.group.operation("bucket layout", [&] { impl_->reducer->rebuild_buckets(); });
+    context.group.operation(
+        "bucket layout", [&] { impl_->reducer->rebuild_buckets(); }, micro.site);
     impl_->reducer->initialize_buckets(impl_->layout);
     impl_->rebuilt = true;
   }
@@ -128,9 +129,10 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
     std::vector<at::Tensor> buffers;
     for (const at::Tensor& buffer : context.net.buffers()) buffers.push_back(buffer.detach());
     if (!buffers.empty()) {
-      context.group.operation("broadcast of buffers", [&] {
+      const auto act = [&] {
         c10d::broadcast_coalesced(context.group.process_group(), buffers, std::size_t{250} << 20);
-      });
+      };
+      context.group.operation("broadcast of buffers", act, micro.site);
     }
   }
   return nullptr;

@@ -170,8 +170,10 @@ void Group::check() const { impl_->check(); }
 
 std::optional<std::string> Group::fault() const { return impl_->watch ? impl_->watch->fault() : std::nullopt; }
 
-void Group::fail(const std::string& why) {
-  if (impl_->watch && !impl_->closed) impl_->watch->fail(why, rank());
+void Group::fail(const std::string& why, bool leaves) {
+  if (!impl_->watch || impl_->closed) return;
+  impl_->watch->fail(why, rank());
+  if (leaves) impl_->watch->linger();
 }
 
 void Group::close(Site site) {

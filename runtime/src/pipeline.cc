@@ -149,9 +149,9 @@ Pipeline::Pipeline(StageContext context, std::vector<AnyStage> stages)
 
 bool Pipeline::Outcome::stepped() const { return window_ended_ && (!decision_ || !decision_->overflowed()); }
 
-std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step) {
+std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site site) {
   Impl& self = *impl_;
-  self.micro = MicroBatch{step, true, true, step.weight};
+  self.micro = MicroBatch{step, true, true, site, step.weight};
   for (const auto& stage : self.stages) stage->begin(self.micro);
   // Another pipeline's backward may have left gradients here, as a GAN's generator does in the discriminator.
   if (self.micro.first) self.clear_gradients();

@@ -1,6 +1,7 @@
 #include "holdfast/runtime/session.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <torch/nn/module.h>
@@ -85,7 +86,7 @@ struct Session::Impl {
   // A loop of the program at the session's boundaries.
   class SessionLoop final : public Loop {
    public:
-    SessionLoop(Impl& session, std::size_t index) : session_(session), index_(index) {}
+    SessionLoop(Impl& session, std::size_t index, Site site) : session_(session), index_(index), site_(site) {}
     void start() override;
     bool more() const override { return !session_.stop && !position().at_end(); }
     StepInfo begin_step() override;
@@ -98,6 +99,7 @@ struct Session::Impl {
    private:
     Impl& session_;
     std::size_t index_;
+    Site site_;
     std::uint64_t epoch_ = 0;  // begun last
   };
 
@@ -112,7 +114,7 @@ struct Session::Impl {
   storage::Status load(const storage::Manifest& manifest, TensorFeed* feed, const storage::VersionReader* version);
   void begin_afresh();
   void say_start();
-  Loop& add_loop(LoopPosition position);
+  Loop& add_loop(LoopPosition position, Site site);
   void boundary(const LoopPosition& loop);
   StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
   void start_together(const LoopPosition& loop);
@@ -122,7 +124,7 @@ struct Session::Impl {
   void prune();
   bool is_inside() const { return in_step || in_epoch_body; }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
-  int finish();
+  int finish(Site site);
 
   SessionOptions options;
   std::uint64_t asked_seed = options.seed;
@@ -159,6 +161,7 @@ struct Session::Impl {
   bool in_step = false;
   bool in_epoch_body = false;
   StepInfo step_info;
+  Site here;  // in the program: the loop that runs, or finish()
   bool gradients_were_compared = false;
   int failures = 0;
   Clock::time_point next_attempt;
@@ -181,6 +184,7 @@ void Session::Impl::SessionLoop::start() {
   if (here.loader != nullptr && session_.last_save.step == session_.progress.step) {
     session_.last_save.epochs = here.loader->epoch() + (here.loader->epoch_done() && !here.nested ? 1 : 0);
   }
+  session_.here = site_;
   session_.start_together(here);
 }
 
@@ -217,9 +221,9 @@ void Session::Impl::SessionLoop::end_epoch() {
   session_.boundary(here);
 }
 
-Loop& Session::Impl::add_loop(LoopPosition position) {
+Loop& Session::Impl::add_loop(LoopPosition position, Site site) {
   progress.loops.push_back(std::make_unique<LoopPosition>(position));
-  loops.push_back(std::make_unique<SessionLoop>(*this, loops.size()));
+  loops.push_back(std::make_unique<SessionLoop>(*this, loops.size(), site));
   return *loops.back();
 }
 
@@ -236,8 +240,9 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {
-    tell_before_death(
-        [this](const std::string& why) { group.fail(fmt::format("rank {} failed: {}", group.rank(), why)); });
+    tell_before_death([this](const std::string& why) {
+      group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
+    });
   }
   if (options.threads > 0) {
     at::set_num_threads(options.threads);
@@ -375,7 +380,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
 void Session::Impl::begin_afresh() {
   tracked.begin();
   if (group.world_size() == 1) return;
-  require_alike(group, tracked.capture(), "before the first step",
+  require_alike(group, tracked.capture(), here, "before the first step",
                 "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
                 "that differs between ranks");
   seed_all(seed_of_rank(options.seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
@@ -419,7 +424,7 @@ void Session::Impl::start_together(const LoopPosition& loop) {
                         loop.loader->samples_per_epoch(), loop.loader->batch_size(),
                         loop.loader->is_shuffled() ? ", shuffled," : "", loop.first_epoch, loop.loader->seed())
           : fmt::format("{} steps", loop.target);
-  for (const auto& theirs : group.compare("session.steps", what, mine)) {
+  for (const auto& theirs : group.compare("session.steps", what, mine, here)) {
     const std::string asked_for = theirs.get<std::string>();
     if (stop || asked_for.empty()) continue;
     if (progress.step != last_save.step) save(asked_for, /*insist=*/true);
@@ -466,7 +471,7 @@ void Session::Impl::boundary(const LoopPosition& loop) {
   here.last = loop.loader != nullptr ? here.epochs >= loop.first_epoch + loop.target : loop.at_end();
 
   if (group.world_size() > 1 && progress.step == base_step + 1 && !has_base) {
-    require_alike(group, tracked.capture(), "after the first step",
+    require_alike(group, tracked.capture(), this->here, "after the first step",
                   "gradients are not averaged; call session.average_gradients(net) before optimizer.step(), or use a "
                   "pipeline with Ddp()");
   }
@@ -523,9 +528,14 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
 
 bool Session::Impl::try_save(const std::string& reason, const std::string& afterwards) {
   const Clock::time_point begin = Clock::now();
+  if (group.world_size() > 1 && device.device.is_cuda()) {
+    // What is in flight may still fail, and after a fault's abort it "succeeds" with garbage: none of that is saved.
+    c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
+    group.check();
+  }
   Captured captured = tracked.capture();
   const nlohmann::json values = user_values(captured);
-  gather_rank_state(group, captured);  // also the ranks' word that all of them are well
+  gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
   nlohmann::json outcome;
   if (is_main()) {
@@ -543,7 +553,7 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
       }
     }
   }
-  if (group.world_size() > 1) outcome = group.broadcast(outcome);
+  if (group.world_size() > 1) outcome = group.broadcast(outcome, 0, here);
 
   const auto code = static_cast<StatusCode>(outcome.at("code").get<int>());
   if (code == StatusCode::ok) {
@@ -596,7 +606,7 @@ void Session::Impl::prune() {
       console.say("old versions stay: " + dropped.status().message());
     }
   }
-  if (group.world_size() > 1) lost_to = group.broadcast(lost_to);
+  if (group.world_size() > 1) lost_to = group.broadcast(lost_to, 0, here);
   if (lost_to.empty()) return;
   superseded = true;
   stop = lost_to;
@@ -605,10 +615,11 @@ void Session::Impl::prune() {
 // ---------------------------------------------------------------------------------------------------------------------
 // End
 
-int Session::Impl::finish() {
+int Session::Impl::finish(Site site) {
   if (finished) return *finished;
+  here = site;
   if (!opened) {  // nothing was run, so nothing is owed
-    group.close();
+    group.close(site);
     return *(finished = kDone);
   }
   storage::disarm_death_note();
@@ -617,7 +628,7 @@ int Session::Impl::finish() {
   if (!stop) {
     const bool changed = progress.step != last_save.step || save_requested ||
                          (last_values != nullptr && user_values(tracked.capture()) != last_values);
-    if (group.all_reduce(static_cast<int>(changed), Reduce::max) != 0) saved = save("end", /*insist=*/true);
+    if (group.all_reduce(static_cast<int>(changed), Reduce::max, site) != 0) saved = save("end", /*insist=*/true);
   } else {
     saved = progress.step == last_save.step;
   }
@@ -636,7 +647,7 @@ int Session::Impl::finish() {
                                            {"lost_steps", progress.step - last_save.step}});
     }
   }
-  group.close();  // the others leave when rank 0 is done
+  group.close(site);  // the others leave when rank 0 is done
   return *(finished = code);
 }
 
@@ -700,7 +711,7 @@ c10::Device Session::device() const { return impl_->device.device; }
 std::uint64_t Session::seed() const { return impl_->options.seed; }
 std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
-int Session::finish() { return impl_->finish(); }
+int Session::finish(Site site) { return impl_->finish(site); }
 
 TrackedState& Session::tracked() {
   if (impl_->opened) {
@@ -711,18 +722,18 @@ TrackedState& Session::tracked() {
   return impl_->tracked;
 }
 
-Loop& Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested) {
+Loop& Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
   LoopPosition position;
   position.loader = &loader;
   position.target = epochs;
   position.nested = nested;
-  return impl_->add_loop(position);
+  return impl_->add_loop(position, site);
 }
 
-Loop& Session::counted_loop(std::uint64_t count) {
+Loop& Session::counted_loop(std::uint64_t count, Site site) {
   LoopPosition position;
   position.target = count;
-  return impl_->add_loop(position);
+  return impl_->add_loop(position, site);
 }
 
 void Session::print_text(const std::string& text) {

@@ -167,7 +167,7 @@ void RankFeed::fill(const std::vector<Slot>& slots) {
   share(group_, manifest_, slots, nullptr);
 }
 
-void gather_rank_state(Group& group, Captured& captured) {
+void gather_rank_state(Group& group, Captured& captured, Group::Site site) {
   if (group.world_size() == 1) return;
   // 1. Everybody learns what rank 0 holds, by digest.
   std::map<std::string, std::string> digests;
@@ -179,7 +179,10 @@ void gather_rank_state(Group& group, Captured& captured) {
   }
   std::map<std::string, std::string> value_digests;
   for (const auto& [name, value] : captured.values.items()) value_digests[name] = digest_text(value);
-  const auto [main_digests, main_values] = group.broadcast(std::pair(digests, value_digests));
+  using Digests = std::map<std::string, std::string>;
+  const auto said =
+      group.compare("the save", "values", group.is_main() ? json(std::pair(digests, value_digests)) : json(), site);
+  const auto [main_digests, main_values] = said.front().get<std::pair<Digests, Digests>>();
 
   // 2. What this rank holds differently is announced: values at once, tensors by what they are.
   json mine = {{"values", json::object()}, {"tensors", json::array()}};
@@ -193,10 +196,10 @@ void gather_rank_state(Group& group, Captured& captured) {
     mine["tensors"].push_back(
         {{"name", name}, {"dtype", to_string(sources[name]->dtype)}, {"shape", sources[name]->shape}});
   }
-  const auto all = group.all_gather(mine);
+  const auto all = group.compare("the save", "values", mine, site);
 
   // 3. The tensors follow, rank by rank.
-  group.operation("save", [&] {
+  const auto move = [&] {
     for (int rank = 1; rank < group.world_size(); ++rank) {
       const json& theirs = all[static_cast<std::size_t>(rank)];
       for (const auto& [name, value] : theirs.at("values").items()) {
@@ -216,19 +219,21 @@ void gather_rank_state(Group& group, Captured& captured) {
         if (group.is_main()) captured.tensors.push_back(source_of(source.name, tensor, bytes));
       }
     }
-  });
+  };
+  group.operation("the save", move, site);
 }
 
-void require_alike(Group& group, const Captured& captured, const std::string& when, const std::string& remedy) {
+void require_alike(Group& group, const Captured& captured, Group::Site site, const std::string& when,
+                   const std::string& remedy) {
   if (group.world_size() == 1) return;
   // One digest tells that all is well; which tensor it is matters only where it is not.
   std::map<std::string, std::string> digests;
   for (const storage::TensorSource& source : captured.tensors) {
     if (!captured.may_differ.contains(source.name)) digests[source.name] = digest_text(source);
   }
-  const auto summary = group.all_gather(digest_text(json(digests)));
+  const auto summary = group.compare("the check of parameters", "", digest_text(json(digests)), site);
   if (std::all_of(summary.begin(), summary.end(), [&](const auto& one) { return one == summary[0]; })) return;
-  const auto all = group.all_gather(digests);
+  const auto all = group.all_gather(digests, site);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (const auto& [name, digest] : all[0]) {
       const auto found = all[rank].find(name);

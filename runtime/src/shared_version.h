@@ -38,10 +38,11 @@ class RankFeed final : public TensorFeed {
 };
 
 /// Adds to rank 0's capture what the other ranks hold differently. The others' captures stay as they are.
-void gather_rank_state(Group& group, Captured& captured);
+void gather_rank_state(Group& group, Captured& captured, Group::Site site);
 
 /// Throws Error(invalid) on all ranks where a tensor that must be alike on all of them is not: names it and the ranks.
-/// `when`: "before the first step".
-void require_alike(Group& group, const Captured& captured, const std::string& when, const std::string& remedy);
+/// `when`: "before the first step". `site`: in the program.
+void require_alike(Group& group, const Captured& captured, Group::Site site, const std::string& when,
+                   const std::string& remedy);
 
 }  // namespace holdfast

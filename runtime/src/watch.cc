@@ -1,9 +1,12 @@
 #include "watch.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <fstream>
 
 namespace holdfast {
 namespace {
@@ -21,12 +24,34 @@ constexpr milliseconds kLinger{1500};
 
 std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
+// Two processes that read the same here see each other under the same pids.
+std::string place_of_pids() {
+  char space[64] = "";
+  if (::readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) return {};
+  std::string boot;
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::getline(file, boot);
+  return boot.empty() ? boot : boot + " " + space;
+}
+
+// Over, or waiting for its parent to notice.
+bool is_over(std::int64_t pid) {
+  if (::kill(static_cast<pid_t>(pid), 0) != 0) return errno == ESRCH;
+  std::string stat;
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::getline(file, stat);
+  const auto name_end = stat.rfind(')');
+  return name_end != std::string::npos && name_end + 2 < stat.size() &&
+         (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X');
+}
+
 WatchRecord record_of_this_process() {
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
   WatchRecord record;
   record.host = host;
   record.pid = ::getpid();
+  record.place = place_of_pids();
   return record;
 }
 
@@ -45,20 +70,21 @@ Watch::Watch(c10d::Store& store, WatchOptions options)
   guard_ = std::thread([this] { guard(); });
 }
 
-Watch::~Watch() {
-  bool linger = false;
-  {
-    const std::lock_guard lock(mutex_);
-    linger = fault_.has_value() && options_.rank == options_.store_rank;
-  }
-  // What holds the store must not end before the others have read why.
-  for (const auto until = Clock::now() + kLinger; linger && Clock::now() < until; std::this_thread::sleep_for(kTick)) {
-    const std::lock_guard lock(mutex_);
+// What holds the store must not end before the others have read why.
+void Watch::linger() const {
+  const auto until = Clock::now() + kLinger;
+  for (std::unique_lock lock(mutex_); fault_ && options_.rank == options_.store_rank;) {
     const auto now = Clock::now();
-    linger = std::any_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
-      return one.record.state != WatchRecord::State::failed && now - one.beat < kSilence;
+    const bool waited_for = std::any_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
+      return one.record.state != WatchRecord::State::failed && !one.ended && now - one.beat < kSilence;
     });
+    if (!waited_for || now >= until) return;
+    changed_.wait_for(lock, kTick);
   }
+}
+
+Watch::~Watch() {
+  linger();
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -100,10 +126,14 @@ void Watch::fail(const std::string& text, int origin) {
     own.origin = origin;
   }
   if (!fault_) fault_ = own.text;
+  tell_now(lock);
+}
+
+void Watch::tell_now(std::unique_lock<std::mutex>& lock) {
   urgent_ = true;
-  const std::uint64_t told = told_;
+  const std::uint64_t next = begun_ + 1;  // one that is under way may tell what was before
   changed_.notify_all();
-  changed_.wait_for(lock, kTell, [&] { return told_ > told || reading_failed_ || stopping_; });
+  changed_.wait_for(lock, kTell, [&] { return told_ >= next || reading_failed_ || stopping_; });
 }
 
 std::optional<std::string> Watch::verdict(milliseconds patience) const {
@@ -176,8 +206,21 @@ StepOrder Watch::follow(std::uint64_t step, std::unique_lock<std::mutex>& lock) 
 }
 
 void Watch::stop() {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   judging_ = false;
+  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  if (own.state == WatchRecord::State::failed) return;
+  own.state = WatchRecord::State::closed;
+  tell_now(lock);
+}
+
+// On this host a process that ended is found at once, not when its heartbeats stay away.
+void Watch::look_for_ended_processes(Clock::time_point now) {
+  const std::string here = seen_[static_cast<std::size_t>(options_.rank)].record.place;
+  for (Seen& one : seen_) {
+    if (one.ended || here.empty() || one.record.place != here || one.record.pid <= 0) continue;
+    if (is_over(one.record.pid)) one.ended = now;
+  }
 }
 
 // Talks to the store: our record out, everybody's in.
@@ -189,6 +232,7 @@ void Watch::talk() {
     WatchRecord own = seen_[static_cast<std::size_t>(options_.rank)].record;
     own.beat = ++seen_[static_cast<std::size_t>(options_.rank)].record.beat;
     urgent_ = false;
+    ++begun_;
     lock.unlock();
     bool failed = false;
     std::vector<std::string> texts;
@@ -236,7 +280,9 @@ std::vector<Peer> Watch::peers(Clock::time_point now) const {
   for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
     const bool holds_store = static_cast<int>(rank) == options_.store_rank;
     all.push_back({seen_[rank].record, since(seen_[rank].beat, holds_store ? now : last_read_),
-                   since(seen_[rank].changed, now), reading_failed_ && holds_store});
+                   since(seen_[rank].changed, now), reading_failed_ && holds_store,
+                   // What it told last was read after its end.
+                   seen_[rank].ended && last_read_ > *seen_[rank].ended});
   }
   return all;
 }
@@ -268,6 +314,7 @@ void Watch::guard() {
     }
     last_tick = now;
     if (stopping_ || !judging_) continue;
+    look_for_ended_processes(now);
     const auto all = peers(now);
     if (!fault_) {
       if (auto fault = judge(options_.rank, all)) {

@@ -49,26 +49,32 @@ class Watch {
   /// This rank stops for a reason of its own, or because of what it found out: told to the others before this returns,
   /// if they can be told within a second. The first reason stays.
   void fail(const std::string& text, int origin);
+  /// Before this process ends for a fault: where it holds the store, waits a moment for the others to read why.
+  void linger() const;
   /// Waits for the others' news on what broke this rank's connection. Empty where there are none in time.
   std::optional<std::string> verdict(std::chrono::milliseconds patience) const;
   /// This rank has done `step`: what all ranks do here, as horizon.h says. Waits where rank 0 has granted no further
   /// step, until it does or a fault is found. `last`: see Horizon::reach.
   StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish);
-  /// Nothing is judged any more: all ranks agreed to end.
+  /// Nothing is judged any more: all ranks agreed to end. The others know when this returns, if they can be told within
+  /// a second.
   void stop();
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Seen {
     WatchRecord record;
-    Clock::time_point beat;     // when it grew last, as we read it
-    Clock::time_point changed;  // state or operation
+    Clock::time_point beat;                       // when it grew last, as we read it
+    Clock::time_point changed;                    // state or operation
+    std::optional<Clock::time_point> ended = {};  // when its process was seen to be over
   };
   void talk();
   void listen_to(const std::vector<std::string>& texts, Clock::time_point now);
   void guard();
   std::vector<Peer> peers(Clock::time_point now) const;
   void set_fault(const Fault& fault);
+  void look_for_ended_processes(Clock::time_point now);
+  void tell_now(std::unique_lock<std::mutex>& lock);
   StepOrder lead(std::uint64_t step, std::uint64_t last);
   StepOrder follow(std::uint64_t step, std::unique_lock<std::mutex>& lock);
 
@@ -83,7 +89,7 @@ class Watch {
   Horizon horizon_;                          // rank 0's
   std::vector<std::uint64_t> wishes_taken_;  // by rank
   std::uint64_t done_at_ = 0;                // the step of the last order that this rank followed
-  std::uint64_t told_ = 0;
+  std::uint64_t begun_ = 0, told_ = 0;       // talks
   bool stopping_ = false;
   bool judging_ = true;
   std::optional<std::string> fault_;

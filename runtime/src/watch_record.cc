@@ -10,7 +10,7 @@ namespace {
 
 using State = WatchRecord::State;
 
-constexpr const char* kNames[] = {"running", "inside", "failed"};
+constexpr const char* kNames[] = {"running", "inside", "failed", "closed"};
 
 // Two heartbeats: what is seen once may be one rank's news against another's old record.
 constexpr std::chrono::milliseconds kSettled{600};
@@ -48,6 +48,7 @@ std::string encode(const WatchRecord& record) {
                          {"origin", record.origin},
                          {"host", record.host},
                          {"pid", record.pid},
+                         {"place", record.place},
                          {"step", record.step},
                          {"wishes", record.wishes},
                          {"wish", to_json(record.wish)},
@@ -61,7 +62,7 @@ std::optional<WatchRecord> decode_record(const std::string& text) {
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return std::nullopt;
   WatchRecord record;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     if (json.value("state", "") == kNames[i]) record.state = static_cast<State>(i);
   }
   record.beat = json.value("beat", std::uint64_t{0});
@@ -72,6 +73,7 @@ std::optional<WatchRecord> decode_record(const std::string& text) {
   record.origin = json.value("origin", -1);
   record.host = json.value("host", "");
   record.pid = json.value("pid", std::int64_t{0});
+  record.place = json.value("place", "");
   record.step = json.value("step", std::uint64_t{0});
   record.wishes = json.value("wishes", std::uint64_t{0});
   record.wish = order_of(json, "wish");
@@ -108,7 +110,14 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
     return fault;
   }
   if (auto fault = others([&](int rank, const Peer& peer) -> Text {
-        if (peer.silent < kSilence) return {};
+        if (!peer.ended || peer.record.state == State::closed) return {};
+        return fmt::format("{} is gone: its process ended; a moment before it was {}; {}", name_of(rank, peer.record),
+                           whereabouts(peer.record), seen_from(self, peers));
+      })) {
+    return fault;
+  }
+  if (auto fault = others([&](int rank, const Peer& peer) -> Text {
+        if (peer.silent < kSilence || peer.record.state == State::closed) return {};
         return fmt::format("{} has not been heard of for {:.0f} s: it was killed, or stands still; it was {}; {}",
                            name_of(rank, peer.record), static_cast<double>(peer.silent.count()) / 1000,
                            whereabouts(peer.record), seen_from(self, peers));

@@ -17,6 +17,7 @@ struct WatchRecord {
     running,  // computes
     inside,   // waits in `operation`
     failed,   // `text` says why
+    closed,   // agreed to the end: may leave
   };
   std::uint64_t beat = 0;  // grows with every heartbeat
   State state = State::running;
@@ -27,6 +28,7 @@ struct WatchRecord {
   int origin = -1;  // the rank whose fault made this one fail; its own where it failed by itself
   std::string host = {};
   std::int64_t pid = 0;
+  std::string place = {};    // where that pid means this process: boot and pid namespace
   std::uint64_t step = 0;    // completed
   std::uint64_t wishes = 0;  // how many times `wish` was set
   StepOrder wish = {};       // what this rank wants all to do
@@ -43,6 +45,7 @@ struct Peer {
   std::chrono::milliseconds silent{0};     // since its beat last grew
   std::chrono::milliseconds unchanged{0};  // since state or operation last changed
   bool unreachable = false;                // its store's connection is closed
+  bool ended = false;                      // its process, on this host, is over, and this record is its last
 };
 
 struct Fault {
@@ -54,8 +57,8 @@ struct Fault {
 inline constexpr std::chrono::milliseconds kSilence{3000};
 
 /// The first of the facts that stop all ranks, as rank `self` sees it; nothing while all is well, also where one is
-/// merely slow. Facts, in this order: a rank failed; a rank's connection is closed; a rank was silent for kSilence; two
-/// ranks wait in different operations of the same number.
+/// merely slow. Facts, in this order: a rank failed; a rank's connection is closed or its process over; a rank was
+/// silent for kSilence; two ranks wait in different operations of the same number.
 std::optional<Fault> judge(int self, const std::vector<Peer>& peers);
 
 /// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed.

@@ -165,8 +165,9 @@ double distance(const Program& a, const Program& b, at::ScalarType dtype) {
 }
 
 // Each step rounds a parameter a few times, by at most half a unit of its size, in another order than LibTorch's does.
-// Over 50 steps such differences walk at random to about √50 units; the largest seen is 2.7.
-constexpr double kUnits = 8;
+// Over 50 steps such differences walk at random to about √50 units, and some farther; the largest seen is 2.7 on a CPU
+// and 11.4 on an H200.
+constexpr double kUnits = 16;
 // CUDA's float32 kernels hold 1 - 0.999 in float32, so with a relative error of 1.3e-5, 110 units. It cancels in the
 // parameters, not in exp_avg_sq.
 constexpr double kCudaUnits = 150;
@@ -220,7 +221,12 @@ void scale_is_divided_out(at::Device device) {
       program.set_gradients(i, 1024);  // a power of two, so that nothing is rounded
       program.scaled().step_scaled(torch::full({}, 1024.0, device), torch::zeros({1}, device));
     }
-    CHECK(other_parts(bytes_of(program.state), bytes_of(expected.state)) == kNone);
+    // CUDA's kernels with a scale and without one contract multiplications and additions differently.
+    if (device.is_cuda()) {
+      CHECK(distance(program, expected, at::kFloat) < kUnits);
+    } else {
+      CHECK(other_parts(bytes_of(program.state), bytes_of(expected.state)) == kNone);
+    }
     for (std::size_t i = 0; i < program.parameters.size(); ++i) {
       CAPTURE(i);
       CHECK(program.parameters[i].grad().defined() == expected.parameters[i].grad().defined());

@@ -336,7 +336,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
   const std::vector<Case> cases = {
       {"other epochs",
        [&](Session& s) { return train(s, 23, s.rank() == 1 ? 3 : 2, true, 0); },
-       {"rank 1 calls session.steps of 3 epochs", "rank 0 calls session.steps of 2 epochs", "session.cc"}},
+       {"rank 1 calls session.steps of 3 epochs", "rank 0 calls session.steps of 2 epochs", "session_ranks_test.cc"}},
       {"unequal data",
        [&](Session& s) { return train(s, s.rank() == 3 ? 20 : 23, 2, true, 0); },
        {"rank 3 calls session.steps of 2 epochs of 20 samples", "of 23 samples"}},

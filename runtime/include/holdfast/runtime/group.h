@@ -186,8 +186,9 @@ class Group {
   /// garbage once a fault has ended the wait for them, so ask before using them.
   void check() const;
   std::optional<std::string> fault() const;
-  /// Tells the others that this rank stops, and why.
-  void fail(const std::string& why);
+  /// Tells the others that this rank stops, and why; where one stopped before, its reason stays. `leaves`: the process
+  /// ends next, so they are given the time to hear it.
+  void fail(const std::string& why, bool leaves = false);
   /// All ranks agree to end: the last operation of the group.
   void close(Site site = Site::current());
 

@@ -8,8 +8,8 @@
 //
 // The function gives the mean loss over this rank's part of the batch. Batches may be of uneven size: their weights
 // make the update that of the whole batch. What the pipeline holds between steps (counts, a window's partial gradients,
-// the stages' states) is saved and restored with the session. A Pipeline is a handle: copies are the same pipeline, which
-// lives as long as the session or the last of them.
+// the stages' states) is saved and restored with the session. A Pipeline is a handle: copies are the same pipeline,
+// which lives as long as the session or the last of them.
 //
 // Threads: the one that trains. Errors: Error, RankFault.
 #pragma once
@@ -53,15 +53,15 @@ class Pipeline {
   /// forward, backward and update in one.
   template <class LossOf>
   Outcome step(const StepInfo& step, LossOf&& loss_of, Site site = Site::current()) {
-    const at::Tensor loss = forward(step, std::forward<LossOf>(loss_of));
+    const at::Tensor loss = forward(step, std::forward<LossOf>(loss_of), site);
     backward(loss, site);
     return update(site);
   }
 
   /// The loss that `loss_of` computes, under the stages' scopes.
   template <class LossOf>
-  at::Tensor forward(const StepInfo& step, LossOf&& loss_of) {
-    const auto scopes = begin(step.facts());
+  at::Tensor forward(const StepInfo& step, LossOf&& loss_of, Site site = Site::current()) {
+    const auto scopes = begin(step.facts(), site);
     at::Tensor loss = std::forward<LossOf>(loss_of)();
     return loss;
   }
@@ -98,7 +98,7 @@ class Pipeline {
       while (!scopes.empty()) scopes.pop_back();
     }
   };
-  std::unique_ptr<ScopesEnd> begin(const StepFacts& step);
+  std::unique_ptr<ScopesEnd> begin(const StepFacts& step, Site site);
   const std::vector<std::shared_ptr<Stage>>& stages() const;
   [[noreturn]] void throw_no_stage() const;
 

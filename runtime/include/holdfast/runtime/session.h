@@ -66,17 +66,19 @@ class Session {
 
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
   template <class Dataset>
-  StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options) {
-    return {loader_loop(loader, options.epochs, /*nested=*/false), loader, /*one_epoch=*/false};
+  StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
+    return {loader_loop(loader, options.epochs, /*nested=*/false, site), loader, /*one_epoch=*/false};
   }
   /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
   /// epoch's last step is saved after the epoch's body.
   template <class Dataset>
-  EpochRange<Dataset> epochs(Loader<Dataset>& loader, std::uint64_t count) {
-    return {loader_loop(loader, count, /*nested=*/true), loader};
+  EpochRange<Dataset> epochs(Loader<Dataset>& loader, std::uint64_t count, Site site = Site::current()) {
+    return {loader_loop(loader, count, /*nested=*/true, site), loader};
   }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`.
-  CountRange steps(CountOptions options) { return CountRange(counted_loop(options.count)); }
+  CountRange steps(CountOptions options, Site site = Site::current()) {
+    return CountRange(counted_loop(options.count, site));
+  }
 
   /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
   /// version.
@@ -181,7 +183,7 @@ class Session {
   bool stopping() const;
 
   /// Makes the last version durable, closes the run, and gives the exit code.
-  int finish();
+  int finish(Site site = Site::current());
 
  private:
   struct Impl;
@@ -200,8 +202,8 @@ class Session {
                          torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
   TrackedState& tracked();
   void shard(LoaderBase& loader);
-  Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested);
-  Loop& counted_loop(std::uint64_t count);
+  Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
+  Loop& counted_loop(std::uint64_t count, Site site);
   void print_text(const std::string& text);
 
   std::unique_ptr<Impl> impl_;

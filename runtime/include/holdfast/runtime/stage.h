@@ -58,6 +58,7 @@ struct MicroBatch {
   StepFacts step;
   bool first = true;  // of its window
   bool last = true;
+  Group::Site site;  // of the program's call
   double share = 1;  // what the loss is multiplied by, so that gradients of all ranks' windows average to the mean
 };
 

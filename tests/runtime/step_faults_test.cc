@@ -1,0 +1,154 @@
+// Faults in the middle of training steps whose only collectives are the Reducer's: every rank stops within seconds and
+// names the rank, the operation and where in the program it was.
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include <iostream>
+
+#include "holdfast/holdfast.h"
+#include "holdfast/storage/file_store.h"
+#include "ranks.h"
+#include "storage/scratch_folder.h"
+
+namespace {
+
+using namespace holdfast;
+
+struct Faulty : torch::autograd::Function<Faulty> {
+  static torch::Tensor forward(torch::autograd::AutogradContext*, torch::Tensor x, torch::Tensor act) {
+    acts = act.item<int>();
+    return x.clone();
+  }
+  // In the middle of backward: the layers after it have their gradients on the way already.
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext*,
+                                               torch::autograd::tensor_list gradients) {
+    if (acts == 1) ::kill(::getpid(), SIGKILL);
+    if (acts == 2) throw std::runtime_error("backward met a NaN");
+    if (acts == 3) ::raise(SIGSTOP);
+    if (acts == 4) std::_Exit(3);
+    if (acts == 5) ::usleep(6000000);
+    return {gradients[0], torch::Tensor()};
+  }
+  static thread_local int acts;
+};
+thread_local int Faulty::acts = 0;
+
+struct NetImpl : torch::nn::Module {
+  torch::Tensor forward(torch::Tensor x, int act) {
+    x = torch::relu(one->forward(x));
+    x = Faulty::apply(x, torch::tensor(act));
+    return two->forward(x);
+  }
+  torch::nn::Linear one{register_module("one", torch::nn::Linear(32, 64))};
+  torch::nn::Linear two{register_module("two", torch::nn::Linear(64, 4))};
+};
+TORCH_MODULE(Net);
+
+// Trains; at step 10 rank 2 does `act` in its backward, or leaves out a step, or takes another way.
+int train(const storage::Path& folder, const std::string& run, int act) {
+  std::string program = "test", dir = "--holdfast.dir=" + folder.string();
+  char* arguments[] = {program.data(), dir.data(), nullptr};
+  char** argv = arguments;
+  int argc = 2;
+  auto session = Session::start(argc, argv, {.run = run, .seed = 5, .every = "never", .device = "cpu", .threads = 1});
+  Net net;
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.01));
+  auto pipeline = session.pipeline(net, optimizer, {Ddp({.bucket_bytes = 512, .first_bucket_bytes = 64})});
+  for (auto& step : session.steps({.count = 60})) {
+    const bool now = session.rank() == 2 && step.number() == 10;
+    if (now && act == 10) continue;           // a step less
+    if (now && act == 11) session.barrier();  // a call that the others do not make
+    if (now && act == 12) break;              // leaves the loop
+    if (now && act == 13) (void)session.sum(1);
+    if (now && act == 14) throw std::runtime_error("no more data");
+    pipeline.step(step, [&] {
+      return net->forward(torch::ones({2, 32}) * session.rank(), now ? act : 0).square().mean();
+    });
+  }
+  return session.finish();
+}
+
+struct Scenario {
+  const char* name;
+  int act;
+  std::vector<std::string> words;  // said by every rank that can say something
+  bool speaks = true;              // whether rank 2 says it too
+};
+
+}  // namespace
+
+TEST_CASE("faults_inside_a_backward_pass_stop_every_rank_with_the_reason", "[full][alone]") {
+  const ScratchFolder folder;
+  const std::vector<Scenario> scenarios = {
+      {"SIGKILL in backward", 1, {"rank 2 ", "its process ended; ", "in backward at step_faults_test.cc:"}, false},
+      {"throw in backward", 2, {"rank 2 failed: ", "backward met a NaN"}, false},
+      {"SIGSTOP in backward", 3, {"rank 2 ", "has not been heard of", "in backward at step_faults_test.cc:"}, false},
+      {"_Exit in backward", 4, {"rank 2 ", "its process ended; ", "in backward at step_faults_test.cc:"}, false},
+      {"a step less", 10, {"rank 2 ", "step_faults_test.cc:", "backward"}},
+      {"another call", 11, {"rank 2 ", "barrier at step_faults_test.cc:", "backward at step_faults_test.cc:"}},
+      {"left the loop", 12, {"rank 2 ", "step_faults_test.cc:", "backward at step_faults_test.cc:"}},
+      {"another sum", 13, {"rank 2 ", "at step_faults_test.cc:", "backward at step_faults_test.cc:"}},
+      {"throw between steps", 14, {"rank 2 failed: no more data"}, false},
+  };
+  int shown = 0;
+  for (const Scenario& scenario : scenarios) {
+    INFO(scenario.name);
+    const auto ended = ranks::run_sessions(
+        4, [&] { return train(folder.path(), fmt::format("run{}", scenario.act), scenario.act); },
+        std::chrono::seconds(9));
+    double slowest = 0;
+    for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+      INFO("rank " << rank << " ended with " << ended[rank].code << " after " << ended[rank].seconds
+                   << " s and said: " << ended[rank].text);
+      if (rank == 2 && !scenario.speaks) continue;
+      CHECK(ended[rank].code == 1);
+      CHECK(ended[rank].seconds < 7);  // of which starting takes up to two
+      slowest = std::max(slowest, ended[rank].seconds);
+      for (const std::string& word : scenario.words) CHECK(ended[rank].text.find(word) != std::string::npos);
+    }
+    ++shown;
+    std::cout << "fault: " << scenario.name << ", all ranks over after " << slowest << " s, start included\n";
+  }
+  CHECK(shown == 9);
+}
+
+TEST_CASE("a_slow_backward_is_no_fault", "[full][alone]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(
+      4, [&] { return train(folder.path(), "slow", 5); }, std::chrono::seconds(40));
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+}
+
+TEST_CASE("ten_thousand_steps_raise_no_false_alarm", "[long][alone]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(
+      4,
+      [&]() -> int {
+        std::string program = "test", dir = "--holdfast.dir=" + folder.path().string();
+        char* arguments[] = {program.data(), dir.data(), nullptr};
+        char** argv = arguments;
+        int argc = 2;
+        auto session =
+            Session::start(argc, argv, {.run = "quiet", .seed = 5, .every = "1000", .device = "cpu", .threads = 1});
+        Net net;
+        torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.001));
+        auto pipeline = session.pipeline(net, optimizer, {Ddp(), Accumulate(2)});
+        std::uint64_t sum = 0;
+        for (auto& step : session.steps({.count = 10000})) {
+          pipeline.step(step, [&] { return net->forward(torch::ones({2, 32}), 0).square().mean(); });
+          if (step.number() % 100 == 0) sum += session.sum(step.number());
+          if (step.number() == 5000 && session.rank() == 1) ::sleep(5);  // slow once
+        }
+        std::printf("steps %llu\n", static_cast<unsigned long long>(session.step()));
+        return session.finish();
+      },
+      std::chrono::seconds(400));
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    CHECK(rank.text.find("steps 10000") != std::string::npos);
+  }
+}
