@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "average_gradients.h"
+#include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/console.h"
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/environment.h"
@@ -28,6 +29,7 @@
 #include "holdfast/storage/death_note.h"
 #include "launcher_progress.h"
 #include "progress.h"
+#include "rank_description.h"
 #include "run_keeper.h"
 #include "session_seed.h"
 #include "shared_version.h"
@@ -94,6 +96,7 @@ struct Session::Impl {
     void begin_epoch() override;
     void end_epoch() override;
     bool stopping() const override { return session_.stop.has_value(); }
+    c10::Device device() const override { return session_.device.device; }
     LoopPosition& position() const { return *session_.progress.loops[index_]; }
 
    private:
@@ -767,6 +770,19 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
   state.track(name.empty() ? "pipeline" : name, pipeline);
   self.modules.push_back(std::move(net));
   return pipeline;
+}
+
+std::string Session::describe(Site site) {
+  std::string precision;
+  for (const auto& pipeline : impl_->pipelines) {
+    const Amp* amp = pipeline->find_stage<Amp>();
+    precision += (precision.empty() ? "" : ", ") + (amp != nullptr ? to_string(amp->precision()) : "fp32");
+  }
+  const std::string mine = describe_rank(impl_->group, precision.empty() ? "fp32" : precision, kVersion);
+  std::string text;
+  for (const std::string& block : impl_->group.gather(mine, 0, site)) text += block;
+  print_text(text);
+  return text;
 }
 
 Group& Session::group() const { return impl_->group; }

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <netdb.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -135,6 +136,10 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
                                            const std::string& greeting, milliseconds patience) {
+  // Gloo and the store write to connections that may be closed by then, and count on the signal being ignored, as it is
+  // in Python.
+  struct sigaction pipe {};
+  if (::sigaction(SIGPIPE, nullptr, &pipe) == 0 && pipe.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
   c10d::TCPStoreOptions options;
   options.port = ranks.port;
   options.isServer = ranks.rank == 0 && !ranks.launcher_has_store;

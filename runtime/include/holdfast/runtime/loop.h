@@ -1,7 +1,8 @@
 // The loops a user writes over a session: steps of a loader, epochs of steps, counted steps.
 //
 // A boundary lies after each step's body, and after each epoch's body where epochs are looped over. Only there is
-// anything saved, and only there does a loop end early. A step is the dataset's own batch and also knows its number.
+// anything saved, and only there does a loop end early. A step is the dataset's own batch, on the session's device, and
+// also knows its number.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "holdfast/runtime/loader.h"
+#include "holdfast/runtime/to_device.h"
 
 namespace holdfast {
 
@@ -80,6 +82,7 @@ class Loop {
   virtual void begin_epoch() = 0;
   virtual void end_epoch() = 0;
   virtual bool stopping() const = 0;
+  virtual c10::Device device() const = 0;
 };
 
 template <class Dataset>
@@ -111,7 +114,7 @@ class StepRange {
       Loop& loop = range_->loop_;
       while (range_->one_epoch_ ? !loop.stopping() : loop.more()) {
         if (auto batch = range_->loader_.next()) {
-          step_.emplace(std::move(*batch), loop.begin_step());
+          step_.emplace(bring_to_device(std::move(*batch), loop.device()), loop.begin_step());
           return;
         }
         if (range_->one_epoch_) return;

@@ -80,10 +80,16 @@ class Pipeline {
   /// The stage of a type: `pipeline.stage<Ema>().swap_in()`. Throws Error(invalid) where there is none.
   template <std::derived_from<Stage> S>
   S& stage() {
-    for (const auto& one : stages()) {
-      if (auto* const found = dynamic_cast<S*>(one.get())) return *found;
-    }
+    if (S* const found = find_stage<S>()) return *found;
     throw_no_stage();
+  }
+  /// The same, null where there is none.
+  template <std::derived_from<Stage> S>
+  S* find_stage() {
+    for (const auto& one : stages()) {
+      if (auto* const found = dynamic_cast<S*>(one.get())) return found;
+    }
+    return nullptr;
   }
 
   /// What the session saves. Between steps only.

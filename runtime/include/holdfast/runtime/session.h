@@ -170,6 +170,10 @@ class Session {
     return make_pipeline(name, module_of(net), optimizer, std::move(stages));
   }
 
+  /// The page that a distributed program is debugged with: a block for each rank (place, device, memory, load,
+  /// precision, versions), in order. Printed once, and returned on the main rank.
+  std::string describe(Site site = Site::current());
+
   int rank() const { return group().rank(); }
   int world_size() const { return group().world_size(); }
   bool is_main() const { return group().is_main(); }

@@ -1,0 +1,59 @@
+#include "rank_description.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "gpu_load.h"
+#include "holdfast/runtime/device.h"
+#include "holdfast/runtime/units.h"
+
+namespace holdfast {
+namespace {
+
+// A line such as "MemAvailable:   16286984 kB" of a file below /proc, in bytes; 0 where it is not there.
+std::uint64_t kilobytes_of(const char* file, const std::string& name) {
+  std::ifstream lines(file);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(name + ":")) return std::strtoull(line.c_str() + name.size() + 1, nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::string describe_rank(const Group& group, const std::string& precision, const std::string& version) {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  std::string text = fmt::format("rank {} of {}, local {}, on {}, pid {}\n", group.rank(), group.world_size(),
+                                 group.local_rank(), host, ::getpid());
+  const c10::Device device = group.device();
+  if (device.is_cuda()) {
+    const GpuFacts facts = find_gpus();
+    const auto index = static_cast<std::size_t>(device.has_index() ? device.index() : 0);
+    text += fmt::format("  device     {}", device.str());
+    if (index < facts.gpus.size()) {
+      const Gpu& gpu = facts.gpus[index];
+      text += fmt::format(", {}, compute capability {}.{}", gpu.name, gpu.major, gpu.minor);
+    }
+    text += fmt::format(", CUDA {} (driver {})\n", facts.libtorch_cuda, facts.driver_cuda);
+    if (const auto load = gpu_load(device)) {
+      text += fmt::format("  GPU        {} in use, {} free, {} % busy\n",
+                          format_bytes(load->memory_total - load->memory_free), format_bytes(load->memory_free),
+                          load->utilisation);
+    }
+  } else {
+    text += fmt::format("  device     {}\n", device.str());
+  }
+  text += fmt::format("  host       {} in use by this process, {} available\n",
+                      format_bytes(kilobytes_of("/proc/self/status", "VmRSS")),
+                      format_bytes(kilobytes_of("/proc/meminfo", "MemAvailable")));
+  text += fmt::format("  computes   in {}, {} threads\n", precision, at::get_num_threads());
+  text += fmt::format("  versions   Holdfast {}, LibTorch {}\n", version, TORCH_VERSION);
+  return text;
+}
+
+}  // namespace holdfast
