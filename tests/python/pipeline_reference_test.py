@@ -226,8 +226,10 @@ def difference(ours, theirs):
 
 
 def distance(ours, theirs):
-    """Of two vectors, relative to the length of theirs."""
-    return math.dist(ours, theirs) / math.hypot(*theirs) if len(ours) == len(theirs) else math.inf
+    """Of two vectors, relative to the length of theirs; infinite where ours is no vector of that kind."""
+    if len(ours) != len(theirs) or None in ours:
+        return math.inf
+    return math.dist(ours, theirs) / math.hypot(*theirs)
 
 
 def compare(plan, world, ours, theirs, same_library):
