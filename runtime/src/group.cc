@@ -65,18 +65,25 @@ struct Group::Impl {
   std::unique_ptr<Transport> transport;  // none in a group of one
   std::unique_ptr<Watch> watch;
   bool closed = false;
+  std::uint64_t unwatched = 0;  // operations
 
   void check() const {
     if (!watch) return;
     if (auto fault = watch->fault()) throw RankFault(*fault);
   }
+  std::uint64_t enter(const std::string& operation, const std::string& site) {
+    return watch ? watch->enter(operation, site) : ++unwatched;
+  }
+  void leave() {
+    if (watch) watch->leave();
+  }
   [[noreturn]] void stop(const std::string& text, int origin) {
-    watch->fail(text, origin);
+    if (watch) watch->fail(text, origin);
     throw RankFault(text);
   }
   // A call of c10d's threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
-    if (auto fault = watch->verdict(kVerdict)) throw RankFault(*fault);
+    if (auto fault = watch ? watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
     stop(fmt::format("rank {} lost its connection to another rank in {} at {}: {}", ranks.rank, operation, site,
                      first_line(error.what())),
          ranks.rank);
@@ -89,7 +96,7 @@ struct Group::Impl {
     check();
     Frame mine{0, operation, text_of(site), what, value.size(), std::move(value)};
     if (!transport) return {mine};
-    mine.sequence = watch->enter(operation, mine.site);
+    mine.sequence = enter(operation, mine.site);
     std::vector<Frame> frames;
     try {
       for (const std::string& wire : transport->exchange(encode(mine))) frames.push_back(decode_frame(wire));
@@ -101,7 +108,7 @@ struct Group::Impl {
     } catch (const std::exception& error) {
       broke(operation, mine.site, error);
     }
-    watch->leave();
+    leave();
     check();
     return frames;
   }
@@ -141,7 +148,7 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   };
   try {
     impl_->transport = std::make_unique<Transport>(ranks, impl_->store, device);
-    impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
+    if (options.watch) impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -180,9 +187,8 @@ void Group::close(Site site) {
   if (impl_->closed) return;
   impl_->together("finish", "", "", site);
   impl_->closed = true;
-  if (!impl_->watch) return;
-  impl_->watch->stop();
-  leave_store(*impl_->store, impl_->ranks, kLeave);
+  if (impl_->watch) impl_->watch->stop();
+  if (impl_->store) leave_store(*impl_->store, impl_->ranks, kLeave);
 }
 
 c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
@@ -326,8 +332,8 @@ std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site sit
 
 void Group::operation(const std::string& name, const std::function<void()>& act, Site site) {
   impl_->check();
-  if (!impl_->watch) return act();
-  impl_->watch->enter(name, text_of(site));
+  if (!impl_->transport) return act();
+  impl_->enter(name, text_of(site));
   try {
     act();
   } catch (const c10::DistError& error) {
@@ -337,10 +343,10 @@ void Group::operation(const std::string& name, const std::function<void()>& act,
     if (fault() || std::string_view(error.what()).find("gloo") != std::string_view::npos) {
       impl_->broke(name, text_of(site), error);
     }
-    impl_->watch->leave();
+    impl_->leave();
     throw;
   }
-  impl_->watch->leave();
+  impl_->leave();
   impl_->check();
 }
 

@@ -53,6 +53,7 @@ struct GroupOptions {
   std::chrono::milliseconds join_within{300000};       // how long to wait for the others to come
   std::chrono::milliseconds say_waiting_after{30000};  // for a slow rank, once
   std::function<void(const std::string&)> say = {};    // by default to stderr
+  bool watch = true;  // without it nothing ends a wait for a rank that is gone: to measure what the watch costs
 };
 
 class Group {
