@@ -51,7 +51,8 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Trains a small GPT on a text, character by character, and lets it write. Kill it at any moment and run the "
       "same command again. Holdfast's own options, precision and device among them: --holdfast.help.");
-  app.add_option("--text", file, "File to learn from; without it, seven sonnets of Shakespeare");
+  app.add_option("--text", file, "File to learn from; without it, seven sonnets of Shakespeare")
+      ->check(CLI::ExistingFile);
   app.add_option("--synthetic", synthetic, "Random tokens of so many kinds instead of a text, for measurements")
       ->check(CLI::PositiveNumber);
   app.add_option("--layers", shape.layers, "Blocks")->capture_default_str()->check(CLI::PositiveNumber);
@@ -79,6 +80,9 @@ int main(int argc, char** argv) {
   app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str();
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
   app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str();
+  app.callback([&] {
+    if (shape.width % shape.heads != 0) throw CLI::ValidationError("--heads", "must divide --width");
+  });
   CLI11_PARSE(app, argc, argv);
 
   // The last tenth of the text is kept for evaluation.
