@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <fstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -39,7 +38,7 @@ std::vector<std::string> read_lines(const std::string& path) {
             "nothing like the others"};
   }
   std::ifstream file(path);
-  if (!file) throw std::runtime_error("cannot read " + path);
+  if (!file) throw holdfast::Error(holdfast::storage::StatusCode::invalid, "cannot read " + path);
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) lines.push_back(line);
   return lines;
