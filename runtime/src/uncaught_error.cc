@@ -1,5 +1,7 @@
 #include "uncaught_error.h"
 
+#include <c10/util/Exception.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -35,6 +37,8 @@ void tell(const std::string& why) {
       std::fprintf(stderr, "holdfast: %s\n", error.what());
       std::fflush(nullptr);
       std::_Exit(1);
+    } catch (const c10::Error& error) {
+      tell(error.what_without_backtrace());
     } catch (const std::exception& error) {
       tell(error.what());
     } catch (...) {

@@ -245,7 +245,9 @@ TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
     for (std::uint64_t i = 0; i < length; ++i) {
       StepFacts step;
       step.samples = std::min<std::uint64_t>(4, left);
-      sum += window_share(length, samples, step);
+      const double share = window_share(length, samples, step);
+      CHECK(share == Approx(static_cast<double>(step.samples) / static_cast<double>(samples)));
+      sum += share;
       left -= step.samples;
       --batches;
     }

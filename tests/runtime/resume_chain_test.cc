@@ -231,14 +231,14 @@ TEST_CASE("a_chain_of_processes_that_are_started_anew_computes_the_same", "[full
 
 TEST_CASE("a_chain_of_killed_ranks_computes_what_undisturbed_ranks_compute", "[full]") {
   report("2 ranks, fp32 by pipeline, 8 steps", check_chain_of_ranks(2, "fp32", 8, 6));
-  report("2 ranks, fp16 by pipeline, 8 steps", check_chain_of_ranks(2, "fp16", 8, 7));
+  report("3 ranks, fp16 by pipeline, 7 steps", check_chain_of_ranks(3, "fp16", 7, 7));
 }
 
 TEST_CASE("long_chains_of_killed_ranks_compute_what_undisturbed_ranks_compute", "[long]") {
   for (const std::string precision : {"fp32", "bf16", "fp16"}) {
     report("2 ranks, " + precision + " by pipeline, 50 steps", check_chain_of_ranks(2, precision, 50, 8));
   }
-  report("3 ranks, fp32 by pipeline, 24 steps", check_chain_of_ranks(3, "fp32", 24, 9));
+  report("3 ranks, fp32 by pipeline, 21 steps", check_chain_of_ranks(3, "fp32", 21, 9));
 }
 
 TEST_CASE("long_chains_of_killed_processes_compute_what_one_process_computes", "[long]") {
