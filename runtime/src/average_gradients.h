@@ -11,8 +11,10 @@
 namespace holdfast {
 
 /// Replaces each gradient by the mean over all ranks of `weight` times it. One that only some ranks have counts as zero
-/// on the others; one that no rank has stays undefined. All ranks call it together. Returns a sentence where all ranks
-/// came with the very same gradients, as they do when each of them is given the same samples; else empty.
-std::string average_gradients(Group& group, const std::vector<at::Tensor>& parameters, double weight, Group::Site site);
+/// on the others; one that no rank has stays undefined. All ranks call it together. With `suspect`, which waits for the
+/// device, returns a sentence where all ranks came with the very same gradients, as they do when each of them is given
+/// the same samples; else empty.
+std::string average_gradients(Group& group, const std::vector<at::Tensor>& parameters, double weight, bool suspect,
+                              Group::Site site);
 
 }  // namespace holdfast

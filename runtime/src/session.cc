@@ -745,9 +745,10 @@ void Session::print_text(const std::string& text) {
 
 void Session::average_gradients(const torch::nn::Module& net, Site site) {
   Impl& self = *impl_;
+  const bool first = !std::exchange(self.gradients_were_compared, true);
   const std::string suspicion =
-      holdfast::average_gradients(self.group, net.parameters(), self.step_info.weight(), site);
-  if (!std::exchange(self.gradients_were_compared, true) && !suspicion.empty()) self.console.say(suspicion);
+      holdfast::average_gradients(self.group, net.parameters(), self.step_info.weight(), first, site);
+  if (!suspicion.empty()) self.console.say(suspicion);
 }
 
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
