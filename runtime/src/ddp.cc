@@ -2,12 +2,15 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/module.h>
 
 #include <map>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <utility>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
@@ -44,6 +47,21 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   }
 
   Compress compress;
+};
+
+// The loss as it is, of a graph that reaches `parameters` too, though it gives them no gradient.
+struct Reaching final : torch::autograd::Function<Reaching> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& loss,
+                            at::TensorList parameters) {
+    context->saved_data["parameters"] = static_cast<std::int64_t>(parameters.size());
+    return loss.clone();
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradient) {
+    torch::autograd::variable_list all(1 + static_cast<std::size_t>(context->saved_data["parameters"].toInt()));
+    all[0] = gradient[0];
+    return all;
+  }
 };
 
 }  // namespace
@@ -92,6 +110,7 @@ struct Ddp::Impl {
   std::vector<std::vector<std::size_t>> layout;
   std::unique_ptr<c10d::Reducer> reducer;
   bool rebuilt = false;
+  bool resumes_window = false;  // the Reducer was made inside a window, whose end is still to come
 };
 
 Ddp::Ddp(const DdpOptions& options) : impl_(std::make_unique<Impl>(options)) {
@@ -117,6 +136,7 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   if (context.group.world_size() == 1) return nullptr;
   if (!impl_->reducer) {
     impl_->build();
+    impl_->resumes_window = !micro.first;
   } else if (!impl_->rebuilt && micro.first && impl_->reducer->should_rebuild_buckets()) {
     // c10d orders buckets once by when gradients came. Ours are a function of the parameters alone, so they are put
     // back.
@@ -140,8 +160,37 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
 
 void Ddp::before_backward(const MicroBatch& micro, at::Tensor& loss) {
   if (!impl_->reducer || !micro.last) return;
+  if (std::exchange(impl_->resumes_window, false) && impl_->options.find_unused) {
+    // What the window's other batches used, another Reducer saw. This one would take it for unused, and leave each rank
+    // its own part of the sum.
+    std::vector<at::Tensor> partial;
+    for (const at::Tensor& parameter : impl_->tensors) {
+      if (parameter.grad().defined()) partial.push_back(parameter);
+    }
+    if (!partial.empty()) loss = Reaching::apply(loss, at::TensorList(partial));
+  }
   impl_->reducer->prepare_for_backward(impl_->options.find_unused ? std::vector<at::Tensor>{loss}
                                                                   : std::vector<at::Tensor>());
+}
+
+void Ddp::after_backward(const MicroBatch& micro) {
+  if (!impl_->reducer || !micro.last) return;
+  try {
+    impl_->reducer->check_finalized();
+  } catch (const c10::Error&) {
+    // Some buckets never became full, so nobody averaged them.
+    std::vector<std::string> without;
+    for (const NamedParameter& parameter : impl_->context->parameters) {
+      if (!parameter.tensor.grad().defined()) without.push_back(parameter.name);
+    }
+    const std::size_t more = without.size() > 3 ? without.size() - 3 : 0;
+    without.resize(without.size() - more);
+    throw Error(StatusCode::invalid,
+                fmt::format("Ddp: the loss does not depend on {}{}, so gradients could not be averaged: say "
+                            "Ddp({{.find_unused = true}}) where parts of a model are not used in every step",
+                            without.empty() ? "some parameters" : fmt::format("{}", fmt::join(without, ", ")),
+                            more > 0 ? fmt::format(" and {} more parameters", more) : ""));
+  }
 }
 
 void Ddp::save(State& state) const { state.put("layout", impl_->layout_digest()); }

@@ -76,7 +76,7 @@ void Ema::save(State& state) const {
         "a save is due while the averages are in the parameters' place: end swap_in()'s scope within the step's "
         "or epoch's body");
   }
-  for (std::size_t i = 0; i < averages_.size(); ++i) state.put(parameters_[i].name, averages_[i]);
+  for (std::size_t i = 0; i < averages_.size(); ++i) state.put_alike(parameters_[i].name, averages_[i]);
 }
 
 void Ema::load(const State& state) {

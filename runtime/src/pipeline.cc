@@ -251,28 +251,28 @@ void Pipeline::save(State& state) const {
   }
 }
 
-void Pipeline::load(const State& state) {
+void Pipeline::load(const State& state) { load_shares(state, {state}); }
+
+void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   Impl& self = *impl_;
   self.undecided.reset();
-  state.get_to("updates", self.updates);
-  state.get_to("skipped", self.skipped);
-  state.get_to("window", self.window_is_open);
-  if (const int ranks = state.get<int>("ranks"); self.window_is_open && ranks != self.context.group.world_size()) {
-    throw Error(
-        StatusCode::misfit,
-        fmt::format("the checkpoint was saved inside a window of accumulated gradients, of which each of {} ranks "
-                    "holds a part, and now there are {}: go on with {} ranks, or from another version "
-                    "(--holdfast.from)",
-                    ranks, self.context.group.world_size(), ranks));
-  }
-  for (const auto& stage : self.stages) stage->load(state.nested("stage." + stage->name()));
+  own.get_to("updates", self.updates);
+  own.get_to("skipped", self.skipped);
+  own.get_to("window", self.window_is_open);
+  for (const auto& stage : self.stages) stage->load(own.nested("stage." + stage->name()));
   self.clear_gradients();
+  // The window ends in a mean over the ranks of now: what was to be divided by N will be divided by M.
+  const double scale = self.context.group.world_size() / own.get<double>("ranks");
   for (NamedParameter& parameter : self.context.parameters) {
     const std::string name = "gradient." + parameter.name;
-    if (!state.has(name)) continue;
-    at::Tensor gradient = at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false));
-    state.get_to(name, gradient);
-    parameter.tensor.mutable_grad() = gradient;
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    for (const State& share : shares) {
+      if (!share.has(name)) continue;
+      at::Tensor part = at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false));
+      share.get_to(name, part);
+      gradient = gradient.defined() ? gradient.add_(part) : part;
+    }
+    if (gradient.defined() && scale != 1) gradient.mul_(scale);
   }
 }
 

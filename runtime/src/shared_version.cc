@@ -188,11 +188,11 @@ void gather_rank_state(Group& group, Captured& captured, Group::Site site) {
   json mine = {{"values", json::object()}, {"tensors", json::array()}};
   for (const auto& [name, digest] : value_digests) {
     const auto found = main_values.find(name);
-    if (found != main_values.end() && found->second != digest) mine["values"][name] = captured.values[name];
+    if (found == main_values.end() || found->second != digest) mine["values"][name] = captured.values[name];
   }
   for (const auto& [name, digest] : digests) {
     const auto found = main_digests.find(name);
-    if (found == main_digests.end() || found->second == digest) continue;
+    if (found != main_digests.end() && found->second == digest) continue;
     mine["tensors"].push_back(
         {{"name", name}, {"dtype", to_string(sources[name]->dtype)}, {"shape", sources[name]->shape}});
   }

@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <set>
 #include <sstream>
 
 #include "holdfast/runtime/error.h"
@@ -12,6 +13,7 @@ using storage::StatusCode;
 
 struct State::Contents {
   std::map<std::string, at::Tensor> tensors;
+  std::set<std::string> alike;  // of tensors
   std::map<std::string, nlohmann::json> values;
 };
 
@@ -51,11 +53,14 @@ bool State::has(const std::string& name) const {
 std::map<std::string, at::Tensor> State::tensors() const { return below(contents_->tensors, prefix_); }
 std::map<std::string, nlohmann::json> State::values() const { return below(contents_->values, prefix_); }
 
-void State::put_tensor(const std::string& name, const at::Tensor& tensor) {
+bool State::is_alike(const std::string& name) const { return contents_->alike.contains(prefix_ + name); }
+
+void State::put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike) {
   const std::string key = prefix_ + name;
   if (name.empty() || contents_->values.contains(key) || !contents_->tensors.emplace(key, tensor).second) {
     throw Error(StatusCode::invalid, "save() put '" + key + "' twice or under an empty name: give each part its own");
   }
+  if (is_alike) contents_->alike.insert(key);
 }
 
 void State::put_value(const std::string& name, nlohmann::json value) {

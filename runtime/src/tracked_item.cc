@@ -88,25 +88,25 @@ std::uint64_t Plan::fresh_seed(const std::string& name) const {
   return splitmix64(seed_of_rank(seed, manifest_.position.step, place_.rank) ^ storage::digest_of(name).low);
 }
 
-std::string Plan::own_name(const std::string& name) const {
-  const std::string own = rank_name(name, place_.rank);
+std::string Plan::name_of(const std::string& name, std::optional<int> rank) const {
+  const std::string own = rank_name(name, rank.value_or(place_.rank));
   return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : name;
 }
 
-const TensorEntry* Plan::find_tensor(const std::string& name) {
+const TensorEntry* Plan::find_tensor(const std::string& name, std::optional<int> rank) {
   asked_tensors_.insert(name);
-  return manifest_.find(own_name(name));
+  return manifest_.find(name_of(name, rank));
 }
 
-const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what) {
-  const TensorEntry* entry = find_tensor(name);
+const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what, std::optional<int> rank) {
+  const TensorEntry* entry = find_tensor(name, rank);
   if (!entry) missing(name, what);
   return entry;
 }
 
-const nlohmann::json* Plan::find_value(const std::string& name) {
+const nlohmann::json* Plan::find_value(const std::string& name, std::optional<int> rank) {
   asked_values_.insert(name);
-  const auto found = manifest_.values.find(own_name(name));
+  const auto found = manifest_.values.find(name_of(name, rank));
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 

@@ -60,17 +60,21 @@ class Plan {
   const storage::Manifest& manifest() const { return manifest_; }
   const TensorNames& names() const { return names_; }
 
+  const RankPlace& place() const { return place_; }
+  /// How many ranks made the version.
+  int saved_ranks() const { return saved_world_size(manifest_); }
   /// Whether `name` was each rank's own, and the ranks are others now: what one of them held is nobody's.
   bool is_of_other_ranks(const std::string& name) const;
   /// For a generator whose saved stream cannot be gone on with: of the run's seed, its step, this rank and the name.
   std::uint64_t fresh_seed(const std::string& name) const;
 
-  /// The checkpoint's tensor of this name, this rank's own where ranks differed, from now on expected in it; null where
-  /// there is none (nothing is noted).
-  const storage::TensorEntry* find_tensor(const std::string& name);
+  /// The checkpoint's tensor of this name, from now on expected in it; null where there is none (nothing is noted).
+  /// Where ranks differed it is that of `rank`, else this rank's own.
+  const storage::TensorEntry* find_tensor(const std::string& name, std::optional<int> rank = {});
   /// As above; null counts as missing, `what` describes the program's side.
-  const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what);
-  const nlohmann::json* find_value(const std::string& name);
+  const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what,
+                                          std::optional<int> rank = {});
+  const nlohmann::json* find_value(const std::string& name, std::optional<int> rank = {});
   /// The decoded value of a tracked object, noted as missing where there is none.
   std::optional<nlohmann::json> need_value(const std::string& name, const std::string& what);
 
@@ -100,7 +104,7 @@ class Plan {
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                const std::string& what, const std::string& also, const char* outcome);
 
-  std::string own_name(const std::string& name) const;
+  std::string name_of(const std::string& name, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;
   const LoosenOptions& loosen_;

@@ -141,10 +141,9 @@ void TrackedState::add_value(const std::string& name, Identity identity, ValueAc
   registry_->add(identity, make_tracked_value(name, std::move(access)));
 }
 
-void TrackedState::add_object(const std::string& name, Identity identity, std::function<void(State&)> save,
-                              std::function<void(const State&)> load) {
+void TrackedState::add_object(const std::string& name, Identity identity, ObjectAccess access) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_object(name, std::move(save), std::move(load)));
+  registry_->add(identity, make_tracked_object(name, std::move(access)));
 }
 
 bool TrackedState::tracks(const torch::nn::Module& module) const {

@@ -1,11 +1,10 @@
 // Tracked things that are JSON values, and user types, which may be both tensors and values.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
-#include "holdfast/runtime/state.h"
+#include "holdfast/runtime/object_access.h"
 #include "holdfast/runtime/value_access.h"
 #include "tracked_item.h"
 
@@ -13,7 +12,6 @@ namespace holdfast {
 
 std::unique_ptr<TrackedItem> make_tracked_value(std::string name, ValueAccess access);
 
-std::unique_ptr<TrackedItem> make_tracked_object(std::string name, std::function<void(State&)> save,
-                                                 std::function<void(const State&)> load);
+std::unique_ptr<TrackedItem> make_tracked_object(std::string name, ObjectAccess access);
 
 }  // namespace holdfast

@@ -18,8 +18,8 @@ enum class Compress { none, bf16, fp16 };
 struct DdpOptions {
   std::int64_t bucket_bytes = std::int64_t{25} << 20;       // of gradients that travel together
   std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first to be ready: smaller, so that it leaves early
-  bool find_unused = false;                                 // some parameters get no gradient in some steps
-  bool broadcast_buffers = true;                            // rank 0's, at each window's beginning in training mode
+  bool find_unused = false;       // some parameters get no gradient in some steps; else that is an error
+  bool broadcast_buffers = true;  // rank 0's, at each window's beginning in training mode
   Compress compress = Compress::none;
 };
 
@@ -39,6 +39,7 @@ class Ddp : public Stage {
   void attach(StageContext& context) override;
   std::shared_ptr<void> forward_scope(const MicroBatch& micro) override;
   void before_backward(const MicroBatch& micro, at::Tensor& loss) override;
+  void after_backward(const MicroBatch& micro) override;
   void save(State& state) const override;
   void load(const State& state) override;
 

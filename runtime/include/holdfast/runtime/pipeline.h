@@ -95,6 +95,8 @@ class Pipeline {
   /// What the session saves. Between steps only.
   void save(State& state) const;
   void load(const State& state);
+  /// After the number of ranks changed: a window's partial gradients are shared out anew.
+  void load_shares(const State& own, const std::vector<State>& shares);
 
  private:
   using Scopes = std::vector<std::shared_ptr<void>>;  // ended in the reverse order

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace holdfast {
 
@@ -29,6 +30,14 @@ template <class T>
 concept HasState = requires(const T& saved, T& loaded, State& state, const State& from) {
   saved.save(state);
   loaded.load(from);
+};
+
+/// One of which every rank holds a share, such as a part of a sum. Where a checkpoint of N ranks is loaded on M, it is
+/// given the states of the ranks r of before with r % M == rank as `shares`, none where there were fewer ranks; `own`
+/// is the first of these, or else rank 0's.
+template <class T>
+concept HasShares = HasState<T> && requires(T& loaded, const State& own, const std::vector<State>& shares) {
+  loaded.load_shares(own, shares);
 };
 
 class State {
@@ -45,7 +54,7 @@ class State {
   template <class T>
   State& put(const std::string& name, const T& x) {
     if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
-      put_tensor(name, x);
+      put_tensor(name, x, /*is_alike=*/false);
     } else if constexpr (HasState<T>) {
       State inner = nested(name);
       x.save(inner);
@@ -53,6 +62,13 @@ class State {
       static_assert(!std::is_same_v<T, long double>, "a long double has no exact JSON form: save it as a double");
       put_value(name, nlohmann::json(x));
     }
+    return *this;
+  }
+
+  /// A tensor of which it is known that all ranks hold the same, as parameters and their averages are: spares the
+  /// comparison at every save.
+  State& put_alike(const std::string& name, const at::Tensor& tensor) {
+    put_tensor(name, tensor, /*is_alike=*/true);
     return *this;
   }
 
@@ -89,10 +105,12 @@ class State {
   /// Everything below this state's name, the rest of the names as keys.
   std::map<std::string, at::Tensor> tensors() const;
   std::map<std::string, nlohmann::json> values() const;
+  /// Whether a tensor was put as alike on all ranks.
+  bool is_alike(const std::string& name) const;
 
  private:
   struct Contents;
-  void put_tensor(const std::string& name, const at::Tensor& tensor);
+  void put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   void put_value(const std::string& name, nlohmann::json value);
   const at::Tensor& tensor(const std::string& name) const;
   const nlohmann::json& value(const std::string& name) const;

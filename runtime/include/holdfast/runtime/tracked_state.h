@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/object_access.h"
 #include "holdfast/runtime/rank_place.h"
 #include "holdfast/runtime/state.h"
 #include "holdfast/runtime/value_access.h"
@@ -119,8 +120,7 @@ class TrackedState {
   void add_tensor(const std::string& name, at::Tensor& tensor);
   void add_generator(const std::string& name, at::Generator& generator);
   void add_value(const std::string& name, Identity identity, ValueAccess access);
-  void add_object(const std::string& name, Identity identity, std::function<void(State&)> save,
-                  std::function<void(const State&)> load);
+  void add_object(const std::string& name, Identity identity, ObjectAccess access);
 
   std::unique_ptr<Registry> registry_;
 };
@@ -135,9 +135,7 @@ TrackedState& TrackedState::track(const std::string& name, T& x) {
   } else {
     static_assert(!std::is_const_v<T>, "track() needs an object that restore() may change: it is const");
     if constexpr (HasState<T>) {
-      add_object(
-          name, identity, [&x](State& state) { std::as_const(x).save(state); },
-          [&x](const State& state) { x.load(state); });
+      add_object(name, identity, access_object(x));
     } else if constexpr (HasJsonState<T>) {
       add_value(name, identity, access_json_state(x));
     } else if constexpr (std::derived_from<T, torch::nn::Module>) {
