@@ -16,8 +16,8 @@ namespace holdfast {
 enum class Compress { none, bf16, fp16 };
 
 /// Who divides by the number of ranks. `kernel`: one of ours, which passes over the bucket before it leaves; `nccl`:
-/// NCCL while it adds, also before each addition, so that a pass is saved. Compressed gradients are divided as they are
-/// converted, and Gloo cannot divide: there both are `kernel`.
+/// NCCL as it reads what it is about to add, so that a pass is saved. Compressed gradients are divided as they are
+/// converted, and on the CPU it is `kernel`, for Gloo divides only what it has added.
 enum class DivideBy { kernel, nccl };
 
 struct DdpOptions {
