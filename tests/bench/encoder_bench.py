@@ -678,8 +678,8 @@ def breakdown(bench, configuration):
         medians[row.name, row.ranks] = mine
         print(f"{row.name:34} {row.ranks:4} " + "".join(f"{mine[part]:10.2f}" for part in (*parts, "between")))
     print(
-        "\ntail: of backward, after the last gradient was computed, so the wait for the exchange; host: until the step's"
-        "\nwork was issued, less than a step where the device is never kept waiting; between: from update to forward"
+        "\ntail: of backward, after the last gradient was computed, so the wait for the exchange; host: until the"
+        "\nstep's work was issued, less than a step where the device is never kept waiting; between: from update to forward"
     )
     for name in (HOLDFAST, BY_HAND, PYTHON) if many > 1 else ():
         if (name, 1) not in medians or (name, many) not in medians:
