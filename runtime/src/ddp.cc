@@ -20,22 +20,30 @@ namespace {
 
 using storage::StatusCode;
 
-// Averages one bucket. It divides before it adds, as c10d does, so that sums of many ranks stay in range.
+// Averages one bucket. It is divided before it is added, as c10d does, so that sums of many ranks stay in range.
 struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
-  AverageHook(c10::intrusive_ptr<c10d::ProcessGroup> group, Compress how)
-      : CppCommHookInterface(std::move(group)), compress(how) {}
+  AverageHook(c10::intrusive_ptr<c10d::ProcessGroup> group, const DdpOptions& given)
+      : CppCommHookInterface(std::move(group)), compress(given.compress), divide_by(given.divide_by) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
     const at::NoGradGuard no_grad;
     at::Tensor& whole = bucket.getBufferRef();
+    if (compress != Compress::none && whole.scalar_type() == at::kFloat) return average_compressed(whole);
     std::vector<at::Tensor> travelling{whole};
-    if (compress != Compress::none && whole.scalar_type() == at::kFloat) {
-      travelling[0] = (whole / state_->getSize()).to(compress == Compress::bf16 ? at::kBFloat16 : at::kHalf);
+    c10d::AllreduceOptions options;
+    if (divide_by == DivideBy::nccl && whole.is_cuda()) {
+      options.reduceOp = c10d::ReduceOp::AVG;
     } else {
       whole.div_(state_->getSize());
     }
+    return state_->allreduce(travelling, options)->getFuture();
+  }
+
+  c10::intrusive_ptr<c10::ivalue::Future> average_compressed(const at::Tensor& whole) {
+    const auto dtype = compress == Compress::bf16 ? at::kBFloat16 : at::kHalf;
+    std::vector<at::Tensor> travelling{at::empty_like(whole, whole.options().dtype(dtype))};
+    at::div_out(travelling[0], whole, at::scalar_tensor(state_->getSize()));  // divides and converts in one pass
     auto sum = state_->allreduce(travelling)->getFuture();
-    if (travelling[0].is_same(whole)) return sum;
     return sum->then(
         [whole, travelling](c10::ivalue::Future& done) {
           if (done.hasError()) std::rethrow_exception(done.exception_ptr());
@@ -47,6 +55,7 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   }
 
   Compress compress;
+  DivideBy divide_by;
 };
 
 // The loss as it is, of a graph that reaches `parameters` too, though it gives them no gradient.
@@ -99,7 +108,7 @@ struct Ddp::Impl {
         options.find_unused, /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(),
         options.first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<std::int64_t>());
-    reducer->register_comm_hook(std::make_unique<AverageHook>(context->group.process_group(), options.compress));
+    reducer->register_comm_hook(std::make_unique<AverageHook>(context->group.process_group(), options));
   }
 
   std::string layout_digest() const { return storage::digest_of(nlohmann::json(layout).dump()).hex(); }

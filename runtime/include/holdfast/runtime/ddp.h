@@ -15,12 +15,18 @@ namespace holdfast {
 /// The dtype in which gradients travel. Sums in fewer bits are other sums: `none` is exact.
 enum class Compress { none, bf16, fp16 };
 
+/// Who divides by the number of ranks. `kernel`: one of ours, which passes over the bucket before it leaves; `nccl`:
+/// NCCL as it reads what it is about to add, so that a pass is saved. Compressed gradients are divided as they are
+/// converted, and on the CPU it is `kernel`, for Gloo divides only what it has added.
+enum class DivideBy { kernel, nccl };
+
 struct DdpOptions {
   std::int64_t bucket_bytes = std::int64_t{25} << 20;       // of gradients that travel together
   std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first to be ready: smaller, so that it leaves early
   bool find_unused = false;       // some parameters get no gradient in some steps; else that is an error
   bool broadcast_buffers = true;  // rank 0's, at each window's beginning in training mode
   Compress compress = Compress::none;
+  DivideBy divide_by = DivideBy::kernel;
 };
 
 /// Which parameters travel together: indices by bucket, from the last parameter, whose gradient is ready first, to the
