@@ -90,7 +90,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     const auto here = line_of(text_, read_so_far());
     for (const auto& entry : entries_) {
       if (entry.key != name) continue;
-      refuse(fmt::format("{}:{}: \"{}\" stands in line {} already: keep one of them", path_, here, name, entry.line));
+      refuse(fmt::format("{}:{}: \"{}\" stands in line {} already: remove one of them", path_, here, name, entry.line));
     }
     entries_.push_back({name, here, {}, {}});
     return true;
@@ -214,13 +214,16 @@ std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& 
 
 std::string read_config_text(const std::string& path) {
   const auto cannot_read = [&](int error) {
-    const auto relative = boost::filesystem::path(path).is_relative();
-    boost::system::error_code ignored;
-    const auto from = boost::filesystem::current_path(ignored).string();
-    const auto meant = error == ENOENT ? nearest_file(path) : std::string();
-    refuse(fmt::format("'{}' cannot be read: {}{}{}", path, std::generic_category().message(error),
-                       relative ? fmt::format("; a relative path counts from {}", from) : "",
-                       meant.empty() ? "" : fmt::format("; the nearest file is '{}'", meant)));
+    auto sentence = fmt::format("'{}' cannot be read: {}", path, std::generic_category().message(error));
+    if (error == ENOENT) {
+      boost::system::error_code ignored;
+      if (boost::filesystem::path(path).is_relative()) {
+        sentence += "; a relative path counts from " + boost::filesystem::current_path(ignored).string();
+      }
+      const auto meant = nearest_file(path);
+      if (!meant.empty()) sentence += fmt::format("; the nearest file is '{}'", meant);
+    }
+    refuse(sentence);
   };
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
   if (!file) cannot_read(errno);

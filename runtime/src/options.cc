@@ -171,9 +171,13 @@ std::string environment_name(std::string_view name) {
   return variable;
 }
 
-std::string option_name(std::string_view variable) {
+// The option that a name may mean which is written as elsewhere: HOLDFAST_TAKE_OVER, --holdfast.take-over, Take_Over.
+std::string option_name(std::string_view written) {
+  for (const auto prefix : {kEnvironmentPrefix, kPrefix}) {
+    if (written.substr(0, prefix.size()) == prefix) written.remove_prefix(prefix.size());
+  }
   std::string name;
-  for (char letter : variable.substr(kEnvironmentPrefix.size())) {
+  for (char letter : written) {
     name += letter == '_' ? '-' : letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
   }
   return name;
@@ -325,7 +329,7 @@ std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry
     const bool quoted = value.type == JsonType::string;
     refuse(fmt::format("{} wants {}{}, not {}{}", given_as, wanted(option.type), quoted ? " without quotes" : "",
                        in_words(value),
-                       value.type == JsonType::null ? "; leave the line out to keep what is without it" : ""));
+                       value.type == JsonType::null ? "; leave the line out where nothing is to be set" : ""));
   };
   if (option.type == JsonType::list && entry.value.type == JsonType::list) {
     std::vector<std::string> texts;
@@ -359,7 +363,7 @@ std::vector<Given> read_config(const std::string& path, const std::string& path_
       refuse(
           fmt::format("{} is not an option of the session; the nearest is \"{}\". --holdfast.help lists all; the "
                       "program's own options stay on its command line",
-                      given_as, storage::nearest_name(entry.key, names()).name));
+                      given_as, storage::nearest_name(option_name(entry.key), names()).name));
     }
     if (option->name == kConfig) {
       refuse(
@@ -383,16 +387,14 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   const auto command_line = read_command_line(argc, argv, read.help);
   Layers layers(code);
   // The layers above the configuration file say which one it is.
-  auto config = code.config;
-  std::string config_given_as = "SessionOptions, config";
+  Given config{nullptr, {code.config}, "code", "SessionOptions, config"};
   for (const auto* layer : {&environment_layer, &command_line}) {
     for (const auto& given : *layer) {
-      if (given.option->name != kConfig) continue;
-      config = given.values.front();
-      config_given_as = given.given_as;
+      if (given.option->name == kConfig) config = given;
     }
   }
-  if (!config.empty()) layers.apply(read_config(config, config_given_as));
+  const auto& path = config.values.front();
+  if (!path.empty()) layers.apply(read_config(path, config.given_as));
   layers.apply(environment_layer);
   layers.apply(command_line);
   read.values = layers.values();
@@ -412,11 +414,9 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
 
 std::string help_text(const OptionsRead& options) {
   std::string text =
-      "Options of the session: --holdfast.NAME VALUE on the command line, HOLDFAST_NAME=VALUE in the environment (with "
-      "_\n"
-      "for -), or \"NAME\": VALUE in a configuration file. The command line wins over the environment, the environment "
-      "over\n"
-      "the file, the file over the program's code.\n\n";
+      "Options of the session: --holdfast.NAME VALUE on the command line, HOLDFAST_NAME=VALUE in the environment\n"
+      "(with _ for -), or \"NAME\": VALUE in a configuration file. The command line wins over the environment,\n"
+      "the environment over the file, the file over the program's code.\n\n";
   std::size_t width = 0;
   for (const auto& option : options.in_force) width = std::max(width, option.name.size() + 1 + option.argument.size());
   for (const auto& option : options.in_force) {

@@ -246,6 +246,9 @@ TEST_CASE("a_key_that_is_no_option_is_refused_with_file_line_and_the_nearest") {
   CHECK(contains(refused("{\"take_over\": true}"),
                  ":1: \"take_over\" is not an option of the session; the nearest is "
                  "\"take-over\""));
+  for (const char* elsewhere : {"HOLDFAST_TAKE_OVER", "--holdfast.take-over", "Take-Over"}) {
+    CHECK(contains(refused("{\"" + std::string(elsewhere) + "\": true}"), "the nearest is \"take-over\""));
+  }
   CHECK(contains(refused("{\"epochs\": 3}"), "the program's own options stay on its command line"));
   CHECK(contains(refused("{\n\"config\": \"other.json\"}"), ":2: \"config\": a configuration file names no other"));
   CHECK(contains(refused("{\"keep\": 2,\n\"seed\": 1,\n\"keep\": 3}"), ":3: \"keep\" stands in line 1 already"));
