@@ -298,6 +298,7 @@ TEST_CASE("a_file_that_is_not_json_is_refused_with_line_and_column_of_the_slip")
   CHECK(contains(refused("{\n  \"fresh\": True\n}"), ":2:12: True is not JSON"));
   CHECK(contains(refused("{\n  “keep”: 2\n}"), ":2:3: “keep” is not JSON"));
   CHECK(contains(refused("{\"keep\": 2 true}"), ":1:12: a comma is missing before true"));
+  CHECK(contains(refused("\xef\xbb\xbf{\"every\" 5}"), ":1:10: unexpected number literal"));
   CHECK(contains(refused("{\"every\" 5}"), ":1:10: unexpected number literal; expected ':'"));
   CHECK(contains(refused("{\"every\": }"), ":1:11: unexpected '}'"));
   CHECK(contains(refused("{\"allow-missing\": [\"a\"}"), ":1:23: unexpected '}'; expected ']'"));
@@ -317,6 +318,21 @@ TEST_CASE("a_file_that_is_not_json_is_refused_with_line_and_column_of_the_slip")
                  ":2: a configuration file is one JSON object, such as { \"every\": \"10min\" }, "
                  "not a list"));
   CHECK(contains(refused("\"every\""), "not the string \"every\""));
+}
+
+TEST_CASE("only_what_stands_in_the_file's_own_object_is_an_entry") {
+  const auto entries =
+      holdfast::parse_config("{\"a\": {\"b\": [1, {\"a\": 2}]},\n\"c\": [{\"a\": 3}, [4], \"d\"]}", "f");
+  REQUIRE(entries.size() == 2);
+  CHECK(entries[0].key == "a");
+  CHECK(entries[0].value.type == holdfast::JsonType::object);
+  CHECK(entries[0].elements.empty());
+  CHECK(entries[1].key == "c");
+  CHECK(entries[1].line == 2);
+  REQUIRE(entries[1].elements.size() == 3);
+  CHECK(entries[1].elements[0].type == holdfast::JsonType::object);
+  CHECK(entries[1].elements[1].type == holdfast::JsonType::list);
+  CHECK(entries[1].elements[2].text == "d");
 }
 
 TEST_CASE("a_file_that_ends_anywhere_too_early_is_refused_and_never_half_used") {
