@@ -10,6 +10,7 @@
 #include <map>
 #include <type_traits>
 
+#include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/storage/nearest_name.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "--holdfast.";
 constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
+constexpr std::string_view kConfig = "config";
 
 // More than any machine has cores; OpenMP hangs where the system gives it fewer threads than were asked for.
 constexpr int kMostThreads = 1024;
@@ -28,6 +30,7 @@ constexpr int kMostThreads = 1024;
 struct Option {
   std::string_view name;
   std::string_view argument;  // empty: a switch
+  JsonType type;              // in a configuration file
   std::string_view meaning;
   std::function<void(SessionOptions&, const std::string&)> set;
   std::function<std::string(const SessionOptions&)> get;
@@ -39,7 +42,10 @@ struct Option {
 template <class Integer>
 Option number(std::string_view name, std::string_view meaning, Integer SessionOptions::*field,
               Integer most = std::numeric_limits<Integer>::max()) {
-  return {name, "NUMBER", meaning,
+  return {name,
+          "NUMBER",
+          JsonType::whole_number,
+          meaning,
           [field, most](SessionOptions& options, const std::string& text) {
             Integer value{};
             const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -53,7 +59,10 @@ Option number(std::string_view name, std::string_view meaning, Integer SessionOp
 
 Option text(std::string_view name, std::string_view argument, std::string_view meaning,
             std::string SessionOptions::*field, std::function<void(const std::string&)> check) {
-  return {name, argument, meaning,
+  return {name,
+          argument,
+          JsonType::string,
+          meaning,
           [field, check](SessionOptions& options, const std::string& value) {
             check(value);
             options.*field = value;
@@ -62,7 +71,10 @@ Option text(std::string_view name, std::string_view argument, std::string_view m
 }
 
 Option flag(std::string_view name, std::string_view meaning, bool SessionOptions::*field) {
-  return {name, "", meaning,
+  return {name,
+          "",
+          JsonType::boolean,
+          meaning,
           [field](SessionOptions& options, const std::string& value) {
             const bool yes = value == "true" || value == "1" || value == "yes" || value == "on";
             const bool no = value == "false" || value == "0" || value == "no" || value == "off";
@@ -75,6 +87,7 @@ Option flag(std::string_view name, std::string_view meaning, bool SessionOptions
 Option list(std::string_view name, std::string_view meaning, std::vector<std::string> SessionOptions::*field) {
   return {name,
           "PATTERN",
+          JsonType::list,
           meaning,
           [field](SessionOptions& options, const std::string& value) {
             if (value.empty()) wrong("an empty pattern matches nothing");
@@ -101,7 +114,7 @@ void check_run(const std::string& name) {
   }
 }
 
-void check_dir(const std::string& path) {
+void check_path(const std::string& path) {
   if (path.empty()) wrong("the path is empty");
 }
 
@@ -111,7 +124,9 @@ void check_version(const std::string& version) {
 
 const std::vector<Option>& table() {
   static const std::vector<Option> rows = {
-      text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_dir),
+      text(kConfig, "PATH", "a JSON file of these options: { \"every\": \"10min\", \"keep\": 5 }",
+           &SessionOptions::config, check_path),
+      text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_path),
       text("run", "NAME", "the run's folder there", &SessionOptions::run, check_run),
       number("seed", "of every generator and every order of samples", &SessionOptions::seed),
       text("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",
@@ -156,15 +171,27 @@ std::string environment_name(std::string_view name) {
   return variable;
 }
 
-std::string option_name(std::string_view variable) {
+// The option that a name may mean which is written as elsewhere: HOLDFAST_TAKE_OVER, --holdfast.take-over, Take_Over.
+std::string option_name(std::string_view written) {
+  for (const auto prefix : {kEnvironmentPrefix, kPrefix}) {
+    if (written.substr(0, prefix.size()) == prefix) written.remove_prefix(prefix.size());
+  }
   std::string name;
-  for (char letter : variable.substr(kEnvironmentPrefix.size())) {
+  for (char letter : written) {
     name += letter == '_' ? '-' : letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
   }
   return name;
 }
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
+
+// An option as one of the layers gives it.
+struct Given {
+  const Option* option = nullptr;
+  std::vector<std::string> values;  // one; a list's elements
+  std::string origin;               // for users: "environment", "configs/kaggle.json:4"
+  std::string given_as;             // in errors: "--holdfast.every"
+};
 
 // The values and, for each option, the layer that set it last. Layers are applied from the weakest to the strongest.
 class Layers {
@@ -181,11 +208,14 @@ class Layers {
     }
   }
 
-  void set(const Option& option, const std::string& value, const char* layer, const std::string& given_as) {
-    auto& origin = origin_[option.name];
-    if (option.clear && origin != layer) option.clear(values_);  // a stronger layer replaces a weaker one's list
-    attempt(option, values_, value, given_as);
-    origin = layer;
+  void apply(const std::vector<Given>& layer) {
+    for (const auto& given : layer) {
+      auto& origin = origin_[given.option->name];
+      // A stronger layer replaces a weaker one's list.
+      if (given.option->clear && origin != given.origin) given.option->clear(values_);
+      for (const auto& value : given.values) attempt(*given.option, values_, value, given.given_as);
+      origin = given.origin;
+    }
   }
 
   const SessionOptions& values() const { return values_; }
@@ -208,7 +238,8 @@ class Layers {
   std::map<std::string_view, std::string> origin_;
 };
 
-void read_environment(Layers& layers, char** environment) {
+std::vector<Given> read_environment(char** environment) {
+  std::vector<Given> layer;
   for (char** entry = environment; entry && *entry; ++entry) {
     const std::string_view line = *entry;
     const auto equals = line.find('=');
@@ -225,21 +256,21 @@ void read_environment(Layers& layers, char** environment) {
       }
       continue;
     }
-    if (!option->clear) {
-      layers.set(*option, value, "environment", variable);
-      continue;
-    }
+    Given given{option, {}, "environment", variable};
     for (std::size_t begin = 0; begin <= value.size();) {
-      const auto end = std::min(value.find(',', begin), value.size());
-      layers.set(*option, value.substr(begin, end - begin), "environment", variable);
+      const auto end = option->clear ? std::min(value.find(',', begin), value.size()) : value.size();
+      given.values.push_back(value.substr(begin, end - begin));
       begin = end + 1;
     }
+    layer.push_back(std::move(given));
   }
+  return layer;
 }
 
-// True where --holdfast.help is among the arguments.
-bool read_command_line(Layers& layers, int& argc, char** argv) {
-  bool help = false;
+// Takes the session's arguments out. `help` becomes true where --holdfast.help is among them.
+std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
+  std::vector<Given> layer;
+  if (argc == 0) return layer;
   int kept = 1;
   int i = 1;
   for (; i < argc && std::string_view(argv[i]) != "--"; ++i) {
@@ -260,21 +291,87 @@ bool read_command_line(Layers& layers, int& argc, char** argv) {
       refuse(fmt::format("{} is not an option; the nearest is {}{} (--holdfast.help lists all)", given_as, kPrefix,
                          storage::nearest_name(name, names()).name));
     }
+    Given given{option, {}, "command line", given_as};
     if (equals != std::string_view::npos) {
-      layers.set(*option, std::string(argument.substr(equals + 1)), "command line", given_as);
+      given.values.emplace_back(argument.substr(equals + 1));
     } else if (option->argument.empty()) {
-      layers.set(*option, "true", "command line", given_as);
+      given.values.emplace_back("true");
     } else {
       if (i + 1 == argc || std::string_view(argv[i + 1]).substr(0, 2) == "--") {
         refuse(fmt::format("{0} needs a value: {0} {1}", given_as, option->argument));
       }
-      layers.set(*option, argv[++i], "command line", given_as);
+      given.values.emplace_back(argv[++i]);
     }
+    layer.push_back(std::move(given));
   }
   for (; i < argc; ++i) argv[kept++] = argv[i];
   argv[kept] = nullptr;
   argc = kept;
-  return help;
+  return layer;
+}
+
+std::string_view wanted(JsonType type) {
+  switch (type) {
+    case JsonType::whole_number:
+      return "a whole number";
+    case JsonType::boolean:
+      return "true or false";
+    case JsonType::list:
+      return "a string or a list of strings";
+    default:
+      return "a string";
+  }
+}
+
+// The texts that the option's row takes, of a value of the right type.
+std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry, const std::string& given_as) {
+  const auto refuse_type = [&](const ConfigValue& value) {
+    const bool quoted = value.type == JsonType::string;
+    refuse(fmt::format("{} wants {}{}, not {}{}", given_as, wanted(option.type), quoted ? " without quotes" : "",
+                       in_words(value),
+                       value.type == JsonType::null ? "; leave the line out where nothing is to be set" : ""));
+  };
+  if (option.type == JsonType::list && entry.value.type == JsonType::list) {
+    std::vector<std::string> texts;
+    for (const auto& element : entry.elements) {
+      if (element.type != JsonType::string) refuse_type(element);
+      texts.push_back(element.text);
+    }
+    return texts;
+  }
+  const bool is_string = entry.value.type == JsonType::string;
+  const bool right = entry.value.type == option.type || (is_string && option.type == JsonType::list) ||
+                     // Where words are wanted a number may be one of them: "every": 500.
+                     (option.type == JsonType::string && entry.value.type == JsonType::whole_number);
+  if (!right) refuse_type(entry.value);
+  return {entry.value.text};
+}
+
+std::vector<Given> read_config(const std::string& path, const std::string& path_given_as) {
+  std::string text;
+  try {
+    text = read_config_text(path);
+  } catch (const Error& error) {
+    refuse(fmt::format("{}: {}", path_given_as, error.what()));
+  }
+  std::vector<Given> layer;
+  for (const auto& entry : parse_config(text, path)) {
+    const auto origin = fmt::format("{}:{}", path, entry.line);
+    const auto given_as = fmt::format("{}: \"{}\"", origin, entry.key);
+    const auto* option = find(entry.key);
+    if (!option) {
+      refuse(
+          fmt::format("{} is not an option of the session; the nearest is \"{}\". --holdfast.help lists all; the "
+                      "program's own options stay on its command line",
+                      given_as, storage::nearest_name(option_name(entry.key), names()).name));
+    }
+    if (option->name == kConfig) {
+      refuse(
+          fmt::format("{}: a configuration file names no other; --holdfast.config or HOLDFAST_CONFIG does", given_as));
+    }
+    layer.push_back({option, texts_of(*option, entry, given_as), origin, given_as});
+  }
+  return layer;
 }
 
 std::string shown(const std::string& value) { return value.empty() ? "none" : value; }
@@ -285,10 +382,21 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
   auto program_name = program.substr(program.find_last_of('/') + 1);
   if (program_name.empty() || program_name.front() == '.') program_name = "run";
-  Layers layers(code);
-  read_environment(layers, environment);
   OptionsRead read;
-  read.help = argc > 0 && read_command_line(layers, argc, argv);
+  const auto environment_layer = read_environment(environment);
+  const auto command_line = read_command_line(argc, argv, read.help);
+  Layers layers(code);
+  // The layers above the configuration file say which one it is.
+  Given config{nullptr, {code.config}, "code", "SessionOptions, config"};
+  for (const auto* layer : {&environment_layer, &command_line}) {
+    for (const auto& given : *layer) {
+      if (given.option->name == kConfig) config = given;
+    }
+  }
+  const auto& path = config.values.front();
+  if (!path.empty()) layers.apply(read_config(path, config.given_as));
+  layers.apply(environment_layer);
+  layers.apply(command_line);
   read.values = layers.values();
   if (!read.help && read.values.fresh && !read.values.from.empty()) {
     refuse(fmt::format("--holdfast.from {} ({}) and --holdfast.fresh ({}) contradict each other: give one of them",
@@ -306,8 +414,9 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
 
 std::string help_text(const OptionsRead& options) {
   std::string text =
-      "Options of the session: --holdfast.NAME VALUE on the command line, or HOLDFAST_NAME=VALUE in the environment\n"
-      "(with _ for -). The command line wins over the environment, the environment over the program's code.\n\n";
+      "Options of the session: --holdfast.NAME VALUE on the command line, HOLDFAST_NAME=VALUE in the environment\n"
+      "(with _ for -), or \"NAME\": VALUE in a configuration file. The command line wins over the environment,\n"
+      "the environment over the file, the file over the program's code.\n\n";
   std::size_t width = 0;
   for (const auto& option : options.in_force) width = std::max(width, option.name.size() + 1 + option.argument.size());
   for (const auto& option : options.in_force) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -266,15 +267,20 @@ Session::Impl::~Impl() {
 
 void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_force) {
   if (group.world_size() == 1) return;
-  std::vector<std::pair<std::string, std::string>> mine;
-  for (const OptionInForce& option : in_force) mine.emplace_back(option.name, option.value);
+  std::vector<std::array<std::string, 3>> mine;  // name, value, origin
+  for (const OptionInForce& option : in_force) {
+    // What a configuration file says must be alike, not where each host keeps it.
+    if (option.name != "config") mine.push_back({option.name, option.value, option.origin});
+  }
   const auto all = group.all_gather(mine);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t i = 0; i < mine.size(); ++i) {
-      if (all[rank].at(i) == all[0].at(i)) continue;
-      throw Error(StatusCode::invalid,
-                  fmt::format("option {} is '{}' on rank 0 and '{}' on rank {}: start all ranks with the same options",
-                              all[0][i].first, all[0][i].second, all[rank][i].second, rank));
+      const auto& [name, expected, origin] = all[0][i];
+      const auto& [here_name, here, here_origin] = all[rank].at(i);
+      if (here_name == name && here == expected) continue;
+      throw Error(StatusCode::invalid, fmt::format("option {} is '{}' ({}) on rank 0 and '{}' ({}) on rank {}: start "
+                                                   "all ranks with the same options",
+                                                   name, expected, origin, here, here_origin, rank));
     }
   }
 }

@@ -1,6 +1,12 @@
 // The session's own options: what the program writes in code and what its user says when starting it.
 //
-//   code  <  environment: HOLDFAST_EVERY=10min  <  command line: --holdfast.every 10min, --holdfast.every=10min
+//   code  <  configuration file: "every": "10min"  <  environment: HOLDFAST_EVERY=10min
+//         <  command line: --holdfast.every 10min, --holdfast.every=10min
+//
+// The file is the one that --holdfast.config, else HOLDFAST_CONFIG, else the code names: one JSON object whose keys are
+// options, with comments (// and /* */) where they help. Strings are texts, whole numbers are numbers (or texts such as
+// "every": 500), switches are true or false, lists are lists of strings. Relative paths, the file's own and those in
+// it, count from the working directory.
 //
 // The session takes its own arguments out of argv and leaves the program's in their order; after "--" nothing is taken.
 #pragma once
@@ -15,6 +21,7 @@
 namespace holdfast {
 
 struct SessionOptions {
+  std::string config = "";      // path of a configuration file; empty: none
   std::string dir = "runs";     // where runs are kept
   std::string run = "";         // its folder there; empty: the program's file name
   std::uint64_t seed = 0;       // of every generator and every order
@@ -39,7 +46,7 @@ struct OptionInForce {
   std::string meaning;
   std::string fallback;  // the default, as text
   std::string value;
-  std::string origin;  // "default", "code", "environment", "command line"
+  std::string origin;  // "default", "code", "configs/kaggle.json:4", "environment", "command line"
 };
 
 struct OptionsRead {
@@ -48,8 +55,9 @@ struct OptionsRead {
   bool help = false;  // --holdfast.help was given: print help_text and exit with 0
 };
 
-/// Reads and removes the session's arguments. Throws Error(invalid) with a sentence that names the option, where it was
-/// given and, for a name that is none, the nearest one.
+/// Reads the configuration file, the environment and the command line, and removes the session's arguments from argv.
+/// Throws Error(invalid) with a sentence that names the option, where it was given (of the file: its line) and, for a
+/// name that is none, the nearest one.
 OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment = environ);
 
 /// Every option with its default, its present value and where that came from.
