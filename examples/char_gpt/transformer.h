@@ -21,6 +21,11 @@ struct TransformerOptions {
   bool tied = true;      // tokens are scored by their own embeddings
 };
 
+// LibTorch's own Linear adds the bias of anything but a matrix in a second kernel; this is one, as in Python.
+inline torch::Tensor affine(const torch::nn::Linear& layer, const torch::Tensor& x) {
+  return torch::linear(x, layer->weight, layer->bias);
+}
+
 struct AttentionImpl : torch::nn::Module {
   explicit AttentionImpl(const TransformerOptions& o)
       : heads(o.heads),
@@ -32,9 +37,9 @@ struct AttentionImpl : torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x) {
     const auto batch = x.size(0), length = x.size(1), width = x.size(2);
     // One product for queries, keys and values; unbind makes views of it, and nothing is copied.
-    const auto parts = qkv->forward(x).view({batch, length, 3, heads, width / heads}).transpose(1, 3).unbind(2);
+    const auto parts = affine(qkv, x).view({batch, length, 3, heads, width / heads}).transpose(1, 3).unbind(2);
     const auto mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, /*dropout_p=*/0.0, causal);
-    return out->forward(mixed.transpose(1, 2).reshape({batch, length, width}));
+    return affine(out, mixed.transpose(1, 2).reshape({batch, length, width}));
   }
   std::int64_t heads;
   bool causal;
@@ -52,7 +57,7 @@ struct BlockImpl : torch::nn::Module {
         dropout(register_module("dropout", torch::nn::Dropout(o.dropout))) {}
   torch::Tensor forward(torch::Tensor x) {
     x = x + dropout->forward(attention->forward(norm1->forward(x)));
-    return x + dropout->forward(down->forward(torch::gelu(up->forward(norm2->forward(x)), "tanh")));
+    return x + dropout->forward(affine(down, torch::gelu(affine(up, norm2->forward(x)), "tanh")));
   }
   torch::nn::LayerNorm norm1;
   Attention attention;

@@ -7,6 +7,7 @@
 #include <torch/nn/module.h>
 
 #include <map>
+#include <optional>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
@@ -73,6 +74,30 @@ struct Reaching final : torch::autograd::Function<Reaching> {
   }
 };
 
+// While it lives, products of matrices leave some multiprocessors free. cuBLAS alone cannot; cuBLASLt can.
+class SpareMultiprocessors {
+ public:
+  explicit SpareMultiprocessors(int count)
+      : library_(at::globalContext().blasPreferredBackend()), spared_(at::globalContext()._SMCarveout_EXPERIMENTAL()) {
+    struct Silent final : c10::WarningHandler {
+      void process(const c10::Warning&) override {}
+    } silent;  // LibTorch calls it experimental, once
+    const c10::WarningUtils::WarningHandlerGuard guard(&silent);
+    at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
+    at::globalContext()._setSMCarveout_EXPERIMENTAL(count);
+  }
+  ~SpareMultiprocessors() {
+    at::globalContext()._setSMCarveout_EXPERIMENTAL(spared_);
+    at::globalContext().setBlasPreferredBackend(library_);
+  }
+  SpareMultiprocessors(const SpareMultiprocessors&) = delete;
+  SpareMultiprocessors& operator=(const SpareMultiprocessors&) = delete;
+
+ private:
+  at::BlasBackend library_;
+  std::optional<std::int32_t> spared_;
+};
+
 }  // namespace
 
 std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
@@ -118,6 +143,7 @@ struct Ddp::Impl {
   std::vector<at::Tensor> tensors;
   std::vector<std::vector<std::size_t>> layout;
   std::unique_ptr<c10d::Reducer> reducer;
+  std::optional<SpareMultiprocessors> sparing;  // in a window's last backward
   bool rebuilt = false;
   bool resumes_window = false;  // the Reducer was made inside a window, whose end is still to come
 };
@@ -178,12 +204,16 @@ void Ddp::before_backward(const MicroBatch& micro, at::Tensor& loss) {
     }
     if (!partial.empty()) loss = Reaching::apply(loss, at::TensorList(partial));
   }
+  if (impl_->options.spare_multiprocessors > 0 && loss.is_cuda()) {
+    impl_->sparing.emplace(impl_->options.spare_multiprocessors);
+  }
   impl_->reducer->prepare_for_backward(impl_->options.find_unused ? std::vector<at::Tensor>{loss}
                                                                   : std::vector<at::Tensor>());
 }
 
 void Ddp::after_backward(const MicroBatch& micro) {
   if (!impl_->reducer || !micro.last) return;
+  impl_->sparing.reset();
   try {
     impl_->reducer->check_finalized();
   } catch (const c10::Error&) {

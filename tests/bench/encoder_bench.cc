@@ -119,6 +119,7 @@ Settings read_settings(int argc, char** argv) {
       {"first_bucket_mb", mebibytes(s.ddp.first_bucket_bytes)},
       {"compress", choice(s.ddp.compress, kCompress)},
       {"divide_by", choice(s.ddp.divide_by, kDivideBy)},
+      {"spare", [&](const std::string& text) { s.ddp.spare_multiprocessors = std::atoi(text.c_str()); }},
       {"find_unused", choice(s.ddp.find_unused, kNoOrYes)},
       {"mark_last_gradient", choice(s.mark_last_gradient, kNoOrYes)},
       {"device", choice(s.cuda, kDevice)},

@@ -424,6 +424,7 @@ Configuration = collections.namedtuple("Configuration", "name settings environme
 
 SIMPLE = {"NCCL_PROTO": "Simple"}
 PRIORITY = {"TORCH_NCCL_HIGH_PRIORITY": "1"}
+LARGE = {"divide_by": "nccl", "bucket_mb": 200}
 
 
 def channels(number):
@@ -442,7 +443,8 @@ CONFIGURATIONS = [
     # who divides, and in what they travel
     Configuration("NCCL divides", {"divide_by": "nccl"}),
     Configuration("NCCL divides, 100 MB", {"divide_by": "nccl", "bucket_mb": 100}),
-    Configuration("NCCL divides, 200 MB", {"divide_by": "nccl", "bucket_mb": 200}),
+    Configuration("NCCL divides, 200 MB", LARGE),
+    Configuration("NCCL divides, 400 MB", {"divide_by": "nccl", "bucket_mb": 400}),
     Configuration("bf16", {"compress": "bf16"}),
     Configuration("bf16, 100 MB", {"compress": "bf16", "bucket_mb": 100}),
     Configuration("bf16, 200 MB", {"compress": "bf16", "bucket_mb": 200}),
@@ -458,20 +460,30 @@ CONFIGURATIONS = [
     Configuration("Simple, 16 channels", {}, {**SIMPLE, **channels(16)}),
     Configuration("256 threads a channel", {}, {"NCCL_NTHREADS": "256"}),
     Configuration("few blocks (CTA policy 1)", {}, {"NCCL_CTA_POLICY": "1"}),
-    Configuration("copy engines between GPUs", {}, {"NCCL_P2P_USE_CUDA_MEMCPY": "1"}),
     Configuration("buffers of 16 MB, Simple", {}, {**SIMPLE, "NCCL_BUFFSIZE": str(16 << 20)}),
     # how the device orders the work
     Configuration("NCCL's stream first", {}, PRIORITY),
     Configuration("one hardware queue", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
     Configuration("32 hardware queues", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    # together
-    Configuration("NCCL divides, 100 MB, Simple", {"divide_by": "nccl", "bucket_mb": 100}, SIMPLE),
-    Configuration("NCCL divides, 100 MB, first", {"divide_by": "nccl", "bucket_mb": 100}, PRIORITY),
-    Configuration(
-        "NCCL divides, 100 MB, Simple, 16", {"divide_by": "nccl", "bucket_mb": 100}, {**SIMPLE, **channels(16)}
-    ),
-    Configuration("bf16, 100 MB, first", {"compress": "bf16", "bucket_mb": 100}, PRIORITY),
-    Configuration("bf16, 100 MB, Simple, 16", {"compress": "bf16", "bucket_mb": 100}, {**SIMPLE, **channels(16)}),
+    # NCCL divides what travels in 200 MB
+    *(Configuration(f"{name}, 200 MB", {**LARGE, **settings}, environment) for name, settings, environment in (
+        ("NCCL's stream first", {}, PRIORITY),
+        ("registered memory", {}, {"TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK": "1"}),
+        ("32 spared", {"spare": 32}, {}),
+        ("16 spared, 16 channels", {"spare": 16}, channels(16)),
+        ("8 spared, 8 channels", {"spare": 8}, channels(8)),
+        ("16 spared, Simple, 16 channels", {"spare": 16}, {**SIMPLE, **channels(16)}),
+        ("8 spared, Simple, 8 channels", {"spare": 8}, {**SIMPLE, **channels(8)}),
+        ("4 spared, Simple, 4 channels", {"spare": 4}, {**SIMPLE, **channels(4)}),
+        ("bf16, 8 spared, Simple, 8 channels", {"spare": 8, "compress": "bf16"}, {**SIMPLE, **channels(8)}),
+        ("bf16, 4 spared, Simple, 4 channels", {"spare": 4, "compress": "bf16"}, {**SIMPLE, **channels(4)}),
+    )),
+    # and in 50 MB, so that it leaves sooner
+    *(Configuration(f"{name}, 50 MB", {**LARGE, "bucket_mb": 50, **settings}, environment)
+      for name, settings, environment in (
+        ("8 spared, Simple, 8 channels", {"spare": 8}, {**SIMPLE, **channels(8)}),
+        ("4 spared, Simple, 4 channels", {"spare": 4}, {**SIMPLE, **channels(4)}),
+    )),
 ]
 
 HOLDFAST, BY_HAND, PYTHON, OUR_BUCKETS = "Holdfast", "C++ by hand", "Python", ", Holdfast's buckets"

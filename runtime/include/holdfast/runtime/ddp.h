@@ -27,6 +27,9 @@ struct DdpOptions {
   bool broadcast_buffers = true;  // rank 0's, at each window's beginning in training mode
   Compress compress = Compress::none;
   DivideBy divide_by = DivideBy::kernel;
+  /// Multiprocessors of a GPU that matrix products leave free while gradients travel: a product that finds some of them
+  /// taken by NCCL waits for a second round of its blocks.
+  int spare_multiprocessors = 0;
 };
 
 /// Which parameters travel together: indices by bucket, from the last parameter, whose gradient is ready first, to the
