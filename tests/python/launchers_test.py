@@ -1,4 +1,4 @@
-"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there."""
+"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there. (slurm_test.py: by srun.)"""
 
 import os
 import re
@@ -18,7 +18,6 @@ launchers = {
     "holdfast launch": [os.path.join(bin_folder, "holdfast"), "launch", "--nproc", "3", "--", program],
     "torchrun": [torchrun, "--standalone", "--nproc-per-node", "3", "--no-python", program],
     "mpirun": ["mpirun", "--oversubscribe", "-n", "3", program],
-    "srun": ["srun", "-n", "3", program],
 }
 failed = []
 
