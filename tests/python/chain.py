@@ -22,7 +22,8 @@ class Chain:
         self.torn = 0
         self.text = ""
         self.changed = threading.Condition()
-        self.threads = [threading.Thread(target=self.hear, args=[ours]), threading.Thread(target=self.read)]
+        self.threads = [threading.Thread(target=self.hear, args=[ours], daemon=True),
+                        threading.Thread(target=self.read, daemon=True)]
         for thread in self.threads:
             thread.start()
 
@@ -44,14 +45,13 @@ class Chain:
             self.changed.wait_for(lambda: len(self.records) >= count or self.process.poll() is not None, seconds)
             return len(self.records) >= count
 
-    def silent(self, seconds):
-        """Whether no process that could tell of a step, which all of this start can, is left within so long."""
-        self.threads[0].join(seconds)
-        return not self.threads[0].is_alive()
-
     def wait(self, seconds=120):
         """The launcher's exit code, once nobody is left who writes."""
-        code = self.process.wait(seconds)
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
         for thread in self.threads:
             thread.join(seconds)
         return code

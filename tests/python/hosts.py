@@ -24,13 +24,15 @@ def enter():
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)  # where `ip netns` keeps its names
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return
-    for tool, package in {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "mount": "mount"}.items():
+    for tool, package in {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux", "mount": "mount",
+                          "hostname": "hostname"}.items():
         if not shutil.which(tool):
             skip(f"the program {tool} (package {package}) is not installed")
     unshare = ["unshare", *(["--map-root-user"] if os.geteuid() != 0 else []),
                "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    tried = subprocess.run([*unshare, "sh", "-c", "mount -t tmpfs tmpfs /run && ip netns add try"],
-                           capture_output=True, text=True)
+    what_it_takes = ("mount -t tmpfs tmpfs /run && ip netns add try && "
+                     "ip link add eth0 type veth peer name eth0 netns try && unshare --uts hostname try")
+    tried = subprocess.run([*unshare, "sh", "-c", what_it_takes], capture_output=True, text=True)
     if tried.returncode != 0:
         skip(f"this user may make no namespaces here: {tried.stderr.strip()}")
     # What started this test says nothing about the ranks that it starts.
@@ -71,7 +73,7 @@ class Host:
     def words(self, report_left=True):
         """Before a command's words they run it there, as the first process but one of process numbers of its own. Who
         kills the process that this starts kills them all. At its end it says which processes are left: 1 is the shell."""
-        script = 'echo "$0" >/proc/sys/kernel/hostname; "$@"; code=$?; '
+        script = 'hostname "$0"; "$@"; code=$?; '
         if report_left:
             script += "cd /proc; echo processes left on $0: [0-9]*; "
         return ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "--uts", "--pid", "--fork", "--kill-child",
