@@ -240,7 +240,14 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
       console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
       device((options.deterministic ? make_deterministic() : void(),
               choose_device(options.device, ranks.local_rank, ranks.local_world_size))),
-      group(ranks, device.device, {.say = [this](const std::string& line) { console.say(line); }}),
+      group([&] {
+        // The others may not come for minutes; whoever stops this job does not wait so long.
+        const NothingToSave scope(fmt::format("rank {} was told to stop before all ranks had met: nothing was begun; "
+                                              "run the same command again (exit code {})",
+                                              ranks.rank, static_cast<int>(kRunAgain)),
+                                  kRunAgain);
+        return Group(ranks, device.device, {.say = [this](const std::string& line) { console.say(line); }});
+      }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {

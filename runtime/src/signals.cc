@@ -1,7 +1,10 @@
 #include "holdfast/runtime/signals.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 
 namespace holdfast {
 namespace {
@@ -9,11 +12,23 @@ namespace {
 static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may touch lock-free atomics only");
 std::atomic<int> first_stop{0};
 std::atomic<int> save_requested{0};
+std::atomic<const char*> last_words{nullptr};  // of a process that has nothing to save
+std::atomic<int> last_code{0};
+static_assert(std::atomic<const char*>::is_always_lock_free);
+
+// Only what a signal handler may call.
+void end_where_nothing_is_to_save() {
+  const char* words = last_words.load();
+  if (words == nullptr) return;
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, words, std::strlen(words));
+  ::_exit(last_code.load());
+}
 
 extern "C" void note_stop(int signal) {
   const int saved_errno = errno;
   int none = 0;
   first_stop.compare_exchange_strong(none, signal);
+  end_where_nothing_is_to_save();
   if (signal == SIGINT) {
     struct sigaction at_once {};
     at_once.sa_handler = SIG_DFL;
@@ -56,6 +71,14 @@ std::optional<int> SignalWatch::stop_signal() const {
 }
 
 bool SignalWatch::take_save_request() { return save_requested.exchange(0) != 0; }
+
+NothingToSave::NothingToSave(const std::string& sentence, int code) : line_("holdfast: " + sentence + "\n") {
+  last_code = code;
+  last_words = line_.c_str();
+  if (first_stop != 0) end_where_nothing_is_to_save();
+}
+
+NothingToSave::~NothingToSave() { last_words = nullptr; }
 
 std::string_view signal_name(int signal) {
   switch (signal) {

@@ -166,7 +166,13 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
                                   "name its host?",
                                   ranks.rank, ranks.address, ranks.port, why.substr(0, why.find('\n'))));
   }
-  const auto missing = absent(*store, key, ranks.world_size, patience);
+  std::vector<int> missing;
+  try {
+    missing = absent(*store, key, ranks.world_size, patience);
+  } catch (const std::exception&) {
+    throw Error(StatusCode::unreadable, fmt::format("rank 0 at {}:{} ended while rank {} waited for the others to come",
+                                                    ranks.address, ranks.port, ranks.rank));
+  }
   if (missing.empty()) return store;
   throw Error(StatusCode::unreadable,
               fmt::format("{} of {} ranks did not come within {} s: {}; rank {} waited at {}:{}", missing.size(),

@@ -280,7 +280,7 @@ std::vector<Peer> Watch::peers(Clock::time_point now) const {
   for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
     const bool holds_store = static_cast<int>(rank) == options_.store_rank;
     all.push_back({seen_[rank].record, since(seen_[rank].beat, holds_store ? now : last_read_),
-                   since(seen_[rank].changed, now), reading_failed_ && holds_store,
+                   since(seen_[rank].changed, seen_[rank].beat), reading_failed_ && holds_store,
                    // What it told last was read after its end.
                    seen_[rank].ended && last_read_ > *seen_[rank].ended});
   }

@@ -42,10 +42,12 @@ std::optional<WatchRecord> decode_record(const std::string& text);
 /// A peer as its watcher sees it, by the watcher's own clock.
 struct Peer {
   WatchRecord record;
-  std::chrono::milliseconds silent{0};     // since its beat last grew
-  std::chrono::milliseconds unchanged{0};  // since state or operation last changed
-  bool unreachable = false;                // its store's connection is closed
-  bool ended = false;                      // its process, on this host, is over, and this record is its last
+  std::chrono::milliseconds silent{0};  // since its beat last grew
+  // How long it has told the same state and operation, up to its last heartbeat: what a rank that is gone, or that the
+  // network hides, told last says nothing about where it is.
+  std::chrono::milliseconds unchanged{0};
+  bool unreachable = false;  // its store's connection is closed
+  bool ended = false;        // its process, on this host, is over, and this record is its last
 };
 
 struct Fault {

@@ -1,4 +1,4 @@
-"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there. (Slurm: slurm_test.py.)"""
+"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there. (slurm_test.py: by srun.)"""
 
 import os
 import re

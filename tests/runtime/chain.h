@@ -135,8 +135,8 @@ inline int train_by_pipeline(const Program& program, holdfast::Session& session)
   Net net;
   net->to(session.device());
   holdfast::FusedAdamW optimizer(distinct_parameters(net), torch::optim::AdamWOptions(1e-2));
-  // BatchNorm takes no batch of one, which 5 samples left for 3 ranks would give one of them.
-  const std::int64_t batch_size = session.world_size() == 3 ? 9 : 8;
+  // BatchNorm takes no batch of one, which 5 samples left for more than 2 ranks would give one of them.
+  const std::int64_t batch_size = session.world_size() <= 2 ? 8 : session.world_size() == 3 ? 9 : 16;
   holdfast::Loader loader(Samples().map(torch::data::transforms::Stack<>()),
                           {.batch_size = batch_size, .workers = program.workers});
   auto pipeline = session.pipeline(

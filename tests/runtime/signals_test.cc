@@ -62,6 +62,37 @@ TEST_CASE("a_second_interrupt_ends_the_process_at_once") {
   CHECK(WTERMSIG(status) == SIGINT);
 }
 
+TEST_CASE("where_nothing_is_to_save_a_signal_ends_the_process_with_a_sentence") {
+  using holdfast::NothingToSave;
+  for (const bool before : {false, true}) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const int status = in_child([&] {
+      ::dup2(ends[1], STDERR_FILENO);
+      SignalWatch watch;
+      { const NothingToSave over("over", 3); }
+      if (before) raise_here(SIGTERM);
+      const NothingToSave nothing("told to stop", 75);
+      raise_here(SIGTERM);
+      return 1;
+    });
+    ::close(ends[1]);
+    char said[100] = "";
+    const ssize_t got = ::read(ends[0], said, sizeof said);
+    ::close(ends[0]);
+    CAPTURE(before);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 75);
+    CHECK(std::string(said, static_cast<std::size_t>(got)) == "holdfast: told to stop\n");
+  }
+  CHECK(in_child([] {
+          SignalWatch watch;
+          { const NothingToSave nothing("told to stop", 75); }
+          raise_here(SIGTERM);
+          return watch.stop_signal() == SIGTERM ? 0 : 1;
+        }) == 0);
+}
+
 TEST_CASE("a_hangup_ignored_by_nohup_stays_ignored") {
   CHECK(in_child([] {
           std::signal(SIGHUP, SIG_IGN);

@@ -46,7 +46,7 @@ class Session {
 
   /// Takes the options that start with --holdfast. out of argv; chooses the device, meets the other ranks, seeds every
   /// generator alike on all of them; from here on SIGTERM and the like are remembered. Writes nothing yet. Wrong
-  /// options print a sentence and exit with kUsage.
+  /// options print a sentence and exit with kUsage; a signal to stop while it waits for the others, with kRunAgain.
   static Session start(int& argc, char** argv, SessionOptions options = {});
   ~Session();
   Session(const Session&) = delete;

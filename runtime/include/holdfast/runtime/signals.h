@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace holdfast {
@@ -35,6 +36,19 @@ class SignalWatch {
     bool installed = false;
   };
   Former former_[5];
+};
+
+/// While it lives, a signal that asks to stop ends the process at once, for nothing was begun that could be saved: it
+/// writes `sentence` to stderr and exits with `code`. So does one that a SignalWatch saw before. One at a time.
+class NothingToSave {
+ public:
+  NothingToSave(const std::string& sentence, int code);
+  ~NothingToSave();
+  NothingToSave(const NothingToSave&) = delete;
+  NothingToSave& operator=(const NothingToSave&) = delete;
+
+ private:
+  const std::string line_;
 };
 
 /// "SIGTERM".
