@@ -6,8 +6,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
 #include <map>
-#include <optional>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
@@ -24,7 +24,7 @@ using storage::StatusCode;
 // Averages one bucket. It is divided before it is added, as c10d does, so that sums of many ranks stay in range.
 struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
   AverageHook(c10::intrusive_ptr<c10d::ProcessGroup> group, const DdpOptions& given)
-      : CppCommHookInterface(std::move(group)), compress(given.compress), divide_by(given.divide_by) {}
+      : CppCommHookInterface(std::move(group)), compress(given.compress) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
     const at::NoGradGuard no_grad;
@@ -32,8 +32,8 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
     if (compress != Compress::none && whole.scalar_type() == at::kFloat) return average_compressed(whole);
     std::vector<at::Tensor> travelling{whole};
     c10d::AllreduceOptions options;
-    if (divide_by == DivideBy::nccl && whole.is_cuda()) {
-      options.reduceOp = c10d::ReduceOp::AVG;
+    if (whole.is_cuda()) {
+      options.reduceOp = c10d::ReduceOp::AVG;  // NCCL divides as it reads, which spares a pass over all gradients
     } else {
       whole.div_(state_->getSize());
     }
@@ -56,7 +56,6 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   }
 
   Compress compress;
-  DivideBy divide_by;
 };
 
 // The loss as it is, of a graph that reaches `parameters` too, though it gives them no gradient.
@@ -74,31 +73,11 @@ struct Reaching final : torch::autograd::Function<Reaching> {
   }
 };
 
-// While it lives, products of matrices leave some multiprocessors free. cuBLAS alone cannot; cuBLASLt can.
-class SpareMultiprocessors {
- public:
-  explicit SpareMultiprocessors(int count)
-      : library_(at::globalContext().blasPreferredBackend()), spared_(at::globalContext()._SMCarveout_EXPERIMENTAL()) {
-    struct Silent final : c10::WarningHandler {
-      void process(const c10::Warning&) override {}
-    } silent;  // LibTorch calls it experimental, once
-    const c10::WarningUtils::WarningHandlerGuard guard(&silent);
-    at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
-    at::globalContext()._setSMCarveout_EXPERIMENTAL(count);
-  }
-  ~SpareMultiprocessors() {
-    at::globalContext()._setSMCarveout_EXPERIMENTAL(spared_);
-    at::globalContext().setBlasPreferredBackend(library_);
-  }
-  SpareMultiprocessors(const SpareMultiprocessors&) = delete;
-  SpareMultiprocessors& operator=(const SpareMultiprocessors&) = delete;
-
- private:
-  at::BlasBackend library_;
-  std::optional<std::int32_t> spared_;
-};
-
 }  // namespace
+
+std::int64_t automatic_bucket_bytes(std::int64_t all_gradients) {
+  return std::clamp(all_gradients / 6, std::int64_t{25} << 20, std::int64_t{400} << 20);
+}
 
 std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
                                                     std::int64_t first_bucket_bytes, std::int64_t bucket_bytes) {
@@ -143,14 +122,14 @@ struct Ddp::Impl {
   std::vector<at::Tensor> tensors;
   std::vector<std::vector<std::size_t>> layout;
   std::unique_ptr<c10d::Reducer> reducer;
-  std::optional<SpareMultiprocessors> sparing;  // in a window's last backward
   bool rebuilt = false;
   bool resumes_window = false;  // the Reducer was made inside a window, whose end is still to come
 };
 
 Ddp::Ddp(const DdpOptions& options) : impl_(std::make_unique<Impl>(options)) {
-  if (options.bucket_bytes < 1 || options.first_bucket_bytes < 1) {
-    throw Error(StatusCode::invalid, "Ddp: bucket_bytes and first_bucket_bytes must be at least 1");
+  if (options.bucket_bytes < 0 || options.first_bucket_bytes < 1) {
+    throw Error(StatusCode::invalid,
+                "Ddp: bucket_bytes must be at least 1, or 0 for automatic, and first_bucket_bytes at least 1");
   }
 }
 
@@ -159,7 +138,12 @@ Ddp::~Ddp() = default;
 
 void Ddp::attach(StageContext& context) {
   impl_->context = &context;
-  for (const NamedParameter& parameter : context.parameters) impl_->tensors.push_back(parameter.tensor);
+  std::int64_t all = 0;
+  for (const NamedParameter& parameter : context.parameters) {
+    impl_->tensors.push_back(parameter.tensor);
+    all += static_cast<std::int64_t>(parameter.tensor.nbytes());
+  }
+  if (impl_->options.bucket_bytes == 0) impl_->options.bucket_bytes = automatic_bucket_bytes(all);
   impl_->layout = bucket_layout(impl_->tensors, impl_->options.first_bucket_bytes, impl_->options.bucket_bytes);
   if (context.parameters.empty()) {
     throw Error(StatusCode::invalid, "Ddp: the module has no parameter that requires a gradient");
@@ -204,16 +188,12 @@ void Ddp::before_backward(const MicroBatch& micro, at::Tensor& loss) {
     }
     if (!partial.empty()) loss = Reaching::apply(loss, at::TensorList(partial));
   }
-  if (impl_->options.spare_multiprocessors > 0 && loss.is_cuda()) {
-    impl_->sparing.emplace(impl_->options.spare_multiprocessors);
-  }
   impl_->reducer->prepare_for_backward(impl_->options.find_unused ? std::vector<at::Tensor>{loss}
                                                                   : std::vector<at::Tensor>());
 }
 
 void Ddp::after_backward(const MicroBatch& micro) {
   if (!impl_->reducer || !micro.last) return;
-  impl_->sparing.reset();
   try {
     impl_->reducer->check_finalized();
   } catch (const c10::Error&) {

@@ -2,6 +2,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -14,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "batch_upload.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/sample_order.h"
 #include "prefetch_queue.h"
@@ -49,9 +51,20 @@ Failure current_failure() {
 struct BatchFetch {
   std::function<std::shared_ptr<void>(const std::vector<std::size_t>&)> fetch;
   SampleOrder order;
-  std::uint64_t seed, epoch, begin, end;  // the rank's part
+  std::uint64_t seed, epoch, begin, end;   // the rank's part
+  std::function<void(void*)> pin = {};     // where it is to go to a GPU,
+  std::optional<c10::Device> device = {};  // this one
 
   std::shared_ptr<void> operator()() const {
+    const auto batch = read();
+    if (pin && batch) {
+      const c10::DeviceGuard on_device(*device);  // or a worker would make itself known to the first GPU
+      pin(batch.get());
+    }
+    return batch;
+  }
+
+  std::shared_ptr<void> read() const {
     std::vector<std::size_t> indices;
     indices.reserve(end - begin);
     for (auto position = begin; position < end; ++position) indices.push_back(order[position]);
@@ -101,8 +114,11 @@ std::uint64_t default_seed() {
 }  // namespace
 
 struct LoaderBase::Impl {
-  Impl(const LoaderOptions& given, std::optional<std::size_t> dataset_size, Fetch fetcher)
-      : options(given), fetch(std::move(fetcher)), seed(given.seed ? *given.seed : default_seed()) {
+  Impl(const LoaderOptions& given, std::optional<std::size_t> dataset_size, Fetch fetcher, Transfer how)
+      : options(given),
+        fetch(std::move(fetcher)),
+        transfer(std::move(how)),
+        seed(given.seed ? *given.seed : default_seed()) {
     if (!dataset_size)
       refuse("the dataset has no size, so its samples cannot be visited once per epoch: return one from size()");
     size = *dataset_size;
@@ -135,7 +151,9 @@ struct LoaderBase::Impl {
   BatchFetch batch_at(std::uint64_t position) const {
     auto [begin, end] = part(position, batch_end(position));
     if (begin == end) begin = position, end = position + 1;  // at weight 0, so that all ranks do the same
-    return {fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, begin, end};
+    BatchFetch batch{fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, begin, end};
+    if (gpu) batch.pin = transfer.pin, batch.device = gpu;
+    return batch;
   }
 
   std::shared_ptr<void> fetch_batch() {
@@ -155,8 +173,13 @@ struct LoaderBase::Impl {
     }
   }
 
-  void go_to(std::uint64_t to_epoch, std::uint64_t to_cursor) {
+  void forget_ahead() {
     if (queue) queue->clear();
+    uploaded.reset();
+  }
+
+  void go_to(std::uint64_t to_epoch, std::uint64_t to_cursor) {
+    forget_ahead();
     epoch = to_epoch;
     cursor = to_cursor;
     last_batch = 0;
@@ -164,6 +187,7 @@ struct LoaderBase::Impl {
 
   LoaderOptions options;
   Fetch fetch;
+  Transfer transfer;
   std::uint64_t seed;
   std::uint64_t size = 0;
   std::uint64_t batch_size = 0;
@@ -177,10 +201,13 @@ struct LoaderBase::Impl {
   std::uint64_t pushed = 0;  // the end of what the queue holds
   bool watched = false;      // whether the first batch moved the default generator has been looked at
   std::unique_ptr<PrefetchQueue> queue;
+  std::optional<c10::Device> gpu;  // where batches go
+  std::optional<BatchUpload> upload;
+  std::shared_ptr<void> uploaded;  // the queue's first, where it is on its way to the GPU
 };
 
-LoaderBase::LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch)
-    : impl_(std::make_unique<Impl>(options, size, std::move(fetch))) {}
+LoaderBase::LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer)
+    : impl_(std::make_unique<Impl>(options, size, std::move(fetch), std::move(transfer))) {}
 
 LoaderBase::~LoaderBase() = default;
 
@@ -225,6 +252,29 @@ std::shared_ptr<void> LoaderBase::next_batch() {
   return batch;
 }
 
+std::shared_ptr<void> LoaderBase::next_batch_on(c10::Device device) {
+  auto& self = *impl_;
+  if (self.gpu != device && device.is_cuda()) {
+    self.forget_ahead();  // it was not pinned
+    self.gpu = device;
+    self.upload.emplace(device);
+  }
+  const auto batch = next_batch();
+  if (!batch) return batch;
+  if (!device.is_cuda()) {
+    self.transfer.move(batch.get(), device);
+    return batch;
+  }
+  const auto send = [&](const std::shared_ptr<void>& one) {
+    self.upload->begin([&] { self.transfer.move(one.get(), device); });
+  };
+  if (batch != self.uploaded) send(batch);
+  self.upload->arrive();
+  self.uploaded = self.queue ? self.queue->front_if_done() : nullptr;
+  if (self.uploaded) send(self.uploaded);
+  return batch;
+}
+
 std::uint64_t LoaderBase::samples_left() const {
   return impl_->samples_per_epoch() - std::min(impl_->cursor, impl_->samples_per_epoch());
 }
@@ -248,7 +298,7 @@ void LoaderBase::shard(int rank, int world_size) {
   if (self.rank == static_cast<std::uint64_t>(rank) && self.world_size == ranks) return;
   self.rank = static_cast<std::uint64_t>(rank);
   self.world_size = ranks;
-  if (self.queue) self.queue->clear();
+  self.forget_ahead();
 }
 
 std::function<std::shared_ptr<void>()> LoaderBase::in_order(std::uint64_t begin, std::uint64_t end,

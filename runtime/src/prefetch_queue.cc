@@ -60,6 +60,12 @@ PrefetchQueue::Result PrefetchQueue::pop() {
   return std::move(task->result);
 }
 
+PrefetchQueue::Result PrefetchQueue::front_if_done() {
+  if (in_order_.empty()) return nullptr;
+  std::lock_guard lock(mutex_);
+  return in_order_.front()->done ? in_order_.front()->result : nullptr;
+}
+
 void PrefetchQueue::clear() {
   {
     std::lock_guard lock(mutex_);

@@ -29,6 +29,8 @@ class PrefetchQueue {
   void push(Job job);
   /// Waits for the oldest job and gives its result, or throws what it threw. REQUIRES: size() > 0.
   Result pop();
+  /// What pop() would give without waiting; null where it would wait, or throw.
+  Result front_if_done();
   /// Forgets every job, done or not.
   void clear();
   std::size_t size() const { return in_order_.size(); }

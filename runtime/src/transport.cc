@@ -225,6 +225,7 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
     ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kNoLimit;
+    options->is_high_priority_stream = true;  // an exchange takes little of the device and others wait for it
     auto nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store),
                                                             ranks.rank, ranks.world_size, options);
     data_->setBoundDeviceId(device);  // before setBackend, which overwrites the backend's with it

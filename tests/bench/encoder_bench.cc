@@ -90,7 +90,6 @@ const Words<bool> kNoOrYes{{"0", false}, {"1", true}};
 const Words<bool> kDevice{{"cpu", false}, {"cuda", true}};
 const Words<holdfast::Compress> kCompress{
     {"none", holdfast::Compress::none}, {"bf16", holdfast::Compress::bf16}, {"fp16", holdfast::Compress::fp16}};
-const Words<holdfast::DivideBy> kDivideBy{{"kernel", holdfast::DivideBy::kernel}, {"nccl", holdfast::DivideBy::nccl}};
 
 Settings read_settings(int argc, char** argv) {
   Settings s;
@@ -118,8 +117,6 @@ Settings read_settings(int argc, char** argv) {
       {"bucket_mb", mebibytes(s.ddp.bucket_bytes)},
       {"first_bucket_mb", mebibytes(s.ddp.first_bucket_bytes)},
       {"compress", choice(s.ddp.compress, kCompress)},
-      {"divide_by", choice(s.ddp.divide_by, kDivideBy)},
-      {"spare", [&](const std::string& text) { s.ddp.spare_multiprocessors = std::atoi(text.c_str()); }},
       {"find_unused", choice(s.ddp.find_unused, kNoOrYes)},
       {"mark_last_gradient", choice(s.mark_last_gradient, kNoOrYes)},
       {"device", choice(s.cuda, kDevice)},
@@ -384,12 +381,12 @@ c10::intrusive_ptr<c10d::ProcessGroup> join(const holdfast::RankEnvironment& ran
 std::unique_ptr<c10d::Reducer> make_reducer(const std::vector<at::Tensor>& parameters, const Settings& s,
                                             c10::intrusive_ptr<c10d::ProcessGroup> group) {
   const std::vector<bool> sparse(parameters.size(), false);
+  const std::int64_t size = s.ddp.bucket_bytes > 0 ? s.ddp.bucket_bytes : std::int64_t{25} << 20;  // Python's
   auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(
-      parameters, {static_cast<std::size_t>(s.ddp.first_bucket_bytes), static_cast<std::size_t>(s.ddp.bucket_bytes)},
-      sparse));
+      parameters, {static_cast<std::size_t>(s.ddp.first_bucket_bytes), static_cast<std::size_t>(size)}, sparse));
   std::reverse(buckets.begin(), buckets.end());
   return std::make_unique<c10d::Reducer>(
-      parameters, std::move(buckets), std::move(group), sparse, s.ddp.bucket_bytes, /*find_unused_parameters=*/false,
+      parameters, std::move(buckets), std::move(group), sparse, size, /*find_unused_parameters=*/false,
       /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(), s.ddp.first_bucket_bytes,
       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<std::int64_t>());
 }
@@ -524,6 +521,9 @@ int run_plain(const Settings& s) {
 }
 
 int describe() {
+  const TransformerOptions model = Settings().model;
+  const std::int64_t of_block = model.width * (4 * model.width + 2 * model.feed_forward);  // its matrices
+  const auto all = static_cast<std::int64_t>(sizeof(float)) * model.layers * of_block;
   const auto facts = holdfast::find_gpus();
   const holdfast::DdpOptions ddp;
   json gpus = json::array();
@@ -537,10 +537,9 @@ int describe() {
           {"libtorch_sees_gpu", facts.libtorch_sees_gpu},
           {"libtorch_cuda", facts.libtorch_cuda},
           {"nccl", nccl},
-          {"bucket_mb", static_cast<double>(ddp.bucket_bytes) / (1 << 20)},
+          {"bucket_mb", static_cast<double>(holdfast::automatic_bucket_bytes(all)) / (1 << 20)},
           {"first_bucket_mb", static_cast<double>(ddp.first_bucket_bytes) / (1 << 20)},
-          {"compress", kCompress[static_cast<int>(ddp.compress)].first},
-          {"divide_by", kDivideBy[static_cast<int>(ddp.divide_by)].first}});
+          {"compress", kCompress[static_cast<int>(ddp.compress)].first}});
   return 0;
 }
 

@@ -345,7 +345,7 @@ class Bench:
         self.environment = dict(word.split("=", 1) for word in options.env)
         self.holdfast = dict(word.split("=", 1) for word in options.holdfast)
         # Ddp's options in force: those that ship, and what the command line says
-        self.ddp = {name: facts[name] for name in ("bucket_mb", "first_bucket_mb", "compress", "divide_by")}
+        self.ddp = {name: facts[name] for name in ("bucket_mb", "first_bucket_mb", "compress")}
         self.ddp.update(self.holdfast)
         self.bucket_mb, self.first_bucket_mb = float(self.ddp["bucket_mb"]), float(self.ddp["first_bucket_mb"])
         self.many, self.within = options.gpus, options.within
@@ -423,8 +423,6 @@ class Bench:
 Configuration = collections.namedtuple("Configuration", "name settings environment", defaults=({},))
 
 SIMPLE = {"NCCL_PROTO": "Simple"}
-PRIORITY = {"TORCH_NCCL_HIGH_PRIORITY": "1"}
-LARGE = {"divide_by": "nccl", "bucket_mb": 200}
 
 
 def channels(number):
@@ -434,56 +432,23 @@ def channels(number):
 CONFIGURATIONS = [
     Configuration("as it ships", {}),
     # how gradients are put together
-    Configuration("buckets of 10 MB", {"bucket_mb": 10}),
-    Configuration("buckets of 50 MB", {"bucket_mb": 50}),
-    Configuration("buckets of 100 MB", {"bucket_mb": 100}),
-    Configuration("buckets of 200 MB", {"bucket_mb": 200}),
-    Configuration("buckets of 400 MB", {"bucket_mb": 400}),
+    *(Configuration(f"buckets of {size} MB", {"bucket_mb": size}) for size in (10, 25, 50, 100, 200, 800)),
     Configuration("first bucket of 25 MB", {"first_bucket_mb": 25}),
-    # who divides, and in what they travel
-    Configuration("NCCL divides", {"divide_by": "nccl"}),
-    Configuration("NCCL divides, 100 MB", {"divide_by": "nccl", "bucket_mb": 100}),
-    Configuration("NCCL divides, 200 MB", LARGE),
-    Configuration("NCCL divides, 400 MB", {"divide_by": "nccl", "bucket_mb": 400}),
+    # in what they travel
+    *(Configuration(f"{dtype}, 100 MB", {"compress": dtype, "bucket_mb": 100}) for dtype in ("bf16", "fp16")),
     Configuration("bf16", {"compress": "bf16"}),
-    Configuration("bf16, 100 MB", {"compress": "bf16", "bucket_mb": 100}),
-    Configuration("bf16, 200 MB", {"compress": "bf16", "bucket_mb": 200}),
-    Configuration("fp16, 100 MB", {"compress": "fp16", "bucket_mb": 100}),
     # how NCCL moves them
     Configuration("Simple", {}, SIMPLE),
     Configuration("LL128", {}, {"NCCL_PROTO": "LL128"}),
     Configuration("tree", {}, {"NCCL_ALGO": "Tree"}),
-    Configuration("4 channels", {}, channels(4)),
-    Configuration("8 channels", {}, channels(8)),
-    Configuration("16 channels", {}, channels(16)),
-    Configuration("Simple, 8 channels", {}, {**SIMPLE, **channels(8)}),
-    Configuration("Simple, 16 channels", {}, {**SIMPLE, **channels(16)}),
+    *(Configuration(f"{number} channels", {}, channels(number)) for number in (4, 8, 16)),
+    *(Configuration(f"Simple, {number} channels", {}, {**SIMPLE, **channels(number)}) for number in (8, 16)),
     Configuration("256 threads a channel", {}, {"NCCL_NTHREADS": "256"}),
-    Configuration("few blocks (CTA policy 1)", {}, {"NCCL_CTA_POLICY": "1"}),
     Configuration("buffers of 16 MB, Simple", {}, {**SIMPLE, "NCCL_BUFFSIZE": str(16 << 20)}),
+    Configuration("registered memory", {}, {"TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK": "1"}),
     # how the device orders the work
-    Configuration("NCCL's stream first", {}, PRIORITY),
     Configuration("one hardware queue", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
     Configuration("32 hardware queues", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),
-    # NCCL divides what travels in 200 MB
-    *(Configuration(f"{name}, 200 MB", {**LARGE, **settings}, environment) for name, settings, environment in (
-        ("NCCL's stream first", {}, PRIORITY),
-        ("registered memory", {}, {"TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK": "1"}),
-        ("32 spared", {"spare": 32}, {}),
-        ("16 spared, 16 channels", {"spare": 16}, channels(16)),
-        ("8 spared, 8 channels", {"spare": 8}, channels(8)),
-        ("16 spared, Simple, 16 channels", {"spare": 16}, {**SIMPLE, **channels(16)}),
-        ("8 spared, Simple, 8 channels", {"spare": 8}, {**SIMPLE, **channels(8)}),
-        ("4 spared, Simple, 4 channels", {"spare": 4}, {**SIMPLE, **channels(4)}),
-        ("bf16, 8 spared, Simple, 8 channels", {"spare": 8, "compress": "bf16"}, {**SIMPLE, **channels(8)}),
-        ("bf16, 4 spared, Simple, 4 channels", {"spare": 4, "compress": "bf16"}, {**SIMPLE, **channels(4)}),
-    )),
-    # and in 50 MB, so that it leaves sooner
-    *(Configuration(f"{name}, 50 MB", {**LARGE, "bucket_mb": 50, **settings}, environment)
-      for name, settings, environment in (
-        ("8 spared, Simple, 8 channels", {"spare": 8}, {**SIMPLE, **channels(8)}),
-        ("4 spared, Simple, 4 channels", {"spare": 4}, {**SIMPLE, **channels(4)}),
-    )),
 ]
 
 HOLDFAST, BY_HAND, PYTHON, OUR_BUCKETS = "Holdfast", "C++ by hand", "Python", ", Holdfast's buckets"
@@ -759,7 +724,7 @@ def main():
     parser.add_argument("--together", type=int, default=6, help="configurations that are in memory at once")
     parser.add_argument(
         "--holdfast", nargs="+", default=[], metavar="NAME=VALUE", help="Ddp's options: bucket_mb first_bucket_mb "
-        "compress=none|bf16|fp16 divide_by=kernel|nccl find_unused=0|1"
+        "compress=none|bf16|fp16 find_unused=0|1"
     )
     parser.add_argument("--env", nargs="+", default=[], metavar="NAME=VALUE", help="variables for all processes")
     parser.add_argument("--json", help="a file for all that was measured")

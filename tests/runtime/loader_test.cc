@@ -421,3 +421,82 @@ TEST_CASE("the_default_seed_is_that_of_the_default_generator") {
   CHECK(Loader(Numbers(5)).seed() == 77);
   CHECK(Loader(Numbers(5), {.seed = 8}).seed() == 8);
 }
+
+namespace {
+
+// Batches of 64 MB, all of one number: that of the first sample. They are there already, so reading takes no time.
+struct Blocks : torch::data::datasets::BatchDataset<Blocks, Example<>> {
+  Example<> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    return {blocks[indices.front()], at::scalar_tensor(static_cast<double>(indices.front()), at::kFloat)};
+  }
+  std::optional<std::size_t> size() const override { return blocks.size(); }
+  std::vector<at::Tensor> blocks = [] {
+    std::vector<at::Tensor> all;
+    for (int i = 0; i < 6; ++i) all.push_back(at::full({16 << 20}, i, at::kFloat).pin_memory());
+    return all;
+  }();
+};
+
+// What a program's own batch may do: it knows its way to a device by argument-dependent lookup.
+struct Pair {
+  at::Tensor left, right;
+  bool pinned = false;
+};
+Pair to_device(Pair pair, c10::Device device) { return {pair.left.to(device), pair.right.to(device), pair.pinned}; }
+Pair pin_memory(Pair pair) { return {pair.left.pin_memory(), pair.right.pin_memory(), true}; }
+
+struct Pairs : torch::data::datasets::BatchDataset<Pairs, Pair> {
+  Pair get_batch(c10::ArrayRef<std::size_t> indices) override {
+    const auto first = static_cast<double>(indices.front());
+    return {at::full({3}, first), at::full({2}, -first)};
+  }
+  std::optional<std::size_t> size() const override { return 12; }
+};
+
+}  // namespace
+
+TEST_CASE("batches_for_a_cpu_are_the_same_wherever_they_are_asked_for") {
+  Loader plain(Numbers(23).map(Stack<>()), {.batch_size = 5, .seed = 3});
+  Loader moved(Numbers(23).map(Stack<>()), {.batch_size = 5, .seed = 3, .workers = 2});
+  while (auto batch = plain.next()) {
+    const auto other = moved.next_on(at::kCPU);
+    REQUIRE(other);
+    CHECK(batch->data.equal(other->data));
+    CHECK_FALSE(other->data.is_pinned());
+  }
+  CHECK_FALSE(moved.next_on(at::kCPU));
+}
+
+TEST_CASE("batches_come_to_a_gpu_whole_while_it_is_busy", "[gpu]") {
+  REQUIRE(at::globalContext().hasCUDA());
+  const at::Device gpu(at::kCUDA, 0);
+  const auto matrix = at::rand({4096, 4096}, gpu);
+  const auto wrong_numbers = [](const Example<>& batch) { return (batch.data != batch.target).sum(); };
+  for (const int workers : {0, 2}) {
+    std::vector<at::Tensor> wrong;
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      Loader loader(Blocks(), {.batch_size = 1, .shuffle = false, .workers = workers});
+      auto product = matrix;
+      // The host is far ahead of the device: batches are dropped, and their memory given out again, before they are
+      // read.
+      while (auto batch = loader.next_on(gpu)) {
+        CHECK(batch->data.device() == gpu);
+        for (int i = 0; i < 40; ++i) product = matrix.mm(product).clamp(0, 1);
+        wrong.push_back(wrong_numbers(*batch));
+      }
+      // The device has nothing else to do: batches are read as soon as they are there, and not before.
+      while (auto batch = loader.next_on(gpu)) {
+        wrong.push_back(wrong_numbers(*batch));
+        wrong.back().item<std::int64_t>();
+      }
+    }
+    REQUIRE(wrong.size() == 36);
+    CHECK(at::stack(wrong).sum().item<std::int64_t>() == 0);
+  }
+  Loader pairs(Pairs(), {.batch_size = 4, .shuffle = false, .workers = 1});
+  while (auto pair = pairs.next_on(gpu)) {
+    CHECK(pair->pinned);
+    CHECK(pair->left.is_cuda());
+    CHECK(pair->left[0].item<double>() == -pair->right[1].item<double>());
+  }
+}

@@ -87,7 +87,6 @@ struct Plan {
   std::uint64_t windows = 1;  // micro-batches in one
   bool clip = false;
   Compress compress = Compress::none;
-  DivideBy divide_by = DivideBy::kernel;
 };
 
 // Two epochs in windows of 16 samples.
@@ -95,9 +94,8 @@ Result train(Group& group, const Plan& plan) {
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.2).momentum(0.9));
   auto recorder = std::make_shared<Recorder>();
-  std::vector<AnyStage> stages{
-      Ddp({.bucket_bytes = 4096, .first_bucket_bytes = 512, .compress = plan.compress, .divide_by = plan.divide_by}),
-      Amp(plan.precision, {.initial_scale = 1024}), Accumulate(plan.windows)};
+  std::vector<AnyStage> stages{Ddp({.bucket_bytes = 4096, .first_bucket_bytes = 512, .compress = plan.compress}),
+                               Amp(plan.precision, {.initial_scale = 1024}), Accumulate(plan.windows)};
   if (plan.clip) stages.push_back(ClipGradNorm(0.05));
   stages.push_back(recorder);
   stages.push_back(LrSchedule::warmup_cosine(2, 6));
@@ -201,14 +199,6 @@ TEST_CASE("compressed_gradients_are_near_the_exact_ones", "[full]") {
     const double size = exact.norm().item<double>();
     const double a = distance(bf16, exact) / size, b = distance(fp16, exact) / size;
     return a > 1e-5 && a < 1e-2 && b > 1e-6 && b < 2e-3 ? "right" : fmt::format("bf16 {} fp16 {}", a, b);
-  });
-  for (const auto& rank : ended) CHECK(rank.text == "right");
-}
-
-TEST_CASE("without_nccl_ddp_divides_itself", "[full]") {
-  const auto ended = ranks::run(2, [](Group& group) -> std::string {
-    const auto ours = train(group, {.divide_by = DivideBy::kernel}).weights;
-    return ours.equal(train(group, {.divide_by = DivideBy::nccl}).weights) ? "right" : "other weights";
   });
   for (const auto& rank : ended) CHECK(rank.text == "right");
 }

@@ -12,25 +12,21 @@
 
 namespace holdfast {
 
-/// The dtype in which gradients travel. Sums in fewer bits are other sums: `none` is exact.
+/// The dtype in which gradients travel. Sums in fewer bits are other sums: `none` is exact. Between GPUs of one host
+/// the conversions cost more than they save; it is for slow networks.
 enum class Compress { none, bf16, fp16 };
 
-/// Who divides by the number of ranks. `kernel`: one of ours, which passes over the bucket before it leaves; `nccl`:
-/// NCCL as it reads what it is about to add, so that a pass is saved. Compressed gradients are divided as they are
-/// converted, and on the CPU it is `kernel`, for Gloo divides only what it has added.
-enum class DivideBy { kernel, nccl };
-
 struct DdpOptions {
-  std::int64_t bucket_bytes = std::int64_t{25} << 20;       // of gradients that travel together
+  std::int64_t bucket_bytes = 0;  // of gradients that travel together; 0: automatic_bucket_bytes
   std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first to be ready: smaller, so that it leaves early
   bool find_unused = false;       // some parameters get no gradient in some steps; else that is an error
   bool broadcast_buffers = true;  // rank 0's, at each window's beginning in training mode
   Compress compress = Compress::none;
-  DivideBy divide_by = DivideBy::kernel;
-  /// Multiprocessors of a GPU that matrix products leave free while gradients travel: a product that finds some of them
-  /// taken by NCCL waits for a second round of its blocks.
-  int spare_multiprocessors = 0;
 };
+
+/// A sixth of all gradients, but at least 25 and at most 400 MB: few exchanges disturb the products of matrices beside
+/// them less than many, yet most of them should be over when backward is (measured: encoder_bench).
+std::int64_t automatic_bucket_bytes(std::int64_t all_gradients);
 
 /// Which parameters travel together: indices by bucket, from the last parameter, whose gradient is ready first, to the
 /// first one. A bucket holds one dtype and is closed once it has as many bytes as it may. A pure function, so that a

@@ -18,6 +18,8 @@
 // Threads: one at a time. The destructor waits for the `get` calls under way and for nothing else.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -30,6 +32,7 @@
 #include <vector>
 
 #include "holdfast/runtime/sample_generator.h"
+#include "holdfast/runtime/to_device.h"
 
 namespace holdfast {
 
@@ -89,10 +92,17 @@ class LoaderBase {
   /// Fetches the samples at the given indices as one batch of the dataset's type; called from any thread.
   using Fetch = std::function<std::shared_ptr<void>(const std::vector<std::size_t>& indices)>;
 
-  LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch);
+  /// What batches of the dataset's type need to come to a GPU.
+  struct Transfer {
+    std::function<void(void* batch)> pin;  // called from any thread
+    std::function<void(void* batch, c10::Device device)> move;
+  };
+
+  LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer);
   ~LoaderBase();
   /// Null once at the end of each epoch; the position is then the start of the next one.
   std::shared_ptr<void> next_batch();
+  std::shared_ptr<void> next_batch_on(c10::Device device);
 
   /// Batches of the dataset's samples [begin, end) in the dataset's own order, null at the end; the position stays. The
   /// loader outlives it.
@@ -148,6 +158,14 @@ class Loader : public LoaderBase {
   /// The next batch of this epoch. Empty once at the epoch's end; the call after that begins the next epoch.
   std::optional<Batch> next() {
     const auto batch = next_batch();
+    if (!batch) return std::nullopt;
+    return std::move(*static_cast<Batch*>(batch.get()));
+  }
+
+  /// The same, on the device. A GPU fetches it from pinned memory beside its other work, and where workers fetch ahead
+  /// the batch after it is on its way, too. Use it on the current stream.
+  std::optional<Batch> next_on(c10::Device device) {
+    const auto batch = next_batch_on(device);
     if (!batch) return std::nullopt;
     return std::move(*static_cast<Batch*>(batch.get()));
   }
@@ -212,8 +230,18 @@ class Loader : public LoaderBase {
       : LoaderBase(options, dataset->size(),
                    [dataset](const std::vector<std::size_t>& indices) -> std::shared_ptr<void> {
                      return std::make_shared<Batch>(dataset->get_batch(indices));
-                   }),
+                   },
+                   {[](void* batch) { change(batch, [](Batch b) { return bring_to_pinned_memory(std::move(b)); }); },
+                    [](void* batch, c10::Device device) {
+                      change(batch, [device](Batch b) { return bring_to_device(std::move(b), device); });
+                    }}),
         dataset_(std::move(dataset)) {}
+
+  template <class By>
+  static void change(void* batch, By by) {
+    Batch& it = *static_cast<Batch*>(batch);
+    it = by(std::move(it));
+  }
 
   std::shared_ptr<Dataset> dataset_;
 };

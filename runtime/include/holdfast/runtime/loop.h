@@ -13,7 +13,6 @@
 #include <utility>
 
 #include "holdfast/runtime/loader.h"
-#include "holdfast/runtime/to_device.h"
 
 namespace holdfast {
 
@@ -113,8 +112,8 @@ class StepRange {
     void fetch() {
       Loop& loop = range_->loop_;
       while (range_->one_epoch_ ? !loop.stopping() : loop.more()) {
-        if (auto batch = range_->loader_.next()) {
-          step_.emplace(bring_to_device(std::move(*batch), loop.device()), loop.begin_step());
+        if (auto batch = range_->loader_.next_on(loop.device())) {
+          step_.emplace(std::move(*batch), loop.begin_step());
           return;
         }
         if (range_->one_epoch_) return;

@@ -1,7 +1,8 @@
 // to_device(batch, device): how a loop brings a batch to the session's device before the program sees it. Tensors and
 // what has tensors as its data and target (torch::data::Example) are known; a batch type of the program's own gets
 // there by a function of this name beside the type, which is found by argument-dependent lookup. Any other batch stays
-// as it is.
+// as it is. pin_memory(batch), known for the same types and found in the same way, puts a batch where a GPU can fetch
+// it by itself; it is called by the loader's workers.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -29,12 +30,37 @@ Batch to_device(Batch batch, c10::Device device) {
   return batch;
 }
 
+inline at::Tensor pin_memory(at::Tensor tensor) {
+  return tensor.defined() && tensor.is_cpu() ? tensor.pin_memory() : tensor;
+}
+
+template <HasDataAndTarget Batch>
+Batch pin_memory(Batch batch) {
+  batch.data = pin_memory(at::Tensor(std::move(batch.data)));
+  batch.target = pin_memory(at::Tensor(std::move(batch.target)));
+  return batch;
+}
+
+template <class Batch>
+concept PinsMemory = requires(Batch batch) {
+  { pin_memory(std::move(batch)) } -> std::convertible_to<Batch>;
+};
+
 template <class Batch>
 concept MovesToDevice = requires(Batch batch, c10::Device device) {
   { to_device(std::move(batch), device) } -> std::convertible_to<Batch>;
 };
 
-/// What a loop calls.
+/// What loaders call.
+template <class Batch>
+Batch bring_to_pinned_memory(Batch batch) {
+  if constexpr (PinsMemory<Batch>) {
+    return pin_memory(std::move(batch));
+  } else {
+    return batch;
+  }
+}
+
 template <class Batch>
 Batch bring_to_device(Batch batch, c10::Device device) {
   if constexpr (MovesToDevice<Batch>) {
