@@ -4,11 +4,14 @@
 #include <arpa/inet.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -27,8 +30,21 @@ using Clock = std::chrono::steady_clock;
 struct Ended {
   int code = -1;  // the exit code, or minus the signal
   std::string text;
-  double seconds = 0;  // since the start of all
+  double seconds = 0;  // since note_fact(), or since the start of all where nobody called it
 };
+
+/// When what the others are to notice began, in nanoseconds of Clock; 0: not yet. Shared by all ranks.
+inline std::atomic<std::int64_t>& fact() {
+  static auto* const shared = static_cast<std::atomic<std::int64_t>*>(
+      ::mmap(nullptr, sizeof(std::atomic<std::int64_t>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  return *shared;
+}
+
+/// A rank is about to do what the others must notice; the first one counts.
+inline void note_fact() {
+  std::int64_t nobody = 0;
+  fact().compare_exchange_strong(nobody, Clock::now().time_since_epoch().count());
+}
 
 inline constexpr int kStopped = 42;  // the body threw a RankFault
 
@@ -50,6 +66,7 @@ inline std::vector<Ended> run_processes(int count,
   std::vector<pid_t> pids;
   std::vector<int> pipes;
   const auto begin = Clock::now();
+  fact() = 0;
   std::fflush(nullptr);  // or every child says it again
   for (int rank = 0; rank < count; ++rank) {
     int ends[2];
@@ -86,7 +103,8 @@ inline std::vector<Ended> run_processes(int count,
       if (::waitpid(pids[rank], &status, late ? 0 : WNOHANG) != pids[rank]) continue;
       over[rank] = true;
       --left;
-      all[rank].seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      const auto since = fact() == 0 ? begin : Clock::time_point(Clock::duration(fact()));
+      all[rank].seconds = std::chrono::duration<double>(Clock::now() - since).count();
       all[rank].code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
       char buffer[8192];
       for (ssize_t got = 0; (got = ::read(pipes[rank], buffer, sizeof buffer)) > 0;) {

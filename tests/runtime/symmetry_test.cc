@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <functional>
+#include <iostream>
 #include <regex>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
@@ -23,11 +24,11 @@ struct Scenario {
 
 void every_rank_stops(const Scenario& scenario) {
   INFO(scenario.name);
-  const auto begin = ranks::Clock::now();
   const auto ended = ranks::run(
       4,
       [&](Group& group) -> std::string {
         group.barrier();
+        ranks::note_fact();
         scenario.body(group);
         group.barrier();
         return "went on";
@@ -42,8 +43,8 @@ void every_rank_stops(const Scenario& scenario) {
     CHECK(ended[rank].code > 0);
     for (const std::string& words : scenario.said) CHECK(ended[rank].text.find(words) != std::string::npos);
   }
-  CHECK(last < kAtMost + 3);  // and the time that starting takes
-  (void)begin;
+  CHECK(last < kAtMost);
+  std::cout << "fault: " << scenario.name << ", all ranks over after seconds=" << last << "\n";
 }
 
 }  // namespace
@@ -115,6 +116,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
         4,
         [still](Group& group) -> std::string {
           group.barrier();
+          ranks::note_fact();
           if (group.rank() == still) ::raise(SIGSTOP);
           group.barrier();
           return "went on";
@@ -126,7 +128,10 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
       CHECK(ended[rank].code == ranks::kStopped);
       CHECK(ended[rank].text.find("rank " + std::to_string(still) + " ") != std::string::npos);
       CHECK(ended[rank].text.find("has not been heard of for") != std::string::npos);
-      CHECK(ended[rank].seconds < kAtMost + 3);
+      CHECK(ended[rank].seconds < kAtMost + 3);  // nothing is to be seen before heartbeats are missed for three seconds
+      if (rank == 2) {
+        std::cout << "fault: SIGSTOP, all ranks over after seconds=" << ended[rank].seconds << "\n";
+      }
     }
   }
 }

@@ -1,0 +1,211 @@
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <thread>
+
+#include "holdfast/runtime/environment.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/units.h"
+#include "session_impl.h"
+#include "session_seed.h"
+#include "shared_version.h"
+#include "uncaught_error.h"
+
+namespace holdfast {
+
+using storage::StatusCode;
+
+Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
+    : options(std::move(given.values)),
+      every(parse_save_every(options.every)),
+      console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
+      device((options.deterministic ? make_deterministic() : void(),
+              choose_device(options.device, ranks.local_rank, ranks.local_world_size))),
+      group([&] {
+        // The others may not come for minutes; whoever stops this job does not wait so long.
+        const NothingToSave scope(fmt::format("rank {} was told to stop before all ranks had met: nothing was begun; "
+                                              "run the same command again (exit code {})",
+                                              ranks.rank, static_cast<int>(kRunAgain)),
+                                  kRunAgain);
+        return Group(ranks, device.device, {.say = [this](const std::string& line) { console.say(line); }});
+      }()),
+      tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
+  require_same_options(given.in_force);
+  if (ranks.world_size > 1) {
+    tell_before_death([this](const std::string& why) {
+      group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
+    });
+  }
+  if (options.threads > 0) {
+    at::set_num_threads(options.threads);
+  } else if (ranks.local_world_size > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    // The ranks of a host share its cores.
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    at::set_num_threads(std::max(1, cores / ranks.local_world_size));
+  }
+  seed_all(options.seed);  // alike on all ranks, so that parameters are
+  set_session_seed(options.seed);
+  tracked.track(Progress::kName, progress);
+}
+
+Session::Impl::~Impl() {
+  tell_before_death({});
+  set_session_seed({});
+}
+
+void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_force) {
+  if (group.world_size() == 1) return;
+  std::vector<std::array<std::string, 3>> mine;  // name, value, origin
+  for (const OptionInForce& option : in_force) {
+    // What a configuration file says must be alike, not where each host keeps it.
+    if (option.name != "config") mine.push_back({option.name, option.value, option.origin});
+  }
+  const auto all = group.all_gather(mine);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      const auto& [name, expected, origin] = all[0][i];
+      const auto& [here_name, here, here_origin] = all[rank].at(i);
+      if (here_name == name && here == expected) continue;
+      throw Error(StatusCode::invalid, fmt::format("option {} is '{}' ({}) on rank 0 and '{}' ({}) on rank {}: start "
+                                                   "all ranks with the same options",
+                                                   name, expected, origin, here, here_origin, rank));
+    }
+  }
+}
+
+void Session::Impl::restore() {
+  if (opened) return;
+  if (is_main()) {
+    open_as_main();
+  } else {
+    open_as_other();
+  }
+  opened = true;
+  if (!has_base) begin_afresh();
+  last_save = {progress.step, 0, Clock::now()};
+  base_step = progress.step;
+  if (has_base) last_values = user_values(tracked.capture());
+  if (!is_main()) return;
+  say_start();
+  keeper->remove_orphans();
+  for (const std::string& warning : keeper->writer().history().warnings()) console.say(warning);
+}
+
+// The others follow rank 0 through the versions that it tries: a message for each, and one for the outcome.
+void Session::Impl::open_as_main() {
+  keeper = std::make_unique<RunKeeper>(options, console);
+  try {
+    keeper->open(options, [this](const storage::VersionReader& version) {
+      if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
+      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}});
+      MainFeed feed(group, version);
+      return load(version.manifest(), &feed, &version);
+    });
+  } catch (const RankFault&) {
+    throw;
+  } catch (const Error& error) {
+    if (!group.fault()) {
+      (void)group.broadcast(nlohmann::json{{"failed", error.what()}, {"code", static_cast<int>(error.code())}});
+    }
+    throw;
+  }
+  has_base = keeper->writer().base().has_value();
+  (void)group.broadcast(nlohmann::json{{"opened", has_base}});
+}
+
+void Session::Impl::open_as_other() {
+  for (;;) {
+    const auto said = group.broadcast(nlohmann::json());
+    if (said.contains("failed")) {
+      throw Error(static_cast<StatusCode>(said.at("code").get<int>()), said.at("failed").get<std::string>());
+    }
+    if (said.contains("opened")) {
+      has_base = said.at("opened");
+      return;
+    }
+    const auto manifest = value_of(storage::decode_manifest(said.at("load").get<std::string>()));
+    RankFeed feed(group, manifest);
+    (void)load(manifest, &feed, nullptr);
+  }
+}
+
+// From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
+storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
+                                    const storage::VersionReader* version) {
+  LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
+  if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  storage::Status outcome;
+  try {
+    restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
+    const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
+    restore_environment(saved, options.threads > 0);
+    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
+    ranks_changed = saved_world_size(manifest) != group.world_size();
+    not_exact = differences(saved, capture_environment(device.device, group.world_size()));
+    // Orders of samples and generators came back with the version; the seed is the one that they were made with.
+    const auto seed = manifest.made_by.find("seed");
+    options.seed =
+        seed != manifest.made_by.end() && seed->is_number_unsigned() ? seed->get<std::uint64_t>() : asked_seed;
+    set_session_seed(options.seed);
+    if (options.seed != asked_seed) {
+      restored.notes.push_back(
+          fmt::format("seed {} is not used: the run goes on with its own, {}; a new seed needs a new "
+                      "run (--holdfast.run) or --holdfast.fresh",
+                      asked_seed, options.seed));
+    }
+  } catch (const RankFault&) {
+    throw;
+  } catch (const Error& error) {
+    outcome = {error.code(), error.what()};
+  }
+  if (group.world_size() > 1) {
+    const auto outcomes = group.all_gather(std::pair(static_cast<int>(outcome.code()), outcome.message()));
+    for (const auto& [code, text] : outcomes) {
+      if (outcome.ok() && code != 0) outcome = {static_cast<StatusCode>(code), text};
+    }
+  }
+  if (!outcome.ok() || !is_main()) return outcome;
+  last_version = manifest.uid.short_text();
+  // What the session that saved it did afterwards is gone, and done again.
+  base_steps_lost.clear();
+  if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
+    base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
+  }
+  return {};
+}
+
+void Session::Impl::begin_afresh() {
+  tracked.begin();
+  if (group.world_size() == 1) return;
+  require_alike(group, tracked.capture(), here, "before the first step",
+                "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
+                "that differs between ranks");
+  seed_all(seed_of_rank(options.seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
+}
+
+void Session::Impl::say_start() {
+  StartFacts facts;
+  facts.run = options.run;
+  facts.device = device.device.is_cpu() ? fmt::format("cpu, {} threads", at::get_num_threads()) : device.device.str();
+  facts.ranks = group.world_size();
+  facts.sample_exact = ranks_changed;
+  facts.seed = options.seed;
+  facts.place = keeper->place();
+  facts.every = to_string(every);
+  facts.differences = not_exact;
+  const storage::RunWriter& writer = keeper->writer();
+  if (writer.base()) {
+    facts.resumed = fmt::format("version {}, step {}", writer.base()->short_text(), format_count(progress.step));
+  }
+  facts.note = device.note;
+  console.say(start_line(facts));
+  if (!writer.base() && writer.history().opens().size() > 1) console.say(writer.choice().reason);
+  for (const storage::PassedOver& passed : writer.choice().passed_over) {
+    console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
+  }
+  for (const std::string& note : restored.notes) console.say(note);
+  if (!base_steps_lost.empty()) console.say(base_steps_lost);
+}
+
+}  // namespace holdfast
