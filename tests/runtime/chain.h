@@ -75,9 +75,10 @@ struct NetImpl : torch::nn::Module {
   std::shared_ptr<Mixing> encoder{register_module("encoder", std::make_shared<Mixing>(torch::randn({6, 6}) * 0.3))};
   // Tied: one tensor under two names.
   std::shared_ptr<Mixing> decoder{register_module("decoder", std::make_shared<Mixing>(encoder->weight))};
-  torch::nn::BatchNorm1d norm{register_module("norm", torch::nn::BatchNorm1d(6))};
-  torch::nn::Dropout dropout{register_module("dropout", torch::nn::Dropout(0.3))};
+  // Not in the order in which they are used: gradients come in another order than buckets are laid out in.
   torch::nn::Linear out{register_module("out", torch::nn::Linear(6, 3))};
+  torch::nn::Dropout dropout{register_module("dropout", torch::nn::Dropout(0.3))};
+  torch::nn::BatchNorm1d norm{register_module("norm", torch::nn::BatchNorm1d(6))};
 };
 TORCH_MODULE(Net);
 
