@@ -193,6 +193,63 @@ TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
   CHECK(reader->manifest().values.contains("value@1"));
 }
 
+namespace {
+
+// A count that each rank keeps a part of.
+struct Tally {
+  torch::Tensor counts = torch::zeros({3});
+  std::uint64_t rounds = 0;
+  void save(State& state) const {
+    state.put("rounds", rounds);
+    if (counts.sum().item<double>() > 0) state.put("counts", counts);
+  }
+  void load(const State& state) {
+    state.get_to("rounds", rounds);
+    if (state.has("counts")) state.get_to("counts", counts);
+  }
+  void load_shares(const State& own, const std::vector<State>& shares) {
+    own.get_to("rounds", rounds);
+    counts.zero_();
+    for (const State& share : shares) {
+      if (share.has("counts")) counts += share.get<torch::Tensor>("counts");
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what_ranks_hold_shares_of_is_whole_on_any_number_of_them", "[full]") {
+  const ScratchFolder folder;
+  int rounds = 0;
+  double whole = 0;
+  for (const int count : {4, 4, 2, 3, 1, 2}) {
+    const auto ended = ranks::run_sessions(count, [&]() -> int {
+      auto session = start(folder.path(), "tally");
+      Tally tally;
+      session.track("tally", tally);
+      session.restore();
+      const double before = session.sum(tally.counts.sum().item<double>());
+      for (auto& step : session.steps({.count = static_cast<std::uint64_t>(rounds) + 1})) {
+        (void)step;
+        // Rank 0 counts now and then only, so that at first it holds nothing where the others do.
+        if (session.rank() > 0 || rounds % 2 == 1) tally.counts += session.rank() + 1.0;
+        ++tally.rounds;
+      }
+      std::printf("before %g, after %g, rounds %llu\n", before, session.sum(tally.counts.sum().item<double>()),
+                  static_cast<unsigned long long>(tally.rounds));
+      return session.finish();
+    });
+    const double had = whole;
+    for (int rank = 0; rank < count; ++rank) whole += rank > 0 || rounds % 2 == 1 ? 3 * (rank + 1) : 0;
+    ++rounds;
+    for (const auto& rank : ended) {
+      INFO(count << " ranks: " << rank.text);
+      CHECK(rank.code == 0);
+      CHECK(rank.text.find(fmt::format("before {:g}, after {:g}, rounds {}", had, whole, rounds)) != std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples", "[full]") {
   const ScratchFolder folder;
   std::map<int, int> seen;
