@@ -10,6 +10,7 @@
 #include "launcher_progress.h"
 #include "session_impl.h"
 #include "shared_version.h"
+#include "status_json.h"
 
 namespace holdfast {
 
@@ -56,28 +57,24 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
   const nlohmann::json values = user_values(captured);
   gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
-  nlohmann::json outcome;
+  std::pair<storage::Status, std::string> outcome;  // and the version's name
+  auto& [status, version] = outcome;
   if (is_main()) {
     const auto saved = write(reason, std::move(captured));
+    status = saved.status();
     if (saved) {
       const auto took = Clock::now() - begin;
-      console.say(
-          saved_line({saved->uid.short_text(), progress.step, reason, saved->bytes, took, took, saved->durability}));
-      outcome = {{"code", 0}, {"text", saved->uid.short_text()}};
-    } else {
-      outcome = {{"code", static_cast<int>(saved.code())}, {"text", saved.status().message()}};
-      if (saved.code() != StatusCode::superseded) {
-        console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), saved.status().message(),
-                                afterwards));
-      }
+      version = saved->uid.short_text();
+      console.say(saved_line({version, progress.step, reason, saved->bytes, took, took, saved->durability}));
+    } else if (status.code() != StatusCode::superseded) {
+      console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), status.message(), afterwards));
     }
   }
   if (group.world_size() > 1) outcome = group.broadcast(outcome, 0, here);
 
-  const auto code = static_cast<StatusCode>(outcome.at("code").get<int>());
-  if (code == StatusCode::ok) {
+  if (status.ok()) {
     last_save = {progress.step, last_save.epochs, Clock::now()};
-    last_version = outcome.at("text");
+    last_version = version;
     last_values = values;
     pending_metrics = nlohmann::json::object();
     save_requested = false;
@@ -87,9 +84,9 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
     prune();
     return true;
   }
-  if (code == StatusCode::superseded) {
+  if (status.code() == StatusCode::superseded) {
     superseded = true;
-    stop = outcome.at("text").get<std::string>();
+    stop = status.message();
     return false;
   }
   ++failures;

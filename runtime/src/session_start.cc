@@ -10,6 +10,7 @@
 #include "session_impl.h"
 #include "session_seed.h"
 #include "shared_version.h"
+#include "status_json.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
@@ -106,7 +107,7 @@ void Session::Impl::open_as_main() {
     throw;
   } catch (const Error& error) {
     if (!group.fault()) {
-      (void)group.broadcast(nlohmann::json{{"failed", error.what()}, {"code", static_cast<int>(error.code())}});
+      (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}});
     }
     throw;
   }
@@ -117,9 +118,7 @@ void Session::Impl::open_as_main() {
 void Session::Impl::open_as_other() {
   for (;;) {
     const auto said = group.broadcast(nlohmann::json());
-    if (said.contains("failed")) {
-      throw Error(static_cast<StatusCode>(said.at("code").get<int>()), said.at("failed").get<std::string>());
-    }
+    if (said.contains("failed")) throw_if(said.at("failed").get<storage::Status>());
     if (said.contains("opened")) {
       has_base = said.at("opened");
       return;
@@ -160,9 +159,8 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     outcome = {error.code(), error.what()};
   }
   if (group.world_size() > 1) {
-    const auto outcomes = group.all_gather(std::pair(static_cast<int>(outcome.code()), outcome.message()));
-    for (const auto& [code, text] : outcomes) {
-      if (outcome.ok() && code != 0) outcome = {static_cast<StatusCode>(code), text};
+    for (const auto& one : group.all_gather(outcome)) {
+      if (outcome.ok()) outcome = one;
     }
   }
   if (!outcome.ok() || !is_main()) return outcome;

@@ -10,6 +10,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
+#include "status_json.h"
 #include "tensor_load.h"
 
 namespace holdfast {
@@ -156,14 +157,12 @@ void MainFeed::fill(const std::vector<Slot>& slots) {
   } catch (const Error& error) {
     outcome = {error.code(), error.what()};
   }
-  (void)group_.broadcast(std::pair(static_cast<int>(outcome.code()), outcome.message()));
-  throw_if(outcome);
+  throw_if(group_.broadcast(outcome));
   share(group_, version_.manifest(), slots, &version_);
 }
 
 void RankFeed::fill(const std::vector<Slot>& slots) {
-  const auto [code, text] = group_.broadcast(std::pair<int, std::string>());
-  throw_if({static_cast<StatusCode>(code), text});
+  throw_if(group_.broadcast(storage::Status()));
   share(group_, manifest_, slots, nullptr);
 }
 
