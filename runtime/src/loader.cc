@@ -14,6 +14,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 
 #include "batch_upload.h"
 #include "holdfast/runtime/error.h"
@@ -173,6 +174,21 @@ struct LoaderBase::Impl {
     }
   }
 
+  std::shared_ptr<void> next();
+
+  // Where the loop is: what a batch that cannot be brought to its device does not change.
+  std::pair<std::uint64_t, std::uint64_t> position() const { return {cursor, seen}; }
+
+  void or_go_back(const std::pair<std::uint64_t, std::uint64_t>& position, const std::function<void()>& act) {
+    try {
+      act();
+    } catch (...) {
+      forget_ahead();
+      std::tie(cursor, seen) = position;
+      throw;
+    }
+  }
+
   void forget_ahead() {
     if (queue) queue->clear();
     uploaded.reset();
@@ -226,7 +242,12 @@ std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
 bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }
 
 std::shared_ptr<void> LoaderBase::next_batch() {
-  auto& self = *impl_;
+  if (impl_->uploaded) impl_->forget_ahead();  // it is on its way to a device that nobody asks for now
+  return impl_->next();
+}
+
+std::shared_ptr<void> LoaderBase::Impl::next() {
+  auto& self = *this;
   const auto end = self.batch_end(self.cursor);
   if (end == self.cursor) {
     self.go_to(self.epoch + 1, 0);
@@ -254,24 +275,31 @@ std::shared_ptr<void> LoaderBase::next_batch() {
 
 std::shared_ptr<void> LoaderBase::next_batch_on(c10::Device device) {
   auto& self = *impl_;
-  if (self.gpu != device && device.is_cuda()) {
+  if (!device.is_cuda()) {
+    const auto position = self.position();
+    const auto batch = next_batch();
+    if (batch) self.or_go_back(position, [&] { self.transfer.move(batch.get(), device); });
+    return batch;
+  }
+  if (self.gpu != device) {
     self.forget_ahead();  // it was not pinned
     self.gpu = device;
     self.upload.emplace(device);
   }
-  const auto batch = next_batch();
+  const auto position = self.position();
+  const auto batch = self.next();
   if (!batch) return batch;
-  if (!device.is_cuda()) {
-    self.transfer.move(batch.get(), device);
-    return batch;
-  }
   const auto send = [&](const std::shared_ptr<void>& one) {
     self.upload->begin([&] { self.transfer.move(one.get(), device); });
   };
-  if (batch != self.uploaded) send(batch);
+  if (batch != self.uploaded) self.or_go_back(position, [&] { send(batch); });
   self.upload->arrive();
   self.uploaded = self.queue ? self.queue->front_if_done() : nullptr;
-  if (self.uploaded) send(self.uploaded);
+  try {
+    if (self.uploaded) send(self.uploaded);
+  } catch (...) {
+    self.forget_ahead();  // the next call fetches it again, and says what is wrong with it
+  }
   return batch;
 }
 
