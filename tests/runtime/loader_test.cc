@@ -610,3 +610,23 @@ TEST_CASE("a_batch_on_its_way_to_a_gpu_is_not_given_out_as_one_for_the_cpu") {
   CHECK(came == std::vector<std::size_t>{0, 2, 4, 6, 8});
   CHECK_FALSE(loader.next());
 }
+
+namespace {
+
+// As of data to be labelled: the target is to come.
+struct Unlabelled : torch::data::datasets::BatchDataset<Unlabelled, Example<>> {
+  Example<> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    return {at::full({2}, static_cast<double>(indices.front())), at::Tensor()};
+  }
+  std::optional<std::size_t> size() const override { return 3; }
+};
+
+}  // namespace
+
+TEST_CASE("a_batch_without_a_target_comes_to_a_device_too") {
+  Loader loader(Unlabelled(), {.batch_size = 1});
+  const auto batch = loader.next_on(at::kCPU);
+  REQUIRE(batch);
+  CHECK(batch->data.defined());
+  CHECK_FALSE(batch->target.defined());
+}
