@@ -14,6 +14,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 
 #include "batch_upload.h"
 #include "holdfast/runtime/error.h"
@@ -173,6 +174,21 @@ struct LoaderBase::Impl {
     }
   }
 
+  std::shared_ptr<void> next();
+
+  // Where the loop is: what a batch that cannot be brought to its device does not change.
+  std::pair<std::uint64_t, std::uint64_t> position() const { return {cursor, seen}; }
+
+  void or_go_back(const std::pair<std::uint64_t, std::uint64_t>& position, const std::function<void()>& act) {
+    try {
+      act();
+    } catch (...) {
+      forget_ahead();
+      std::tie(cursor, seen) = position;
+      throw;
+    }
+  }
+
   void forget_ahead() {
     if (queue) queue->clear();
     uploaded.reset();
@@ -226,52 +242,61 @@ std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
 bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }
 
 std::shared_ptr<void> LoaderBase::next_batch() {
-  auto& self = *impl_;
-  const auto end = self.batch_end(self.cursor);
-  if (end == self.cursor) {
-    self.go_to(self.epoch + 1, 0);
+  if (impl_->uploaded) impl_->forget_ahead();  // it is on its way to a device that nobody asks for now
+  return impl_->next();
+}
+
+std::shared_ptr<void> LoaderBase::Impl::next() {
+  const auto end = batch_end(cursor);
+  if (end == cursor) {
+    go_to(epoch + 1, 0);
     return nullptr;
   }
   // Nobody else draws while the loop waits in here for its first batch, so a generator that moved was moved by `get`.
-  const auto before = self.watched ? at::Tensor() : default_generator_state();
-  auto batch = self.fetch_batch();
-  if (!self.watched && !same_bytes(before, default_generator_state())) {
+  const auto before = watched ? at::Tensor() : default_generator_state();
+  auto batch = fetch_batch();
+  if (!watched && !same_bytes(before, default_generator_state())) {
     std::fputs(
         "holdfast: the dataset draws from LibTorch's default generator while it reads a sample; with loader workers "
         "that makes every run different: draw from holdfast::sample_generator(index) instead\n",
         stderr);
   }
-  self.watched = true;
-  self.last_batch = end - self.cursor;
-  const auto [first, last] = self.part(self.cursor, end);
-  self.weight = self.world_size == 1
-                    ? 1.0
-                    : static_cast<double>((last - first) * self.world_size) / static_cast<double>(self.last_batch);
-  self.seen += self.last_batch;
-  self.cursor = end;
+  watched = true;
+  last_batch = end - cursor;
+  const auto [first, last] = part(cursor, end);
+  weight = world_size == 1 ? 1.0 : static_cast<double>((last - first) * world_size) / static_cast<double>(last_batch);
+  seen += last_batch;
+  cursor = end;
   return batch;
 }
 
 std::shared_ptr<void> LoaderBase::next_batch_on(c10::Device device) {
   auto& self = *impl_;
-  if (self.gpu != device && device.is_cuda()) {
+  if (!device.is_cuda()) {
+    const auto position = self.position();
+    const auto batch = next_batch();
+    if (batch) self.or_go_back(position, [&] { self.transfer.move(batch.get(), device); });
+    return batch;
+  }
+  if (self.gpu != device) {
     self.forget_ahead();  // it was not pinned
     self.gpu = device;
     self.upload.emplace(device);
   }
-  const auto batch = next_batch();
+  const auto position = self.position();
+  const auto batch = self.next();
   if (!batch) return batch;
-  if (!device.is_cuda()) {
-    self.transfer.move(batch.get(), device);
-    return batch;
-  }
   const auto send = [&](const std::shared_ptr<void>& one) {
     self.upload->begin([&] { self.transfer.move(one.get(), device); });
   };
-  if (batch != self.uploaded) send(batch);
+  if (batch != self.uploaded) self.or_go_back(position, [&] { send(batch); });
   self.upload->arrive();
   self.uploaded = self.queue ? self.queue->front_if_done() : nullptr;
-  if (self.uploaded) send(self.uploaded);
+  try {
+    if (self.uploaded) send(self.uploaded);
+  } catch (...) {
+    self.forget_ahead();  // the next call fetches it again, and says what is wrong with it
+  }
   return batch;
 }
 

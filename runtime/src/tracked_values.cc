@@ -72,7 +72,7 @@ class TrackedObject : public TrackedItem {
       const Pending own = plan_state(plan, plan.place().rank);
       std::vector<Pending> others;  // whose shares are this rank's now
       for (int rank = plan.place().rank + world_size; in_shares && rank < plan.saved_ranks(); rank += world_size) {
-        others.push_back(plan_state(plan, rank));
+        if (plan.find_value(name(), rank) != nullptr) others.push_back(plan_state(plan, rank));
       }
       const bool has_own = plan.place().rank < plan.saved_ranks();
       plan.apply([this, in_shares, own, others, has_own](std::vector<std::string>&) {
@@ -91,9 +91,11 @@ class TrackedObject : public TrackedItem {
  private:
   using Pending = std::function<State()>;  // there once the tensors were read
 
-  // So that what another rank alone holds is not unexpected.
+  // So that what another rank alone holds is not unexpected. A rank may not have tracked it at all.
   void expect_tensors(Plan& plan, int rank) const {
-    const nlohmann::json saved = decode_non_finite(*plan.find_value(name(), rank));
+    const nlohmann::json* value = plan.find_value(name(), rank);
+    if (value == nullptr) return;
+    const nlohmann::json saved = decode_non_finite(*value);
     for (const std::string key : saved.at("tensors")) (void)plan.find_tensor(name() + "." + key, rank);
   }
 

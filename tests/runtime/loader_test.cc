@@ -1,5 +1,6 @@
 #include "holdfast/runtime/loader.h"
 
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/data/datasets/base.h>
 #include <torch/data/datasets/map.h>
 #include <torch/data/transforms/stack.h>
@@ -10,9 +11,12 @@
 #include <chrono>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -499,4 +503,130 @@ TEST_CASE("batches_come_to_a_gpu_whole_while_it_is_busy", "[gpu]") {
     CHECK(pair->left.is_cuda());
     CHECK(pair->left[0].item<double>() == -pair->right[1].item<double>());
   }
+}
+
+namespace {
+
+// A GPU without work of its own, where LibTorch would ask the driver: batches that know their way there may be followed
+// on any machine. It takes the place of the real one while it lives.
+class StandInGpu final : public c10::impl::DeviceGuardImplInterface {
+ public:
+  StandInGpu() : former_(slot().exchange(this)) {}
+  ~StandInGpu() override { slot() = former_; }
+  c10::DeviceType type() const override { return c10::kCUDA; }
+  c10::Device exchangeDevice(c10::Device) const override { return getDevice(); }
+  c10::Device getDevice() const override { return {c10::kCUDA, 0}; }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
+  c10::Stream getStream(c10::Device) const override { return c10::Stream(c10::Stream::DEFAULT, getDevice()); }
+  c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override { return getStream(device); }
+  c10::Stream exchangeStream(c10::Stream stream) const override { return stream; }
+  void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+
+ private:
+  static std::atomic<const c10::impl::DeviceGuardImplInterface*>& slot() {
+    return c10::impl::device_guard_impl_registry[static_cast<std::size_t>(c10::kCUDA)];
+  }
+  const c10::impl::DeviceGuardImplInterface* former_;
+};
+
+// A batch that says where it is and cannot be assigned to; the one of sample `heavy` finds no room on its way, once.
+struct Parcel {
+  const std::size_t sample;
+  std::unique_ptr<int> content = std::make_unique<int>(7);
+  c10::DeviceType place = c10::kCPU;
+};
+std::optional<std::size_t> heavy;
+Parcel to_device(Parcel parcel, c10::Device device) {
+  if (heavy == parcel.sample) {
+    heavy.reset();
+    throw std::runtime_error("no room for sample " + std::to_string(parcel.sample));
+  }
+  parcel.place = device.type();
+  return parcel;
+}
+
+struct Parcels : torch::data::datasets::BatchDataset<Parcels, Parcel> {
+  Parcel get_batch(c10::ArrayRef<std::size_t> indices) override { return {indices.front()}; }
+  std::optional<std::size_t> size() const override { return 9; }
+};
+
+// What is fetched ahead has come.
+void wait_for_workers() { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
+
+}  // namespace
+
+TEST_CASE("a_batch_that_does_not_get_to_its_device_is_given_out_by_the_next_call") {
+  const StandInGpu gpu;
+  for (const c10::DeviceType type : {c10::kCPU, c10::kCUDA}) {
+    for (const int workers : {0, 2}) {
+      const c10::Device device(type, 0);
+      Loader loader(Parcels(), {.batch_size = 2, .shuffle = false, .workers = workers});
+      heavy = 4;
+      std::vector<std::size_t> came, failed;
+      for (int calls = 0; calls < 7; ++calls) {
+        const auto cursor = loader.cursor();
+        try {
+          const auto parcel = loader.next_on(device);
+          if (!parcel) break;
+          CHECK(parcel->place == type);
+          CHECK(parcel->content);
+          CHECK(parcel->sample == cursor);
+          came.push_back(parcel->sample);
+        } catch (const std::runtime_error& error) {
+          CHECK(std::string(error.what()) == "no room for sample 4");
+          CHECK(loader.cursor() == cursor);
+          CHECK(loader.samples_seen() == cursor);
+          failed.push_back(cursor);
+        }
+        wait_for_workers();
+      }
+      CHECK(came == std::vector<std::size_t>{0, 2, 4, 6, 8});
+      // Who looks ahead tries again when its turn has come, and need not say that the first time failed.
+      const bool ahead = type == c10::kCUDA && workers > 0;
+      CHECK(((ahead && failed.empty()) || failed == std::vector<std::size_t>{4}));
+      heavy.reset();
+    }
+  }
+}
+
+TEST_CASE("a_batch_on_its_way_to_a_gpu_is_not_given_out_as_one_for_the_cpu") {
+  const StandInGpu gpu;
+  Loader loader(Parcels(), {.batch_size = 2, .shuffle = false, .workers = 2});
+  std::vector<std::size_t> came;
+  const auto take = [&](c10::DeviceType expected, const std::optional<Parcel>& parcel) {
+    REQUIRE(parcel);
+    CHECK(parcel->place == expected);
+    came.push_back(parcel->sample);
+    wait_for_workers();
+  };
+  take(c10::kCUDA, loader.next_on({c10::kCUDA, 0}));
+  take(c10::kCPU, loader.next());
+  take(c10::kCUDA, loader.next_on({c10::kCUDA, 0}));
+  take(c10::kCPU, loader.next_on(c10::kCPU));
+  take(c10::kCUDA, loader.next_on({c10::kCUDA, 0}));
+  CHECK(came == std::vector<std::size_t>{0, 2, 4, 6, 8});
+  CHECK_FALSE(loader.next());
+}
+
+namespace {
+
+// As of data to be labelled: the target is to come.
+struct Unlabelled : torch::data::datasets::BatchDataset<Unlabelled, Example<>> {
+  Example<> get_batch(c10::ArrayRef<std::size_t> indices) override {
+    return {at::full({2}, static_cast<double>(indices.front())), at::Tensor()};
+  }
+  std::optional<std::size_t> size() const override { return 3; }
+};
+
+}  // namespace
+
+TEST_CASE("a_batch_without_a_target_comes_to_a_device_too") {
+  Loader loader(Unlabelled(), {.batch_size = 1});
+  const auto batch = loader.next_on(at::kCPU);
+  REQUIRE(batch);
+  CHECK(batch->data.defined());
+  CHECK_FALSE(batch->target.defined());
 }

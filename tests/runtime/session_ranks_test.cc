@@ -250,6 +250,43 @@ TEST_CASE("what_ranks_hold_shares_of_is_whole_on_any_number_of_them", "[full]") 
   }
 }
 
+TEST_CASE("what_one_rank_alone_tracks_is_no_riddle_to_the_others", "[full]") {
+  struct Own {
+    at::Tensor tensor = torch::ones({2});
+    void save(State& state) const { state.put("tensor", tensor); }
+    void load(const State& state) { state.get_to("tensor", tensor); }
+  };
+  const ScratchFolder folder;
+  const auto program = [&](bool again, const std::vector<std::string>& unexpected) -> int {
+    std::string name = "test", dir = "--holdfast.dir=" + folder.path().string();
+    char* arguments[] = {name.data(), dir.data(), nullptr};
+    char** argv = arguments;
+    int argc = 2;
+    auto session = Session::start(argc, argv, {.run = "alone", .device = "cpu", .allow_unexpected = unexpected});
+    Own own;
+    if (session.rank() == 1) session.track("own", own);
+    if (!again) own.tensor.fill_(5);
+    for (auto& step : session.steps({.count = again ? 2u : 1u})) (void)step;
+    if (again && session.rank() == 1 && own.tensor[0].item<float>() != 5) std::printf("wrong\n");
+    return session.finish();
+  };
+  for (const auto& rank : ranks::run_sessions(2, [&] { return program(false, {}); })) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+  const auto refused = ranks::run_sessions(2, [&] { return program(true, {}); });
+  for (const auto& rank : refused) {
+    INFO(rank.text);
+    CHECK(rank.code == 1);
+  }
+  CHECK(refused[0].text.find("own@1 is in the checkpoint") != std::string::npos);
+  for (const auto& rank : ranks::run_sessions(2, [&] { return program(true, {"own*"}); })) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    CHECK(rank.text.find("wrong") == std::string::npos);
+  }
+}
+
 TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples", "[full]") {
   const ScratchFolder folder;
   std::map<int, int> seen;

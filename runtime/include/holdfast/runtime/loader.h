@@ -237,10 +237,13 @@ class Loader : public LoaderBase {
                     }}),
         dataset_(std::move(dataset)) {}
 
+  // A batch may have members that are constant: it is made anew, not assigned to.
   template <class By>
   static void change(void* batch, By by) {
-    Batch& it = *static_cast<Batch*>(batch);
-    it = by(std::move(it));
+    auto* const it = static_cast<Batch*>(batch);
+    Batch changed = by(std::move(*it));
+    std::destroy_at(it);
+    std::construct_at(it, std::move(changed));
   }
 
   std::shared_ptr<Dataset> dataset_;

@@ -14,7 +14,7 @@
 namespace holdfast {
 
 inline at::Tensor to_device(at::Tensor tensor, c10::Device device) {
-  return tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true);
+  return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true) : tensor;
 }
 
 template <class Batch>
