@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <tuple>
 
@@ -26,19 +25,15 @@ double fingerprint(const std::vector<at::Tensor>& gradients) {
 
 }  // namespace
 
-std::string average_gradients(Group& group, const std::vector<at::Tensor>& parameters, double weight, bool suspect,
+std::string average_gradients(Group& group, const std::vector<NamedParameter>& parameters, double weight, bool suspect,
                               Group::Site site) {
   if (group.world_size() == 1) return {};
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> distinct;  // tied parameters once
-  std::set<const void*> seen;
-  for (const at::Tensor& parameter : parameters) {
-    if (parameter.requires_grad() && seen.insert(parameter.unsafeGetTensorImpl()).second) distinct.push_back(parameter);
-  }
-  std::vector<at::Tensor> gradients;
+  std::vector<at::Tensor> distinct, gradients;
   std::vector<int> mine;
-  for (const at::Tensor& parameter : distinct) {
-    gradients.push_back(parameter.grad());
+  for (const NamedParameter& parameter : parameters) {
+    distinct.push_back(parameter.tensor);
+    gradients.push_back(parameter.tensor.grad());
     mine.push_back(gradients.back().defined() ? 1 : 0);
     if (gradients.back().defined() && gradients.back().layout() != at::kStrided) {
       throw Error(storage::StatusCode::unsupported,

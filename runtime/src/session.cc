@@ -6,7 +6,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <set>
 
 #include "average_gradients.h"
 #include "holdfast/runtime/amp.h"
@@ -15,6 +14,7 @@
 #include "holdfast/storage/death_note.h"
 #include "rank_description.h"
 #include "session_impl.h"
+#include "trainable_parameters.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
@@ -140,7 +140,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
   Impl& self = *impl_;
   const bool first = !std::exchange(self.gradients_were_compared, true);
   const std::string suspicion =
-      holdfast::average_gradients(self.group, net.parameters(), self.step_info.weight(), first, site);
+      holdfast::average_gradients(self.group, trainable_parameters(net), self.step_info.weight(), first, site);
   if (!suspicion.empty()) self.console.say(suspicion);
 }
 
@@ -150,14 +150,14 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
   TrackedState& state = tracked();
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
-  StageContext context{
-      name,      self.group, self.device.device,     *net,
-      optimizer, {},         self.options.precision, [&self](const std::string& line) { self.console.say(line); }};
-  std::set<const void*> seen;
-  for (const auto& parameter : net->named_parameters()) {
-    if (!parameter.value().requires_grad() || !seen.insert(parameter.value().unsafeGetTensorImpl()).second) continue;
-    context.parameters.push_back({parameter.key(), parameter.value()});
-  }
+  StageContext context{name,
+                       self.group,
+                       self.device.device,
+                       *net,
+                       optimizer,
+                       trainable_parameters(*net),
+                       self.options.precision,
+                       [&self](const std::string& line) { self.console.say(line); }};
   Pipeline& pipeline = *self.pipelines.emplace_back(std::make_unique<Pipeline>(std::move(context), std::move(stages)));
   if (!state.tracks(*net)) state.track(prefix + "net", std::shared_ptr<torch::nn::Module>(net));
   if (!state.tracks(optimizer)) state.track(prefix + "optimizer", optimizer);

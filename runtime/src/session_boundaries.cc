@@ -1,14 +1,10 @@
 #include <fmt/format.h>
 
-#include "holdfast/runtime/error.h"
-#include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
 #include "session_impl.h"
 #include "shared_version.h"
 
 namespace holdfast {
-
-using storage::StatusCode;
 
 void Session::Impl::SessionLoop::start() {
   session_.restore();

@@ -1,6 +1,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <array>
 #include <cstdlib>
 #include <thread>
 

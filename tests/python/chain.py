@@ -8,12 +8,17 @@ import threading
 RECORD = struct.Struct("@QiQQQ")  # chain::Record of chain.h: step, rank, the loss's bits, digest of the batch
 
 
+def command(programs, folder, run, steps, every, kill="", trace=-1, precision="fp32", device="cpu", kill_rank=-1):
+    """The words that start the program, as it reads them."""
+    return [f"{programs}/chain", folder, run, "AdamW", "0", str(steps), every, kill, str(trace), precision, device, str(kill_rank)]
+
+
 class Chain:
     """One start of the program by `launch`, the words of a launcher before the program's."""
 
     def __init__(self, launch, programs, folder, run, steps, every, precision="fp32", **options):
         ours, theirs = os.pipe()
-        words = [f"{programs}/chain", folder, run, "AdamW", "0", str(steps), every, "", str(theirs), precision, "cpu", "-1"]
+        words = command(programs, folder, run, steps, every, trace=theirs, precision=precision)
         # In a session of its own, as a batch system would start it.
         self.process = subprocess.Popen([*launch, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                         pass_fds=[theirs], start_new_session=True, **options)

@@ -7,6 +7,8 @@ import sys
 import tempfile
 import time
 
+from chain import command
+
 programs = sys.argv[1]
 steps = int(sys.argv[2]) if len(sys.argv) > 2 else 16
 try:
@@ -20,14 +22,14 @@ if gpus == 0:
 
 
 def start(ranks, folder, run, precision, every, kill="", kill_rank=-1):
-    chain = [f"{programs}/chain", folder, run, "AdamW", "0", str(steps), every, kill, "-1", precision, "cuda", str(kill_rank)]
-    command = chain if ranks == 1 else [f"{programs}/holdfast", "launch", "--nproc", str(ranks), "--"] + chain
+    launch = [] if ranks == 1 else [f"{programs}/holdfast", "launch", "--nproc", str(ranks), "--"]
+    program = command(programs, folder, run, steps, every, kill, precision=precision, device="cuda", kill_rank=kill_rank)
     begin = time.monotonic()
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(launch + program, capture_output=True, text=True, timeout=300)
     return ended.returncode, time.monotonic() - begin, ended.stdout + ended.stderr
 
 
-def chain(ranks, precision, folder):
+def check_chain(ranks, precision, folder):
     rng = random.Random(ranks)
     code, _, text = start(ranks, folder, f"whole-{ranks}-{precision}", precision, "never")
     assert code == 0, text
@@ -57,7 +59,7 @@ with tempfile.TemporaryDirectory() as folder:
             print(f"{gpus} GPU here: the part with {ranks} is skipped")
             continue
         for precision in ("bf16", "fp16"):
-            chain(ranks, precision, folder)
+            check_chain(ranks, precision, folder)
     if gpus >= 2:
         # The others' words name the rank that died.
         code, seconds, text = start(2, folder, "fault", "bf16", "never", "inside", 1)
