@@ -1,6 +1,6 @@
 # Ranks on real GPUs are killed and started again; the last version must equal that of ranks that nobody disturbed.
 # Also: a rank that dies while the others are inside a NCCL operation stops them within seconds.
-import os
+import concurrent.futures
 import random
 import subprocess
 import sys
@@ -50,16 +50,18 @@ def check_chain(ranks, precision, folder):
         [f"{programs}/holdfast", "diff", f"{folder}/whole-{ranks}-{precision}", f"{folder}/{run}"],
         capture_output=True, text=True)
     assert diff.returncode == 0, diff.stdout + diff.stderr
-    print(f"ranks={ranks} precision={precision} steps={steps} kills={kills} differing=0, slowest turn {slowest:.1f} s", flush=True)
+    return f"ranks={ranks} precision={precision} steps={steps} kills={kills} differing=0, slowest turn {slowest:.1f} s"
 
 
 with tempfile.TemporaryDirectory() as folder:
-    for ranks in (1, 2):
-        if ranks > gpus:
-            print(f"{gpus} GPU here: the part with {ranks} is skipped")
-            continue
-        for precision in ("bf16", "fp16"):
-            check_chain(ranks, precision, folder)
+    chains = [(ranks, precision) for ranks in (1, 2) for precision in ("bf16", "fp16")]
+    if gpus < 2:
+        print(f"{gpus} GPU here: the chains of two are skipped")
+        chains = [chain for chain in chains if chain[0] == 1]
+    # A chain spends its time on starts; the chains share the GPUs.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for said in pool.map(lambda chain: check_chain(*chain, folder), chains):
+            print(said, flush=True)
     if gpus >= 2:
         # The others' words name the rank that died.
         code, seconds, text = start(2, folder, "fault", "bf16", "never", "inside", 1)
