@@ -100,9 +100,8 @@ std::uint64_t Watch::enter(const std::string& operation, const std::string& site
   Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
   own.changed = Clock::now();
   if (own.record.state != WatchRecord::State::failed) own.record.state = WatchRecord::State::inside;
-  own.record.operation = operation;
-  own.record.site = site;
-  return ++own.record.sequence;
+  own.record.enter({operation, site});
+  return own.record.sequence;
 }
 
 void Watch::leave() {

@@ -29,6 +29,34 @@ std::string seen_from(int self, const std::vector<Peer>& peers) {
   return fmt::format("rank {} was {}", self, whereabouts(peers[static_cast<std::size_t>(self)].record));
 }
 
+// Where two ranks' calls differ.
+struct DifferingCalls {
+  std::uint64_t number;
+  Call first, second;
+  bool first_waits, second_waits;
+};
+
+// A rank that waits, and what the other one called instead. What both wait in is compared too where one of them waits
+// for rank 0's leave to begin a step, which is no operation and has borrowed the next one's number.
+std::optional<DifferingCalls> differing_calls(const Peer& first, const Peer& second) {
+  const auto waits = [](const Peer& peer) { return peer.record.state == State::inside && peer.unchanged >= kSettled; };
+  const auto current = [](const Peer& peer) { return Call{peer.record.operation, peer.record.site}; };
+  const bool both_wait = waits(first) && waits(second) && first.record.sequence == second.record.sequence;
+  if (both_wait && first.record.operation != second.record.operation) {
+    return DifferingCalls{first.record.sequence, current(first), current(second), true, true};
+  }
+  for (const Peer* waiting : {&first, &second}) {
+    const Peer& other = waiting == &first ? second : first;
+    const std::uint64_t number = waiting->record.sequence;
+    if (!waits(*waiting) || number != waiting->record.entered) continue;
+    const Call* const called = other.record.call(number);
+    if (called == nullptr || called->operation == waiting->record.operation) continue;
+    return waiting == &first ? DifferingCalls{number, current(first), *called, true, false}
+                             : DifferingCalls{number, *called, current(second), false, true};
+  }
+  return std::nullopt;
+}
+
 nlohmann::json to_json(const StepOrder& order) { return {order.stop, order.save}; }
 
 StepOrder order_of(const nlohmann::json& record, const char* name) {
@@ -36,7 +64,43 @@ StepOrder order_of(const nlohmann::json& record, const char* name) {
   return texts.size() == 2 ? StepOrder{texts[0], texts[1]} : StepOrder();
 }
 
+// Loops call the same few operations over and over, so each is written once.
+nlohmann::json to_json(const std::vector<Call>& recent) {
+  nlohmann::json calls = nlohmann::json::array(), order = nlohmann::json::array();
+  for (const Call& call : recent) {
+    const nlohmann::json one = {call.operation, call.site};
+    const auto found = std::find(calls.begin(), calls.end(), one);
+    order.push_back(found - calls.begin());
+    if (found == calls.end()) calls.push_back(one);
+  }
+  return {calls, order};
+}
+
+std::vector<Call> calls_of(const nlohmann::json& record) {
+  std::vector<Call> recent;
+  const auto both = record.value("recent", nlohmann::json());
+  if (!both.is_array() || both.size() != 2) return recent;
+  const auto calls = both[0].get<std::vector<std::vector<std::string>>>();
+  for (const std::size_t one : both[1].get<std::vector<std::size_t>>()) {
+    recent.push_back({calls.at(one).at(0), calls.at(one).at(1)});
+  }
+  return recent;
+}
+
 }  // namespace
+
+void WatchRecord::enter(const Call& call) {
+  operation = call.operation;
+  site = call.site;
+  sequence = ++entered;
+  if (recent.size() == kRecent) recent.erase(recent.begin());
+  recent.push_back(call);
+}
+
+const Call* WatchRecord::call(std::uint64_t number) const {
+  if (number > entered || number + recent.size() <= entered) return nullptr;
+  return &recent[recent.size() - 1 - (entered - number)];
+}
 
 std::string encode(const WatchRecord& record) {
   return nlohmann::json({{"beat", record.beat},
@@ -54,7 +118,9 @@ std::string encode(const WatchRecord& record) {
                          {"wish", to_json(record.wish)},
                          {"until", record.grant.until},
                          {"at", record.grant.at},
-                         {"order", to_json(record.grant.order)}})
+                         {"order", to_json(record.grant.order)},
+                         {"recent", to_json(record.recent)},
+                         {"entered", record.entered}})
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -78,11 +144,12 @@ std::optional<WatchRecord> decode_record(const std::string& text) {
   record.wishes = json.value("wishes", std::uint64_t{0});
   record.wish = order_of(json, "wish");
   record.grant = {json.value("until", std::uint64_t{0}), json.value("at", std::uint64_t{0}), order_of(json, "order")};
+  record.recent = calls_of(json);
+  record.entered = json.value("entered", std::uint64_t{0});
   return record;
 }
 
 std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
-  const WatchRecord& own = peers[static_cast<std::size_t>(self)].record;
   const auto others = [&](auto&& fact) -> std::optional<Fault> {
     for (int rank = 0; rank < static_cast<int>(peers.size()); ++rank) {
       if (rank == self) continue;
@@ -124,21 +191,22 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
       })) {
     return fault;
   }
-  if (own.state != State::inside) return std::nullopt;
-  return others([&](int rank, const Peer& peer) -> Text {
-    if (peer.record.state != State::inside || peer.record.sequence != own.sequence) return {};
-    if (peer.record.operation == own.operation) return {};
-    if (std::min(peer.unchanged, peers[static_cast<std::size_t>(self)].unchanged) < kSettled) return {};
+  for (int rank = 0; rank < static_cast<int>(peers.size()); ++rank) {
+    if (rank == self) continue;
     // The same words on both sides, whoever says them.
-    const bool lower = self < rank;
-    const auto& first = lower ? own : peer.record;
-    const auto& second = lower ? peer.record : own;
-    return fmt::format(
-        "the ranks diverge at operation {}: rank {} waits in {} at {}, rank {} in {} at {}; every rank "
-        "must call the same operations in the same order",
-        own.sequence, lower ? self : rank, first.operation, first.site, lower ? rank : self, second.operation,
-        second.site);
-  });
+    const int first = std::min(self, rank), second = std::max(self, rank);
+    const auto calls = differing_calls(peers[static_cast<std::size_t>(first)], peers[static_cast<std::size_t>(second)]);
+    if (!calls) continue;
+    const auto told = [](int of, const Call& call, bool waits) {
+      return fmt::format("rank {} {} {} at {}", of, waits ? "waits in" : "called", call.operation, call.site);
+    };
+    return Fault{rank,
+                 fmt::format("the ranks diverge at operation {}: {}, {}; every rank must call the same operations "
+                             "in the same order",
+                             calls->number, told(first, calls->first, calls->first_waits),
+                             told(second, calls->second, calls->second_waits))};
+  }
+  return std::nullopt;
 }
 
 std::string waiting_for(int self, const std::vector<Peer>& peers) {

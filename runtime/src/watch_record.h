@@ -12,6 +12,10 @@
 
 namespace holdfast {
 
+struct Call {
+  std::string operation, site;
+};
+
 struct WatchRecord {
   enum class State {
     running,  // computes
@@ -33,7 +37,18 @@ struct WatchRecord {
   std::uint64_t wishes = 0;  // how many times `wish` was set
   StepOrder wish = {};       // what this rank wants all to do
   Grant grant = {};          // rank 0's
+  /// The operations that it entered last, at most kRecent, and how many it entered in all. On a GPU a rank leaves an
+  /// operation long before the others come to it, so what it is in now is not all that counts.
+  std::vector<Call> recent = {};
+  std::uint64_t entered = 0;
+
+  void enter(const Call& call);
+  /// Its operation of that number; null where it has not come there, or long ago.
+  const Call* call(std::uint64_t number) const;
 };
+
+/// A rank's program runs ahead of its GPU by a few steps, of a few operations each.
+inline constexpr std::size_t kRecent = 64;
 
 std::string encode(const WatchRecord& record);
 /// Nothing for what is no record.
@@ -60,7 +75,8 @@ inline constexpr std::chrono::milliseconds kSilence{3000};
 
 /// The first of the facts that stop all ranks, as rank `self` sees it; nothing while all is well, also where one is
 /// merely slow. Facts, in this order: a rank failed; a rank's connection is closed or its process over; a rank was
-/// silent for kSilence; two ranks wait in different operations of the same number.
+/// silent for kSilence; a rank waits in an operation where another one waits in, or has called, a different one of the
+/// same number.
 std::optional<Fault> judge(int self, const std::vector<Peer>& peers);
 
 /// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed.

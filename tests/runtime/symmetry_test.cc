@@ -83,6 +83,20 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
                     {"rank 1 calls finish", "rank 0 calls barrier"}});
 }
 
+// As on a GPU, where a rank has left its backward pass and waits for the device, in no operation at all, while the
+// others have yet to come.
+TEST_CASE("a_rank_that_ran_ahead_of_a_divergence_stops_with_both_call_sites", "[full][alone]") {
+  every_rank_stops({"ahead of a divergence",
+                    [](Group& group) {
+                      if (group.rank() == 2) return group.barrier();
+                      for (int i = 0; i < 3; ++i) group.operation("backward", [] {});
+                      while (!group.fault()) ::usleep(1000);
+                      group.check();
+                    },
+                    {"the ranks diverge at operation 2",
+                     "rank 2 waits in barrier at symmetry_test.cc:", " called backward at symmetry_test.cc:"}});
+}
+
 TEST_CASE("a_rank_that_dies_stops_all_others", "[full][alone]") {
   for (const int gone : {0, 2}) {
     every_rank_stops({"SIGKILL",

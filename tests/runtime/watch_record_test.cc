@@ -82,7 +82,49 @@ TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence
   REQUIRE(seen_by_a);
   REQUIRE(seen_by_b);
   CHECK(seen_by_a->text == seen_by_b->text);
-  CHECK(contains(seen_by_a->text, "rank 0 waits in barrier at barrier.cc:1, rank 1 in backward at backward.cc:1"));
+  CHECK(
+      contains(seen_by_a->text, "rank 0 waits in barrier at barrier.cc:1, rank 1 waits in backward at backward.cc:1"));
+}
+
+TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
+  Peer ahead, behind;
+  for (const char* name : {"barrier", "backward", "backward", "broadcast of buffers", "backward"}) {
+    ahead.record.enter({name, "loop.cc:1"});
+  }
+  for (const char* name : {"barrier", "backward", "barrier"}) behind.record.enter({name, "loop.cc:2"});
+  behind.record.state = State::inside;
+  behind.unchanged = milliseconds(700);
+  for (const auto state : {State::running, State::inside}) {
+    ahead.record.state = state;
+    const auto seen_by_ahead = judge(0, {ahead, behind}), seen_by_behind = judge(1, {ahead, behind});
+    REQUIRE(seen_by_ahead);
+    REQUIRE(seen_by_behind);
+    CHECK(seen_by_ahead->text == seen_by_behind->text);
+    CHECK(contains(seen_by_ahead->text,
+                   "the ranks diverge at operation 3: rank 0 called backward at loop.cc:1, "
+                   "rank 1 waits in barrier at loop.cc:2"));
+  }
+  // The same after a journey through the store.
+  ahead.record = *decode_record(encode(ahead.record));
+  behind.record = *decode_record(encode(behind.record));
+  CHECK(judge(0, {ahead, behind}));
+
+  // It has just come there: what it told may be old.
+  behind.unchanged = milliseconds(300);
+  CHECK_FALSE(judge(0, {ahead, behind}));
+  behind.unchanged = milliseconds(3000);
+  // It waits for rank 0's leave to begin a step: no operation, so nothing that the other one must call.
+  behind.record.entered = 2;
+  CHECK_FALSE(judge(0, {ahead, behind}));
+  // The other one has called the same, and is done with it.
+  behind.record.entered = 1;
+  behind.record.enter({"backward", "loop.cc:2"});
+  CHECK_FALSE(judge(0, {ahead, behind}));
+  // It was so long ago that nobody knows.
+  for (std::size_t i = 0; i < kRecent + 5; ++i) ahead.record.enter({"backward", "loop.cc:1"});
+  behind.record.enter({"barrier", "loop.cc:2"});
+  CHECK(ahead.record.recent.size() == kRecent);
+  CHECK_FALSE(judge(0, {ahead, behind}));
 }
 
 TEST_CASE("who_is_waited_for_is_named") {
