@@ -28,26 +28,40 @@ void Ema::begin(MicroBatch&) {
 
 void Ema::after_update(const Update&, const at::Tensor& stepped) {
   const at::NoGradGuard no_grad;
-  const bool skipped = stepped.defined() && stepped.is_cpu() && stepped.item<float>() == 0;
-  if (skipped) return;
-  if (averages_.empty()) {
-    for (const NamedParameter& parameter : parameters_) averages_.push_back(parameter.tensor.detach().clone());
-    return;
-  }
   std::vector<at::Tensor> current;
   for (const NamedParameter& parameter : parameters_) current.push_back(parameter.tensor.detach());
+  if (averages_.empty() && !stepped.defined()) {
+    for (const at::Tensor& parameter : current) averages_.push_back(parameter.clone());
+    return;
+  }
+  // Where steps may be skipped only the device knows which are, and so which is the first.
+  if (averages_.empty()) {
+    for (const at::Tensor& parameter : current) averages_.push_back(at::zeros_like(parameter));
+    begun_ = at::zeros_like(stepped);
+  }
+  at::Tensor weight;
+  if (stepped.defined()) weight = stepped * (1 - decay_);
+  if (begun_.defined()) {
+    weight = begun_ * weight + (1 - begun_) * stepped;
+    begun_ = at::maximum(begun_, stepped);
+  }
   const auto averages = by_kind(averages_), values = by_kind(current);
   for (std::size_t i = 0; i < averages.size(); ++i) {
-    if (!stepped.defined()) {
+    if (!weight.defined()) {
       at::_foreach_lerp_(averages[i], values[i], 1 - decay_);
       continue;
     }
-    // Not moved by a step that was skipped, which only the device knows.
-    const at::Tensor weight = (stepped * (1 - decay_)).to(averages[i].front().device());
     auto moves = at::_foreach_sub(values[i], averages[i]);
-    at::_foreach_mul_(moves, weight);
+    at::_foreach_mul_(moves, weight.to(averages[i].front().device()));
     at::_foreach_add_(averages[i], moves);
   }
+}
+
+bool Ema::has_begun() const { return !averages_.empty() && (!begun_.defined() || begun_.item<float>() != 0); }
+
+void Ema::settle() {
+  if (!has_begun()) averages_.clear();
+  begun_.reset();
 }
 
 void Ema::swap() {
@@ -61,6 +75,7 @@ void Ema::swap() {
 
 std::shared_ptr<void> Ema::swap_in() {
   if (*swapped_) throw Error(StatusCode::invalid, "the averages are in the parameters' place already");
+  settle();
   swap();
   *swapped_ = true;
   return std::shared_ptr<void>(this, [this](void*) {
@@ -76,11 +91,13 @@ void Ema::save(State& state) const {
         "a save is due while the averages are in the parameters' place: end swap_in()'s scope within the step's "
         "or epoch's body");
   }
+  if (!has_begun()) return;
   for (std::size_t i = 0; i < averages_.size(); ++i) state.put_alike(parameters_[i].name, averages_[i]);
 }
 
 void Ema::load(const State& state) {
   averages_.clear();
+  begun_.reset();
   for (const NamedParameter& parameter : parameters_) {
     if (!state.has(parameter.name)) continue;
     averages_.push_back(at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false)));

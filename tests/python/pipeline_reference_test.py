@@ -1,8 +1,8 @@
 """An independent check of the pipeline: PyTorch's own parts, put together by hand, train the same network alike.
 
-usage: pipeline_reference_test.py FOLDER_OF_OUR_PROGRAMS
-Ends with status 77 (skipped) where this Python has no torch. PyTorch's half is what its users write:
-DistributedDataParallel over Gloo, no_sync() within windows, autocast, GradScaler, clip_grad_norm_, a SequentialLR that
+usage: pipeline_reference_test.py FOLDER_OF_OUR_PROGRAMS [cpu | cuda]
+Without a device: on the CPU, and on one and two GPUs where they are. Ends with status 77 (skipped) where this Python has
+no torch. PyTorch's half is what its users write: DistributedDataParallel over Gloo or NCCL, no_sync() within windows, autocast, GradScaler, clip_grad_norm_, a SequentialLR that
 is stepped only after steps that were made, and an AveragedModel.
 """
 
@@ -34,6 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")  # SequentialLR warns about itself
 
 INPUTS, HIDDEN, CLASSES = 12, 24, 8
+DEVICES = ("cpu", "cuda")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Launchers that this test itself runs under say nothing about the ranks that it starts.
@@ -113,17 +114,17 @@ def values_of(module):
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()]).tolist()
 
 
-def train(plan, rank, world):
+def train(plan, rank, world, device):
     batches = [range(plan["size"])[begin : begin + plan["batch"]] for begin in range(0, plan["size"], plan["batch"])]
     windows = [batches[begin : begin + plan["accumulate"]] for begin in range(0, len(batches), plan["accumulate"])]
-    net = Net()
+    net = Net().to(device)
     averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(plan["decay"]))
     model = DistributedDataParallel(net) if world > 1 else net
     optimizer = make_optimizer(plan, model.parameters())
     scheduler = make_scheduler(plan, optimizer, plan["epochs"] * len(windows))
     low = plan["precision"] != "fp32"
     scaler = torch.amp.GradScaler(
-        "cpu", plan["initial_scale"], growth_interval=plan["growth_interval"], enabled=plan["precision"] == "fp16"
+        device, plan["initial_scale"], growth_interval=plan["growth_interval"], enabled=plan["precision"] == "fp16"
     )
     result = {"scales": [], "stepped": [], "rates": [], "norms": []}
     losses = []
@@ -132,10 +133,10 @@ def train(plan, rank, world):
         for batch in window:
             mine = part_of(batch, rank, world)
             weight = len(mine) * world / in_window
-            inputs, targets = samples(mine or batch[:1])  # all ranks do the same, some at weight 0
+            inputs, targets = (part.to(device) for part in samples(mine or batch[:1]))  # all do the same, some at weight 0
             alone = world > 1 and batch is not window[-1]
             with model.no_sync() if alone else contextlib.nullcontext():
-                with torch.autocast("cpu", DTYPES[plan["precision"]] if low else None, enabled=low):
+                with torch.autocast(device, DTYPES[plan["precision"]] if low else None, enabled=low):
                     loss = cross_entropy(model(inputs), targets)
                 scaler.scale(loss * weight).backward()
             losses.append(finite(loss.item()))
@@ -164,13 +165,16 @@ def train(plan, rank, world):
     return result
 
 
-def train_all(rank, world, folder, results):
+def train_all(rank, world, device, folder, results):
     torch.set_num_threads(1)
+    if device == "cuda":
+        torch.cuda.set_device(rank)
     if world > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        meeting = f"file://{folder}/meeting{world}"  # no port that another process could take meanwhile
-        dist.init_process_group("gloo", meeting, timedelta(seconds=120), rank=rank, world_size=world)
-    trained = [train(plan, rank, world) for plan in plans_for(world)]
+        backend = {"cpu": "gloo", "cuda": "nccl"}[device]
+        meeting = f"file://{results}.meeting"  # no port that another process could take meanwhile
+        dist.init_process_group(backend, meeting, timedelta(seconds=120), rank=rank, world_size=world)
+    trained = [train(plan, rank, world, device) for plan in plans_for(world)]
     if rank == 0:
         with open(results, "w") as file:
             json.dump(trained, file)
@@ -179,21 +183,21 @@ def train_all(rank, world, folder, results):
         dist.destroy_process_group()
 
 
-def by_pytorch(world, folder):
-    results = os.path.join(folder, f"pytorch{world}.json")
+def by_pytorch(world, device, folder):
+    results = os.path.join(folder, f"pytorch-{device}{world}.json")
     # This process computes nothing itself, so its children may be forks of it, which saves their start.
-    torch.multiprocessing.start_processes(train_all, (world, folder, results), nprocs=world, start_method="fork")
+    torch.multiprocessing.start_processes(train_all, (world, device, folder, results), nprocs=world, start_method="fork")
     with open(results) as file:
         return json.load(file)
 
 
-def by_holdfast(programs, world, folder):
-    plans, results = os.path.join(folder, f"plans{world}.json"), os.path.join(folder, f"holdfast{world}.json")
+def by_holdfast(programs, world, device, folder):
+    plans, results = (os.path.join(folder, f"{what}-{device}{world}.json") for what in ("plans", "holdfast"))
     with open(plans, "w") as file:
         json.dump(plans_for(world), file)
     command = [os.path.join(programs, "pipeline_reference"), plans, results]
-    command += ["--holdfast.dir", folder, "--holdfast.run", f"run{world}"]
-    command += ["--holdfast.device", "cpu", "--holdfast.threads", "1"]
+    command += ["--holdfast.dir", folder, "--holdfast.run", f"{device}{world}"]
+    command += ["--holdfast.device", device, "--holdfast.threads", "1"]
     if world > 1:
         command = [os.path.join(programs, "holdfast"), "launch", "--nproc", str(world), "--", *command]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
@@ -273,21 +277,28 @@ def check_sharpness(plan, theirs):
     assert plan["clip"] != CLIP[TAIL] or len(norms) - clipped >= 3, f"{plan}: {clipped} of {len(norms)} clipped"
 
 
-def main(programs):
+def worlds_here(device):
+    if device == "cpu":
+        return [1, 2, 4]
+    # Asking CUDA here would leave the children, which are forked, without it.
+    return [world for world in (1, 2) if torch.version.cuda and os.path.exists(f"/dev/nvidia{world - 1}")]
+
+
+def main(programs, *devices):
     began = time.monotonic()
     failed, counts = [], dict.fromkeys(("combinations", "updates", "skipped", "grown", "to_the_bit"), 0)
     worst = dict.fromkeys(DTYPES, 0)
     with tempfile.TemporaryDirectory() as folder:
-        for world in (1, 2, 4):
-            plans, peers = plans_for(world), by_pytorch(world, folder)
-            answer = by_holdfast(programs, world, folder)
+        for device, world in ((device, world) for device in devices or DEVICES for world in worlds_here(device)):
+            plans, peers = plans_for(world), by_pytorch(world, device, folder)
+            answer = by_holdfast(programs, world, device, folder)
             same_library = answer["libtorch"] == torch.__version__.split("+")[0]
             assert len(plans) == len(peers) == len(answer["plans"])
             for plan, ours, theirs in zip(plans, answer["plans"], peers):
                 check_sharpness(plan, theirs)
                 wrong, to_the_bit, far = compare(plan, world, ours, theirs, same_library)
                 name = ", ".join(f"{what} {plan[what]}" for what in ("accumulate", "clip", "size"))
-                failed += [f"{plan['precision']}, {plan['optimizer']}, ranks {world}, {name}: {one}" for one in wrong]
+                failed += [f"{plan['precision']}, {plan['optimizer']}, {device}, ranks {world}, {name}: {one}" for one in wrong]
                 counts["combinations"] += 1
                 counts["updates"] += theirs["updates"]
                 counts["skipped"] += theirs["skipped"]
@@ -304,4 +315,4 @@ def main(programs):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -58,14 +58,14 @@ struct Death {
   bool inside = false;     // a step, else between the update and its save
 };
 
-int train(const storage::Path& folder, const std::string& run, int trace, const Death& death) {
+int train(const storage::Path& folder, const std::string& run, const char* device, int trace, const Death& death) {
   std::string program = "test", dir = "--holdfast.dir=" + folder.string();
   char* arguments[] = {program.data(), dir.data(), nullptr};
   char** argv = arguments;
   int argc = 2;
-  auto session = Session::start(argc, argv, {.run = run, .seed = 5, .every = "1", .device = "cpu"});
+  auto session = Session::start(argc, argv, {.run = run, .seed = 5, .every = "1", .device = device});
   Net net;
-  net->to(torch::kDouble);
+  net->to(session.device(), torch::kDouble);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
   Loader loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = kBatch});
   auto pipeline = session.pipeline(net, optimizer,
@@ -80,7 +80,7 @@ int train(const storage::Path& folder, const std::string& run, int trace, const 
       return loss;
     });
     Record record{batch.number()};
-    const auto numbers = batch.data.select(1, 0).contiguous();
+    const auto numbers = batch.data.select(1, 0).cpu().contiguous();
     for (std::int64_t i = 0; batch.weight() > 0 && i < numbers.numel(); ++i) {
       record.samples |= std::uint64_t{1} << static_cast<int>(numbers[i].item<double>());
     }
@@ -88,10 +88,8 @@ int train(const storage::Path& folder, const std::string& run, int trace, const 
     if (dies) ::kill(::getpid(), SIGKILL);
   }
   for (const auto& parameter : net->parameters()) {
-    for (const double x :
-         std::vector<double>(parameter.data_ptr<double>(), parameter.data_ptr<double>() + parameter.numel())) {
-      std::printf("weight %.17g\n", x);
-    }
+    const auto values = parameter.detach().cpu().flatten();
+    for (std::int64_t i = 0; i < values.numel(); ++i) std::printf("weight %.17g\n", values[i].item<double>());
   }
   return session.finish();
 }
@@ -101,11 +99,11 @@ struct Ended {
   std::vector<Record> trace;
 };
 
-Ended start(int count, const storage::Path& folder, const std::string& run, const Death& death) {
+Ended start(int count, const storage::Path& folder, const std::string& run, const char* device, const Death& death) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   Ended ended;
-  ended.ranks = ranks::run_sessions(count, [&] { return train(folder, run, ends[1], death); });
+  ended.ranks = ranks::run_sessions(count, [&] { return train(folder, run, device, ends[1], death); });
   ::close(ends[1]);
   Record record;
   while (::read(ends[0], &record, sizeof record) == sizeof record) ended.trace.push_back(record);
@@ -128,10 +126,11 @@ void check_same(const std::vector<double>& weights, const std::vector<double>& e
   for (std::size_t i = 0; i < weights.size(); ++i) CHECK(std::abs(weights[i] - expected[i]) < 1e-12);
 }
 
-void check(unsigned seed) {
+// Starts have as many ranks as `order` says, again and again.
+void check(unsigned seed, const std::vector<int>& order, const char* device) {
   const ScratchFolder folder;
   INFO("seed " << seed);
-  const auto undisturbed = start(1, folder.path(), "undisturbed", {});
+  const auto undisturbed = start(1, folder.path(), "undisturbed", device, {});
   INFO(undisturbed.ranks[0].text);
   REQUIRE(undisturbed.ranks[0].code == 0);
   std::map<std::uint64_t, std::uint64_t> expected;  // step: its samples
@@ -143,19 +142,18 @@ void check(unsigned seed) {
   }
   for (const auto& [sample, times] : seen) REQUIRE(times == kEpochs);
 
-  for (const auto& rank : start(4, folder.path(), "undisturbed with four", {}).ranks) {
+  for (const auto& rank : start(order[0], folder.path(), "undisturbed with several", device, {}).ranks) {
     check_same(weights_in(rank.text), weights_in(undisturbed.ranks[0].text));
   }
 
   std::mt19937 random(seed);
   std::map<std::uint64_t, std::uint64_t> done;
   int starts = 0, kills = 0;
-  const int order[] = {4, 2, 3, 1};
   for (;; ++starts) {
     REQUIRE(starts < 100);
-    const int count = order[starts % 4];
+    const int count = order[static_cast<std::size_t>(starts) % order.size()];
     Death death{static_cast<int>(random() % static_cast<unsigned>(count)), 1 + random() % 4, random() % 2 == 0};
-    const auto ended = start(count, folder.path(), "elastic", death);
+    const auto ended = start(count, folder.path(), "elastic", device, death);
     INFO("start " << starts << " with " << count << " ranks, of which " << death.rank << " dies in step " << death.step
                   << " of it");
     // Whole steps of this start: what the ranks were given, together.
@@ -192,12 +190,18 @@ void check(unsigned seed) {
             << " samples_seen_wrongly=0\n";
 }
 
+const std::vector<int> kOrder{4, 2, 3, 1};
+
 }  // namespace
 
 TEST_CASE("ranks_may_change_at_any_step_and_no_sample_is_lost_or_seen_twice", "[full]") {
-  for (const unsigned seed : {1u, 4u}) check(seed);
+  for (const unsigned seed : {1u, 4u}) check(seed, kOrder, "cpu");
 }
 
 TEST_CASE("ranks_may_change_at_any_step_many_times", "[long]") {
-  for (unsigned seed = 5; seed < 25; ++seed) check(seed);
+  for (unsigned seed = 5; seed < 25; ++seed) check(seed, kOrder, "cpu");
+}
+
+TEST_CASE("gpus_may_change_in_number_at_any_step", "[gpu]") {
+  if (ranks::are_on_two_gpus()) check(1, {2, 1}, "cuda");
 }

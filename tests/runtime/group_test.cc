@@ -15,13 +15,43 @@ using namespace holdfast;
 using nlohmann::json;
 
 // Every rank's `body` is fine and says the same.
-void all_say(int count, const std::string& expected, const std::function<std::string(Group&)>& body) {
-  const auto ended = ranks::run(count, body);
+void all_say(int count, const std::string& expected, const std::function<std::string(Group&)>& body,
+             c10::DeviceType device = c10::kCPU) {
+  const auto ended = ranks::run(count, body, std::chrono::seconds(60), device);
   for (std::size_t rank = 0; rank < ended.size(); ++rank) {
     INFO("rank " << rank << " of " << count);
     CHECK(ended[rank].code == 0);
     CHECK(ended[rank].text == expected);
   }
+}
+
+// What every rank says: which operation gave a wrong tensor.
+std::string try_tensors(Group& group) {
+  const int rank = group.rank(), count = group.world_size();
+  const auto full = [&](at::IntArrayRef shape, int value, c10::ScalarType dtype) {
+    return torch::full(shape, value, at::TensorOptions(group.device()).dtype(dtype));
+  };
+  for (const auto dtype : {torch::kFloat, torch::kDouble, torch::kHalf, torch::kBFloat16, torch::kInt, torch::kLong,
+                           torch::kBool, torch::kComplexFloat}) {
+    auto tensor = full({2, 3}, rank + 1, dtype).t();  // not contiguous
+    group.broadcast(tensor, count - 1);
+    if (!tensor.equal(full({3, 2}, count, dtype))) return "broadcast";
+  }
+  auto sum = full({2, 3}, rank + 1, torch::kFloat).t();
+  group.all_reduce(sum);
+  if (!sum.equal(full({3, 2}, count * (count + 1) / 2, torch::kFloat))) return "sum";
+  auto mean = full({5}, rank, torch::kFloat);
+  group.all_reduce(mean, Reduce::mean);
+  if (!mean.equal(full({5}, count - 1, torch::kFloat) / 2)) return "mean";
+  auto largest = full({5}, rank, torch::kLong);
+  group.all_reduce(largest, Reduce::max);
+  if (!largest.equal(full({5}, count - 1, torch::kLong))) return "max";
+  const auto all = group.all_gather(full({rank, 2}, rank, torch::kInt));
+  if (static_cast<int>(all.size()) != count) return "number of parts";
+  for (int one = 0; one < count; ++one) {
+    if (!all[static_cast<std::size_t>(one)].equal(full({one, 2}, one, torch::kInt))) return "all_gather";
+  }
+  return "right";
 }
 
 }  // namespace
@@ -67,32 +97,11 @@ TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
 }
 
 TEST_CASE("tensors_are_broadcast_reduced_and_gathered_with_uneven_lengths") {
-  for (const int count : {1, 3}) {
-    all_say(count, "right", [count](Group& group) -> std::string {
-      const int rank = group.rank();
-      for (const auto dtype : {torch::kFloat, torch::kDouble, torch::kHalf, torch::kBFloat16, torch::kInt, torch::kLong,
-                               torch::kBool, torch::kComplexFloat}) {
-        auto tensor = torch::full({2, 3}, rank + 1, dtype).t();  // not contiguous
-        group.broadcast(tensor, count - 1);
-        if (!tensor.equal(torch::full({3, 2}, count, dtype))) return "broadcast";
-      }
-      auto sum = torch::full({2, 3}, static_cast<float>(rank + 1)).t();
-      group.all_reduce(sum);
-      if (!sum.equal(torch::full({3, 2}, static_cast<float>(count * (count + 1) / 2)))) return "sum";
-      auto mean = torch::full({5}, static_cast<float>(rank));
-      group.all_reduce(mean, Reduce::mean);
-      if (!mean.equal(torch::full({5}, static_cast<float>(count - 1) / 2))) return "mean";
-      auto largest = torch::full({5}, rank, torch::kLong);
-      group.all_reduce(largest, Reduce::max);
-      if (!largest.equal(torch::full({5}, count - 1, torch::kLong))) return "max";
-      const auto all = group.all_gather(torch::full({rank, 2}, rank, torch::kInt));
-      if (static_cast<int>(all.size()) != count) return "number of parts";
-      for (int one = 0; one < count; ++one) {
-        if (!all[static_cast<std::size_t>(one)].equal(torch::full({one, 2}, one, torch::kInt))) return "all_gather";
-      }
-      return "right";
-    });
-  }
+  for (const int count : {1, 3}) all_say(count, "right", try_tensors);
+}
+
+TEST_CASE("tensors_on_gpus_are_broadcast_reduced_and_gathered_with_uneven_lengths", "[gpu]") {
+  if (ranks::are_on_two_gpus()) all_say(2, "right", try_tensors, c10::kCUDA);
 }
 
 TEST_CASE("the_main_ranks_result_or_exception_reaches_every_rank") {

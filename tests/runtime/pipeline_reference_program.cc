@@ -73,9 +73,7 @@ class Norm : public holdfast::Stage {
   std::string name() const override { return "norm"; }
   Place place() const override { return Place::gradients; }
   void before_update(holdfast::Update& update) override {
-    std::vector<torch::Tensor> norms;
-    for (const auto& gradient : update.gradients) norms.push_back(torch::linalg_vector_norm(gradient));
-    value = torch::linalg_vector_norm(torch::stack(norms)).item<double>();
+    value = torch::linalg_vector_norm(torch::stack(at::_foreach_norm(update.gradients))).item<double>();
   }
   double value = 0;
 };
@@ -83,11 +81,17 @@ class Norm : public holdfast::Stage {
 json values_of(const std::vector<torch::Tensor>& tensors) {
   std::vector<float> values;
   for (const auto& tensor : tensors) {
-    const auto flat = tensor.detach().contiguous();
+    const auto flat = tensor.detach().cpu().contiguous();
     const float* const begin = flat.const_data_ptr<float>();
     values.insert(values.end(), begin, begin + flat.numel());
   }
   return values;  // as doubles, which hold them exactly
+}
+
+Net net_on(c10::Device device) {
+  Net net;
+  net->to(device);
+  return net;
 }
 
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const json& plan, const Net& net) {
@@ -112,6 +116,7 @@ class Training {
  public:
   Training(holdfast::Session& session, const json& plan, const std::string& name)
       : plan_(plan),
+        net_(net_on(session.device())),
         optimizer_(make_optimizer(plan, net_)),
         loader_(samples(plan.at("size")), {.batch_size = plan.at("batch"), .shuffle = false}),
         pipeline_(session.pipeline(name, net_, *optimizer_, stages())) {

@@ -56,7 +56,7 @@ auto points() { return Points().map(torch::data::transforms::Stack<>()); }
 
 torch::Tensor flat(const std::vector<torch::Tensor>& tensors) {
   std::vector<torch::Tensor> parts;
-  for (const auto& tensor : tensors) parts.push_back(tensor.detach().to(torch::kDouble).reshape({-1}));
+  for (const auto& tensor : tensors) parts.push_back(tensor.detach().cpu().to(torch::kDouble).reshape({-1}));
   return torch::cat(parts);
 }
 
@@ -76,7 +76,7 @@ struct Result {
 };
 
 StageContext context_of(Group& group, Net& net, torch::optim::Optimizer& optimizer) {
-  StageContext context{"test", group, c10::kCPU, *net, optimizer, {}, "", [](const std::string&) {}};
+  StageContext context{"test", group, group.device(), *net, optimizer, {}, "", [](const std::string&) {}};
   for (const auto& parameter : net->named_parameters())
     context.parameters.push_back({parameter.key(), parameter.value()});
   return context;
@@ -92,6 +92,7 @@ struct Plan {
 // Two epochs in windows of 16 samples.
 Result train(Group& group, const Plan& plan) {
   Net net = make_net();
+  net->to(group.device());
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.2).momentum(0.9));
   auto recorder = std::make_shared<Recorder>();
   std::vector<AnyStage> stages{Ddp({.bucket_bytes = 4096, .first_bucket_bytes = 512, .compress = plan.compress}),
@@ -108,8 +109,9 @@ Result train(Group& group, const Plan& plan) {
   for (int epoch = 0; epoch < 2; ++epoch) {
     while (auto batch = loader.next()) {
       const StepInfo step(step_facts(loader, ++number));
-      const auto outcome =
-          pipeline.step(step, [&] { return F::cross_entropy(net->forward(batch->data), batch->target); });
+      const auto outcome = pipeline.step(step, [&] {
+        return F::cross_entropy(net->forward(batch->data.to(group.device())), batch->target.to(group.device()));
+      });
       if (outcome.window_ended()) result.rates.push_back(pipeline.lr());
     }
   }
@@ -136,59 +138,99 @@ torch::Tensor exact_gradient(bool clip) {
 
 double distance(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).norm().item<double>(); }
 
+void gradients_are_those_of_the_whole_batch(int count, c10::DeviceType device) {
+  const auto ended = ranks::run(
+      count,
+      [](Group& group) -> std::string {
+        Group alone(RankEnvironment{}, group.device());
+        std::string wrong;
+        double largest = 0;
+        for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp16}) {
+          for (const bool clip : {false, true}) {
+            const auto exact = exact_gradient(clip);
+            const Result one = train(alone, {precision, 1, clip});
+            const double error_of_one = distance(one.gradients[0], exact);
+            for (const std::uint64_t windows : {1, 4}) {
+              const Result mine = train(group, {precision, windows, clip});
+              const auto name =
+                  fmt::format("{}, windows of {}{}", to_string(precision), windows, clip ? ", clipped" : "");
+              if (mine.gradients.size() != 6 || one.gradients.size() != 6) wrong += name + ": updates; ";
+              const double ratio = distance(mine.gradients[0], exact) / error_of_one;
+              largest = std::max(largest, ratio);
+              if (!(ratio <= 2)) wrong += fmt::format("{}: gradient error {:.2f} times one rank's; ", name, ratio);
+              // Whole runs, uneven tails included, drift apart by what each precision rounds.
+              const double apart = precision == Precision::fp32 ? 1e-5 : 0.02;
+              for (std::size_t i = 0; i < 6; ++i) {
+                const double size = one.gradients[i].norm().item<double>();
+                if (distance(mine.gradients[i], one.gradients[i]) > 3 * apart * size) {
+                  wrong += fmt::format("{}: update {} is {:.3g} off; ", name, i,
+                                       distance(mine.gradients[i], one.gradients[i]) / size);
+                }
+              }
+              if (distance(mine.weights, one.weights) > apart * one.weights.norm().item<double>())
+                wrong += name + ": weights; ";
+              if (distance(mine.averages, one.averages) > apart * one.averages.norm().item<double>()) {
+                wrong += name + ": averages; ";
+              }
+              if (mine.rates != one.rates) wrong += name + ": rates; ";
+              if (mine.weights.equal(mine.averages)) wrong += name + ": averages are the weights; ";
+            }
+          }
+        }
+        return wrong.empty() ? fmt::format("right, at most {:.2f}", largest) : wrong;
+      },
+      std::chrono::seconds(120), device);
+  for (const auto& rank : ended) {
+    INFO(count << " ranks: " << rank.text);
+    CHECK(rank.code == 0);
+    CHECK(rank.text.starts_with("right"));
+  }
+  std::cout << "gradient truth on " << device << ": ranks=" << count << " combinations=12, " << ended[0].text
+            << " times one rank's error\n";
+}
+
+// A fused optimizer's step is skipped on the device, which alone knows it then.
+void averages_begin_with_the_first_step(c10::DeviceType device) {
+  Group group(RankEnvironment{}, device == c10::kCPU ? c10::Device(c10::kCPU) : c10::Device(device, 0));
+  Net net = make_net();
+  net->to(group.device());
+  FusedAdamW optimizer(net->parameters(), torch::optim::AdamWOptions(0.01));
+  Pipeline pipeline(context_of(group, net, optimizer), {Amp(Precision::fp16, {.initial_scale = 1024}), Ema(0.75)});
+  const auto inputs = torch::ones({2, kInputs}, at::TensorOptions(group.device()));
+  const auto step = [&](double factor) {
+    return pipeline.step(StepInfo(StepFacts()), [&] { return net->forward(inputs).square().mean() * factor; });
+  };
+  const auto averages = [&] {
+    const auto swapped = pipeline.stage<Ema>().swap_in();
+    return flat(net->parameters());
+  };
+  const auto start = flat(net->parameters());
+  step(1e6);
+  CHECK(averages().equal(start));  // none yet: the parameters themselves
+  State none;
+  pipeline.stage<Ema>().save(none);
+  CHECK(none.tensors().empty());
+  step(1e6);
+  step(1);
+  step(1e6);
+  const auto first = flat(net->parameters());
+  CHECK_FALSE(first.equal(start));
+  step(1);
+  const auto second = flat(net->parameters());
+  CHECK((averages() - (0.75 * first + 0.25 * second)).abs().max().item<double>() < 1e-7);
+  CHECK(pipeline.skipped() == 3);
+}
+
 }  // namespace
 
 TEST_CASE("gradients_are_those_of_the_whole_batch_however_it_is_spread", "[full]") {
-  for (const int count : {1, 2, 4}) {
-    const auto ended = ranks::run(
-        count,
-        [](Group& group) -> std::string {
-          Group alone(RankEnvironment{}, c10::kCPU);
-          std::string wrong;
-          double largest = 0;
-          for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::fp16}) {
-            for (const bool clip : {false, true}) {
-              const auto exact = exact_gradient(clip);
-              const Result one = train(alone, {precision, 1, clip});
-              const double error_of_one = distance(one.gradients[0], exact);
-              for (const std::uint64_t windows : {1, 4}) {
-                const Result mine = train(group, {precision, windows, clip});
-                const auto name =
-                    fmt::format("{}, windows of {}{}", to_string(precision), windows, clip ? ", clipped" : "");
-                if (mine.gradients.size() != 6 || one.gradients.size() != 6) wrong += name + ": updates; ";
-                const double ratio = distance(mine.gradients[0], exact) / error_of_one;
-                largest = std::max(largest, ratio);
-                if (!(ratio <= 2)) wrong += fmt::format("{}: gradient error {:.2f} times one rank's; ", name, ratio);
-                // Whole runs, uneven tails included, drift apart by what each precision rounds.
-                const double apart = precision == Precision::fp32 ? 1e-5 : 0.02;
-                for (std::size_t i = 0; i < 6; ++i) {
-                  const double size = one.gradients[i].norm().item<double>();
-                  if (distance(mine.gradients[i], one.gradients[i]) > 3 * apart * size) {
-                    wrong += fmt::format("{}: update {} is {:.3g} off; ", name, i,
-                                         distance(mine.gradients[i], one.gradients[i]) / size);
-                  }
-                }
-                if (distance(mine.weights, one.weights) > apart * one.weights.norm().item<double>())
-                  wrong += name + ": weights; ";
-                if (distance(mine.averages, one.averages) > apart * one.averages.norm().item<double>()) {
-                  wrong += name + ": averages; ";
-                }
-                if (mine.rates != one.rates) wrong += name + ": rates; ";
-                if (mine.weights.equal(mine.averages)) wrong += name + ": averages are the weights; ";
-              }
-            }
-          }
-          return wrong.empty() ? fmt::format("right, at most {:.2f}", largest) : wrong;
-        },
-        std::chrono::seconds(120));
-    for (const auto& rank : ended) {
-      INFO(count << " ranks: " << rank.text);
-      CHECK(rank.code == 0);
-      CHECK(rank.text.starts_with("right"));
-    }
-    std::cout << "gradient truth: ranks=" << count << " combinations=12, " << ended[0].text
-              << " times one rank's error\n";
-  }
+  for (const int count : {1, 2, 4}) gradients_are_those_of_the_whole_batch(count, c10::kCPU);
+}
+
+TEST_CASE("gradients_on_gpus_are_those_of_the_whole_batch_however_it_is_spread", "[gpu]") {
+  const bool two = ranks::are_on_two_gpus();
+  gradients_are_those_of_the_whole_batch(1, c10::kCUDA);
+  if (two) gradients_are_those_of_the_whole_batch(2, c10::kCUDA);
 }
 
 TEST_CASE("compressed_gradients_are_near_the_exact_ones", "[full]") {
@@ -301,6 +343,12 @@ TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved") {
     CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
     CHECK(pipeline.stage<Amp>().scale() == 1024);  // grown after two good steps
   }
+}
+
+TEST_CASE("averages_begin_with_the_first_step_that_was_made") { averages_begin_with_the_first_step(c10::kCPU); }
+
+TEST_CASE("averages_on_a_gpu_begin_with_the_first_step_that_was_made", "[gpu]") {
+  averages_begin_with_the_first_step(c10::kCUDA);
 }
 
 TEST_CASE("averages_change_places_with_parameters_and_back") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <arpa/inet.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <boost/filesystem/directory.hpp>
+#include <boost/filesystem/operations.hpp>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -117,16 +120,33 @@ inline std::vector<Ended> run_processes(int count,
   return all;
 }
 
-/// Runs `body` on `count` ranks, each with a group. It returns a text; one that throws ends with the exception's, and
-/// kStopped for a RankFault.
+/// Whether two ranks can have a GPU each. What the driver's files say: asking CUDA would leave the ranks, which are
+/// forked, without it. So a case that used CUDA in this process may not come before one that asks this.
+inline bool are_on_two_gpus() {
+  namespace fs = boost::filesystem;
+  for (const auto& file : fs::directory_iterator("/proc/self/fd")) {
+    boost::system::error_code gone;
+    if (fs::read_symlink(file.path(), gone).string().starts_with("/dev/nvidia")) {
+      FAIL("this process uses CUDA already: run each case in a process of its own, as ctest does");
+    }
+  }
+  if (fs::exists("/dev/nvidia1")) return true;
+  WARN("skipped: it needs two GPUs");
+  return false;
+}
+
+/// Runs `body` on `count` ranks, each with a group, of GPUs where `device` says so. It returns a text; one that throws
+/// ends with the exception's, and kStopped for a RankFault.
 inline std::vector<Ended> run(int count, const std::function<std::string(holdfast::Group&)>& body,
                               std::chrono::seconds patience = std::chrono::seconds(60),
-                              const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
-  const auto act = [&body](const holdfast::RankEnvironment& place, int pipe) {
+                              c10::DeviceType device = c10::kCPU) {
+  const auto act = [&body, device](const holdfast::RankEnvironment& place, int pipe) {
     std::string text;
     int code = 0;
     try {
-      holdfast::Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(30)});
+      const c10::Device mine(device, static_cast<c10::DeviceIndex>(device == c10::kCPU ? -1 : place.local_rank));
+      if (mine.is_cuda()) c10::impl::VirtualGuardImpl(device).setDevice(mine);
+      holdfast::Group group(place, mine, {.join_within = std::chrono::seconds(30)});
       try {
         text = body(group);
         group.close();
@@ -144,7 +164,7 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
     (void)!::write(pipe, text.data(), text.size());
     return code;
   };
-  return run_processes(count, act, patience, meanwhile);
+  return run_processes(count, act, patience);
 }
 
 /// Runs `body`, a program with a session, on `count` ranks; all that a rank prints to either stream is its text. An

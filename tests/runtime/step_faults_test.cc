@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
-#include <boost/filesystem/operations.hpp>
 #include <iostream>
 
 #include "holdfast/holdfast.h"
@@ -125,12 +124,7 @@ TEST_CASE("faults_inside_a_backward_pass_stop_every_rank_with_the_reason", "[ful
 
 // The gradients travel by NCCL, whose kernels nothing but an abort ends.
 TEST_CASE("faults_inside_nccl_stop_every_rank_with_the_reason", "[gpu][alone]") {
-  // Asking CUDA here would leave the ranks, which are forked, without it.
-  if (!boost::filesystem::exists("/dev/nvidia1")) {
-    WARN("skipped: it needs two GPUs");
-    return;
-  }
-  every_rank_stops(2, 1, "cuda", std::chrono::seconds(40));
+  if (ranks::are_on_two_gpus()) every_rank_stops(2, 1, "cuda", std::chrono::seconds(40));
 }
 
 TEST_CASE("a_slow_backward_is_no_fault", "[full][alone]") {

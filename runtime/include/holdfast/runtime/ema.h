@@ -29,10 +29,13 @@ class Ema : public Stage {
 
  private:
   void swap();
+  bool has_begun() const;
+  void settle();
 
   double decay_;
   std::vector<NamedParameter> parameters_;
   std::vector<at::Tensor> averages_;  // empty before the first step
+  at::Tensor begun_;  // where only the device knows whether a step was made yet: 0, and the averages with it, or 1
   std::shared_ptr<bool> swapped_ = std::make_shared<bool>(false);
 };
 
