@@ -36,24 +36,25 @@ class Numbers : public torch::data::datasets::Dataset<Numbers> {
 
 auto stacked(std::size_t count = 23) { return Numbers(count).map(torch::data::transforms::Stack<>()); }
 
-Session start(const storage::Path& folder, std::string run, std::string every = "never") {
+Session start(const storage::Path& folder, std::string run, std::string every = "never", std::string device = "cpu") {
   std::string program = "test", dir = "--holdfast.dir=" + folder.string();
   char* arguments[] = {program.data(), dir.data(), nullptr};
   char** argv = arguments;
   int argc = 2;
-  return Session::start(argc, argv, {.run = std::move(run), .seed = 5, .every = std::move(every), .device = "cpu"});
+  return Session::start(argc, argv,
+                        {.run = std::move(run), .seed = 5, .every = std::move(every), .device = std::move(device)});
 }
 
 std::vector<double> values_of(const torch::Tensor& tensor) {
-  const auto flat = tensor.detach().to(torch::kDouble).contiguous().view({-1});
+  const auto flat = tensor.detach().to(c10::kCPU, torch::kDouble).contiguous().view({-1});
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
 }
 
 // Three epochs of a linear model with momentum; says the weights.
-int train_line(const storage::Path& folder, const std::string& run) {
-  auto session = start(folder, run);
+int train_line(const storage::Path& folder, const std::string& run, const char* device) {
+  auto session = start(folder, run, "never", device);
   torch::nn::Linear net(2, 1);
-  net->to(torch::kDouble);
+  net->to(session.device(), torch::kDouble);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
   Loader loader(stacked(), {.batch_size = 8});
   session.track("net", net).track("optimizer", optimizer);
@@ -89,14 +90,12 @@ void all_said(const std::vector<ranks::Ended>& ended, const std::vector<std::str
   }
 }
 
-}  // namespace
-
-TEST_CASE("ranks_train_as_one_with_uneven_batches_too", "[full]") {
+void ranks_train_as_one(const std::vector<int>& counts, const char* device) {
   const ScratchFolder folder;
   std::array<double, 3> one{};
-  for (const int count : {1, 2, 3, 4}) {
+  for (const int count : counts) {
     const auto ended =
-        ranks::run_sessions(count, [&] { return train_line(folder.path(), "line" + std::to_string(count)); });
+        ranks::run_sessions(count, [&] { return train_line(folder.path(), "line" + std::to_string(count), device); });
     for (const auto& rank : ended) {
       INFO(count << " ranks: " << rank.text);
       CHECK(rank.code == 0);
@@ -106,6 +105,47 @@ TEST_CASE("ranks_train_as_one_with_uneven_batches_too", "[full]") {
       for (int i = 0; i < 3; ++i) CHECK(std::abs(weights[i] - one[i]) < 1e-12);
     }
   }
+}
+
+// `words`: in each rank's block.
+void describe_prints_every_rank(int count, const char* device, const std::vector<const char*>& words) {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(count, [&]() -> int {
+    auto session = start(folder.path(), "described", "never", device);
+    torch::nn::Linear net(2, 1);
+    net->to(session.device());
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+    auto pipeline = session.pipeline(net, optimizer, {Ddp(), Amp(Precision::bf16)});
+    const std::string text = session.describe();
+    if (text.empty() != (session.rank() != 0)) return 3;  // rank 0 alone has it
+    return session.finish();
+  });
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  std::size_t at = 0;
+  for (int rank = 0; rank < count; ++rank) {
+    INFO("rank " << rank << " of " << ended[0].text);
+    CHECK(ended[static_cast<std::size_t>(rank)].code == 0);
+    const std::size_t found =
+        ended[0].text.find(fmt::format("rank {} of {}, local {}, on {}, pid ", rank, count, rank, host));
+    REQUIRE(found != std::string::npos);
+    CHECK(found >= at);
+    at = found;
+    const std::string block = ended[0].text.substr(at, ended[0].text.find("rank ", at + 5) - at);
+    for (const char* word : words) {
+      INFO(word);
+      CHECK(block.find(word) != std::string::npos);
+    }
+  }
+  for (std::size_t other = 1; other < ended.size(); ++other) CHECK(ended[other].text.find("pid ") == std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("ranks_train_as_one_with_uneven_batches_too", "[full]") { ranks_train_as_one({1, 2, 3, 4}, "cpu"); }
+
+TEST_CASE("gpus_train_as_one_with_uneven_batches_too", "[gpu]") {
+  if (ranks::are_on_two_gpus()) ranks_train_as_one({1, 2}, "cuda");
 }
 
 TEST_CASE("every_sample_comes_once_over_all_ranks", "[full]") {
@@ -527,34 +567,16 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
 }
 
 TEST_CASE("describe_prints_a_block_for_each_rank_in_order", "[full]") {
-  const ScratchFolder folder;
-  const auto ended = ranks::run_sessions(3, [&]() -> int {
-    auto session = start(folder.path(), "described");
-    torch::nn::Linear net(2, 1);
-    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
-    auto pipeline = session.pipeline(net, optimizer, {Ddp(), Amp(Precision::bf16)});
-    const std::string text = session.describe();
-    if (text.empty() != (session.rank() != 0)) return 3;  // rank 0 alone has it
-    return session.finish();
-  });
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
-  std::size_t at = 0;
-  for (int rank = 0; rank < 3; ++rank) {
-    INFO("rank " << rank << " of " << ended[0].text);
-    CHECK(ended[static_cast<std::size_t>(rank)].code == 0);
-    const std::size_t found = ended[0].text.find(fmt::format("rank {} of 3, local {}, on {}, pid ", rank, rank, host));
-    REQUIRE(found != std::string::npos);
-    CHECK(found >= at);
-    at = found;
-    const std::string block = ended[0].text.substr(at, ended[0].text.find("rank ", at + 5) - at);
-    for (const char* word : {"device     cpu", " in use by this process, ", " available", "computes   in bf16, ",
-                             " threads", "Holdfast 0.", "LibTorch 2."}) {
-      INFO(word);
-      CHECK(block.find(word) != std::string::npos);
-    }
-  }
-  for (const std::size_t other : {1, 2}) CHECK(ended[other].text.find("pid ") == std::string::npos);
+  describe_prints_every_rank(3, "cpu",
+                             {"device     cpu", " in use by this process, ", " available", "computes   in bf16, ",
+                              " threads", "Holdfast 0.", "LibTorch 2."});
+}
+
+TEST_CASE("describe_prints_each_ranks_gpu", "[gpu]") {
+  if (!ranks::are_on_two_gpus()) return;
+  describe_prints_every_rank(2, "cuda",
+                             {"device     cuda:", "compute capability ", " (driver ", "  GPU        ", " free, ",
+                              " % busy", "computes   in bf16, "});
 }
 
 TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "[full]") {
