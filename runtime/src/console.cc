@@ -137,11 +137,14 @@ void Console::log_line(std::string_view line) {
 }
 
 void Console::say(std::string_view line) {
-  if (silent_) return;
+  if (!silent_) say_of_rank(line);
+}
+
+void Console::say_of_rank(std::string_view line) {
   std::lock_guard lock(mutex_);
   clear_moving_line();
   write(stream_, fmt::format("holdfast: {}\n", line));
-  log_line(line);
+  if (!silent_) log_line(line);
 }
 
 void Console::print(std::string_view text) {

@@ -13,6 +13,7 @@
 #include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/save_policy.h"
+#include "holdfast/runtime/units.h"
 #include "holdfast/storage/nearest_name.h"
 
 namespace holdfast {
@@ -118,6 +119,10 @@ void check_path(const std::string& path) {
   if (path.empty()) wrong("the path is empty");
 }
 
+void check_duration(const std::string& duration) {
+  if (!parse_duration(duration)) wrong(fmt::format("'{}' is no duration, such as 30s, 10min or 2h", duration));
+}
+
 void check_version(const std::string& version) {
   if (version.empty()) wrong("the version is empty; write its number, such as 42");
 }
@@ -141,6 +146,10 @@ const std::vector<Option>& table() {
            &SessionOptions::deterministic),
       flag("take-over", "take the run over from a process that seems to live", &SessionOptions::take_over),
       number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads, kMostThreads),
+      text("join-within", "DURATION", "how long to wait for the other ranks at the start", &SessionOptions::join_within,
+           check_duration),
+      text("say-waiting", "DURATION", "after how long the wait for a slow rank is said, once",
+           &SessionOptions::say_waiting, check_duration),
       text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",
            &SessionOptions::load, one_of({"exact", "subset"})),
       list("allow-missing", "names the checkpoint may lack, * matches any part; repeatable",

@@ -30,7 +30,13 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
                                               "run the same command again (exit code {})",
                                               ranks.rank, static_cast<int>(kRunAgain)),
                                   kRunAgain);
-        return Group(ranks, device.device, {.say = [this](const std::string& line) { console.say(line); }});
+        const auto milliseconds = [](const std::string& duration) {
+          return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
+        };
+        return Group(ranks, device.device,
+                     {.join_within = milliseconds(options.join_within),
+                      .say_waiting_after = milliseconds(options.say_waiting),
+                      .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   require_same_options(given.in_force);

@@ -215,6 +215,7 @@ std::string waiting_for(int self, const std::vector<Peer>& peers) {
   std::string text;
   for (int rank = 0; rank < static_cast<int>(peers.size()); ++rank) {
     const WatchRecord& record = peers[static_cast<std::size_t>(rank)].record;
+    if (rank < self && record.state == State::inside && record.sequence == own.sequence) return {};
     if (rank == self || record.sequence >= own.sequence) continue;
     if (!text.empty()) text += ", ";
     text += fmt::format("rank {} (now {})", rank, whereabouts(record));

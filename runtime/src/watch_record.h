@@ -79,7 +79,8 @@ inline constexpr std::chrono::milliseconds kSilence{3000};
 /// same number.
 std::optional<Fault> judge(int self, const std::vector<Peer>& peers);
 
-/// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed.
+/// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed, or
+/// where a lower rank waits too and says it.
 std::string waiting_for(int self, const std::vector<Peer>& peers);
 
 }  // namespace holdfast

@@ -598,3 +598,60 @@ TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "
   INFO(ended[0].text);
   CHECK(ended[0].text.find("the very same gradients") != std::string::npos);
 }
+
+TEST_CASE("the_wait_for_a_slow_rank_is_said_once_by_one_rank", "[full][alone]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(4, [&]() -> int {
+    std::string program = "test", dir = "--holdfast.dir=" + folder.path().string(), soon = "--holdfast.say-waiting=1s";
+    char* arguments[] = {program.data(), dir.data(), soon.data(), nullptr};
+    char** argv = arguments;
+    int argc = 3;
+    auto session = Session::start(argc, argv, {.run = "slow", .every = "never", .device = "cpu"});
+    session.barrier();
+    if (session.rank() == 0) ::usleep(2500000);
+    session.barrier();
+    return session.finish();
+  });
+  std::size_t said = 0;
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    for (auto at = rank.text.find(" waits in "); at != std::string::npos; at = rank.text.find(" waits in ", at + 1))
+      ++said;
+  }
+  CHECK(said == 1);
+  CHECK(ended[1].text.find("rank 1 waits in barrier at session_ranks_test.cc:") != std::string::npos);
+  CHECK(ended[1].text.find(" for rank 0 (now after barrier at session_ranks_test.cc:") != std::string::npos);
+}
+
+// As a laptop does that sleeps, or a virtual machine that is moved.
+TEST_CASE("ranks_that_all_stood_still_go_on", "[full][alone]") {
+  const ScratchFolder folder;
+  const auto to_all = [](const std::vector<pid_t>& pids, int signal) {
+    for (const pid_t pid : pids) ::kill(pid, signal);
+  };
+  const auto ended = ranks::run_sessions(
+      3,
+      [&]() -> int {
+        auto session = start(folder.path(), "asleep");
+        torch::nn::Linear net(2, 1);
+        torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+        auto pipeline = session.pipeline(net, optimizer, {Ddp()});
+        for (auto& step : session.steps({.count = 300})) {
+          pipeline.step(step, [&] { return net->forward(torch::ones({2, 2})).square().mean(); });
+          ::usleep(10000);
+        }
+        return session.finish();
+      },
+      std::chrono::seconds(60),
+      [&](const std::vector<pid_t>& pids) {
+        ::usleep(2000000);
+        to_all(pids, SIGSTOP);
+        ::usleep(5000000);
+        to_all(pids, SIGCONT);
+      });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+}

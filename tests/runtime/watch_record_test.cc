@@ -132,6 +132,10 @@ TEST_CASE("who_is_waited_for_is_named") {
   CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")}) ==
         "rank 2 (now after step at step.cc:1)");
   CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier")}).empty());
+  // The lowest rank that waits says it.
+  const std::vector<Peer> main_is_slow{peer(State::running, 3, "step"), own, own};
+  CHECK(waiting_for(1, main_is_slow) == "rank 0 (now after step at step.cc:1)");
+  CHECK(waiting_for(2, main_is_slow).empty());
 }
 
 TEST_CASE("records_come_back_as_they_were_told") {

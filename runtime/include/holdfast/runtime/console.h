@@ -79,6 +79,8 @@ class Console {
 
   /// One line, "holdfast: " in front.
   void say(std::string_view line);
+  /// As say(), of a silent console too: what the main rank does not know.
+  void say_of_rank(std::string_view line);
   /// The program's own text to standard output, as it is; the progress line makes room for it.
   void print(std::string_view text);
   /// Cheap enough for every step: on a terminal a line that moves ten times a second; elsewhere a plain line every 30
