@@ -65,7 +65,9 @@ int main(int argc, char** argv) {
   app.add_option("--context", shape.context, "Tokens in a window")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--dropout", shape.dropout, "Probability")->capture_default_str()->check(CLI::Range(0.0, 0.99));
   app.add_flag("--untied", untied, "Score tokens by weights of their own instead of their embeddings");
-  app.add_option("--epochs", epochs, "How often --windows are drawn")->capture_default_str();
+  app.add_option("--epochs", epochs, "How often --windows are drawn")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--windows", windows, "In an epoch")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch-size", batch_size, "Windows per step, over all ranks")
       ->capture_default_str()

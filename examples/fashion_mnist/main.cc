@@ -56,7 +56,7 @@ int main(int argc, char** argv) {
       "Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command "
       "again. Holdfast's own options: --holdfast.help.");
   app.add_option("--data", data, "Folder of the four .gz files")->capture_default_str();
-  app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str();
+  app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--batch-size", batch_size, "Images per step, over all ranks")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
