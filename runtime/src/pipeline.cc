@@ -148,7 +148,10 @@ struct Pipeline::Impl {
     for (const auto& [key, tensor] : saved.tensors()) look(key);
     for (const auto& [key, value] : saved.values()) look(key);
     for (const std::string& name : gone) {
-      context.say(fmt::format("stage {} of the checkpoint is not in {}: its state is left out", name, title()));
+      context.say(
+          fmt::format("stage {} of the checkpoint is not in {}: its state is left out, and what it set, such as a "
+                      "learning rate, stays",
+                      name, title()));
     }
   }
 
