@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 
+#include "../positive.h"
 #include "text.h"
 #include "transformer.h"
 
@@ -54,25 +55,23 @@ int main(int argc, char** argv) {
   app.add_option("--text", file, "File to learn from; without it, seven sonnets of Shakespeare")
       ->check(CLI::ExistingFile);
   app.add_option("--synthetic", synthetic, "Random tokens of so many kinds instead of a text, for measurements")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--layers", shape.layers, "Blocks")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--width", shape.width, "Of what flows between blocks")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--heads", shape.heads, "Of attention")->capture_default_str()->check(CLI::PositiveNumber);
+      ->check(kPositive);
+  app.add_option("--layers", shape.layers, "Blocks")->capture_default_str()->check(kPositive);
+  app.add_option("--width", shape.width, "Of what flows between blocks")->capture_default_str()->check(kPositive);
+  app.add_option("--heads", shape.heads, "Of attention")->capture_default_str()->check(kPositive);
   auto* feed_forward = app.add_option("--feed-forward", shape.feed_forward, "Width inside a block (default: 4 widths)")
-                           ->check(CLI::PositiveNumber);
-  app.add_option("--context", shape.context, "Tokens in a window")->capture_default_str()->check(CLI::PositiveNumber);
+                           ->check(kPositive);
+  app.add_option("--context", shape.context, "Tokens in a window")->capture_default_str()->check(kPositive);
   app.add_option("--dropout", shape.dropout, "Probability")->capture_default_str()->check(CLI::Range(0.0, 0.99));
   app.add_flag("--untied", untied, "Score tokens by weights of their own instead of their embeddings");
-  app.add_option("--epochs", epochs, "How often --windows are drawn")->capture_default_str();
-  app.add_option("--windows", windows, "In an epoch")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--epochs", epochs, "How often --windows are drawn")->capture_default_str()->check(kPositive);
+  app.add_option("--windows", windows, "In an epoch")->capture_default_str()->check(kPositive);
   app.add_option("--batch-size", batch_size, "Windows per step, over all ranks")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--accumulate", accumulate, "Steps per update of the parameters")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--learning-rate", learning_rate, "Of AdamW, after the warm-up")->capture_default_str();
   app.add_option("--warmup", warmup, "Updates over which the rate rises; then it falls as a cosine")
       ->capture_default_str();

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "../positive.h"
 #include "fashion_mnist.h"
 
 namespace F = torch::nn::functional;
@@ -56,13 +57,13 @@ int main(int argc, char** argv) {
       "Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command "
       "again. Holdfast's own options: --holdfast.help.");
   app.add_option("--data", data, "Folder of the four .gz files")->capture_default_str();
-  app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str();
+  app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str()->check(kPositive);
   app.add_option("--batch-size", batch_size, "Images per step, over all ranks")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--accumulate", accumulate, "Steps per update of the parameters")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--precision", precision, "auto (by the device), fp32, bf16 or fp16")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));

@@ -11,6 +11,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../positive.h"
+
 namespace F = torch::nn::functional;
 
 constexpr std::int64_t kSpots = 8, kNoise = 8;
@@ -45,11 +47,12 @@ int main(int argc, char** argv) {
   double learning_rate = 1e-3;
   CLI::App app(
       "Two networks learn against each other to draw points from eight spots on a circle. Kill it at any moment and "
-      "run "
-      "the same command again. Holdfast's own options: --holdfast.help.");
-  app.add_option("--steps", steps, "Of both networks")->capture_default_str();
-  app.add_option("--batch-size", batch_size, "Points per step and network, over all ranks")->capture_default_str();
-  app.add_option("--width", width, "Of the hidden layers")->capture_default_str()->check(CLI::PositiveNumber);
+      "run the same command again. Holdfast's own options: --holdfast.help.");
+  app.add_option("--steps", steps, "Of both networks")->capture_default_str()->check(kPositive);
+  app.add_option("--batch-size", batch_size, "Points per step and network, over all ranks")
+      ->capture_default_str()
+      ->check(kPositive);
+  app.add_option("--width", width, "Of the hidden layers")->capture_default_str()->check(kPositive);
   app.add_option("--learning-rate", learning_rate, "Of Adam for both")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 

@@ -10,8 +10,9 @@ std::string Fit::message(std::size_t limit) const {
   for (std::size_t i = 0; i < count && i < limit; ++i) text += "\n  " + differences[i].what;
   if (count > limit) text += "\n  … and " + std::to_string(count - limit) + " more";
   return text +
-         "\nNothing was changed. Take the program this checkpoint was made with, choose another version, or name what "
-         "may be missing or unexpected in allow_missing and allow_unexpected.";
+         "\nNothing was changed. Take the program this checkpoint was made with, choose another version "
+         "(--holdfast.from) or run (--holdfast.run), or name what may be missing or unexpected "
+         "(--holdfast.allow-missing, --holdfast.allow-unexpected).";
 }
 
 }  // namespace holdfast

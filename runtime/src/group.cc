@@ -217,7 +217,14 @@ std::vector<json> Group::gather_json(const char* operation, const json& value, S
   return compare(operation, "values", value, site);
 }
 
+void Group::require_rank(const char* operation, int rank) const {
+  if (rank >= 0 && rank < world_size()) return;
+  throw Error(StatusCode::invalid, fmt::format("{} names rank {} of {}: ranks count from 0 to one below their number",
+                                               operation, rank, world_size()));
+}
+
 json Group::broadcast_json(const json& value, int from, Site site) {
+  require_rank("broadcast", from);
   const auto frames = impl_->together("broadcast", fmt::format("a value from rank {}", from),
                                       rank() == from ? to_bytes(value) : std::string(), site);
   return json::from_cbor(frames.at(static_cast<std::size_t>(from)).value);
@@ -260,6 +267,7 @@ std::pair<std::size_t, std::size_t> Group::part(std::size_t size) const {
 // Tensors
 
 void Group::broadcast(at::Tensor& tensor, int from, Site site) {
+  require_rank("broadcast", from);
   impl_->together("broadcast", fmt::format("{} from rank {}", describe(tensor), from), "", site,
                   [&](const std::vector<Frame>&) {
                     const at::NoGradGuard no_grad;
@@ -322,6 +330,7 @@ std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
 }
 
 std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site site) {
+  require_rank("gather", to);
   auto all = all_gather(tensor, site);
   if (rank() != to) all.clear();
   return all;

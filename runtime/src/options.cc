@@ -138,8 +138,11 @@ const std::vector<Option>& table() {
            &SessionOptions::every, [](const std::string& value) { parse_save_every(value); }),
       number("keep", "versions to keep; 0 keeps all", &SessionOptions::keep),
       text("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device, one_of({"cpu", "cuda", "auto"})),
-      text("precision", "PRECISION", "of pipelines with Amp: auto, fp32, bf16 or fp16; none: as the program says",
-           &SessionOptions::precision, one_of({"", "auto", "fp32", "bf16", "fp16"})),
+      text("precision", "PRECISION", "of pipelines with Amp: auto, fp32, bf16 or fp16; by default as the program says",
+           &SessionOptions::precision,
+           [](const std::string& value) {
+             if (!value.empty()) one_of({"auto", "fp32", "bf16", "fp16"})(value);
+           }),
       text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from, check_version),
       flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
       flag("deterministic", "only kernels that repeat exactly, on GPUs too: slower, and an error where there is none",

@@ -125,6 +125,38 @@ struct Pipeline::Impl {
     for (NamedParameter& parameter : context.parameters) parameter.tensor.mutable_grad() = at::Tensor();
   }
 
+  // Stages may come and go between two starts of a program: one that is new begins anew, and what one held that is gone
+  // is left out. Both are said.
+  void load_stages(const State& own) {
+    for (const auto& stage : stages) {
+      const std::string name = "stage." + stage->name();
+      State fresh;
+      stage->save(fresh);
+      if (own.has(name) || (fresh.tensors().empty() && fresh.values().empty())) {
+        stage->load(own.nested(name));
+      } else {
+        context.say(fmt::format("stage {} of {} is not in the checkpoint: it begins anew", stage->name(), title()));
+      }
+    }
+    std::set<std::string> gone;
+    const auto look = [&](const std::string& key) {
+      const bool known = std::any_of(stages.begin(), stages.end(),
+                                     [&](const auto& stage) { return key.starts_with(stage->name() + "."); });
+      if (!known) gone.insert(key.substr(0, key.find('.')));
+    };
+    const State saved = own.nested("stage");
+    for (const auto& [key, tensor] : saved.tensors()) look(key);
+    for (const auto& [key, value] : saved.values()) look(key);
+    for (const std::string& name : gone) {
+      context.say(
+          fmt::format("stage {} of the checkpoint is not in {}: its state is left out, and what it set, such as a "
+                      "learning rate, stays",
+                      name, title()));
+    }
+  }
+
+  std::string title() const { return context.pipeline.empty() ? "the pipeline" : "pipeline " + context.pipeline; }
+
   // What became of the update before, where only the device knew.
   void settle() const {
     if (!undecided) return;
@@ -138,6 +170,8 @@ struct Pipeline::Impl {
   MicroBatch micro;
   bool inside = false;          // between begin() and update()
   bool window_is_open = false;  // gradients are partial
+  bool went_backward = false;   // ever, in this process
+  bool was_updated = false;     // ever, in this process
   at::Tensor last_loss;
   mutable std::uint64_t updates = 0;
   mutable std::uint64_t skipped = 0;
@@ -153,6 +187,12 @@ std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site
   Impl& self = *impl_;
   self.micro = MicroBatch{step, true, true, site, step.weight};
   for (const auto& stage : self.stages) stage->begin(self.micro);
+  // An update that was left out on purpose is the program's business; leaving out all of them is a mistake.
+  if (self.micro.first && self.went_backward && !self.was_updated) {
+    refuse(
+        "a window of pipeline.backward() is complete and pipeline.update() was never called, so nothing is trained: "
+        "call it after each backward()");
+  }
   // Another pipeline's backward may have left gradients here, as a GAN's generator does in the discriminator.
   if (self.micro.first) self.clear_gradients();
   self.window_is_open = true;
@@ -166,6 +206,12 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
   Impl& self = *impl_;
   if (!self.inside) refuse("pipeline.backward() comes without a pipeline.forward() before it");
   if (!loss.defined() || loss.numel() != 1) refuse("the pipeline's function must give the mean loss: one number");
+  if (!loss.requires_grad()) {
+    refuse(
+        "the loss of the pipeline's function leads to no parameter, so there is nothing to go backward through: it was "
+        "computed under a NoGradGuard, detached, or from none of the module's parameters");
+  }
+  self.went_backward = true;
   self.last_loss = loss.detach();
   at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
   for (const auto& stage : self.stages) stage->before_backward(self.micro, scaled);
@@ -181,8 +227,12 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
 Pipeline::Outcome Pipeline::update(Site) {
   Impl& self = *impl_;
   self.inside = false;
+  self.was_updated = true;
   Outcome outcome;
   if (!self.micro.last || !self.window_is_open) return outcome;
+  if (!self.went_backward) {
+    refuse("pipeline.update() comes without a pipeline.backward() before it, so there are no gradients to step with");
+  }
   const at::NoGradGuard no_grad;
   self.settle();
   Update update;
@@ -259,7 +309,7 @@ void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   own.get_to("updates", self.updates);
   own.get_to("skipped", self.skipped);
   own.get_to("window", self.window_is_open);
-  for (const auto& stage : self.stages) stage->load(own.nested("stage." + stage->name()));
+  self.load_stages(own);
   self.clear_gradients();
   // The window ends in a mean over the ranks of now: what was to be divided by N will be divided by M.
   const double scale = self.context.group.world_size() / own.get<double>("ranks");

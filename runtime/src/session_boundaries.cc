@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "holdfast/storage/death_note.h"
 #include "session_impl.h"
 #include "shared_version.h"
@@ -100,6 +102,18 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
   return order;
 }
 
+// Whether parameters may have moved for the first time just now, so that those of ranks which do not average gradients
+// have parted: at a pipeline's first update, and at a loop's first optimizer step. That one is not seen, so a loop that
+// averages nothing is looked at a few times more, for it may take several batches to a step.
+bool Session::Impl::may_have_parted() {
+  if (group.world_size() == 1) return false;
+  const std::uint64_t steps = progress.step - base_step;
+  const bool updated =
+      std::erase_if(not_updated, [](const auto& one) { return one.first->updates() > one.second; }) > 0;
+  const bool plain = pipelines.empty() && !gradients_were_compared && steps <= 64;
+  return steps == 1 || updated || (plain && std::has_single_bit(steps));
+}
+
 void Session::Impl::boundary(const LoopPosition& loop) {
   const Clock::time_point now = Clock::now();
   storage::death_note_steps(progress.step - base_step);
@@ -114,8 +128,10 @@ void Session::Impl::boundary(const LoopPosition& loop) {
   if (loop.loader != nullptr) here.epochs = loop.loader->epoch() + (epoch_is_over ? 1 : 0);
   here.last = loop.loader != nullptr ? here.epochs >= loop.first_epoch + loop.target : loop.at_end();
 
-  if (group.world_size() > 1 && progress.step == base_step + 1 && !has_base) {
-    require_alike(group, tracked.capture(), this->here, "after the first step",
+  if (may_have_parted()) {
+    const std::uint64_t steps = progress.step - base_step;
+    require_alike(group, tracked.capture(), this->here,
+                  steps == 1 ? "after the first step" : fmt::format("after {} steps", steps),
                   "gradients are not averaged; call session.average_gradients(net) before optimizer.step(), or use a "
                   "pipeline with Ddp()");
   }

@@ -64,6 +64,7 @@ struct Session::Impl {
   void say_start();
   Loop& add_loop(LoopPosition position, Site site);
   void boundary(const LoopPosition& loop);
+  bool may_have_parted();
   StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
   void start_together(const LoopPosition& loop);
   bool save(const std::string& reason, bool insist);
@@ -87,6 +88,8 @@ struct Session::Impl {
 
   std::vector<std::shared_ptr<torch::nn::Module>> modules;  // of the pipelines
   std::vector<std::unique_ptr<Pipeline>> pipelines;
+  std::vector<std::pair<const Pipeline*, std::uint64_t>>
+      not_updated;  // in this session yet, with the updates of before
 
   std::unique_ptr<RunKeeper> keeper;  // rank 0's
   bool opened = false;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
@@ -93,6 +94,7 @@ void Session::Impl::restore() {
   if (!has_base) begin_afresh();
   last_save = {progress.step, 0, Clock::now()};
   base_step = progress.step;
+  for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
   if (has_base) last_values = user_values(tracked.capture());
   if (!is_main()) return;
   say_start();
@@ -193,6 +195,14 @@ void Session::Impl::say_start() {
   StartFacts facts;
   facts.run = options.run;
   facts.device = device.device.is_cpu() ? fmt::format("cpu, {} threads", at::get_num_threads()) : device.device.str();
+  bool has_amp = false;
+  for (const auto& pipeline : pipelines) {
+    const Amp* const amp = pipeline->find_stage<Amp>();
+    if (amp == nullptr) continue;
+    has_amp = true;
+    const std::string precision = ", " + to_string(amp->precision());
+    if (amp->precision() != Precision::fp32 && !facts.device.ends_with(precision)) facts.device += precision;
+  }
   facts.ranks = group.world_size();
   facts.sample_exact = ranks_changed;
   facts.seed = options.seed;
@@ -211,6 +221,15 @@ void Session::Impl::say_start() {
   }
   for (const std::string& note : restored.notes) console.say(note);
   if (!base_steps_lost.empty()) console.say(base_steps_lost);
+  if (!options.precision.empty() && !has_amp) {
+    console.say(fmt::format("option precision, {}, changes nothing: this program has no pipeline with Amp()",
+                            options.precision));
+  }
+  if (!tracked.may_hold_parameters()) {
+    console.say(
+        "no parameters are saved, for neither a module nor an optimizer is tracked: call session.track() with them "
+        "before the first step");
+  }
 }
 
 }  // namespace holdfast

@@ -47,6 +47,7 @@ struct TrackedState::Registry {
   std::vector<std::unique_ptr<TrackedItem>> items;  // in the order they were tracked
   std::set<std::string> names;
   std::map<std::pair<const void*, std::type_index>, std::string> objects;
+  bool may_hold_parameters = false;
 
   void require_free(const std::string& name, const Identity& identity) const {
     if (name.empty()) throw Error(StatusCode::invalid, "track() needs a name that is not empty");
@@ -104,12 +105,14 @@ void TrackedState::add_module(const std::string& name, std::shared_ptr<torch::nn
   if (!module) throw Error(StatusCode::invalid, "module '" + name + "' is null: make it before it is tracked");
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_module(name, std::move(module)));
+  registry_->may_hold_parameters = true;
 }
 
 void TrackedState::add_optimizer(const std::string& name, torch::optim::Optimizer& optimizer) {
   const Identity identity{&optimizer, typeid(torch::optim::Optimizer)};
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_optimizer(name, optimizer));
+  registry_->may_hold_parameters = true;
 }
 
 void TrackedState::add_scheduler(const std::string& name, torch::optim::LRScheduler& scheduler) {
@@ -128,6 +131,7 @@ void TrackedState::add_tensor(const std::string& name, at::Tensor& tensor) {
   const Identity identity{&tensor, typeid(at::Tensor)};
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_tensor(name, tensor));
+  registry_->may_hold_parameters = true;
 }
 
 void TrackedState::add_generator(const std::string& name, at::Generator& generator) {
@@ -144,6 +148,7 @@ void TrackedState::add_value(const std::string& name, Identity identity, ValueAc
 void TrackedState::add_object(const std::string& name, Identity identity, ObjectAccess access) {
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_object(name, std::move(access)));
+  registry_->may_hold_parameters = true;
 }
 
 bool TrackedState::tracks(const torch::nn::Module& module) const {
@@ -153,6 +158,8 @@ bool TrackedState::tracks(const torch::nn::Module& module) const {
 bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
   return registry_->objects.contains({&optimizer, typeid(torch::optim::Optimizer)});
 }
+
+bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
   capture();

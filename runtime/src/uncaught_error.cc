@@ -1,6 +1,7 @@
 #include "uncaught_error.h"
 
 #include <c10/util/Exception.h>
+#include <torch/csrc/utils/cpp_stacktraces.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -26,6 +27,13 @@ void tell(const std::string& why) {
   if (const auto once = std::exchange(listener(), {})) once(why);
 }
 
+// What the system's handler would say, without the trace of LibTorch's own frames: in Python, too, that comes only
+// where this variable asks for it.
+void say_without_trace(const c10::Error& error) {
+  std::fprintf(stderr, "holdfast: %s\n(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n",
+               error.what_without_backtrace());
+}
+
 [[noreturn]] void on_terminate() {
   if (const std::exception_ptr current = std::current_exception()) {
     try {
@@ -39,6 +47,10 @@ void tell(const std::string& why) {
       std::_Exit(1);
     } catch (const c10::Error& error) {
       tell(error.what_without_backtrace());
+      if (next_handler == __gnu_cxx::__verbose_terminate_handler && !torch::get_cpp_stacktraces_enabled()) {
+        say_without_trace(error);
+        std::abort();
+      }
     } catch (const std::exception& error) {
       tell(error.what());
     } catch (...) {

@@ -86,6 +86,33 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
   }
 }
 
+TEST_CASE("a_rank_that_there_is_not_is_refused") {
+  for (const auto& ended : ranks::run(2, [](Group& group) {
+         std::string said;
+         const auto refused = [&](const std::function<void()>& act) {
+           try {
+             act();
+             said += "nothing; ";
+           } catch (const Error& error) {
+             said += std::string(error.what()) + "; ";
+           }
+         };
+         auto tensor = torch::zeros({2});
+         refused([&] { group.broadcast(1, 2); });
+         refused([&] { group.broadcast(tensor, -1); });
+         refused([&] { group.gather(1, 9); });
+         refused([&] { group.gather(tensor, 2); });
+         return said;
+       })) {
+    CHECK(ended.text ==
+          "broadcast names rank 2 of 2: ranks count from 0 to one below their number; "
+          "broadcast names rank -1 of 2: ranks count from 0 to one below their number; "
+          "gather names rank 9 of 2: ranks count from 0 to one below their number; "
+          "gather names rank 2 of 2: ranks count from 0 to one below their number; ");
+    CHECK(ended.code == 0);
+  }
+}
+
 TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;

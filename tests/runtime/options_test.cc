@@ -143,6 +143,7 @@ TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.keep=3x"}), "--holdfast.keep: '3x'"));
   CHECK(contains(refusal({"--holdfast.threads=-2"}), "--holdfast.threads: '-2'"));
   CHECK(contains(refusal({"--holdfast.device", "gpu"}), "the nearest is cpu"));
+  CHECK(contains(refusal({"--holdfast.precision", "fp8"}), "'fp8' is not one of auto, fp32, bf16, fp16;"));
   CHECK(contains(refusal({"--holdfast.every", "soon"}), "--holdfast.every: 'soon' is not an interval"));
   CHECK(contains(refusal({"--holdfast.run", "a/b"}), "--holdfast.run: 'a/b'"));
   CHECK(contains(refusal({"--holdfast.dir", "--epochs"}), "--holdfast.dir needs a value"));

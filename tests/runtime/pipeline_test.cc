@@ -398,6 +398,77 @@ TEST_CASE("clipping_bounds_norms_and_values") {
   CHECK(after->gradients[0].abs().max().item<double>() == Approx(1e-3));
 }
 
+TEST_CASE("a_step_that_lacks_a_part_is_refused_and_says_which") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  const auto says = [](const std::string& words) { return Catch::Matchers::Contains(words); };
+  const auto made = [&] { return Pipeline(context_of(group, net, optimizer), {Accumulate(2)}); };
+  StepFacts facts;
+  facts.steps_left = 100;
+  const StepInfo step(facts);
+  const auto loss_of = [&] { return net->forward(torch::ones({3, kInputs})).square().mean(); };
+
+  auto no_update = made();
+  for (int i = 0; i < 2; ++i) no_update.backward(no_update.forward(step, loss_of));
+  CHECK_THROWS_WITH(no_update.forward(step, loss_of), says("pipeline.update() was never called"));
+
+  auto no_backward = made();
+  no_backward.forward(step, loss_of);
+  CHECK_FALSE(no_backward.update().window_ended());
+  no_backward.forward(step, loss_of);
+  CHECK_THROWS_WITH(no_backward.update(), says("without a pipeline.backward() before it"));
+
+  auto no_forward = made();
+  CHECK_THROWS_WITH(no_forward.backward(loss_of()), says("without a pipeline.forward() before it"));
+
+  auto no_gradient = made();
+  CHECK_THROWS_WITH(no_gradient.step(step, [&] { return loss_of().detach(); }), says("leads to no parameter"));
+  CHECK_THROWS_WITH(no_gradient.step(step, [&] { return torch::ones({2}, torch::requires_grad()); }),
+                    says("one number"));
+
+  // One that leaves out the update of a window it does not like knows what it does, and so does one that updates once
+  // a window.
+  auto picky = made();
+  for (int i = 0; i < 2; ++i) picky.step(step, loss_of);
+  for (int i = 0; i < 4; ++i) picky.backward(picky.forward(step, loss_of));
+  CHECK(picky.update().window_ended());
+  CHECK(picky.updates() == 2);
+}
+
+TEST_CASE("stages_may_come_and_go_between_two_starts") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  std::vector<std::string> said;
+  const auto made = [&](std::vector<AnyStage> stages) {
+    auto context = context_of(group, net, optimizer);
+    context.pipeline = "";
+    context.say = [&](const std::string& line) { said.push_back(line); };
+    return Pipeline(std::move(context), std::move(stages));
+  };
+  const StepInfo step(StepFacts{});
+  const auto loss_of = [&] { return net->forward(torch::ones({3, kInputs})).square().mean(); };
+  auto before = made({Accumulate(1), ClipGradNorm(1), Ema(0.9)});
+  before.step(step, loss_of);
+  State state;
+  before.save(state);
+
+  auto same = made({Accumulate(1), ClipGradNorm(1), Ema(0.9)});
+  same.load(state);
+  CHECK(said.empty());
+  auto fewer = made({Accumulate(1), ClipGradNorm(1)});
+  fewer.load(state);
+  CHECK(said == std::vector<std::string>{"stage ema of the checkpoint is not in the pipeline: its state is left out, "
+                                         "and what it set, such as a learning rate, stays"});
+  said.clear();
+  auto more = made({Amp(Precision::fp16), Accumulate(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
+  more.load(state);
+  CHECK(said == std::vector<std::string>{"stage amp of the pipeline is not in the checkpoint: it begins anew",
+                                         "stage lr_schedule of the pipeline is not in the checkpoint: it begins anew"});
+  CHECK(more.updates() == 1);
+}
+
 TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();

@@ -481,6 +481,35 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
       {"gradients are not averaged",
        [&](Session& s) { return train(s, 23, 2, false, 0); },
        {"has other values on rank 1 than on rank 0 after the first step", "session.average_gradients(net)"}},
+      {"gradients of several batches are not averaged",
+       [&](Session& s) {
+         torch::nn::Linear net(2, 1);
+         net->to(torch::kDouble);
+         torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+         Loader loader(stacked(), {.batch_size = 8});
+         s.track("net", net).track("optimizer", optimizer);
+         for (auto& batch : s.steps(loader, {.epochs = 20})) {
+           F::mse_loss(net->forward(batch.data), batch.target).backward();
+           if (batch.number() % 3 != 0) continue;
+           optimizer.step();
+           optimizer.zero_grad();
+         }
+         return s.finish();
+       },
+       {"has other values on rank 1 than on rank 0 after 4 steps", "session.average_gradients(net)"}},
+      {"a pipeline without Ddp",
+       [&](Session& s) {
+         torch::nn::Linear net(2, 1);
+         net->to(torch::kDouble);
+         torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+         Loader loader(stacked(), {.batch_size = 4});
+         auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
+         for (auto& batch : s.steps(loader, {.epochs = 20})) {
+           pipeline.step(batch, [&] { return F::mse_loss(net->forward(batch.data), batch.target); });
+         }
+         return s.finish();
+       },
+       {"has other values on rank 1 than on rank 0 after 3 steps", "a pipeline with Ddp()"}},
       {"another tracked name",
        [&](Session& s) {
          double x = 0;
@@ -527,6 +556,29 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
        },
        {}},
   };
+  // Also by a program that lost its Ddp since the version was saved.
+  const auto epochs_of_pipeline = [&](bool with_ddp, std::uint64_t epochs) {
+    return ranks::run_sessions(2, [&, with_ddp, epochs]() -> int {
+      auto session = start(folder.path(), "lost");
+      torch::nn::Linear net(2, 1);
+      net->to(torch::kDouble);
+      torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+      Loader loader(stacked(), {.batch_size = 4});
+      std::vector<AnyStage> stages{Accumulate(3)};
+      if (with_ddp) stages.insert(stages.begin(), Ddp());
+      auto pipeline = session.pipeline(net, optimizer, stages);
+      for (auto& batch : session.steps(loader, {.epochs = epochs})) {
+        pipeline.step(batch, [&] { return F::mse_loss(net->forward(batch.data), batch.target); });
+      }
+      return session.finish();
+    });
+  };
+  for (const auto& rank : epochs_of_pipeline(true, 1)) CHECK(rank.code == 0);
+  const auto lost = epochs_of_pipeline(false, 4);
+  all_said(lost, {"has other values on rank 1 than on rank 0 after 3 steps"});
+  CHECK(lost[0].text.find("stage ddp of the checkpoint is not in the pipeline: its state is left out, and what it set, "
+                          "such as a learning rate, stays") != std::string::npos);
+
   int number = 0;
   for (const Case& one : cases) {
     INFO(one.name);

@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "catch.h"
+#include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
@@ -553,6 +554,37 @@ TEST_CASE("a_save_that_fails_lets_training_go_on_and_the_end_says_so") {
   CHECK(run.session([&](Session& s) { return sum_samples(s, 1, sum); }) == kDone);
   CHECK(sum == 45);
   set_store_files(nullptr);
+}
+
+TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
+  const std::string untracked = "no parameters are saved", useless = "option precision, bf16, changes nothing";
+  const auto says = [](const Run& run, const std::string& words) {
+    std::ifstream file((run.folder / "stderr").string());
+    return std::string(std::istreambuf_iterator<char>(file), {}).find(words) != std::string::npos;
+  };
+  const Run plain;
+  auto options = plain.options();
+  options.precision = "bf16";
+  double sum = 0;
+  plain.session([&](Session& s) { return sum_samples(s, 1, sum); }, options);
+  CHECK(says(plain, untracked));
+  CHECK(says(plain, useless));
+
+  const Run piped;
+  options.dir = piped.options().dir;
+  piped.session(
+      [&](Session& s) {
+        torch::nn::Linear net(1, 1);
+        torch::optim::SGD optimizer(net->parameters(), 0.01);
+        auto pipeline = s.pipeline(net, optimizer, {Amp()});
+        s.restore();
+        return s.finish();
+      },
+      options);
+  CHECK(says(piped, " on cpu, "));
+  CHECK(says(piped, " threads, bf16, seed "));
+  CHECK_FALSE(says(piped, untracked));
+  CHECK_FALSE(says(piped, useless));
 }
 
 TEST_CASE("tracking_after_the_run_was_opened_is_refused") {

@@ -516,7 +516,7 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   net.2.weight is in the program (F32 [1, 4]) and not in the checkpoint
   old is in the checkpoint (F32 [2, 1]) and not in the program
   tied is in the checkpoint (tied to old) and not in the program
-Nothing was changed. Take the program this checkpoint was made with, choose another version, or name what may be missing or unexpected in allow_missing and allow_unexpected.)");
+Nothing was changed. Take the program this checkpoint was made with, choose another version (--holdfast.from) or run (--holdfast.run), or name what may be missing or unexpected (--holdfast.allow-missing, --holdfast.allow-unexpected).)");
   CHECK(other_parts(bytes_of(to), before) == kNone);
   const auto fit = to.check(run.newest().manifest());
   CHECK(fit.message() == message);

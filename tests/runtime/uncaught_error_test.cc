@@ -1,5 +1,7 @@
 // A file of its own, so that no test before it has started CUDA: a forked child cannot use it then.
+#include <signal.h>
 #include <sys/wait.h>
+#include <torch/torch.h>
 #include <unistd.h>
 
 #include <string>
@@ -8,21 +10,24 @@
 #include "holdfast/runtime/session.h"
 #include "storage/scratch_folder.h"
 
-TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
-  const ScratchFolder folder;
+namespace {
+
+// What a program says whose session's exception nobody catches, and how it ends.
+std::string last_words(const boost::filesystem::path& folder, const std::function<void(holdfast::Session&)>& body,
+                       int& status) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
     ::dup2(ends[1], STDERR_FILENO);
-    const std::string missing = "--holdfast.dir=" + (folder / "no" / "such").string();
-    std::string words[] = {"program", missing};
+    ::signal(SIGABRT, SIG_DFL);  // or Catch reports it as its own
+    std::string words[] = {"program", "--holdfast.dir=" + folder.string()};
     char* argv[] = {words[0].data(), words[1].data(), nullptr};
     int argc = 2;
     [&]() noexcept {
       auto session = holdfast::Session::start(argc, argv, {.run = "run", .device = "cpu"});
-      session.restore();
+      body(session);
     }();
     ::_exit(0);
   }
@@ -32,10 +37,36 @@ TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
   for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
     said.append(buffer, static_cast<std::size_t>(got));
   ::close(ends[0]);
-  int status = 0;
   ::waitpid(child, &status, 0);
+  return said;
+}
+
+}  // namespace
+
+TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
+  const ScratchFolder folder;
+  int status = 0;
+  const std::string said = last_words(
+      folder / "no" / "such", [](holdfast::Session& session) { session.restore(); }, status);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 1);
   CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
                     " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
+}
+
+TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
+  const ScratchFolder folder;
+  const auto body = [](holdfast::Session&) { torch::ones({2, 3}).mm(torch::ones({2, 3})); };
+  int status = 0;
+  ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
+  CHECK(last_words(folder.path(), body, status) ==
+        "holdfast: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\n"
+        "(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n");
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGABRT);
+  ::setenv("TORCH_SHOW_CPP_STACKTRACES", "1", 1);
+  const std::string all = last_words(folder.path(), body, status);
+  CHECK(all.find("frame #0") != std::string::npos);
+  CHECK(all.find("(TORCH_SHOW") == std::string::npos);
+  ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
 }

@@ -483,6 +483,7 @@ TEST_CASE("a_wrong_command_line_of_launch_gets_one_sentence") {
       {{"--nproc", "2"}, "there is no program to start"},
       {{"--nproc", "0", "x"}, "--nproc is auto or a number from 1 to 9999, not \"0\""},
       {{"--nporc", "2", "x"}, "did you mean --nproc?"},
+      {{"--holdfast.every", "5", "x"}, "--holdfast.every is an option of the program: put it behind the program"},
       {{"./train", "--nproc", "2"}, "--nproc stands after the program, so ./train would get it"},
       {{"--nnodes", "2", "x"}, "needs --node-rank"},
       {{"--nnodes", "2", "--node-rank", "1", "x"}, "needs --rendezvous HOST:PORT"},

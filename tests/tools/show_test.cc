@@ -51,6 +51,7 @@ TEST_CASE("show_tells_what_a_version_consists_of") {
     request.metrics = {{"loss", 0.5}};
     request.values = {{"loader", {{"cursor", 640}}}, {"long", std::string(5000, 'x')}};
     request.tied = {{"head", "w"}};
+    request.made_by["environment"] = {{"world_size", 2}};
     REQUIRE(session->save(request).ok());
   }
   const std::string run = (scratch / "mnist").string();
@@ -63,6 +64,8 @@ TEST_CASE("show_tells_what_a_version_consists_of") {
   CHECK(tensor_in(shown, "head")["tied_to"] == "w");
   CHECK_FALSE(tensor_in(shown, "w").contains("stats"));
   const std::string text = holdfast_command({"show", run}).out;
+  CHECK(shown["world_size"] == 2);  // of the run; one rank writes for all
+  CHECK(text.find(", 2 ranks\n") != std::string::npos);
   CHECK(text.find("head    F32    [8, 8]      -  tied to w\n") != std::string::npos);
   CHECK(text.find("(5,002 characters)") != std::string::npos);
   const auto filtered = holdfast_command({"show", run, "--json", "--filter", "h*"}).json();

@@ -94,6 +94,16 @@ ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {
   return json;
 }
 
+// Of the run: one rank writes the files for all of them (FORMAT.md, world_size).
+int ranks_of(const storage::Manifest& manifest) {
+  const auto environment = manifest.made_by.find("environment");
+  if (environment != manifest.made_by.end() && environment->is_object()) {
+    const auto ranks = environment->find("world_size");
+    if (ranks != environment->end() && ranks->is_number_unsigned()) return ranks->get<int>();
+  }
+  return manifest.world_size;
+}
+
 ordered_json to_json(const Checkpoint& checkpoint) {
   const storage::Manifest& manifest = checkpoint.manifest;
   ordered_json json = {{"kind", checkpoint.is_version ? "version" : "file"}, {"path", checkpoint.path.string()}};
@@ -108,7 +118,7 @@ ordered_json to_json(const Checkpoint& checkpoint) {
                  {"samples", manifest.position.samples},
                  {"time", manifest.time},
                  {"reason", manifest.reason},
-                 {"world_size", manifest.world_size},
+                 {"world_size", ranks_of(manifest)},
                  {"durability", manifest.durability},
                  {"metrics", ordered_json(manifest.metrics)},
                  {"values", ordered_json(manifest.values)},
@@ -159,7 +169,7 @@ void print_facts(const Checkpoint& checkpoint) {
                                  format_count(manifest.position.epoch), plural(manifest.position.samples, "sample")));
     fact("saved", printable(manifest.time) + age + (manifest.reason.empty() ? "" : ", " + printable(manifest.reason)));
     fact("by", fmt::format("session {}, {}", manifest.uid.session,
-                           plural(static_cast<std::uint64_t>(manifest.world_size), "rank")));
+                           plural(static_cast<std::uint64_t>(ranks_of(manifest)), "rank")));
     fact("continues", manifest.parent ? manifest.parent->short_text() : "nothing: started from scratch");
     fact("durability", printable(manifest.durability));
   }

@@ -162,6 +162,8 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
     const std::string name = word.substr(0, word.find('='));
     if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) {
       const std::string meant = storage::meant_name(name, kOptions);
+      if (name.starts_with("--holdfast."))
+        return wrong(name + " is an option of the program: put it behind the program");
       return wrong(in_quotes(name) + " is no option of launch; " +
                    (meant.empty() ? "see holdfast launch --help" : "did you mean " + meant + "?"));
     }

@@ -94,6 +94,7 @@ class Group {
   /// Every rank's value, by rank, on rank `to`; empty on the others.
   template <JsonValue T>
   std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
+    require_rank("gather", to);
     auto all = all_gather(value, site);
     if (rank() != to) all.clear();
     return all;
@@ -197,6 +198,7 @@ class Group {
   c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
 
  private:
+  void require_rank(const char* operation, int rank) const;
   std::vector<nlohmann::json> gather_json(const char* operation, const nlohmann::json& value, Site site);
   nlohmann::json broadcast_json(const nlohmann::json& value, int from, Site site);
   void run_on_main(const char* operation, const std::function<nlohmann::json()>& act, nlohmann::json& result,

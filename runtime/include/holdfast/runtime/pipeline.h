@@ -67,7 +67,7 @@ class Pipeline {
   }
   /// Adds the gradients of a loss from forward(); at a window's end they become the mean over all ranks.
   void backward(const at::Tensor& loss, Site site = Site::current());
-  /// At a window's end lets the optimizer step and clears the gradients; else nothing.
+  /// After each backward(): at a window's end lets the optimizer step and clears the gradients; else nothing.
   Outcome update(Site site = Site::current());
 
   /// The loss of the last micro-batch. Waits for the device.

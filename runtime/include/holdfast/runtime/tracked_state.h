@@ -87,6 +87,8 @@ class TrackedState {
 
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
+  /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
+  bool may_hold_parameters() const;
 
   /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes the
   /// optimizers' options as they are now as the values the code gave. restore() does so too.
