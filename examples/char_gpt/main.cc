@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 
 #include "../positive.h"
@@ -79,13 +80,23 @@ int main(int argc, char** argv) {
   app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str();
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
   app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str();
+  std::string text;
   app.callback([&] {
     if (shape.width % shape.heads != 0) throw CLI::ValidationError("--heads", "must divide --width");
+    try {
+      text = file.empty() ? kSonnets : read_text(file);
+    } catch (const std::runtime_error& error) {
+      throw CLI::ValidationError("--text", error.what());
+    }
+    const auto kept = static_cast<std::int64_t>(text.size() - text.size() * 9 / 10);
+    if (synthetic == 0 && kept <= shape.context) {
+      throw CLI::ValidationError("--context", "must be below the " + std::to_string(kept) +
+                                                  " characters of the text's last tenth, which are kept for "
+                                                  "evaluation; --text takes a longer one");
+    }
   });
   CLI11_PARSE(app, argc, argv);
 
-  // The last tenth of the text is kept for evaluation.
-  const std::string text = file.empty() ? kSonnets : read_text(file);
   const Vocabulary vocabulary(text);
   const auto numbers = vocabulary.numbers(text);
   const auto learnt = numbers.numel() * 9 / 10;
@@ -93,7 +104,9 @@ int main(int argc, char** argv) {
                                         : Windows::at_random(numbers.slice(0, 0, learnt), shape.context, windows))
                              .map(Stack<>()),
                          {.batch_size = batch_size, .workers = workers});
-  holdfast::Loader test(Windows::in_order(numbers.slice(0, learnt), shape.context).map(Stack<>()),
+  holdfast::Loader test((synthetic > 0 ? Windows::synthetic(synthetic, shape.context, 1)
+                                       : Windows::in_order(numbers.slice(0, learnt), shape.context))
+                            .map(Stack<>()),
                         {.batch_size = batch_size, .shuffle = false});
 
   const torch::Device device = session.device();
