@@ -202,9 +202,11 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   }
   const Notice notice(options.say_waiting_after, [&] {
     if (ranks.local_rank != 0) return;  // one word from each host
-    std::fprintf(stderr, "holdfast: rank %d waits for %s to listen at %s:%d, for %lld s at most\n", ranks.rank,
-                 ranks.launcher_has_store ? "the launcher" : "rank 0", ranks.address.c_str(), ranks.port,
-                 static_cast<long long>(left.count() / 1000));
+    const std::string whom = tcp.isServer               ? "to reach itself, as MASTER_ADDR says,"
+                             : ranks.launcher_has_store ? "for the launcher to listen"
+                                                        : "for rank 0 to listen";
+    std::fprintf(stderr, "holdfast: rank %d waits %s at %s:%d, for %lld s at most\n", ranks.rank, whom.c_str(),
+                 ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
   });
   try {
     // What an earlier session of these processes left in a launcher's store is not for this one.
@@ -214,7 +216,7 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
     const std::string why = error.what();
     throw Error(
         StatusCode::unreadable,
-        tcp.isServer
+        tcp.isServer && why.find("listen") != std::string::npos
             ? fmt::format("rank 0 cannot listen on port {}: {}; {}", ranks.port, why.substr(0, why.find('\n')),
                           ranks.launcher == "holdfast launch" ? "give launch --rendezvous HOST:PORT with a free port"
                                                               : "set MASTER_PORT to a free one")
