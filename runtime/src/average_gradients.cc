@@ -2,12 +2,14 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <tuple>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/digest.h"
 
 namespace holdfast {
 namespace {
@@ -21,6 +23,19 @@ double fingerprint(const std::vector<at::Tensor>& gradients) {
     if (gradient.defined()) sum += gradient.to(at::kDouble).square().sum().item<double>();
   }
   return sum;
+}
+
+// What must be alike on all ranks, for their gradients' bytes are added as they lie: "4 parameters of 17 numbers (…)".
+std::string layout(const std::vector<NamedParameter>& parameters) {
+  std::int64_t numbers = 0;
+  std::string shapes;
+  for (const NamedParameter& parameter : parameters) {
+    numbers += parameter.tensor.numel();
+    shapes += fmt::format("{} {} {};", parameter.tensor.sizes(), c10::toString(parameter.tensor.scalar_type()),
+                          c10::DeviceTypeName(parameter.tensor.device().type()));
+  }
+  return fmt::format("{} parameters of {} numbers (layout {})", parameters.size(), numbers,
+                     storage::digest_of(shapes).hex().substr(0, 8));
 }
 
 }  // namespace
@@ -41,7 +56,7 @@ std::string average_gradients(Group& group, const std::vector<NamedParameter>& p
     }
   }
   using Word = std::tuple<std::vector<int>, double>;
-  const auto all = group.compare("average_gradients", fmt::format("{} parameters", distinct.size()),
+  const auto all = group.compare("average_gradients", layout(parameters),
                                  nlohmann::json(Word(mine, suspect ? fingerprint(gradients) : 0)), site);
   std::vector<int> any(mine.size());
   bool same = true;

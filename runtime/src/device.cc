@@ -132,8 +132,8 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
   }
   if (local_world_size > static_cast<int>(facts.gpus.size())) {
     refuse(
-        fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs, or run with "
-                    "--holdfast.device cpu",
+        fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs (LOCAL_RANK and "
+                    "LOCAL_WORLD_SIZE say how many are here), or run with --holdfast.device cpu",
                     local_world_size, facts.gpus.size(), facts.gpus.size() == 1 ? "" : "s"));
   }
   return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank)), ""};

@@ -1,13 +1,16 @@
 #include "holdfast/runtime/group.h"
 
 #include <ATen/ATen.h>
+#include <ATen/MemoryOverlap.h>
 #include <cxxabi.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -40,6 +43,12 @@ std::string type_of(const std::exception& error) {
   return text;
 }
 
+std::string this_process() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  return fmt::format("pid {} on {}", ::getpid(), host);
+}
+
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 std::string to_bytes(const json& value) {
@@ -54,7 +63,43 @@ std::string describe(const at::Tensor& tensor, std::size_t first_dimension = 0) 
 }
 
 // As bytes every dtype can be moved, whichever the backend computes with.
-at::Tensor bytes_of(const at::Tensor& tensor) { return tensor.contiguous().view({-1}).view(at::kByte); }
+at::Tensor bytes_of(const at::Tensor& tensor) {
+  return tensor.resolve_conj().resolve_neg().contiguous().view({-1}).view(at::kByte);
+}
+
+// Gloo's own exceptions have a type that LibTorch does not export.
+bool is_connection(const std::exception& error) {
+  return dynamic_cast<const c10::DistError*>(&error) != nullptr ||
+         std::string_view(error.what()).find("gloo") != std::string_view::npos;
+}
+
+// What is moved must be whole in memory; `written`: and not be written to twice.
+void require_dense(const at::Tensor& tensor, bool written, const char* operation, const Group::Site& site) {
+  const auto refuse = [&](const char* why) {
+    throw Error(StatusCode::invalid, fmt::format("{} at {} {}", operation, text_of(site), why));
+  };
+  if (!tensor.defined()) refuse("was given an undefined tensor; every rank gives one of the same shape");
+  if (tensor.layout() != at::kStrided) refuse("takes dense tensors; to_dense() makes one");
+  if (written && at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
+    refuse("cannot write to a tensor whose elements share memory, as expand() makes it; clone() gives each its own");
+  }
+}
+
+bool can_be_reduced(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+    case at::kDouble:
+    case at::kHalf:
+    case at::kBFloat16:
+    case at::kChar:
+    case at::kByte:
+    case at::kInt:
+    case at::kLong:
+      return true;
+    default:
+      return false;
+  }
+}
 
 }  // namespace
 
@@ -66,11 +111,40 @@ struct Group::Impl {
   std::unique_ptr<Watch> watch;
   bool closed = false;
   std::uint64_t unwatched = 0;  // operations
+  std::mutex turn;
+  std::string under_way;  // by some thread; empty: nothing
+
+  // One operation's time; a second one meanwhile is another thread's, and their messages would mix.
+  class Turn {
+   public:
+    Turn(Impl& group, const char* operation, const std::string& site) : group_(group) {
+      std::unique_lock lock(group.turn);
+      if (!group.under_way.empty()) {
+        const std::string text = fmt::format(
+            "rank {} calls {} at {} while another of its threads is in {}; one thread at a time calls a group's "
+            "operations",
+            group.ranks.rank, operation, site, group.under_way);
+        lock.unlock();
+        group.stop(text, group.ranks.rank);
+      }
+      group.under_way = fmt::format("{} at {}", operation, site);
+    }
+    ~Turn() {
+      const std::lock_guard lock(group_.turn);
+      group_.under_way.clear();
+    }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    Impl& group_;
+  };
 
   void check() const {
     if (!watch) return;
     if (auto fault = watch->fault()) throw RankFault(*fault);
   }
+  std::optional<std::string> fault() const { return watch ? watch->fault() : std::nullopt; }
   std::uint64_t enter(const std::string& operation, const std::string& site) {
     return watch ? watch->enter(operation, site) : ++unwatched;
   }
@@ -96,17 +170,25 @@ struct Group::Impl {
     check();
     Frame mine{0, operation, text_of(site), what, value.size(), std::move(value)};
     if (!transport) return {mine};
+    const Turn turn_of_this_thread(*this, operation, mine.site);
     mine.sequence = enter(operation, mine.site);
     std::vector<Frame> frames;
     try {
       for (const std::string& wire : transport->exchange(encode(mine))) frames.push_back(decode_frame(wire));
       if (auto text = divergence(frames)) stop(*text, -1);
-      act(frames);
       fetch_long_values(frames, mine.value);
     } catch (const Error&) {
       throw;
     } catch (const std::exception& error) {
       broke(operation, mine.site, error);
+    }
+    try {
+      act(frames);
+    } catch (const std::exception& error) {
+      if (fault() || is_connection(error)) broke(operation, mine.site, error);
+      // The others are in the middle of it.
+      stop(fmt::format("rank {} failed in {} at {}: {}", ranks.rank, operation, mine.site, first_line(error.what())),
+           ranks.rank);
     }
     leave();
     check();
@@ -115,18 +197,29 @@ struct Group::Impl {
   std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site) {
     return together(operation, what, std::move(value), site, [](const std::vector<Frame>&) {});
   }
-  // Values that do not fit into a frame follow it, all as long as the longest.
+  // Values that do not fit into a frame follow it: a single one from its rank, several all as long as the longest.
   void fetch_long_values(std::vector<Frame>& frames, const std::string& mine) {
     std::uint64_t longest = 0;
-    for (const Frame& frame : frames) {
-      if (frame.value.size() < frame.bytes) longest = std::max(longest, frame.bytes);
+    std::vector<std::size_t> owners;
+    for (std::size_t rank = 0; rank < frames.size(); ++rank) {
+      if (frames[rank].value.size() == frames[rank].bytes) continue;
+      longest = std::max(longest, frames[rank].bytes);
+      owners.push_back(rank);
     }
-    if (longest == 0) return;
+    if (owners.empty()) return;
+    if (owners.size() == 1) {
+      Frame& owner = frames[owners.front()];
+      owner.value = static_cast<int>(owners.front()) == ranks.rank ? mine : std::string(longest, '\0');
+      transport->broadcast(owner.value, static_cast<int>(owners.front()));
+      return;
+    }
     std::string padded = mine;
     padded.resize(longest, '\0');
-    const auto all = transport->exchange(padded);
-    for (std::size_t rank = 0; rank < frames.size(); ++rank)
-      frames[rank].value = all[rank].substr(0, frames[rank].bytes);
+    auto all = transport->exchange(padded);
+    for (const std::size_t rank : owners) {
+      all[rank].resize(frames[rank].bytes);
+      frames[rank].value = std::move(all[rank]);
+    }
   }
 };
 
@@ -135,7 +228,8 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   impl_->device = device;
   if (ranks.world_size == 1) return;
   if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
-  impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), options.join_within);
+  impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), this_process(),
+                            {options.join_within, options.say_waiting_after, options.say});
   WatchOptions watch;
   watch.rank = ranks.rank;
   watch.world_size = ranks.world_size;
@@ -175,7 +269,7 @@ c10::Device Group::device() const { return impl_->device; }
 int Group::local_rank() const { return impl_->ranks.local_rank; }
 void Group::check() const { impl_->check(); }
 
-std::optional<std::string> Group::fault() const { return impl_->watch ? impl_->watch->fault() : std::nullopt; }
+std::optional<std::string> Group::fault() const { return impl_->fault(); }
 
 void Group::fail(const std::string& why, bool leaves) {
   if (!impl_->watch || impl_->closed) return;
@@ -213,18 +307,14 @@ std::vector<json> Group::compare(const char* operation, const std::string& what,
   return all;
 }
 
-std::vector<json> Group::gather_json(const char* operation, const json& value, Site site) {
-  return compare(operation, "values", value, site);
-}
-
-void Group::require_rank(const char* operation, int rank) const {
+void Group::require_rank(const char* operation, int rank, Site site) const {
   if (rank >= 0 && rank < world_size()) return;
-  throw Error(StatusCode::invalid, fmt::format("{} names rank {} of {}: ranks count from 0 to one below their number",
-                                               operation, rank, world_size()));
+  throw Error(StatusCode::invalid, fmt::format("{} at {} names rank {}, and there are ranks 0 to {}", operation,
+                                               text_of(site), rank, world_size() - 1));
 }
 
 json Group::broadcast_json(const json& value, int from, Site site) {
-  require_rank("broadcast", from);
+  require_rank("broadcast", from, site);
   const auto frames = impl_->together("broadcast", fmt::format("a value from rank {}", from),
                                       rank() == from ? to_bytes(value) : std::string(), site);
   return json::from_cbor(frames.at(static_cast<std::size_t>(from)).value);
@@ -267,7 +357,8 @@ std::pair<std::size_t, std::size_t> Group::part(std::size_t size) const {
 // Tensors
 
 void Group::broadcast(at::Tensor& tensor, int from, Site site) {
-  require_rank("broadcast", from);
+  require_rank("broadcast", from, site);
+  require_dense(tensor, /*written=*/true, "broadcast", site);
   impl_->together("broadcast", fmt::format("{} from rank {}", describe(tensor), from), "", site,
                   [&](const std::vector<Frame>&) {
                     const at::NoGradGuard no_grad;
@@ -280,8 +371,9 @@ void Group::broadcast(at::Tensor& tensor, int from, Site site) {
 }
 
 void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
+  require_dense(tensor, /*written=*/true, "all_reduce", site);
   const bool whole = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true);
-  if (tensor.scalar_type() == at::kBool || at::isComplexType(tensor.scalar_type()) || (whole && how == Reduce::mean)) {
+  if (!can_be_reduced(tensor.scalar_type()) || (whole && how == Reduce::mean)) {
     throw Error(StatusCode::invalid, fmt::format("all_reduce cannot compute this of {} at {}; convert it first",
                                                  describe(tensor), text_of(site)));
   }
@@ -301,6 +393,7 @@ void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
 }
 
 std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
+  require_dense(tensor, /*written=*/false, "all_gather", site);
   if (tensor.dim() == 0) {
     throw Error(StatusCode::invalid, fmt::format("all_gather takes tensors with a first dimension, at {}; unsqueeze(0) "
                                                  "gives a number one",
@@ -330,7 +423,7 @@ std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
 }
 
 std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site site) {
-  require_rank("gather", to);
+  require_rank("gather", to, site);
   auto all = all_gather(tensor, site);
   if (rank() != to) all.clear();
   return all;
@@ -345,13 +438,8 @@ void Group::operation(const std::string& name, const std::function<void()>& act,
   impl_->enter(name, text_of(site));
   try {
     act();
-  } catch (const c10::DistError& error) {
-    impl_->broke(name, text_of(site), error);
   } catch (const std::exception& error) {
-    // Gloo's own exceptions have a type that LibTorch does not export.
-    if (fault() || std::string_view(error.what()).find("gloo") != std::string_view::npos) {
-      impl_->broke(name, text_of(site), error);
-    }
+    if (fault() || is_connection(error)) impl_->broke(name, text_of(site), error);
     impl_->leave();
     throw;
   }

@@ -285,6 +285,10 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
   if (argc == 0) return layer;
   int kept = 1;
   int i = 1;
+  // An earlier session may have shortened `argv` where the program kept its own count.
+  for (int end = 0; end < argc; ++end) {
+    if (argv[end] == nullptr) argc = end;
+  }
   for (; i < argc && std::string_view(argv[i]) != "--"; ++i) {
     const std::string_view argument = argv[i];
     if (argument.substr(0, kPrefix.size()) != kPrefix) {

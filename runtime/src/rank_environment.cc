@@ -74,7 +74,8 @@ void read_address(const Variables& variables, RankEnvironment& ranks, const std:
 }
 
 RankEnvironment of_torchrun(const Lookup& lookup) {
-  const bool ours = lookup("HOLDFAST_LAUNCH").has_value();
+  // A launch leaves nothing of an outer torchrun's to its ranks, so what is there comes from one inside.
+  const bool ours = lookup("HOLDFAST_LAUNCH") && !lookup("TORCHELASTIC_USE_AGENT_STORE");
   const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
   RankEnvironment ranks;
   ranks.launcher = ours ? "holdfast launch" : "torchrun";
@@ -90,7 +91,7 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
   ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   ranks.attempt = variables.text("TORCHELASTIC_RESTART_COUNT", "0");
-  if (variables.has("HOLDFAST_LISTEN_FD")) ranks.listen_fd = variables.number("HOLDFAST_LISTEN_FD");
+  if (ours && variables.has("HOLDFAST_LISTEN_FD")) ranks.listen_fd = variables.number("HOLDFAST_LISTEN_FD");
   return checked(ranks);
 }
 

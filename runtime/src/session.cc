@@ -71,7 +71,8 @@ Session::~Session() {
   }
 }
 
-bool Session::restore() {
+bool Session::restore(Site site) {
+  impl_->here = site;
   impl_->restore();
   return impl_->has_base;
 }
@@ -174,7 +175,8 @@ std::string Session::describe(Site site) {
   }
   const std::string mine = describe_rank(impl_->group, precision.empty() ? "fp32" : precision, kVersion);
   std::string text;
-  for (const std::string& block : impl_->group.gather(mine, 0, site)) text += block;
+  for (const auto& block : impl_->group.compare("session.describe", "", mine, site)) text += block.get<std::string>();
+  if (!is_main()) return {};
   print_text(text);
   return text;
 }

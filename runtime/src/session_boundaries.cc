@@ -9,6 +9,7 @@
 namespace holdfast {
 
 void Session::Impl::SessionLoop::start() {
+  session_.here = site_;
   session_.restore();
   session_.progress.start(index_);
   const LoopPosition& here = position();
@@ -16,7 +17,6 @@ void Session::Impl::SessionLoop::start() {
   if (here.loader != nullptr && session_.last_save.step == session_.progress.step) {
     session_.last_save.epochs = here.loader->epoch() + (here.loader->epoch_done() && !here.nested ? 1 : 0);
   }
-  session_.here = site_;
   session_.start_together(here);
 }
 

@@ -2,6 +2,7 @@
 // from), session_boundaries.cc (loops, and what is due between steps), session_save.cc (a version, and the end).
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -74,6 +75,15 @@ struct Session::Impl {
   bool is_inside() const { return in_step || in_epoch_body; }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
   int finish(Site site);
+
+  // Signals, seeds and the place where ranks meet are the process's.
+  struct Sole {
+    Sole();
+    ~Sole() { alive = false; }
+    Sole(const Sole&) = delete;
+    Sole& operator=(const Sole&) = delete;
+    static std::atomic<bool> alive;
+  } sole;
 
   SessionOptions options;
   std::uint64_t asked_seed = options.seed;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <thread>
 
@@ -18,6 +19,15 @@
 namespace holdfast {
 
 using storage::StatusCode;
+
+std::atomic<bool> Session::Impl::Sole::alive{false};
+
+Session::Impl::Sole::Sole() {
+  if (!alive.exchange(true)) return;
+  throw Error(StatusCode::invalid,
+              "Session::start was called while another session of this process lives: one at a time, so let the first "
+              "one's scope end before");
+}
 
 Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
     : options(std::move(given.values)),
@@ -70,7 +80,8 @@ void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_fo
     // What a configuration file says must be alike, not where each host keeps it.
     if (option.name != "config") mine.push_back({option.name, option.value, option.origin});
   }
-  const auto all = group.all_gather(mine);
+  std::vector<std::vector<std::array<std::string, 3>>> all;
+  for (const auto& one : group.compare("Session::start", "", mine)) all.push_back(one);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     for (std::size_t i = 0; i < mine.size(); ++i) {
       const auto& [name, expected, origin] = all[0][i];
@@ -108,7 +119,7 @@ void Session::Impl::open_as_main() {
   try {
     keeper->open(options, [this](const storage::VersionReader& version) {
       if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
-      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}});
+      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
       MainFeed feed(group, version);
       return load(version.manifest(), &feed, &version);
     });
@@ -116,17 +127,17 @@ void Session::Impl::open_as_main() {
     throw;
   } catch (const Error& error) {
     if (!group.fault()) {
-      (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}});
+      (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
     }
     throw;
   }
   has_base = keeper->writer().base().has_value();
-  (void)group.broadcast(nlohmann::json{{"opened", has_base}});
+  (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
 }
 
 void Session::Impl::open_as_other() {
   for (;;) {
-    const auto said = group.broadcast(nlohmann::json());
+    const auto said = group.broadcast(nlohmann::json(), 0, here);
     if (said.contains("failed")) throw_if(said.at("failed").get<storage::Status>());
     if (said.contains("opened")) {
       has_base = said.at("opened");
@@ -168,7 +179,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     outcome = {error.code(), error.what()};
   }
   if (group.world_size() > 1) {
-    for (const auto& one : group.all_gather(outcome)) {
+    for (const auto& one : group.all_gather(outcome, here)) {
       if (outcome.ok()) outcome = one;
     }
   }

@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,10 +24,18 @@ class Store;
 
 namespace holdfast {
 
+struct JoinOptions {
+  std::chrono::milliseconds patience{300000};
+  std::chrono::milliseconds say_waiting_after{30000};  // for ranks that do not come, once
+  std::function<void(const std::string&)> say;         // on rank 0
+};
+
 /// Meets the others at rank 0's store: sets `greeting` under `<key>/<rank>` and returns when all ranks have done so.
-/// Throws Error(unreadable) that names the ranks that did not come within `patience`.
+/// `who` names this process to people and is no other's. Throws Error(unreadable) that names the ranks that did not
+/// come in time, Error(invalid) where two say they are the same rank, or were told of different numbers of ranks.
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
-                                           const std::string& greeting, std::chrono::milliseconds patience);
+                                           const std::string& greeting, const std::string& who,
+                                           const JoinOptions& options);
 /// Where rank 0's process holds the store: waits there until the others need it no more, at most `patience`.
 void leave_store(c10d::Store& store, const RankEnvironment& ranks, std::chrono::milliseconds patience);
 
@@ -59,6 +68,8 @@ class Transport {
 
   /// Everybody's bytes, by rank. All ranks must give as many.
   std::vector<std::string> exchange(const std::string& bytes);
+  /// Rank `from`'s bytes, into everybody's. All ranks must give as many.
+  void broadcast(std::string& bytes, int from);
   /// For tensors, and for c10d's Reducer.
   const c10::intrusive_ptr<c10d::ProcessGroup>& data() const { return data_; }
   /// Ends every wait that is under way. Nothing of this may be used afterwards.

@@ -3,9 +3,14 @@
 #include <fmt/format.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <map>
+#include <mutex>
+#include <thread>
 
 #include "ranks.h"
 
@@ -86,37 +91,17 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
   }
 }
 
-TEST_CASE("a_rank_that_there_is_not_is_refused") {
-  for (const auto& ended : ranks::run(2, [](Group& group) {
-         std::string said;
-         const auto refused = [&](const std::function<void()>& act) {
-           try {
-             act();
-             said += "nothing; ";
-           } catch (const Error& error) {
-             said += std::string(error.what()) + "; ";
-           }
-         };
-         auto tensor = torch::zeros({2});
-         refused([&] { group.broadcast(1, 2); });
-         refused([&] { group.broadcast(tensor, -1); });
-         refused([&] { group.gather(1, 9); });
-         refused([&] { group.gather(tensor, 2); });
-         return said;
-       })) {
-    CHECK(ended.text ==
-          "broadcast names rank 2 of 2: ranks count from 0 to one below their number; "
-          "broadcast names rank -1 of 2: ranks count from 0 to one below their number; "
-          "gather names rank 9 of 2: ranks count from 0 to one below their number; "
-          "gather names rank 2 of 2: ranks count from 0 to one below their number; ");
-    CHECK(ended.code == 0);
-  }
-}
-
 TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;
     const double parts[] = {0.1, 0.3, 0.2, 0.1};
+    // NaN is seen wherever it is.
+    for (const int where : {0, 2}) {
+      const double number = group.rank() == where ? std::nan("") : 1;
+      if (!std::isnan(group.all_reduce(number, Reduce::max)) || !std::isnan(group.all_reduce(number, Reduce::min))) {
+        return std::string("a NaN was lost");
+      }
+    }
     return fmt::format("{} {} {} {} {}", group.all_reduce(mine), group.all_reduce(double(mine), Reduce::mean),
                        group.all_reduce(mine, Reduce::min), group.all_reduce(mine, Reduce::max),
                        group.all_reduce(parts[group.rank()]));
@@ -129,6 +114,148 @@ TEST_CASE("tensors_are_broadcast_reduced_and_gathered_with_uneven_lengths") {
 
 TEST_CASE("tensors_on_gpus_are_broadcast_reduced_and_gathered_with_uneven_lengths", "[gpu]") {
   if (ranks::are_on_two_gpus()) all_say(2, "right", try_tensors, c10::kCUDA);
+}
+
+TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_whole") {
+  struct Case {
+    std::function<void(Group&)> act;
+    const char* words;
+  };
+  const auto sum = [](torch::Tensor tensor) { return [tensor](Group& group) mutable { group.all_reduce(tensor); }; };
+  const std::vector<Case> cases = {
+      {sum(torch::ones({3}, torch::kShort)), "of a cpu Short tensor [3] at group_test.cc:"},
+      {sum(torch::ones({3}).to(torch::kFloat8_e4m3fn)), "Float8_e4m3fn tensor [3] at group_test.cc:"},
+      {sum(torch::eye(3).to_sparse()), "takes dense tensors; to_dense() makes one"},
+      {sum(torch::ones({1}).expand({4})), "share memory"},
+      {sum(torch::Tensor()), "undefined tensor"},
+      {[](Group& group) {
+         auto tensor = torch::ones({3});
+         group.broadcast(tensor, 7);
+       },
+       "names rank 7, and there are ranks 0 to 1"},
+      {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, and there are ranks 0 to 1"},
+      {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, and there are ranks 0 to 1"},
+      {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, and there are ranks 0 to 1"},
+  };
+  all_say(2, "right", [&](Group& group) -> std::string {
+    const auto begin = ranks::Clock::now();
+    for (const Case& one : cases) {
+      std::string said = "nothing";
+      try {
+        one.act(group);
+      } catch (const std::exception& error) {
+        said = error.what();
+      }
+      if (said.find(one.words) == std::string::npos) return said + " instead of " + one.words;
+      group.barrier();
+    }
+    auto conjugate = torch::full({3}, c10::complex<float>(static_cast<float>(group.rank()), 2)).conj();
+    group.broadcast(conjugate, 1);
+    if (!conjugate.equal(torch::full({3}, c10::complex<float>(1, -2)))) return "a conjugate came as something else";
+    return ranks::Clock::now() - begin < std::chrono::seconds(2) ? "right" : "late";
+  });
+}
+
+TEST_CASE("a_long_value_of_one_rank_takes_little_more_memory_than_itself") {
+  constexpr std::size_t kSize = std::size_t{48} << 20;
+  const auto peak = [] {
+    std::ifstream lines("/proc/self/status");
+    for (std::string line; std::getline(lines, line);) {
+      if (line.starts_with("VmHWM:")) return std::strtoull(line.c_str() + 6, nullptr, 10) * 1024;
+    }
+    return 0ULL;
+  };
+  all_say(4, "right", [&](Group& group) -> std::string {
+    const auto before = peak();
+    const auto text = group.broadcast(group.rank() == 2 ? std::string(kSize, 'x') : std::string(), 2);
+    if (text != std::string(kSize, 'x')) return "wrong";
+    const auto grown = peak() - before;
+    return grown < 7 * kSize ? "right" : fmt::format("{} MiB", grown >> 20);
+  });
+}
+
+TEST_CASE("two_threads_at_once_are_found_out") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    std::atomic<bool> wrong = false;
+    std::mutex mutex;
+    std::string said;
+    std::vector<std::thread> threads;
+    for (int mine = 1; mine <= 3; ++mine) {
+      threads.emplace_back([&, mine] {
+        try {
+          for (int i = 0; i < 300; ++i) wrong = wrong || group.all_reduce(mine) != 2 * mine;
+        } catch (const RankFault& fault) {
+          const std::lock_guard lock(mutex);
+          said = fault.what();
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    return wrong ? "wrong" : said;
+  });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.text.find("while another of its threads is in all_reduce at group_test.cc:") != std::string::npos);
+  }
+}
+
+TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
+  // What each of three processes says that joins as `as` has it.
+  const auto said = [](const std::function<void(RankEnvironment&)>& as, std::chrono::milliseconds patience) {
+    return ranks::run_processes(
+        3,
+        [&](RankEnvironment place, int pipe) {
+          const int process = place.rank;
+          as(place);
+          std::string text;
+          const auto note = [&](const std::string& line) { text += line + "\n"; };
+          try {
+            const Group group(
+                place, c10::kCPU,
+                {.join_within = patience, .say_waiting_after = std::chrono::milliseconds(100), .say = note});
+          } catch (const Error& error) {
+            text += error.what();
+          }
+          (void)!::write(pipe, text.data(), text.size());
+          return process;
+        },
+        std::chrono::seconds(30));
+  };
+  const auto all_with = [](const std::vector<ranks::Ended>& ended, const std::string& words) {
+    for (const auto& one : ended) {
+      INFO(one.text);
+      CHECK(one.text.find(words) != std::string::npos);
+      CHECK(one.seconds < 10);
+    }
+  };
+  const std::chrono::seconds long_enough(25);
+  all_with(said([](RankEnvironment& place) { place.world_size += place.rank == 2; }, long_enough),
+           "the ranks were started with different numbers of ranks: ");
+  all_with(said([](RankEnvironment& place) { place.rank = std::min(place.rank, 1); }, long_enough),
+           "two processes say that they are rank 1: pid ");
+  const auto alone = said([](RankEnvironment& place) { place.world_size = 5; }, std::chrono::milliseconds(600));
+  INFO(alone[0].text);
+  CHECK(alone[0].text.find("for 2 of 5 ranks to come, for 0 s at most: 3, 4\n") != std::string::npos);
+  CHECK(alone[0].text.find("2 of 5 ranks did not come within 0 s: 3, 4;") != std::string::npos);
+}
+
+TEST_CASE("a_listening_socket_that_got_lost_on_the_way_is_said") {
+  const auto ended = ranks::run_processes(
+      1,
+      [](RankEnvironment place, int pipe) {
+        place.world_size = 2;
+        place.listen_fd = pipe;
+        std::string text;
+        try {
+          const Group group(place, c10::kCPU);
+        } catch (const Error& error) {
+          text = error.what();
+        }
+        (void)!::write(pipe, text.data(), text.size());
+        return 0;
+      },
+      std::chrono::seconds(10));
+  CHECK(ended[0].text.starts_with("rank 0 did not get the socket that holdfast launch opened for it (descriptor "));
 }
 
 TEST_CASE("the_main_ranks_result_or_exception_reaches_every_rank") {

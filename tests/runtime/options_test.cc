@@ -94,6 +94,19 @@ const holdfast::OptionInForce& in_force(const OptionsRead& options, const std::s
 
 }  // namespace
 
+TEST_CASE("a_command_line_that_was_read_before_can_be_read_again") {
+  std::string program = "/usr/bin/train", mine = "--epochs", ours = "--holdfast.run=a";
+  char* argv[] = {program.data(), mine.data(), ours.data(), nullptr};
+  char nothing[] = "";
+  char* environment[] = {nothing, nullptr};
+  for (int i = 0; i < 2; ++i) {
+    int argc = 3;  // as main() was given it, for the program kept its own count
+    (void)holdfast::read_options(argc, argv, {}, environment);
+    CHECK(argc == 2);
+    CHECK(argv[argc] == nullptr);
+  }
+}
+
 TEST_CASE("the_session_takes_its_options_out_of_argv_and_leaves_the_rest_in_order") {
   const auto [options, left] = read({"--epochs", "3", "--holdfast.every", "500", "data", "--holdfast.seed=7",
                                      "--holdfast.fresh", "-v", "--", "--holdfast.keep", "9"});

@@ -65,6 +65,18 @@ TEST_CASE("every_launchers_variables_say_the_same_ranks") {
   CHECK(ours.listen_fd == 7);
   CHECK_FALSE(ours.launcher_has_store);
 
+  // torchrun inside a launch: its own store is where the ranks meet.
+  const auto inside = read({{"HOLDFAST_LAUNCH", "1"},
+                            {"HOLDFAST_LISTEN_FD", "7"},
+                            {"RANK", "1"},
+                            {"WORLD_SIZE", "2"},
+                            {"MASTER_ADDR", "127.0.0.1"},
+                            {"MASTER_PORT", "41000"},
+                            {"TORCHELASTIC_USE_AGENT_STORE", "True"}});
+  CHECK(inside.launcher == "torchrun");
+  CHECK(inside.launcher_has_store);
+  CHECK_FALSE(inside.listen_fd);
+
   const Variables mpi = {{"OMPI_COMM_WORLD_RANK", "3"},
                          {"OMPI_COMM_WORLD_SIZE", "4"},
                          {"OMPI_COMM_WORLD_LOCAL_RANK", "3"},

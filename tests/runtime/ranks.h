@@ -58,6 +58,8 @@ inline std::vector<Ended> run_processes(int count,
                                         std::chrono::seconds patience,
                                         const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
   const int listening = ::socket(AF_INET, SOCK_STREAM, 0);
+  const int reuse = 1;  // for a second session of the same ranks
+  REQUIRE(::setsockopt(listening, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse) == 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

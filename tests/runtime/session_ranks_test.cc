@@ -475,6 +475,27 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
       {"unequal data",
        [&](Session& s) { return train(s, s.rank() == 3 ? 20 : 23, 2, true, 0); },
        {"rank 3 calls session.steps of 2 epochs of 20 samples", "of 23 samples"}},
+      {"another layout of gradients",
+       [&](Session& s) {
+         torch::nn::Linear net(2, s.rank() == 1 ? 3 : 4);  // tracked by nobody
+         for (auto& step : s.steps({.count = 2})) {
+           (void)step;
+           net->forward(torch::ones({1, 2})).sum().backward();
+           s.average_gradients(net);
+         }
+         return s.finish();
+       },
+       {"rank 1 calls average_gradients of 2 parameters of 9 numbers (layout ", "of 12 numbers"}},
+      {"described by one",
+       [&](Session& s) {
+         if (s.rank() == 2) {
+           (void)s.describe();
+         } else {
+           s.barrier();
+         }
+         return s.finish();
+       },
+       {"rank 2 calls session.describe at session_ranks_test.cc", "calls barrier at session_ranks_test.cc"}},
       {"other parameters",
        [&](Session& s) { return train(s, 23, 2, true, s.rank() == 2 ? 1e-9 : 0); },
        {"net.bias has other values on rank 2 than on rank 0 before the first step"}},
@@ -629,6 +650,27 @@ TEST_CASE("describe_prints_each_ranks_gpu", "[gpu]") {
   describe_prints_every_rank(2, "cuda",
                              {"device     cuda:", "compute capability ", " (driver ", "  GPU        ", " free, ",
                               " % busy", "computes   in bf16, "});
+}
+
+TEST_CASE("a_process_has_one_session_after_another", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(3, [&]() -> int {
+    for (const char* run : {"first", "second", "third"}) {
+      if (const int code = train_line(folder.path(), run); code != 0) return code;
+    }
+    auto session = start(folder.path(), "fourth");
+    try {
+      auto another = start(folder.path(), "fifth");
+    } catch (const Error& error) {
+      std::printf("%s\n", error.what());
+    }
+    return session.finish();
+  });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    CHECK(rank.text.find("while another session of this process lives") != std::string::npos);
+  }
 }
 
 TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "[full]") {

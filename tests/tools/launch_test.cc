@@ -164,6 +164,27 @@ TEST_CASE("launch_hands_rank_0_a_socket_that_listens_and_nobody_else") {
   CHECK(sockets['0'] == sockets['1'] + 1);
 }
 
+TEST_CASE("ranks_meet_at_launch_however_launch_itself_was_started") {
+  ::setenv("TORCHELASTIC_USE_AGENT_STORE", "True", 1);
+  ::setenv("HOLDFAST_LISTEN_FD", "77", 1);
+  const Said said =
+      launch({"--nproc", "2", "sh", "-c", "echo ${TORCHELASTIC_USE_AGENT_STORE:-no} $HOLDFAST_LISTEN_FD"});
+  ::unsetenv("TORCHELASTIC_USE_AGENT_STORE");
+  ::unsetenv("HOLDFAST_LISTEN_FD");
+  CHECK(count(said.out, "] no") == 2);
+  CHECK(!contains(said.out, "77"));
+}
+
+TEST_CASE("too_few_open_files_for_so_many_ranks_are_said") {
+  ScratchFolder scratch;
+  const std::string err = (scratch / "err").string();
+  const int status =
+      std::system(("ulimit -n 32; " + program_beside("holdfast") + " launch --nproc 40 true 2>" + err).c_str());
+  CHECK(WEXITSTATUS(status) == 3);
+  CHECK(contains(content_of(err), "rank "));
+  CHECK(contains(content_of(err), "(ulimit -n says how many files may be open here): Too many open files"));
+}
+
 TEST_CASE("lines_of_ranks_are_whole_and_none_is_lost_however_slow_the_reader") {
   ScratchFolder scratch;
   const std::string out = (scratch / "out").string();
@@ -237,6 +258,28 @@ TEST_CASE("ctrl_c_reaches_each_rank_once") {
   interrupt();
   CHECK(launch.wait() == 75);
   CHECK(count(launch.out(), "int 2") == ranks);
+}
+
+TEST_CASE("who_presses_ctrl_c_twice_is_not_kept_waiting_by_ranks_that_are_deaf_to_it") {
+  Launch launch({"--nproc", "2", "--grace", "200ms", "sh", "-c", patient("trap '' INT TERM")});
+  REQUIRE(launch.prints("ready", 2));
+  launch.signal(SIGINT);
+  std::this_thread::sleep_for(100ms);
+  launch.signal(SIGINT);
+  CHECK(soon([&] { return is_gone(launch.pid()); }));
+  CHECK(launch.wait() == 128 + SIGKILL);
+}
+
+TEST_CASE("a_rank_that_stands_still_hears_sigterm_too") {
+  Launch launch({"--nproc", "2", "sh", "-c",
+                 "[ $RANK = 1 ] && trap 'echo woken; exit 75' TERM && echo $$ >$HERE/still && kill -STOP $$; "
+                 "echo ready; sleep 0.1; while :; do sleep 0.02; done"});
+  const pid_t still = launch.process("still");
+  CHECK(soon([&] { return state_of(still) == 'T'; }));
+  CHECK(launch.prints("ready"));
+  launch.signal(SIGTERM);
+  CHECK(launch.prints("woken"));
+  CHECK(launch.wait() == 128 + SIGTERM);
 }
 
 TEST_CASE("signals_are_passed_on_to_every_rank") {
@@ -405,9 +448,11 @@ TEST_CASE("restarts_end_where_they_are_used_up_or_useless") {
   CHECK(contains(going.err, "not started again, for all 9 restarts of --max-restarts are used\n"));
   CHECK(count(going.err, "failed first") == 10);
 
-  const Said usage = with("exit 64");
-  CHECK(usage.code == 64);
-  CHECK(count(usage.err, "failed first") == 1);
+  for (const int useless : {64, 69}) {
+    const Said once = with("exit " + std::to_string(useless));
+    CHECK(once.code == useless);
+    CHECK(count(once.err, "failed first") == 1);
+  }
 }
 
 TEST_CASE("who_is_told_to_stop_starts_nothing_again") {

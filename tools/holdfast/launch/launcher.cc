@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "../phrases.h"
 #include "descendants.h"
@@ -57,6 +58,9 @@ class Descriptor {
 int listen_here(int& port) {
   const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (socket < 0) return -1;
+  // Inherited by its connections; else rank 0 could not listen there again for its program's next session.
+  const int reuse = 1;
+  ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -188,7 +192,8 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
       return true;
     };
     if (!piped(rank.out, out_, out, process.out) || !piped(rank.err, err_, err, process.err)) {
-      return system_error("cannot make a pipe");
+      return system_error(fmt::format("cannot make a pipe for rank {}{}", rank.number,
+                                      errno == EMFILE ? " (ulimit -n says how many files may be open here)" : ""));
     }
   }
 
@@ -198,9 +203,11 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
     return {};
   }
   rank.over = true;
-  if (started.error == EAGAIN || started.error == ENOMEM) {
+  if (started.error == EAGAIN || started.error == ENOMEM || started.error == EMFILE || started.error == ENFILE) {
+    const bool files = started.error == EMFILE;
     errno = started.error;
-    return system_error(fmt::format("cannot start the process of rank {}", rank.number));
+    return system_error(fmt::format("cannot start the process of rank {}{}", rank.number,
+                                    files ? " (ulimit -n says how many files may be open here)" : ""));
   }
   exec_code_ = started.error == ENOENT || started.error == ENOTDIR ? kNotFound : kNotExecutable;
   return {StatusCode::not_found, why_not_started(plan_.program.front(), started.error)};
@@ -299,6 +306,8 @@ void Launcher::handle_signals() {
       continue;
     }
     if (Signals::stops(signal->number)) {
+      // At the second SIGINT a session ends without a save; what is deaf to it must not keep its user waiting.
+      if (signal->number == SIGINT && std::exchange(interrupted_, true)) teardown_.begin(Clock::now());
       stop_asked_ = true;
       if (!outcome_.first_failure) outcome_.told_to_stop = true;
     }
@@ -313,7 +322,9 @@ void Launcher::pass_on(int signal, bool to_group) {
     if (rank.pid < 0 || rank.over) continue;
     if (Signals::stops(signal)) rank.told_to_stop = true;
     // What a rank starts is the rank's to stop; only SIGKILL and standing still are for all of them.
-    ::kill(to_group && !shares_terminal_ ? -rank.pid : rank.pid, signal);
+    const pid_t whom = to_group && !shares_terminal_ ? -rank.pid : rank.pid;
+    ::kill(whom, signal);
+    if (signal == SIGTERM) ::kill(whom, SIGCONT);  // one that stands still would hear it later only
   }
 }
 

@@ -91,8 +91,9 @@ class Launcher {
   std::vector<Rank> ranks_;
   Teardown teardown_;
   StartOutcome outcome_;
-  bool stop_asked_ = false;  // ever
-  int exec_code_ = 0;        // the program cannot be executed; nothing is started again then
+  bool stop_asked_ = false;   // ever
+  bool interrupted_ = false;  // by a SIGINT, ever
+  int exec_code_ = 0;         // the program cannot be executed; nothing is started again then
   std::optional<Clock::time_point> leftovers_until_;
   std::set<pid_t> leftovers_told_;
   const Stream* progress_owner_ = nullptr;

@@ -7,6 +7,7 @@ namespace holdfast::tools {
 
 // Exit codes with a meaning between ranks and launch; a session's own are in runtime/session.h.
 inline constexpr int kRankUsage = 64;       // EX_USAGE: an option of the program is wrong
+inline constexpr int kRankSuperseded = 69;  // EX_UNAVAILABLE: another session took the run over
 inline constexpr int kRunAgain = 75;        // EX_TEMPFAIL: stopped early after a save
 inline constexpr int kCrashLoop = 70;       // EX_SOFTWARE: launch gave up, for the failures come without progress
 inline constexpr int kNotExecutable = 126;  // as shells do

@@ -27,6 +27,10 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
   if (failure.signal == 0 && failure.code == kRankUsage) {
     return stop("not started again, for a wrong option stays wrong");
   }
+  // Two launches of one run would take it from each other by turns.
+  if (failure.signal == 0 && failure.code == kRankSuperseded) {
+    return stop("not started again, for the run goes on elsewhere");
+  }
   if (restarts_ == limits_.restarts) {
     return stop(fmt::format("not started again, for all {} restarts of --max-restarts are used", limits_.restarts));
   }

@@ -89,8 +89,9 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
     const std::string name = text.substr(0, text.find('='));
-    // A launch inside a launch: the outer one's socket is not for these ranks.
-    if (name != "HOLDFAST_LISTEN_FD" && ours.find(name) == ours.end()) result.push_back(text);
+    // A launch inside a launch, or inside a torchrun: the outer one's socket and store are not for these ranks.
+    const bool outer = name == "HOLDFAST_LISTEN_FD" || name.starts_with("TORCHELASTIC_");
+    if (!outer && ours.find(name) == ours.end()) result.push_back(text);
   }
   for (const auto& [name, value] : ours) result.push_back(name + "=" + value);
   return result;

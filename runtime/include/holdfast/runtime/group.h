@@ -87,15 +87,13 @@ class Group {
   /// Every rank's value, by rank.
   template <JsonValue T>
   std::vector<T> all_gather(const T& value, Site site = Site::current()) {
-    std::vector<T> all;
-    for (const auto& one : gather_json("all_gather", nlohmann::json(value), site)) all.push_back(one.template get<T>());
-    return all;
+    return gather_values("all_gather", value, site);
   }
   /// Every rank's value, by rank, on rank `to`; empty on the others.
   template <JsonValue T>
   std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
-    require_rank("gather", to);
-    auto all = all_gather(value, site);
+    require_rank("gather", to, site);
+    auto all = gather_values("gather", value, site);
     if (rank() != to) all.clear();
     return all;
   }
@@ -103,12 +101,14 @@ class Group {
   template <class T>
   requires std::is_arithmetic_v<T> T all_reduce(T value, Reduce how = Reduce::sum, Site site = Site::current()) {
     static_assert(!std::same_as<T, bool>, "all_reduce takes numbers; of a bool, reduce an int");
-    const std::vector<T> all = all_gather(value, site);
+    const std::vector<T> all = gather_values("all_reduce", value, site);
     T result = all.front();
     for (std::size_t i = 1; i < all.size(); ++i) {
-      result = how == Reduce::min   ? std::min(result, all[i])
-               : how == Reduce::max ? std::max(result, all[i])
-                                    : static_cast<T>(result + all[i]);
+      if (how == Reduce::sum || how == Reduce::mean) {
+        result = static_cast<T>(result + all[i]);
+      } else if (all[i] != all[i] || (how == Reduce::min ? all[i] < result : result < all[i])) {
+        result = all[i];  // NaN is the least and the greatest, as in LibTorch
+      }
     }
     if (how != Reduce::mean) return result;
     if constexpr (!std::is_floating_point_v<T>) {
@@ -170,7 +170,7 @@ class Group {
   template <JsonValue T>
   std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
     std::vector<T> all;
-    for (auto& one : all_gather(mine, site)) all.insert(all.end(), one.begin(), one.end());
+    for (auto& one : gather_values("gather_in_order", mine, site)) all.insert(all.end(), one.begin(), one.end());
     return all;
   }
 
@@ -198,9 +198,16 @@ class Group {
   c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
 
  private:
-  void require_rank(const char* operation, int rank) const;
-  std::vector<nlohmann::json> gather_json(const char* operation, const nlohmann::json& value, Site site);
+  template <class T>
+  std::vector<T> gather_values(const char* operation, const T& value, Site site) {
+    std::vector<T> all;
+    for (const auto& one : compare(operation, "values", nlohmann::json(value), site)) {
+      all.push_back(one.template get<T>());
+    }
+    return all;
+  }
   nlohmann::json broadcast_json(const nlohmann::json& value, int from, Site site);
+  void require_rank(const char* operation, int rank, Site site) const;
   void run_on_main(const char* operation, const std::function<nlohmann::json()>& act, nlohmann::json& result,
                    Site site);
 

@@ -62,7 +62,7 @@ class Session {
 
   /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below
   /// do it at their first step where it has not been done. True where something was restored.
-  bool restore();
+  bool restore(Site site = Site::current());
 
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
   template <class Dataset>
