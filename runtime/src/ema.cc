@@ -68,7 +68,10 @@ void Ema::swap() {
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     at::Tensor& parameter = parameters_[i].tensor;
     const at::Tensor mine = parameter.detach();
-    parameter.unsafeGetTensorImpl()->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
+    // With its place in memory: a parameter may be a part of a larger one, as the weights of an LSTM are on a GPU.
+    auto* const impl = parameter.unsafeGetTensorImpl();
+    impl->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
+    impl->set_sizes_and_strides(averages_[i].sizes(), averages_[i].strides(), averages_[i].storage_offset());
     averages_[i] = mine;
   }
 }
