@@ -101,13 +101,10 @@ void Ema::save(State& state) const {
 void Ema::load(const State& state) {
   averages_.clear();
   begun_.reset();
+  if (state.tensors().empty()) return;
   for (const NamedParameter& parameter : parameters_) {
-    if (!state.has(parameter.name)) continue;
-    averages_.push_back(at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false)));
-    state.get_to(parameter.name, averages_.back());
-  }
-  if (!averages_.empty() && averages_.size() != parameters_.size()) {
-    throw Error(StatusCode::misfit, "the checkpoint holds averages of other parameters than the module has");
+    averages_.push_back(parameter.tensor.detach().clone());  // where a parameter is new, its average begins here
+    if (state.has(parameter.name)) state.get_to(parameter.name, averages_.back());
   }
 }
 

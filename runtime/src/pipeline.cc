@@ -286,11 +286,21 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
   self.last_loss = loss.detach();
   at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
   for (const auto& stage : self.stages) stage->before_backward(self.micro, scaled);
-  if (self.micro.last) {
-    self.context.group.operation(
-        "backward", [&] { scaled.backward(); }, site);
-  } else {
-    scaled.backward();
+  try {
+    if (self.micro.last) {
+      self.context.group.operation(
+          "backward", [&] { scaled.backward(); }, site);
+    } else {
+      scaled.backward();
+    }
+  } catch (...) {
+    // Some parameters have this batch's gradient by now and others do not.
+    self.in_place = false;
+    self.clear_gradients();
+    for (const auto& stage : self.stages) stage->drop_window();
+    if (!self.micro.first)
+      self.say("a backward pass failed: the batches that its window had so far are dropped with it");
+    throw;
   }
   for (const auto& stage : self.stages) stage->after_backward(self.micro);
   self.went_backward = true;

@@ -7,9 +7,13 @@
 
 #include <cmath>
 #include <iostream>
+#include <limits>
+#include <memory>
+#include <optional>
 
 #include "holdfast/holdfast.h"
 #include "ranks.h"
+#include "tracked_run.h"
 
 namespace {
 
@@ -372,6 +376,95 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
   CHECK(flat(net->parameters()).equal(second));
   pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
   CHECK_FALSE(flat(net->parameters()).equal(second));
+}
+
+TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
+  struct Weight : torch::nn::Module {
+    torch::Tensor w = register_parameter("w", torch::ones({2}));
+  };
+  Group group(RankEnvironment{}, c10::kCPU);
+  for (const bool fused : {false, true}) {
+    for (const int saved_after : {1, 2, 3, 4}) {
+      INFO("fused " << fused << ", saved after " << saved_after);
+      struct Program {
+        Program(Group& ranks, bool fused) {
+          if (fused) {
+            optimizer = std::make_unique<FusedSgd>(net.parameters(), torch::optim::SGDOptions(0.1));
+          } else {
+            optimizer = std::make_unique<torch::optim::SGD>(net.parameters(), torch::optim::SGDOptions(0.1));
+          }
+          pipeline.emplace(StageContext{"test", ranks, c10::kCPU, net, *optimizer, {{"w", net.w}}},
+                           std::vector<AnyStage>{Amp(Precision::fp16), Ema(0.9)});
+          state.track("w", net.w).track("pipeline", *pipeline);
+        }
+        void step(bool overflows) {
+          pipeline->step(StepInfo(StepFacts()), [&] { return net.w.sum() * (overflows ? INFINITY : 3); });
+        }
+        at::Tensor averages() {
+          const auto swapped = pipeline->stage<Ema>().swap_in();
+          return net.w.detach().clone();
+        }
+        Weight net;
+        std::unique_ptr<torch::optim::Optimizer> optimizer;
+        std::optional<Pipeline> pipeline;
+        TrackedState state;
+      };
+      // Two skipped, then steps to 0.7 and 0.4.
+      Program whole(group, fused), before(group, fused), after(group, fused);
+      for (int i = 0; i < 4; ++i) whole.step(i < 2);
+      CHECK(whole.averages()[0].item<double>() == Approx(0.9 * 0.7 + 0.1 * 0.4).epsilon(1e-6));
+      for (int i = 0; i < saved_after; ++i) before.step(i < 2);
+      TrackedRun run;
+      run.save(before.state);
+      after.state.restore(run.newest());
+      for (int i = saved_after; i < 4; ++i) after.step(i < 2);
+      CHECK(after.averages().equal(whole.averages()));
+    }
+  }
+}
+
+TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
+  struct Weights : torch::nn::Module {
+    explicit Weights(bool larger) {
+      if (larger) register_parameter("head", torch::full({2}, 5.f));
+    }
+    torch::Tensor body = register_parameter("body", torch::ones({2}));
+  };
+  Group group(RankEnvironment{}, c10::kCPU);
+  TrackedRun run;
+  for (const bool larger : {false, true}) {
+    Weights net(larger);
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.1));
+    StageContext context{"test", group, c10::kCPU, net, optimizer, {}};
+    for (const auto& one : net.named_parameters()) context.parameters.push_back({one.key(), one.value()});
+    Pipeline pipeline(context, {Ema(0.5)});
+    TrackedState state;
+    state.track("pipeline", pipeline);
+    if (larger) {
+      state.restore(run.newest());
+      const auto swapped = pipeline.stage<Ema>().swap_in();
+      CHECK(flat(net.parameters()).equal(torch::tensor({0.9f, 0.9f, 5.f, 5.f}).to(torch::kDouble)));
+    } else {
+      pipeline.step(StepInfo(StepFacts()), [&] { return net.body.sum(); });
+      run.save(state);
+    }
+  }
+}
+
+TEST_CASE("ranks_that_observe_different_metrics_are_stopped") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    Net net = make_net();
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+    Pipeline pipeline(context_of(group, net, optimizer), {LrSchedule::plateau()});
+    pipeline.stage<LrSchedule>().observe(0.5);
+    pipeline.stage<LrSchedule>().observe(0.25 + group.rank());
+    return "not stopped";
+  });
+  for (const auto& rank : ended) {
+    CHECK(rank.code == ranks::kStopped);
+    CHECK_THAT(rank.text,
+               Catch::Matchers::Contains("rank 1 calls LrSchedule.observe of metric 1.25 at pipeline_test.cc"));
+  }
 }
 
 TEST_CASE("averages_have_the_places_in_memory_of_their_own") {

@@ -191,6 +191,30 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
   CHECK(program.weight() == -2);
 }
 
+TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
+  struct Fails : torch::autograd::Function<Fails> {
+    static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) { return x.clone(); }
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                   const torch::autograd::variable_list&) {
+      throw std::runtime_error("out of memory");
+    }
+  };
+  Program program({Accumulate(2)});
+  program.step(1);
+  said().clear();
+  CHECK_THROWS_WITH(program.pipeline.step(program.next(1),
+                                          [&] {
+                                            const auto half = program.net->w[1] * 1;  // its gradient comes first
+                                            return Fails::apply(program.net->w[0] * 1) + half;
+                                          }),
+                    Catch::Matchers::Contains("out of memory"));
+  REQUIRE(said().size() == 1);
+  CHECK_THAT(said()[0], Catch::Matchers::Contains("a backward pass failed"));
+  CHECK_FALSE(program.step(1).window_ended());
+  CHECK(program.step(1).window_ended());
+  CHECK(program.net->w.equal(torch::full({2}, -1.f)));
+}
+
 TEST_CASE("two_losses_of_one_batch_count_as_one_batch") {
   Program program({Accumulate(2)});
   for (int i = 0; i < 2; ++i) {

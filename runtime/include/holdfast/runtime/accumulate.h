@@ -31,6 +31,7 @@ class Accumulate : public Stage {
   /// Throws Error(misfit) where a resumed window cannot be filled by batches of the program's size.
   void begin(MicroBatch& micro) override;
   void after_backward(const MicroBatch& micro) override;
+  void drop_window() override { done_ = 0; }
   void save(State& state) const override;
   void load(const State& state) override;
 
