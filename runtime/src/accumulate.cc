@@ -1,8 +1,11 @@
 #include "holdfast/runtime/accumulate.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "holdfast/runtime/error.h"
 
@@ -34,22 +37,50 @@ void Accumulate::begin(MicroBatch& micro) {
   if (done_ == 0) {
     length_ = window_length(n_, micro.step);
     samples_ = window_samples(length_, micro.step);
+    seen_ = 0;
     epoch_ = micro.step.epoch;
   }
+  require_fit(micro.step);
   micro.first = done_ == 0;
   micro.share = window_share(length_, samples_, micro.step);
-  done_ = (done_ + 1) % length_;
-  micro.last = done_ == 0;
+  // Where samples are counted they say when the window is full: after a resume batches may be of another size.
+  micro.last =
+      micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);
+  counted_ = false;
+}
+
+// A window that another batch size began is filled to the sample, for its partial gradients are shares of that many.
+void Accumulate::require_fit(const StepFacts& step) const {
+  const std::uint64_t left = samples_ - seen_;
+  if (done_ == 0 || samples_ == 0 || step.batch_size == 0 || left % step.batch_size == 0) return;
+  if (step.samples + step.samples_left <= left) return;  // the epoch's last window has whatever is left
+  std::vector<std::uint64_t> sizes;
+  for (std::uint64_t size = left; size > 0 && sizes.size() < 4; --size) {
+    if (left % size == 0) sizes.push_back(size);
+  }
+  throw Error(
+      storage::StatusCode::misfit,
+      fmt::format("the run goes on inside a window of {} samples, of which {} are left, and batches of {} do not "
+                  "add up to them: use a batch_size of {}, or the one that it was saved with",
+                  samples_, left, step.batch_size, fmt::join(sizes, ", ")));
+}
+
+// Only now: a batch whose function threw, or whose loss the program left alone, has no part in the window.
+void Accumulate::after_backward(const MicroBatch& micro) {
+  if (std::exchange(counted_, true)) return;  // another loss of the same batch
+  done_ = micro.last ? 0 : done_ + 1;
+  seen_ += micro.step.samples;
 }
 
 void Accumulate::save(State& state) const {
-  state.put("done", done_).put("length", length_).put("samples", samples_).put("epoch", epoch_);
+  state.put("done", done_).put("length", length_).put("samples", samples_).put("seen", seen_).put("epoch", epoch_);
 }
 
 void Accumulate::load(const State& state) {
   state.get_to("done", done_);
   state.get_to("length", length_);
   state.get_to("samples", samples_);
+  state.get_to("seen", seen_);
   state.get_to("epoch", epoch_);
 }
 

@@ -81,6 +81,9 @@ void Amp::attach(StageContext& context) {
             fmt::format("Amp: parameter {} is in fp16 itself, and its gradients could not be unscaled: keep parameters "
                         "in float32, autocast computes in fp16 where that is right",
                         parameter.name));
+    require(!parameter.tensor.is_complex(),
+            fmt::format("Amp: parameter {} is complex, and LibTorch cannot unscale its gradients: use bf16 or fp32",
+                        parameter.name));
   }
   scale_ = at::full({}, options_.initial_scale, at::TensorOptions(at::kFloat).device(device_));
   growth_ = at::zeros({}, at::TensorOptions(at::kInt).device(device_));
@@ -99,7 +102,7 @@ void Amp::before_update(Update& update) {
   if (!scale_.defined()) return;
   const at::Tensor inverse = scale_.to(at::kDouble).reciprocal().to(at::kFloat);
   update.found_inf = at::zeros({1}, at::TensorOptions(at::kFloat).device(device_));
-  for (const auto& group : by_kind(update.gradients)) {
+  for (const auto& group : dense_by_kind(update.gradients, name())) {
     at::_amp_foreach_non_finite_check_and_unscale_(group, update.found_inf, inverse);
   }
 }

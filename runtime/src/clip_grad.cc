@@ -17,10 +17,10 @@ ClipGradNorm::ClipGradNorm(double largest, double p) : largest_(largest), p_(p) 
 }
 
 void ClipGradNorm::before_update(Update& update) {
-  if (update.gradients.empty()) return;
+  const auto groups = dense_by_kind(update.gradients, name());
+  if (groups.empty()) return;
   std::vector<at::Tensor> norms;
-  const auto device = update.gradients.front().device();
-  const auto groups = by_kind(update.gradients);
+  const auto device = groups.front().front().device();
   for (const auto& group : groups) {
     for (const at::Tensor& norm : at::_foreach_norm(group, p_)) norms.push_back(norm.to(device));
   }
@@ -36,7 +36,7 @@ ClipGradValue::ClipGradValue(double largest) : largest_(largest) {
 }
 
 void ClipGradValue::before_update(Update& update) {
-  for (const auto& group : by_kind(update.gradients)) {
+  for (const auto& group : dense_by_kind(update.gradients, name())) {
     at::_foreach_clamp_min_(group, -largest_);
     at::_foreach_clamp_max_(group, largest_);
   }

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
 
 #include <algorithm>
 #include <map>
@@ -107,12 +108,18 @@ struct Ddp::Impl {
 
   // At the first forward: the parameters are where they will stay, and restored.
   void build() {
+    // A parameter that is frozen for now has a place in its bucket all the same. The Reducer takes none that is.
+    std::vector<at::Tensor> frozen;
+    for (const at::Tensor& tensor : tensors) {
+      if (!tensor.requires_grad()) frozen.push_back(tensor.requires_grad_(true));
+    }
     reducer = std::make_unique<c10d::Reducer>(
         tensors, layout, context->group.process_group(), std::vector<bool>(tensors.size(), false), options.bucket_bytes,
         options.find_unused, /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(),
         options.first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<std::int64_t>());
     reducer->register_comm_hook(std::make_unique<AverageHook>(context->group.process_group(), options));
+    for (const at::Tensor& tensor : frozen) tensor.requires_grad_(false);
   }
 
   std::string layout_digest() const { return storage::digest_of(nlohmann::json(layout).dump()).hex(); }
@@ -148,6 +155,16 @@ void Ddp::attach(StageContext& context) {
   if (context.parameters.empty()) {
     throw Error(StatusCode::invalid, "Ddp: the module has no parameter that requires a gradient");
   }
+  if (context.group.world_size() == 1) return;
+  context.net.apply([](const std::string& name, const torch::nn::Module& part) {
+    const auto* const embedding = part.as<torch::nn::Embedding>();
+    const auto* const bag = part.as<torch::nn::EmbeddingBag>();
+    if (!(embedding && embedding->options.sparse()) && !(bag && bag->options.sparse())) return;
+    throw Error(StatusCode::unsupported,
+                fmt::format("Ddp: the embedding {} gives sparse gradients, which have no place in a bucket: make it "
+                            "without sparse(true)",
+                            name.empty() ? "of the pipeline" : name));
+  });
 }
 
 std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {

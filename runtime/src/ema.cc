@@ -68,7 +68,10 @@ void Ema::swap() {
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     at::Tensor& parameter = parameters_[i].tensor;
     const at::Tensor mine = parameter.detach();
-    parameter.unsafeGetTensorImpl()->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
+    // With its place in memory: a parameter may be a part of a larger one, as the weights of an LSTM are on a GPU.
+    auto* const impl = parameter.unsafeGetTensorImpl();
+    impl->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
+    impl->set_sizes_and_strides(averages_[i].sizes(), averages_[i].strides(), averages_[i].storage_offset());
     averages_[i] = mine;
   }
 }
@@ -98,13 +101,10 @@ void Ema::save(State& state) const {
 void Ema::load(const State& state) {
   averages_.clear();
   begun_.reset();
+  if (state.tensors().empty()) return;
   for (const NamedParameter& parameter : parameters_) {
-    if (!state.has(parameter.name)) continue;
-    averages_.push_back(at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false)));
-    state.get_to(parameter.name, averages_.back());
-  }
-  if (!averages_.empty() && averages_.size() != parameters_.size()) {
-    throw Error(StatusCode::misfit, "the checkpoint holds averages of other parameters than the module has");
+    averages_.push_back(parameter.tensor.detach().clone());  // where a parameter is new, its average begins here
+    if (state.has(parameter.name)) state.get_to(parameter.name, averages_.back());
   }
 }
 

@@ -285,6 +285,9 @@ void FusedOptimizer::refuse_what_no_kernel_takes() const {
             "does not fill its memory without gaps, as fused kernels need: make it a tensor of its own, as clone() "
             "does, or use a torch::optim class");
       }
+      if (parameter.is_complex()) {
+        refuse("is complex, which LibTorch's fused kernels do not take: use a torch::optim class");
+      }
       const bool is_half = parameter.scalar_type() == at::kHalf || parameter.scalar_type() == at::kBFloat16;
       if (is_half && parameter.is_cpu() && dynamic_cast<const FusedSgd*>(this)) {
         // at::_fused_sgd_ of LibTorch 2.11: its vector loop for these computes the step and does not store it.

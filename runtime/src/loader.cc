@@ -301,13 +301,11 @@ std::shared_ptr<void> LoaderBase::next_batch_on(c10::Device device) {
 }
 
 std::uint64_t LoaderBase::samples_left() const {
-  return impl_->samples_per_epoch() - std::min(impl_->cursor, impl_->samples_per_epoch());
+  const std::uint64_t left = impl_->size - impl_->cursor;
+  return impl_->options.drop_last ? left - left % impl_->batch_size : left;
 }
 
-std::uint64_t LoaderBase::batches_left() const {
-  return impl_->options.drop_last ? samples_left() / impl_->batch_size
-                                  : (samples_left() + impl_->batch_size - 1) / impl_->batch_size;
-}
+std::uint64_t LoaderBase::batches_left() const { return (samples_left() + impl_->batch_size - 1) / impl_->batch_size; }
 
 double LoaderBase::weight() const { return impl_->weight; }
 

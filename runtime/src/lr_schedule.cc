@@ -1,10 +1,12 @@
 #include "holdfast/runtime/lr_schedule.h"
 
+#include <fmt/format.h>
 #include <torch/optim/optimizer.h>
 
 namespace holdfast {
 
 void LrSchedule::attach(StageContext& context) {
+  group_ = &context.group;
   optimizer_ = &context.optimizer;
   say_ = context.say;
   for (const auto& group : optimizer_->param_groups()) initial_.push_back(group.options().get_lr());
@@ -13,9 +15,14 @@ void LrSchedule::attach(StageContext& context) {
 void LrSchedule::before_update(Update& update) {
   const double factor = rate_.factor(update.number);
   auto& groups = optimizer_->param_groups();
-  for (std::size_t i = 0; i < groups.size() && i < initial_.size(); ++i) {
-    groups[i].options().set_lr(initial_[i] * factor);
-  }
+  // A group that was added since begins with the rate that it was given.
+  while (initial_.size() < groups.size()) initial_.push_back(groups[initial_.size()].options().get_lr());
+  for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(initial_[i] * factor);
+}
+
+void LrSchedule::observe(double metric, Group::Site site) {
+  if (group_ != nullptr) group_->compare("LrSchedule.observe", fmt::format("metric {}", metric), {}, site);
+  rate_.observe(metric);
 }
 
 void LrSchedule::save(State& state) const { state.put("rate", rate_.state()).put("initial", initial_); }

@@ -3,14 +3,18 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
 #include <vector>
+
+#include "holdfast/runtime/error.h"
 
 namespace holdfast {
 
-/// In the order of the first tensor of each kind.
+/// In the order of the first tensor of each kind. Tensors without elements are left out, for some kernels take none.
 inline std::vector<std::vector<at::Tensor>> by_kind(const std::vector<at::Tensor>& tensors) {
   std::vector<std::vector<at::Tensor>> groups;
   for (const at::Tensor& tensor : tensors) {
+    if (tensor.numel() == 0) continue;
     auto found = groups.begin();
     while (found != groups.end() &&
            (found->front().device() != tensor.device() || found->front().scalar_type() != tensor.scalar_type())) {
@@ -20,6 +24,17 @@ inline std::vector<std::vector<at::Tensor>> by_kind(const std::vector<at::Tensor
     found->push_back(tensor);
   }
   return groups;
+}
+
+/// The same of gradients, for a stage that cannot work on sparse ones: Error(unsupported) names it.
+inline std::vector<std::vector<at::Tensor>> dense_by_kind(const std::vector<at::Tensor>& gradients,
+                                                          const std::string& stage) {
+  for (const at::Tensor& gradient : gradients) {
+    if (gradient.layout() == at::kStrided) continue;
+    throw Error(storage::StatusCode::unsupported,
+                stage + " takes dense gradients: make the embedding without sparse(true), or leave the stage out");
+  }
+  return by_kind(gradients);
 }
 
 }  // namespace holdfast

@@ -1,5 +1,6 @@
 #include "tracked_optimizer.h"
 
+#include <ATen/ops/zeros_like.h>
 #include <c10/util/Type.h>
 #include <torch/optim/optimizer.h>
 
@@ -149,6 +150,30 @@ class PlanStateFields : public ScalarFields<PlanStateFields> {
   std::string prefix_;
   const json& value_;
   at::Device device_;
+};
+
+/// LibTorch makes a parameter's state once, with what the options ask for then. What options that were edited since ask
+/// for besides begins as it would have: from zeros.
+class CompleteStateFields : public ScalarFields<CompleteStateFields> {
+ public:
+  CompleteStateFields(const json& options, const at::Tensor& parameter) : options_(options), parameter_(parameter) {}
+
+  using ScalarFields::field;
+  void field(const char* name, at::Tensor& x) override {
+    if (!x.defined() && is_needed(name)) x = at::zeros_like(parameter_, at::MemoryFormat::Preserve);
+  }
+  template <class T>
+  void scalar(const char*, const T&) {}
+
+ private:
+  bool is_needed(const std::string& name) const {
+    if (name == "max_exp_avg_sq") return options_.value("amsgrad", false);
+    if (name == "grad_avg") return options_.value("centered", false);
+    return name == "momentum_buffer" && options_.value("momentum", 0.0) > 0;
+  }
+
+  const json& options_;
+  const at::Tensor& parameter_;
 };
 
 class TrackedOptimizer : public TrackedItem {
@@ -330,6 +355,15 @@ class TrackedOptimizer : public TrackedItem {
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         WriteOptionFields visitor(wanted[i]);
         fields_.visit(optimizer_.param_groups()[i].options(), visitor);
+      }
+      for (std::size_t i = 0; i < wanted.size(); ++i) {
+        for (const at::Tensor& parameter : optimizer_.param_groups()[i].params()) {
+          const auto state = optimizer_.state().find(parameter.unsafeGetTensorImpl());
+          if (state == optimizer_.state().end()) continue;
+          const at::Tensor values = parameter.detach();
+          CompleteStateFields visitor(wanted[i], values);
+          fields_.visit(*state->second, visitor);
+        }
       }
       code_ = code;
       begun_ = true;

@@ -258,6 +258,19 @@ TEST_CASE("another_batch_size_in_the_middle_of_an_epoch_still_gives_every_sample
   CHECK(std::set(seen.begin(), seen.end()).size() == 23);
 }
 
+TEST_CASE("what_is_left_of_an_epoch_is_counted_from_the_cursor") {
+  Loader first(Numbers(50).map(Stack<>()), {.batch_size = 5, .seed = 1, .drop_last = true});
+  first.next();
+  first.next();
+  Loader second(Numbers(50).map(Stack<>()), {.batch_size = 8, .seed = 1, .drop_last = true});
+  second.set_state(first.state());
+  std::uint64_t left = second.batches_left();
+  CHECK(left == 5);  // of 8 samples each, from sample 10 on
+  CHECK(second.samples_left() == 40);
+  for (; second.next(); --left) CHECK(second.batches_left() == left - 1);
+  CHECK(left == 0);
+}
+
 TEST_CASE("state_of_another_dataset_or_order_is_refused_and_changes_nothing") {
   Loader first(Numbers(23).map(Stack<>()), {.batch_size = 5, .seed = 1});
   first.next();

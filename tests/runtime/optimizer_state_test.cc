@@ -278,6 +278,28 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   }
 }
 
+TEST_CASE("state_that_an_edited_option_asks_for_besides_begins_from_zeros") {
+  const auto check = [](const std::string& name, const MakeOptimizer& saved, const MakeOptimizer& edited) {
+    INFO(name);
+    Program before(saved), after(edited), fresh(edited);
+    before.steps(3);
+    TrackedRun run;
+    run.save(before.state);
+    after.state.restore(run.newest());
+    for (const float loss : after.steps(3)) CHECK(std::isfinite(loss));
+    fresh.steps(1);
+    CHECK(other_tensors(bytes_of(after.state), bytes_of(fresh.state)).size() >= 1);
+    run.save(after.state);  // with all that the edited options keep
+    CHECK(bytes_of(after.state).tensors.size() == bytes_of(fresh.state).tensors.size());
+  };
+  check("Adam", make<optim::Adam>(optim::AdamOptions(0.02)), make<optim::Adam>(optim::AdamOptions(0.02).amsgrad(true)));
+  check("AdamW", make<optim::AdamW>(optim::AdamWOptions(0.02)),
+        make<optim::AdamW>(optim::AdamWOptions(0.02).amsgrad(true)));
+  check("RMSprop", make<optim::RMSprop>(optim::RMSpropOptions(0.02)),
+        make<optim::RMSprop>(optim::RMSpropOptions(0.02).momentum(0.9).centered(true)));
+  check("SGD", make<optim::SGD>(optim::SGDOptions(0.02)), make<optim::SGD>(optim::SGDOptions(0.02).momentum(0.9)));
+}
+
 TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
   torch::nn::Linear tracked(2, 3), forgotten(3, 5);
   std::vector<optim::OptimizerParamGroup> groups = {

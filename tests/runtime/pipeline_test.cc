@@ -7,9 +7,13 @@
 
 #include <cmath>
 #include <iostream>
+#include <limits>
+#include <memory>
+#include <optional>
 
 #include "holdfast/holdfast.h"
 #include "ranks.h"
+#include "tracked_run.h"
 
 namespace {
 
@@ -257,7 +261,6 @@ TEST_CASE("gradients_leave_only_at_a_windows_end") {
   CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
   CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
   CHECK(flat(net->parameters()).equal(before));
-  CHECK(net->first->weight.grad().defined());
   const auto outcome = pipeline.step(StepInfo(facts), loss);
   CHECK(outcome.window_ended());
   CHECK(outcome.stepped());
@@ -373,6 +376,124 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
   CHECK(flat(net->parameters()).equal(second));
   pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
   CHECK_FALSE(flat(net->parameters()).equal(second));
+}
+
+TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
+  struct Weight : torch::nn::Module {
+    torch::Tensor w = register_parameter("w", torch::ones({2}));
+  };
+  Group group(RankEnvironment{}, c10::kCPU);
+  for (const bool fused : {false, true}) {
+    for (const int saved_after : {1, 2, 3, 4}) {
+      INFO("fused " << fused << ", saved after " << saved_after);
+      struct Program {
+        Program(Group& ranks, bool fused) {
+          if (fused) {
+            optimizer = std::make_unique<FusedSgd>(net.parameters(), torch::optim::SGDOptions(0.1));
+          } else {
+            optimizer = std::make_unique<torch::optim::SGD>(net.parameters(), torch::optim::SGDOptions(0.1));
+          }
+          pipeline.emplace(StageContext{"test", ranks, c10::kCPU, net, *optimizer, {{"w", net.w}}},
+                           std::vector<AnyStage>{Amp(Precision::fp16), Ema(0.9)});
+          state.track("w", net.w).track("pipeline", *pipeline);
+        }
+        void step(bool overflows) {
+          pipeline->step(StepInfo(StepFacts()), [&] { return net.w.sum() * (overflows ? INFINITY : 3); });
+        }
+        at::Tensor averages() {
+          const auto swapped = pipeline->stage<Ema>().swap_in();
+          return net.w.detach().clone();
+        }
+        Weight net;
+        std::unique_ptr<torch::optim::Optimizer> optimizer;
+        std::optional<Pipeline> pipeline;
+        TrackedState state;
+      };
+      // Two skipped, then steps to 0.7 and 0.4.
+      Program whole(group, fused), before(group, fused), after(group, fused);
+      for (int i = 0; i < 4; ++i) whole.step(i < 2);
+      CHECK(whole.averages()[0].item<double>() == Approx(0.9 * 0.7 + 0.1 * 0.4).epsilon(1e-6));
+      for (int i = 0; i < saved_after; ++i) before.step(i < 2);
+      TrackedRun run;
+      run.save(before.state);
+      after.state.restore(run.newest());
+      for (int i = saved_after; i < 4; ++i) after.step(i < 2);
+      CHECK(after.averages().equal(whole.averages()));
+    }
+  }
+}
+
+TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
+  struct Weights : torch::nn::Module {
+    explicit Weights(bool larger) {
+      if (larger) register_parameter("head", torch::full({2}, 5.f));
+    }
+    torch::Tensor body = register_parameter("body", torch::ones({2}));
+  };
+  Group group(RankEnvironment{}, c10::kCPU);
+  TrackedRun run;
+  for (const bool larger : {false, true}) {
+    Weights net(larger);
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.1));
+    StageContext context{"test", group, c10::kCPU, net, optimizer, {}};
+    for (const auto& one : net.named_parameters()) context.parameters.push_back({one.key(), one.value()});
+    Pipeline pipeline(context, {Ema(0.5)});
+    TrackedState state;
+    state.track("pipeline", pipeline);
+    if (larger) {
+      state.restore(run.newest());
+      const auto swapped = pipeline.stage<Ema>().swap_in();
+      CHECK(flat(net.parameters()).equal(torch::tensor({0.9f, 0.9f, 5.f, 5.f}).to(torch::kDouble)));
+    } else {
+      pipeline.step(StepInfo(StepFacts()), [&] { return net.body.sum(); });
+      run.save(state);
+    }
+  }
+}
+
+TEST_CASE("ranks_that_observe_different_metrics_are_stopped") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    Net net = make_net();
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+    Pipeline pipeline(context_of(group, net, optimizer), {LrSchedule::plateau()});
+    pipeline.stage<LrSchedule>().observe(0.5);
+    pipeline.stage<LrSchedule>().observe(0.25 + group.rank());
+    return "not stopped";
+  });
+  for (const auto& rank : ended) {
+    CHECK(rank.code == ranks::kStopped);
+    CHECK_THAT(rank.text,
+               Catch::Matchers::Contains("rank 1 calls LrSchedule.observe of metric 1.25 at pipeline_test.cc"));
+  }
+}
+
+TEST_CASE("averages_have_the_places_in_memory_of_their_own") {
+  // Parameters that are parts of one tensor, as cuDNN lays an LSTM's, of a transposed one, and of one with gaps.
+  struct Parts : torch::nn::Module {
+    torch::Tensor all = torch::arange(24, torch::kFloat);
+    torch::Tensor a = register_parameter("a", all.narrow(0, 0, 4));
+    torch::Tensor b = register_parameter("b", all.narrow(0, 4, 6));
+    torch::Tensor c = register_parameter("c", torch::arange(6, torch::kFloat).view({2, 3}).t());
+    torch::Tensor d = register_parameter("d", torch::arange(12, torch::kFloat).view({3, 4}).select(1, 1).detach());
+  };
+  Group group(RankEnvironment{}, c10::kCPU);
+  Parts net;
+  torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+  StageContext context{"test", group, c10::kCPU, net, optimizer, {}};
+  for (const auto& parameter : net.named_parameters())
+    context.parameters.push_back({parameter.key(), parameter.value()});
+  Pipeline pipeline(std::move(context), {Ema(0.5)});
+  const auto loss = [&] { return net.a.sum() + net.b.sum() + net.c.sum() + net.d.sum(); };
+  for (int i = 0; i < 2; ++i) pipeline.step(StepInfo(StepFacts()), loss);
+  const auto weights = flat(net.parameters());
+  {
+    const auto swapped = pipeline.stage<Ema>().swap_in();
+    CHECK(flat(net.parameters()).equal(weights + 0.5));
+    CHECK(net.c.sizes() == at::IntArrayRef{3, 2});
+  }
+  CHECK(flat(net.parameters()).equal(weights));
+  pipeline.step(StepInfo(StepFacts()), loss);
+  CHECK(flat(net.parameters()).equal(weights - 1));
 }
 
 TEST_CASE("clipping_bounds_norms_and_values") {
@@ -497,6 +618,127 @@ TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
   net->to(torch::kHalf);
   torch::optim::SGD halves(net->parameters(), torch::optim::SGDOptions(0.1));
   CHECK_THROWS_WITH(Pipeline(context_of(group, net, halves), {Amp(Precision::fp16)}), says("is in fp16 itself"));
+}
+
+TEST_CASE("a_parameter_that_is_trained_but_was_not_there_is_refused") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  net->first->weight.requires_grad_(false);
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+  auto context = context_of(group, net, optimizer);
+  std::erase_if(context.parameters, [](const NamedParameter& one) { return !one.tensor.requires_grad(); });
+  Pipeline pipeline(context, {});
+  const auto loss = [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); };
+  pipeline.step(StepInfo(StepFacts()), loss);
+  net->first->weight.requires_grad_(true);
+  const auto weights = flat(net->parameters());
+  CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss),
+                    Catch::Matchers::Contains("parameter first.weight has a gradient now"));
+  CHECK(flat(net->parameters()).equal(weights));
+}
+
+TEST_CASE("parameters_may_be_frozen_and_unfrozen_once_the_pipeline_is_made", "[full]") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    const auto train = [](Group& ranks_of) {
+      Net net = make_net();
+      torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
+      Pipeline pipeline(context_of(ranks_of, net, optimizer), {Ddp({.find_unused = true})});
+      Loader loader(points(), {.batch_size = 8, .seed = 3});
+      loader.shard(ranks_of.rank(), ranks_of.world_size());
+      const auto weight = net->first->weight.clone();
+      for (int i = 0; i < 4; ++i) {
+        for (auto& parameter : net->first->parameters()) parameter.requires_grad_(i % 3 == 2);
+        const auto batch = *loader.next();
+        pipeline.step(StepInfo(step_facts(loader, 1)),
+                      [&] { return F::cross_entropy(net->forward(batch.data), batch.target); });
+        if (net->first->weight.equal(weight) != (i < 2))
+          throw std::runtime_error("frozen ones moved, or others did not");
+      }
+      return flat(net->parameters());
+    };
+    Group alone(RankEnvironment{}, c10::kCPU);
+    const double apart = distance(train(group), train(alone));
+    return apart < 1e-6 ? "right" : fmt::format("{} apart", apart);
+  });
+  for (const auto& rank : ended) CHECK(rank.text == "right");
+}
+
+TEST_CASE("a_group_that_is_added_follows_the_schedule_from_its_own_rate") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  Net net = make_net();
+  torch::optim::SGD optimizer(net->first->parameters(), torch::optim::SGDOptions(1));
+  Pipeline pipeline(context_of(group, net, optimizer), {LrSchedule::linear_warmup(10)});
+  const auto loss = [&] { return net->forward(torch::ones({2, kInputs})).square().mean(); };
+  pipeline.step(StepInfo(StepFacts()), loss);
+  optimizer.add_param_group({net->last->parameters(), std::make_unique<torch::optim::SGDOptions>(5)});
+  for (int i = 0; i < 2; ++i) pipeline.step(StepInfo(StepFacts()), loss);
+  CHECK(optimizer.param_groups()[0].options().get_lr() == Approx(0.3));
+  CHECK(optimizer.param_groups()[1].options().get_lr() == Approx(1.5));
+}
+
+TEST_CASE("a_run_that_skips_every_step_says_so_once") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  for (const bool fused : {false, true}) {
+    Net net = make_net();
+    std::unique_ptr<torch::optim::Optimizer> optimizer;
+    if (fused) {
+      optimizer = std::make_unique<FusedAdamW>(net->parameters());
+    } else {
+      optimizer = std::make_unique<torch::optim::AdamW>(net->parameters());
+    }
+    std::vector<std::string> said;
+    auto context = context_of(group, net, *optimizer);
+    context.say = [&](const std::string& line) { said.push_back(line); };
+    Pipeline pipeline(context, {Amp(Precision::fp16)});
+    const auto loss = [&] { return net->last->bias.sum() * std::numeric_limits<double>::infinity(); };
+    for (int i = 0; i < 99; ++i) pipeline.step(StepInfo(StepFacts()), loss);
+    CHECK(pipeline.skipped() == 99);
+    CHECK(said.empty());
+    for (int i = 0; i < 150; ++i) pipeline.step(StepInfo(StepFacts()), loss);
+    CHECK(pipeline.skipped() == 249);
+    REQUIRE(said.size() == 1);
+    CHECK_THAT(said[0], Catch::Matchers::Contains("the last 100 updates were all skipped"));
+  }
+}
+
+TEST_CASE("gradients_that_a_stage_cannot_take_are_refused_with_the_remedy") {
+  Group group(RankEnvironment{}, c10::kCPU);
+  torch::nn::Embedding words(torch::nn::EmbeddingOptions(5, 2).sparse(true));
+  torch::optim::SGD optimizer(words->parameters(), torch::optim::SGDOptions(0.1));
+  for (const AnyStage& stage : std::vector<AnyStage>{Amp(Precision::fp16), ClipGradNorm(1), ClipGradValue(1)}) {
+    Pipeline pipeline(StageContext{"test", group, c10::kCPU, *words, optimizer, {{"weight", words->weight}}}, {stage});
+    CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()),
+                                    [&] {
+                                      return words->forward(torch::tensor({1, 3})).sum();
+                                    }),
+                      Catch::Matchers::Contains(stage.get()->name() + " takes dense gradients") &&
+                          Catch::Matchers::Contains("without sparse(true)"));
+  }
+  const auto ended = ranks::run(2, [](Group& two) -> std::string {
+    struct Model : torch::nn::Module {
+      torch::nn::Embedding words{
+          register_module("words", torch::nn::Embedding(torch::nn::EmbeddingOptions(5, 2).sparse(true)))};
+    } model;
+    torch::optim::SGD sgd(model.parameters(), torch::optim::SGDOptions(0.1));
+    try {
+      Pipeline(StageContext{"test", two, c10::kCPU, model, sgd, {{"words.weight", model.words->weight}}}, {Ddp()});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "nothing";
+  });
+  for (const auto& rank : ended) CHECK_THAT(rank.text, Catch::Matchers::Contains("Ddp: the embedding words gives"));
+
+  // A parameter without elements is nobody's concern.
+  struct Empty : torch::nn::Module {
+    torch::Tensor some = register_parameter("some", torch::ones({3}));
+    torch::Tensor none = register_parameter("none", torch::ones({0, 3}));
+  } net;
+  torch::optim::SGD sgd(net.parameters(), torch::optim::SGDOptions(1));
+  Pipeline pipeline(StageContext{"test", group, c10::kCPU, net, sgd, {{"some", net.some}, {"none", net.none}}},
+                    {Amp(Precision::fp16), ClipGradNorm(0.5, std::numeric_limits<double>::infinity()), Ema(0.5)});
+  pipeline.step(StepInfo(StepFacts()), [&] { return net.some.sum() + net.none.sum(); });
+  CHECK(net.some[0].item<double>() == Approx(0.5));
 }
 
 TEST_CASE("bucket_layouts_hold_every_parameter_once_last_ones_first") {

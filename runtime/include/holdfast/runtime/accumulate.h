@@ -28,16 +28,23 @@ class Accumulate : public Stage {
   std::string name() const override { return "accumulate"; }
   Place place() const override { return Place::window; }
   void attach(StageContext& context) override;
+  /// Throws Error(misfit) where a resumed window cannot be filled by batches of the program's size.
   void begin(MicroBatch& micro) override;
+  void after_backward(const MicroBatch& micro) override;
+  void drop_window() override { done_ = 0; }
   void save(State& state) const override;
   void load(const State& state) override;
 
  private:
+  void require_fit(const StepFacts& step) const;
+
   std::uint64_t n_;
   std::uint64_t done_ = 0;     // micro-batches of the window
   std::uint64_t length_ = 0;   // of the window
   std::uint64_t samples_ = 0;  // of all ranks in it
+  std::uint64_t seen_ = 0;     // of these, in what is done
   std::uint64_t epoch_ = 0;
+  bool counted_ = false;  // the batch begun last is in done_
   std::function<void(const std::string&)> say_;
 };
 

@@ -32,6 +32,7 @@ class Amp : public Stage {
   void attach(StageContext& context) override;
   std::shared_ptr<void> forward_scope(const MicroBatch& micro) override;
   void before_backward(const MicroBatch& micro, at::Tensor& loss) override;
+  double loss_scale() const override { return scale(); }
   void before_update(Update& update) override;
   void after_update(const Update& update, const at::Tensor& stepped) override;
   void save(State& state) const override;

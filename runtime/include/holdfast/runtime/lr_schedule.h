@@ -40,11 +40,13 @@ class LrSchedule : public Stage {
   void save(State& state) const override;
   void load(const State& state) override;
 
-  /// For plateau: the metric of an evaluation, the same on every rank.
-  void observe(double metric) { rate_.observe(metric); }
+  /// For plateau: the metric of an evaluation. Every rank calls it with the same; RankFault where they differ, for
+  /// their rates would.
+  void observe(double metric, Group::Site site = Group::Site::current());
 
  private:
   LearningRate rate_;
+  Group* group_ = nullptr;
   torch::optim::Optimizer* optimizer_ = nullptr;
   std::vector<double> initial_;  // each group's rate as the optimizer was made
   std::function<void(const std::string&)> say_;

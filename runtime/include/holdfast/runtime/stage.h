@@ -89,6 +89,11 @@ class Stage {
   /// May replace the loss by what backward() is to run on.
   virtual void before_backward(const MicroBatch&, at::Tensor&) {}
   virtual void after_backward(const MicroBatch&) {}
+  /// What before_backward() multiplies losses by, until before_update() divides it out of the gradients: a window that
+  /// goes on at another scale has its partial gradients converted. May wait for the device.
+  virtual double loss_scale() const { return 1; }
+  /// A backward pass threw: the window's gradients are gone, and the next micro-batch begins another one.
+  virtual void drop_window() {}
   virtual void before_update(Update&) {}
   /// `stepped`: 1 where the optimizer stepped and 0 where it did not, a float32 element that may lie on the device, so
   /// reading it may wait; undefined: it did.
