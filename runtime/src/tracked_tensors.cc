@@ -53,7 +53,11 @@ class TrackedTensor : public TrackedItem {
     }
     at::Device device = at::kCPU;
     if (saved && saved->is_string() && *saved != "undefined") {
-      const at::Device was(saved->get<std::string>());
+      at::Device was(saved->get<std::string>());
+      // Another rank's GPU is none of this one's.
+      if (was.is_cuda() && plan.place().device.is_cuda() && plan.saved_ranks() != plan.place().world_size) {
+        was = plan.place().device;
+      }
       if (was.is_cpu() || (was.is_cuda() && was.index() < torch::cuda::device_count())) {
         device = was;
       } else {

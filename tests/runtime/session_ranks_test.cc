@@ -749,3 +749,24 @@ TEST_CASE("ranks_that_all_stood_still_go_on", "[full][alone]") {
     CHECK(rank.code == 0);
   }
 }
+
+TEST_CASE("a_tensor_comes_back_on_each_ranks_own_gpu", "[gpu]") {
+  if (!ranks::are_on_two_gpus()) return;
+  const ScratchFolder folder;
+  for (const int count : {1, 2}) {
+    const auto ended = ranks::run_sessions(count, [&]() -> int {
+      auto session = start(folder.path(), "owned", "never", "cuda");
+      torch::Tensor tensor;
+      if (count == 1) tensor = torch::ones({3}, at::TensorOptions(session.device()));
+      session.track("tensor", tensor);
+      session.restore();
+      if (tensor.device() != session.device()) return 5;
+      for ([[maybe_unused]] auto& step : session.steps({.count = 1})) session.barrier();
+      return session.finish();
+    });
+    for (const auto& rank : ended) {
+      INFO(rank.text);
+      CHECK(rank.code == 0);
+    }
+  }
+}
