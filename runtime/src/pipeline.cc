@@ -309,9 +309,10 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
 Pipeline::Outcome Pipeline::update(Site) {
   Impl& self = *impl_;
   const bool was_inside = std::exchange(self.inside, false);
-  self.was_updated = true;
+  const bool was_updated = std::exchange(self.was_updated, true);
   Outcome outcome;
-  if (was_inside && self.micro.last && !self.went_backward) {
+  // Without a backward no window ever ends: the second update says so.
+  if (was_inside && !self.went_backward && (self.micro.last || was_updated)) {
     refuse("pipeline.update() comes without a pipeline.backward() before it, so there are no gradients to step with");
   }
   if (!self.micro.last || !self.in_place) {
