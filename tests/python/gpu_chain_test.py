@@ -36,7 +36,7 @@ def check_chain(ranks, precision, folder):
     run = f"killed-{ranks}-{precision}"
     kills = 0
     slowest = 0
-    for turn in range(steps * 4 + 10):
+    for turn in range((steps + 8) * 4 + 10):  # whole epochs of eight steps
         kill_rank = -1 if turn % 3 == 0 else rng.randrange(ranks)
         kill = rng.choice(["before", "after", "inside", "S2", "S6"][: 3 if kill_rank > 0 else 5])
         code, seconds, text = start(ranks, folder, run, precision, "1", kill, kill_rank)

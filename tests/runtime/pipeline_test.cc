@@ -451,7 +451,7 @@ TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
   }
 }
 
-TEST_CASE("ranks_that_observe_different_metrics_are_stopped") {
+TEST_CASE("ranks_that_observe_different_metrics_are_stopped", "[full]") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {
     Net net = make_net();
     torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));

@@ -656,7 +656,7 @@ TEST_CASE("a_process_has_one_session_after_another", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(3, [&]() -> int {
     for (const char* run : {"first", "second", "third"}) {
-      if (const int code = train_line(folder.path(), run); code != 0) return code;
+      if (const int code = train_line(folder.path(), run, "cpu"); code != 0) return code;
     }
     auto session = start(folder.path(), "fourth");
     try {

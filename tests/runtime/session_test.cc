@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <torch/torch.h>
 #include <unistd.h>
 
@@ -462,28 +463,43 @@ TEST_CASE("a_rewind_goes_on_from_the_chosen_version_and_later_starts_stay_on_its
   CHECK(noted.sum == 45);
 }
 
-TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so") {
+// The session that loses its run is another process, which waits inside its third step meanwhile.
+TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so", "[full]") {
   Run run;
   run.every = "2";
+  int there[2], go_on[2];
+  REQUIRE(::pipe(there) == 0);
+  REQUIRE(::pipe(go_on) == 0);
+  char byte = 0;
+  const pid_t pid = ::fork();
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    double sum = 0;
+    std::uint64_t last = 0;
+    const int code = run.session([&](Session& session) {
+      return sum_samples(session, 2, sum, [&](std::uint64_t step) {
+        last = step;
+        if (step == 3 && (::write(there[1], &byte, 1) != 1 || ::read(go_on[0], &byte, 1) != 1)) ::_exit(2);
+      });
+    });
+    ::_exit(last == 4 ? code : 3);
+  }
+  REQUIRE(::read(there[0], &byte, 1) == 1);
   double sum = 0, theirs = 0;
-  std::uint64_t last = 0;
+  const auto other = [&](Session& session) { return sum_samples(session, 2, theirs); };
+  CHECK_THROWS_AS(run.session(other), Error);  // the run has a session that lives
   auto takeover = run.options();
   takeover.take_over = true;
-  CHECK(run.session([&](Session& session) {
-    return sum_samples(session, 2, sum, [&](std::uint64_t step) {
-      last = step;
-      if (step != 3) return;
-      const auto other = [&](Session& s) { return sum_samples(s, 2, theirs); };
-      CHECK_THROWS_AS(run.session(other), Error);  // the run has a session that lives
-      CHECK(run.session(other, takeover) == kDone);
-    });
-  }) == kSuperseded);
-  CHECK(last == 4);
+  CHECK(run.session(other, takeover) == kDone);
   CHECK(theirs == 90);
+  REQUIRE(::write(go_on[1], &byte, 1) == 1);
+  int status = 0;
+  REQUIRE(::waitpid(pid, &status, 0) == pid);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == kSuperseded);
   CHECK(run.close_notes().size() == 1);
-  CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum); }) == kDone);
+  CHECK(run.session([&](Session& session) { return sum_samples(session, 2, sum); }) == kDone);
   CHECK(sum == 90);
-  CHECK(last == 4);
 }
 
 TEST_CASE("a_close_note_says_why_the_session_ended_and_what_it_did") {
