@@ -15,6 +15,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "frame.h"
+#include "meeting.h"
 #include "transport.h"
 #include "watch.h"
 

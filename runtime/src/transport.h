@@ -8,9 +8,7 @@
 #include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
-#include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,21 +21,6 @@ class Store;
 }  // namespace c10d
 
 namespace holdfast {
-
-struct JoinOptions {
-  std::chrono::milliseconds patience{300000};
-  std::chrono::milliseconds say_waiting_after{30000};  // for ranks that do not come, once
-  std::function<void(const std::string&)> say;         // on rank 0
-};
-
-/// Meets the others at rank 0's store: sets `greeting` under `<key>/<rank>` and returns when all ranks have done so.
-/// `who` names this process to people and is no other's. Throws Error(unreadable) that names the ranks that did not
-/// come in time, Error(invalid) where two say they are the same rank, or were told of different numbers of ranks.
-c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
-                                           const std::string& greeting, const std::string& who,
-                                           const JoinOptions& options);
-/// Where rank 0's process holds the store: waits there until the others need it no more, at most `patience`.
-void leave_store(c10d::Store& store, const RankEnvironment& ranks, std::chrono::milliseconds patience);
 
 /// A connection of its own to the same store, whose blocked calls end when it is closed.
 class StoreConnection {

@@ -1,0 +1,236 @@
+#include "meeting.h"
+
+#include <arpa/inet.h>
+#include <c10/util/Logging.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <vector>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace {
+
+using std::chrono::milliseconds;
+using storage::StatusCode;
+using Clock = std::chrono::steady_clock;
+
+// The ranks whose key is not there.
+std::vector<int> absent(c10d::Store& store, const std::string& key, int world_size) {
+  std::vector<int> missing;
+  for (int rank = 0; rank < world_size; ++rank) {
+    if (!store.check({key + "/" + std::to_string(rank)})) missing.push_back(rank);
+  }
+  return missing;
+}
+
+constexpr milliseconds kLook{20};
+
+// A store that ends so long after a rank came to it was that of an earlier start, whose rank 0 had not left yet.
+constexpr milliseconds kEarlierStart{5000};
+
+// The store was another's, and is gone: there may be a new one.
+struct EarlierStore {};
+
+// Says something once, unless what is waited for comes before.
+class Notice {
+ public:
+  Notice(milliseconds after, std::function<void()> say)
+      : thread_([this, after, say = std::move(say)] {
+          std::unique_lock lock(mutex_);
+          if (!changed_.wait_for(lock, after, [&] { return over_; })) say();
+        }) {}
+  ~Notice() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
+  Notice(const Notice&) = delete;
+  Notice& operator=(const Notice&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
+// Whether the launcher's socket came to this process: what starts programs often closes what it does not know.
+void require_listening(const RankEnvironment& ranks) {
+  int listens = 0;
+  socklen_t length = sizeof listens;
+  sockaddr_in own{};
+  socklen_t own_length = sizeof own;
+  if (::getsockopt(*ranks.listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0 &&
+      ::getsockname(*ranks.listen_fd, reinterpret_cast<sockaddr*>(&own), &own_length) == 0 &&
+      ntohs(own.sin_port) == ranks.port) {
+    return;
+  }
+  throw Error(StatusCode::unreadable,
+              fmt::format("rank 0 did not get the socket that holdfast launch opened for it (descriptor {}): a program "
+                          "between the two closes descriptors, as Python's subprocess does without close_fds=False; "
+                          "let it pass them on, or give launch --rendezvous 127.0.0.1:PORT with a free port",
+                          *ranks.listen_fd));
+}
+
+c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int meeting, const JoinOptions& options,
+                                              milliseconds left) {
+  c10d::TCPStoreOptions tcp;
+  tcp.port = ranks.port;
+  tcp.isServer = ranks.rank == 0 && !ranks.launcher_has_store;
+  tcp.waitWorkers = false;
+  tcp.timeout = left;
+  if (tcp.isServer && ranks.listen_fd && meeting == 0) {  // afterwards it is closed
+    require_listening(ranks);
+    tcp.masterListenFd = ranks.listen_fd;
+    ::fcntl(*ranks.listen_fd, F_SETFD, FD_CLOEXEC);  // for us, not for what we start
+  }
+  const Notice notice(options.say_waiting_after, [&] {
+    if (ranks.local_rank != 0) return;  // one word from each host
+    const std::string whom = tcp.isServer               ? "to reach itself, as MASTER_ADDR says,"
+                             : ranks.launcher_has_store ? "for the launcher to listen"
+                                                        : "for rank 0 to listen";
+    std::fprintf(stderr, "holdfast: rank %d waits %s at %s:%d, for %lld s at most\n", ranks.rank, whom.c_str(),
+                 ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
+  });
+  try {
+    // What an earlier session of these processes left in a launcher's store is not for this one.
+    return c10::make_intrusive<c10d::PrefixStore>(fmt::format("holdfast/{}/{}", ranks.attempt, meeting),
+                                                  c10::make_intrusive<c10d::TCPStore>(ranks.address, tcp));
+  } catch (const std::exception& error) {
+    const std::string why = error.what();
+    throw Error(
+        StatusCode::unreadable,
+        tcp.isServer && why.find("listen") != std::string::npos
+            ? fmt::format("rank 0 cannot listen on port {}: {}; {}", ranks.port, why.substr(0, why.find('\n')),
+                          ranks.launcher == "holdfast launch" ? "give launch --rendezvous HOST:PORT with a free port"
+                                                              : "set MASTER_PORT to a free one")
+            : fmt::format("rank {} cannot reach rank 0 at {}:{} ({}): is rank 0 started, and does MASTER_ADDR "
+                          "name its host?",
+                          ranks.rank, ranks.address, ranks.port, why.substr(0, why.find('\n'))));
+  }
+}
+
+// Tells the others that they wait in vain.
+[[noreturn]] void refuse(c10d::Store& store, const std::string& text) {
+  store.set("refused", text);
+  throw Error(StatusCode::invalid, text);
+}
+
+// Two that say they are the same rank, or that count the ranks differently, would wait for each other for ever.
+void introduce(c10d::Store& store, const RankEnvironment& ranks, const std::string& who) {
+  using Bytes = std::vector<std::uint8_t>;
+  const auto first = [&](const std::string& key, const std::string& mine) {
+    const auto there = store.compareSet(key, Bytes(), Bytes(mine.begin(), mine.end()));
+    return std::string(there.begin(), there.end());
+  };
+  const std::string mine = fmt::format("{} ({})", ranks.world_size, who);
+  const std::string count = first("world", mine);
+  if (count.substr(0, count.find(' ')) != std::to_string(ranks.world_size)) {
+    refuse(store, fmt::format("the ranks were started with different numbers of ranks: {} and {}; give all hosts the "
+                              "same --nnodes and --nproc (or WORLD_SIZE)",
+                              count, mine));
+  }
+  const std::string rank = first(fmt::format("here/{}", ranks.rank), who);
+  if (rank == who) return;
+  for (const auto until = Clock::now() + kEarlierStart; Clock::now() < until;) {
+    std::this_thread::sleep_for(kLook);
+    try {
+      (void)store.check({"world"});
+    } catch (const std::exception&) {
+      throw EarlierStore();
+    }
+  }
+  refuse(store, fmt::format("two processes say that they are rank {}: {} and {}; give each its own (--node-rank of "
+                            "each host, or RANK)",
+                            ranks.rank, rank, who));
+}
+
+void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::string& key, const JoinOptions& options,
+                  Clock::time_point begin) {
+  for (bool said = false;;) {
+    if (store.check({"refused"})) {
+      const auto text = store.get("refused");
+      // What holds the store must not end before the others have read why.
+      if (ranks.rank == 0) std::this_thread::sleep_for(10 * kLook);
+      throw Error(StatusCode::invalid, std::string(text.begin(), text.end()));
+    }
+    const auto missing = absent(store, key, ranks.world_size);
+    if (missing.empty()) return;
+    const auto waited = Clock::now() - begin;
+    if (waited > options.patience) {
+      throw Error(StatusCode::unreadable,
+                  fmt::format("{} of {} ranks did not come within {} s: {}; rank {} waited at {}:{}", missing.size(),
+                              ranks.world_size, options.patience.count() / 1000, fmt::join(missing, ", "), ranks.rank,
+                              ranks.address, ranks.port));
+    }
+    if (ranks.rank == 0 && !said && waited > options.say_waiting_after) {
+      said = true;
+      options.say(fmt::format("rank 0 waits at {}:{} for {} of {} ranks to come, for {} s at most: {}", ranks.address,
+                              ranks.port, missing.size(), ranks.world_size, options.patience.count() / 1000,
+                              fmt::join(missing, ", ")));
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+}  // namespace
+
+c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
+                                           const std::string& greeting, const std::string& who,
+                                           const JoinOptions& options) {
+  // Gloo and the store write to connections that may be closed by then, and count on the signal being ignored, as it is
+  // in Python.
+  struct sigaction pipe {};
+  if (::sigaction(SIGPIPE, nullptr, &pipe) == 0 && pipe.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
+  // c10d tells each broken connection with a stack trace. We say what broke it, once.
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+  static std::atomic<int> meetings{0};
+  const int meeting = meetings++;
+  const auto begin = Clock::now();
+  for (;;) {
+    const auto left = options.patience - std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
+    const auto store = connect_store(ranks, meeting, options, std::max(left, milliseconds(1)));
+    try {
+      if (!ranks.launcher_has_store) introduce(*store, ranks, who);
+      store->set(key + "/" + std::to_string(ranks.rank), greeting);
+      wait_for_all(*store, ranks, key, options, begin);
+      return store;
+    } catch (const Error&) {
+      throw;
+    } catch (const EarlierStore&) {
+    } catch (const std::exception&) {
+      // Rank 0 may have been about to leave the session before this one.
+      if (meeting == 0 || left < milliseconds(0)) {
+        throw Error(StatusCode::unreadable, fmt::format("rank 0 at {}:{} ended while rank {} waited for the others to "
+                                                        "come",
+                                                        ranks.address, ranks.port, ranks.rank));
+      }
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+void leave_store(c10d::Store& store, const RankEnvironment& ranks, milliseconds patience) {
+  store.set("left/" + std::to_string(ranks.rank), std::string());
+  if (ranks.rank != 0 || ranks.launcher_has_store) return;
+  const auto until = Clock::now() + patience;
+  while (!absent(store, "left", ranks.world_size).empty() && Clock::now() < until) std::this_thread::sleep_for(kLook);
+}
+
+}  // namespace holdfast
