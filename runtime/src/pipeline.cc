@@ -13,11 +13,11 @@
 #include <optional>
 #include <set>
 #include <typeinfo>
-#include <unordered_set>
 #include <utility>
 
 #include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
+#include "window_gradients.h"
 
 namespace holdfast {
 
@@ -115,17 +115,12 @@ void require_optimizer(const StageContext& context) {
 }  // namespace
 
 struct Pipeline::Impl {
-  Impl(StageContext given, std::vector<AnyStage> list) : context(std::move(given)) {
+  Impl(StageContext given, std::vector<AnyStage> list) : context(std::move(given)), window(context.parameters) {
     for (const AnyStage& stage : list) stages.push_back(stage.get());
     require_order(stages);
     require_optimizer(context);
     for (const auto& stage : stages) stage->attach(context);
-    for (const NamedParameter& parameter : context.parameters) known.insert(parameter.tensor.unsafeGetTensorImpl());
     scaled = dynamic_cast<TakesDeviceScale*>(&context.optimizer);
-  }
-
-  void clear_gradients() {
-    for (NamedParameter& parameter : context.parameters) parameter.tensor.mutable_grad() = at::Tensor();
   }
 
   // Stages may come and go between two starts of a program: one that is new begins anew, and what one held that is gone
@@ -160,27 +155,6 @@ struct Pipeline::Impl {
 
   std::string title() const { return context.pipeline.empty() ? "the pipeline" : "pipeline " + context.pipeline; }
 
-  // Between its steps a window's partial gradients are kept apart from the parameters, whose gradients anybody may
-  // change: another pipeline's backward, as a GAN's generator goes through the discriminator, or zero_grad().
-  void put_away() {
-    if (!in_place) return;
-    partial.clear();
-    for (NamedParameter& parameter : context.parameters) {
-      partial.push_back(std::exchange(parameter.tensor.mutable_grad(), at::Tensor()));
-    }
-    in_place = false;
-  }
-  void put_back() {
-    if (in_place) return;
-    clear_gradients();
-    for (std::size_t i = 0; i < partial.size(); ++i) {
-      context.parameters[i].tensor.mutable_grad() = std::move(partial[i]);
-    }
-    partial.clear();
-    in_place = true;
-  }
-  bool window_is_open() const { return in_place || !partial.empty(); }
-
   // An update is over, and whether the optimizer stepped is known.
   void count(bool stepped) const {
     ++(stepped ? updates : skipped);
@@ -213,7 +187,7 @@ struct Pipeline::Impl {
   void require_known_gradients() const {
     for (const auto& group : context.optimizer.param_groups()) {
       for (const at::Tensor& parameter : group.params()) {
-        if (!parameter.grad().defined() || known.contains(parameter.unsafeGetTensorImpl())) continue;
+        if (!parameter.grad().defined() || window.knows(parameter)) continue;
         std::string name = "of the optimizer";
         for (const auto& named : context.net.named_parameters()) {
           if (named.value().is_same(parameter)) name = named.key();
@@ -230,15 +204,13 @@ struct Pipeline::Impl {
   static constexpr std::uint64_t kHopeless = 100;  // the scale halves each time: 2^16 is 2^-84 by then
 
   StageContext context;
-  std::unordered_set<const void*> known;  // the parameters
   std::vector<std::shared_ptr<Stage>> stages;
   TakesDeviceScale* scaled = nullptr;  // the optimizer, where it takes found_inf on the device
   MicroBatch micro;
-  bool inside = false;              // between begin() and update()
-  bool in_place = false;            // the window's gradients are the parameters'
-  std::vector<at::Tensor> partial;  // or these, one for each parameter; empty where there are none yet
-  bool went_backward = false;       // ever, in this process
-  bool was_updated = false;         // ever, in this process
+  WindowGradients window;
+  bool inside = false;         // between begin() and update()
+  bool went_backward = false;  // ever, in this process
+  bool was_updated = false;    // ever, in this process
   at::Tensor last_loss;
   mutable std::uint64_t updates = 0;
   mutable std::uint64_t skipped = 0;
@@ -261,12 +233,8 @@ std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site
         "a window of pipeline.backward() is complete and pipeline.update() was never called, so nothing is trained: "
         "call it after each backward()");
   }
-  if (self.micro.first) {
-    self.in_place = false;
-    self.partial.clear();
-  }
-  self.put_away();
-  self.clear_gradients();
+  if (self.micro.first) self.window.drop();
+  self.window.put_away();
   self.inside = true;
   auto scopes = std::make_unique<ScopesEnd>();
   for (const auto& stage : self.stages) scopes->scopes.push_back(stage->forward_scope(self.micro));
@@ -282,7 +250,7 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
         "the loss of the pipeline's function leads to no parameter, so there is nothing to go backward through: it was "
         "computed under a NoGradGuard, detached, or from none of the module's parameters");
   }
-  self.put_back();
+  self.window.put_back();
   self.last_loss = loss.detach();
   at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
   for (const auto& stage : self.stages) stage->before_backward(self.micro, scaled);
@@ -295,8 +263,7 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
     }
   } catch (...) {
     // Some parameters have this batch's gradient by now and others do not.
-    self.in_place = false;
-    self.clear_gradients();
+    self.window.drop();
     for (const auto& stage : self.stages) stage->drop_window();
     if (!self.micro.first)
       self.say("a backward pass failed: the batches that its window had so far are dropped with it");
@@ -315,8 +282,8 @@ Pipeline::Outcome Pipeline::update(Site) {
   if (was_inside && !self.went_backward && (self.micro.last || was_updated)) {
     refuse("pipeline.update() comes without a pipeline.backward() before it, so there are no gradients to step with");
   }
-  if (!self.micro.last || !self.in_place) {
-    self.put_away();
+  if (!self.micro.last || !self.window.are_in_place()) {
+    if (self.window.are_in_place()) self.window.put_away();
     return outcome;
   }
   const at::NoGradGuard no_grad;
@@ -324,9 +291,7 @@ Pipeline::Outcome Pipeline::update(Site) {
   self.require_known_gradients();
   Update update;
   update.number = self.updates;
-  for (const NamedParameter& parameter : self.context.parameters) {
-    if (parameter.tensor.grad().defined()) update.gradients.push_back(parameter.tensor.grad());
-  }
+  update.gradients = self.window.defined();
   for (const auto& stage : self.stages) stage->before_update(update);
 
   at::Tensor stepped;  // undefined: yes
@@ -346,8 +311,7 @@ Pipeline::Outcome Pipeline::update(Site) {
   }
   if (!self.undecided) self.count(step);
   for (const auto& stage : self.stages) stage->after_update(update, stepped);
-  self.clear_gradients();
-  self.in_place = false;
+  self.window.drop();
   outcome.window_ended_ = true;
   return outcome;
 }
@@ -372,56 +336,20 @@ std::uint64_t Pipeline::skipped() const {
 const std::vector<std::shared_ptr<Stage>>& Pipeline::stages() const { return impl_->stages; }
 void Pipeline::throw_no_stage() const { refuse("the pipeline has no stage of that type"); }
 
-namespace {
-
-// Of an embedding that is sparse, rows and their indices, in the order that they came in: their sum is made of them at
-// the window's end.
-void put_gradient(State& state, const std::string& parameter, const at::Tensor& gradient) {
-  const std::string name = "gradient." + parameter;
-  if (gradient.layout() != at::kSparse) {
-    state.put(name, gradient);
-    return;
-  }
-  state.put(name + ".indices", gradient._indices()).put(name + ".values", gradient._values());
-  state.put(name + ".coalesced", gradient.is_coalesced());
-}
-
-// Undefined where there was none.
-at::Tensor get_gradient(const State& state, const NamedParameter& parameter) {
-  const std::string name = "gradient." + parameter.name;
-  if (!state.has(name)) return {};
-  if (state.has(name + ".indices")) {
-    return at::_sparse_coo_tensor_unsafe(state.get<at::Tensor>(name + ".indices"),
-                                         state.get<at::Tensor>(name + ".values"), parameter.tensor.sizes(),
-                                         parameter.tensor.options().requires_grad(false).layout(at::kSparse))
-        .to(parameter.tensor.device())
-        ._coalesced_(state.get<bool>(name + ".coalesced"));
-  }
-  at::Tensor gradient = at::empty_like(parameter.tensor, at::TensorOptions().requires_grad(false));
-  state.get_to(name, gradient);
-  return gradient;
-}
-
-}  // namespace
-
 // State: updates, skipped, window (open or not), ranks; stage.<name>.…; inside a window loss_scale,
 // gradient.<parameter>.
 void Pipeline::save(State& state) const {
   const Impl& self = *impl_;
   self.settle();
-  state.put("updates", self.updates).put("skipped", self.skipped).put("window", self.window_is_open());
+  state.put("updates", self.updates).put("skipped", self.skipped).put("window", self.window.is_open());
   state.put("ranks", self.context.group.world_size());
   for (const auto& stage : self.stages) {
     State part = state.nested("stage." + stage->name());
     stage->save(part);
   }
-  if (!self.window_is_open()) return;
+  if (!self.window.is_open()) return;
   state.put("loss_scale", self.loss_scale());
-  for (std::size_t i = 0; i < self.context.parameters.size(); ++i) {
-    const NamedParameter& parameter = self.context.parameters[i];
-    const at::Tensor& gradient = self.in_place ? parameter.tensor.grad() : self.partial[i];
-    if (gradient.defined()) put_gradient(state, parameter.name, gradient);
-  }
+  self.window.save(state);
 }
 
 void Pipeline::load(const State& state) { load_shares(state, {state}); }
@@ -432,30 +360,17 @@ void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   own.get_to("updates", self.updates);
   own.get_to("skipped", self.skipped);
   self.load_stages(own);
-  self.clear_gradients();
-  self.partial.clear();
-  self.in_place = false;
+  self.window.drop();
   if (!own.get<bool>("window")) return;
+  self.window.load(shares);
   // The window ends in a mean over the ranks of now: what was to be divided by N will be divided by M. The same with
   // the loss scale, where a run goes on in another precision.
-  const double scale = self.context.group.world_size() / own.get<double>("ranks");
+  self.window.multiply(self.context.group.world_size() / own.get<double>("ranks"));
   const double rescale = self.loss_scale() / own.get<double>("loss_scale");
-  bool is_finite = true;
-  for (const NamedParameter& parameter : self.context.parameters) {
-    at::Tensor& gradient = self.partial.emplace_back();
-    for (const State& share : shares) {
-      const at::Tensor part = get_gradient(share, parameter);
-      if (part.defined()) gradient = gradient.defined() ? gradient.add_(part) : part;
-    }
-    if (!gradient.defined()) continue;
-    if (scale != 1) gradient.mul_(scale);
-    if (rescale == 1) continue;
-    gradient.mul_(rescale);
-    is_finite = is_finite && gradient.isfinite().all().item<bool>();
-  }
-  if (is_finite) return;
+  self.window.multiply(rescale);
+  if (rescale == 1 || self.window.are_finite()) return;
   // Its update would have been skipped, and there may be no loss scale any more to notice.
-  for (at::Tensor& gradient : self.partial) gradient = at::Tensor();
+  self.window.load({});
   self.say(
       "gradients of the window that the run was saved in had overflowed at the loss scale of then, which is another "
       "now: they are left out, and the window goes on with the batches to come");
