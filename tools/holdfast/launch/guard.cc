@@ -54,8 +54,12 @@ void Guard::watch(int launch_lives) const {
   // A process that forks while it is looked for is found the next time; one that the kernel cannot end now (it waits
   // for a disk) ends later.
   for (int i = 0; i < 100 && kill_started_with(entry_) > 0; ++i) ::usleep(20'000);
-  ::unlink((folder_ + "/progress").c_str());
-  ::rmdir(folder_.c_str());
+  // A rank that was about to end may have written it once more.
+  for (int i = 0; i < 100; ++i) {
+    ::unlink((folder_ + "/progress").c_str());
+    if (::rmdir(folder_.c_str()) == 0 || errno != ENOTEMPTY) break;
+    ::usleep(20'000);
+  }
   ::_exit(0);
 }
 
