@@ -81,6 +81,7 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
   app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str();
   std::string text;
+  std::int64_t learnt = 0;  // characters of it; the rest, a tenth, is kept for evaluation
   app.callback([&] {
     if (shape.width % shape.heads != 0) throw CLI::ValidationError("--heads", "must divide --width");
     try {
@@ -88,7 +89,8 @@ int main(int argc, char** argv) {
     } catch (const std::runtime_error& error) {
       throw CLI::ValidationError("--text", error.what());
     }
-    const auto kept = static_cast<std::int64_t>(text.size() - text.size() * 9 / 10);
+    learnt = static_cast<std::int64_t>(text.size()) * 9 / 10;
+    const auto kept = static_cast<std::int64_t>(text.size()) - learnt;
     if (synthetic == 0 && kept <= shape.context) {
       throw CLI::ValidationError("--context", "must be below the " + std::to_string(kept) +
                                                   " characters of the text's last tenth, which are kept for "
@@ -99,7 +101,6 @@ int main(int argc, char** argv) {
 
   const Vocabulary vocabulary(text);
   const auto numbers = vocabulary.numbers(text);
-  const auto learnt = numbers.numel() * 9 / 10;
   holdfast::Loader train((synthetic > 0 ? Windows::synthetic(synthetic, shape.context, windows)
                                         : Windows::at_random(numbers.slice(0, 0, learnt), shape.context, windows))
                              .map(Stack<>()),

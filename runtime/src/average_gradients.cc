@@ -2,9 +2,9 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <span>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <tuple>
 
@@ -28,14 +28,15 @@ double fingerprint(const std::vector<at::Tensor>& gradients) {
 // What must be alike on all ranks, for their gradients' bytes are added as they lie: "4 parameters of 17 numbers (…)".
 std::string layout(const std::vector<NamedParameter>& parameters) {
   std::int64_t numbers = 0;
-  std::string shapes;
-  for (const NamedParameter& parameter : parameters) {
-    numbers += parameter.tensor.numel();
-    shapes += fmt::format("{} {} {};", parameter.tensor.sizes(), c10::toString(parameter.tensor.scalar_type()),
-                          c10::DeviceTypeName(parameter.tensor.device().type()));
+  std::vector<std::int64_t> shapes;  // numbers rather than words, for this is done in every step
+  for (const auto& [name, tensor] : parameters) {
+    numbers += tensor.numel();
+    shapes.insert(shapes.end(), {tensor.dim(), static_cast<std::int64_t>(tensor.scalar_type()),
+                                 static_cast<std::int64_t>(tensor.device().type())});
+    shapes.insert(shapes.end(), tensor.sizes().begin(), tensor.sizes().end());
   }
   return fmt::format("{} parameters of {} numbers (layout {})", parameters.size(), numbers,
-                     storage::digest_of(shapes).hex().substr(0, 8));
+                     storage::digest_of(std::as_bytes(std::span(shapes))).hex().substr(0, 8));
 }
 
 }  // namespace

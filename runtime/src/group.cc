@@ -15,6 +15,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "frame.h"
+#include "host_name.h"
 #include "meeting.h"
 #include "transport.h"
 #include "watch.h"
@@ -44,11 +45,7 @@ std::string type_of(const std::exception& error) {
   return text;
 }
 
-std::string this_process() {
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
-  return fmt::format("pid {} on {}", ::getpid(), host);
-}
+std::string this_process() { return fmt::format("pid {} on {}", ::getpid(), host_name()); }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 

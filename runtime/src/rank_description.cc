@@ -10,6 +10,7 @@
 #include "gpu_load.h"
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/units.h"
+#include "host_name.h"
 
 namespace holdfast {
 namespace {
@@ -26,10 +27,8 @@ std::uint64_t kilobytes_of(const char* file, const std::string& name) {
 }  // namespace
 
 std::string describe_rank(const Group& group, const std::string& precision, const std::string& version) {
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
   std::string text = fmt::format("rank {} of {}, local {}, on {}, pid {}\n", group.rank(), group.world_size(),
-                                 group.local_rank(), host, ::getpid());
+                                 group.local_rank(), host_name(), ::getpid());
   const c10::Device device = group.device();
   if (device.is_cuda()) {
     const GpuFacts facts = find_gpus();

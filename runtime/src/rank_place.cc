@@ -1,5 +1,6 @@
 #include "holdfast/runtime/rank_place.h"
 
+#include "holdfast/storage/ranks_of_run.h"
 #include "splitmix64.h"
 
 namespace holdfast {
@@ -14,11 +15,7 @@ std::string shared_name(const std::string& name) {
   return has_rank ? name.substr(0, at) : name;
 }
 
-int saved_world_size(const storage::Manifest& manifest) {
-  const nlohmann::json::json_pointer where("/environment/world_size");
-  if (!manifest.made_by.contains(where) || !manifest.made_by.at(where).is_number_integer()) return 1;
-  return manifest.made_by.at(where).get<int>();
-}
+int saved_world_size(const storage::Manifest& manifest) { return storage::ranks_of_run(manifest).value_or(1); }
 
 std::uint64_t seed_of_rank(std::uint64_t seed, std::uint64_t step, int rank) {
   return splitmix64(splitmix64(splitmix64(seed) ^ step) ^ static_cast<std::uint64_t>(rank));

@@ -7,21 +7,12 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
+#include "host_name.h"
 #include "program_id.h"
 #include "store_files.h"
 #include "uncaught_error.h"
 
 namespace holdfast {
-namespace {
-
-std::string host_name() {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
-
-}  // namespace
-
 RunKeeper::RunKeeper(const SessionOptions& options, Console& console)
     : console_(console),
       store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <fstream>
 
+#include "host_name.h"
+
 namespace holdfast {
 namespace {
 
@@ -46,10 +48,8 @@ bool is_over(std::int64_t pid) {
 }
 
 WatchRecord record_of_this_process() {
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
   WatchRecord record;
-  record.host = host;
+  record.host = host_name();
   record.pid = ::getpid();
   record.place = place_of_pids();
   return record;

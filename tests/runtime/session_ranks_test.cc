@@ -696,11 +696,8 @@ TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "
 TEST_CASE("the_wait_for_a_slow_rank_is_said_once_by_one_rank", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(4, [&]() -> int {
-    std::string program = "test", dir = "--holdfast.dir=" + folder.path().string(), soon = "--holdfast.say-waiting=1s";
-    char* arguments[] = {program.data(), dir.data(), soon.data(), nullptr};
-    char** argv = arguments;
-    int argc = 3;
-    auto session = Session::start(argc, argv, {.run = "slow", .every = "never", .device = "cpu"});
+    ::setenv("HOLDFAST_SAY_WAITING", "1s", 1);
+    auto session = start(folder.path(), "slow");
     session.barrier();
     if (session.rank() == 0) ::usleep(2500000);
     session.barrier();

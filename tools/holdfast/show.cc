@@ -7,6 +7,7 @@
 
 #include "checkpoint.h"
 #include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/ranks_of_run.h"
 #include "phrases.h"
 #include "tensor_stats.h"
 #include "terminal.h"
@@ -94,14 +95,8 @@ ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {
   return json;
 }
 
-// Of the run: one rank writes the files for all of them (FORMAT.md, world_size).
 int ranks_of(const storage::Manifest& manifest) {
-  const auto environment = manifest.made_by.find("environment");
-  if (environment != manifest.made_by.end() && environment->is_object()) {
-    const auto ranks = environment->find("world_size");
-    if (ranks != environment->end() && ranks->is_number_unsigned()) return ranks->get<int>();
-  }
-  return manifest.world_size;
+  return storage::ranks_of_run(manifest).value_or(manifest.world_size);
 }
 
 ordered_json to_json(const Checkpoint& checkpoint) {

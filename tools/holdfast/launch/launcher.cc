@@ -54,6 +54,8 @@ class Descriptor {
   int number_;
 };
 
+const char* hint_for(int error) { return error == EMFILE ? " (ulimit -n says how many files may be open here)" : ""; }
+
 /// A socket that listens on a free port of 127.0.0.1; -1 and errno where there is none.
 int listen_here(int& port) {
   const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -192,8 +194,7 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
       return true;
     };
     if (!piped(rank.out, out_, out, process.out) || !piped(rank.err, err_, err, process.err)) {
-      return system_error(fmt::format("cannot make a pipe for rank {}{}", rank.number,
-                                      errno == EMFILE ? " (ulimit -n says how many files may be open here)" : ""));
+      return system_error(fmt::format("cannot make a pipe for rank {}{}", rank.number, hint_for(errno)));
     }
   }
 
@@ -204,10 +205,8 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
   }
   rank.over = true;
   if (started.error == EAGAIN || started.error == ENOMEM || started.error == EMFILE || started.error == ENFILE) {
-    const bool files = started.error == EMFILE;
     errno = started.error;
-    return system_error(fmt::format("cannot start the process of rank {}{}", rank.number,
-                                    files ? " (ulimit -n says how many files may be open here)" : ""));
+    return system_error(fmt::format("cannot start the process of rank {}{}", rank.number, hint_for(started.error)));
   }
   exec_code_ = started.error == ENOENT || started.error == ENOTDIR ? kNotFound : kNotExecutable;
   return {StatusCode::not_found, why_not_started(plan_.program.front(), started.error)};

@@ -1,0 +1,16 @@
+// What this machine is called, in sentences and records.
+#pragma once
+
+#include <unistd.h>
+
+#include <string>
+
+namespace holdfast {
+
+inline std::string host_name() {
+  char name[256] = "";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+}  // namespace holdfast
