@@ -100,7 +100,8 @@ Result train(Group& group, const Plan& plan) {
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.2).momentum(0.9));
   auto recorder = std::make_shared<Recorder>();
   std::vector<AnyStage> stages{Ddp({.bucket_bytes = 4096, .first_bucket_bytes = 512, .compress = plan.compress}),
-                               Amp(plan.precision, {.initial_scale = 1024}), Accumulate(plan.windows)};
+                               Amp(plan.precision, {.initial_scale = 1024})};
+  if (plan.windows > 1) stages.push_back(Accumulate(plan.windows));
   if (plan.clip) stages.push_back(ClipGradNorm(0.05));
   stages.push_back(recorder);
   stages.push_back(LrSchedule::warmup_cosine(2, 6));

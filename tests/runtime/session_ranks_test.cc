@@ -132,6 +132,8 @@ void describe_prints_every_rank(int count, const char* device, const std::vector
     CHECK(found >= at);
     at = found;
     const std::string block = ended[0].text.substr(at, ended[0].text.find("rank ", at + 5) - at);
+    const std::string own = device == std::string("cuda") ? fmt::format("cuda:{},", rank) : std::string("cpu\n");
+    CHECK(block.find("device     " + own) != std::string::npos);
     for (const char* word : words) {
       INFO(word);
       CHECK(block.find(word) != std::string::npos);
@@ -640,16 +642,15 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
 }
 
 TEST_CASE("describe_prints_a_block_for_each_rank_in_order", "[full]") {
-  describe_prints_every_rank(3, "cpu",
-                             {"device     cpu", " in use by this process, ", " available", "computes   in bf16, ",
-                              " threads", "Holdfast 0.", "LibTorch 2."});
+  describe_prints_every_rank(
+      3, "cpu",
+      {" in use by this process, ", " available", "computes   in bf16, ", " threads", "Holdfast 0.", "LibTorch 2."});
 }
 
 TEST_CASE("describe_prints_each_ranks_gpu", "[gpu]") {
   if (!ranks::are_on_two_gpus()) return;
-  describe_prints_every_rank(2, "cuda",
-                             {"device     cuda:", "compute capability ", " (driver ", "  GPU        ", " free, ",
-                              " % busy", "computes   in bf16, "});
+  describe_prints_every_rank(
+      2, "cuda", {"compute capability ", " (driver ", "  GPU        ", " free, ", " % busy", "computes   in bf16, "});
 }
 
 TEST_CASE("a_process_has_one_session_after_another", "[full]") {
@@ -758,6 +759,7 @@ TEST_CASE("a_tensor_comes_back_on_each_ranks_own_gpu", "[gpu]") {
       session.track("tensor", tensor);
       session.restore();
       if (tensor.device() != session.device()) return 5;
+      if (torch::empty({1}, torch::kCUDA).device() != session.device()) return 6;  // where none is named
       for ([[maybe_unused]] auto& step : session.steps({.count = 1})) session.barrier();
       return session.finish();
     });
