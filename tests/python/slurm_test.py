@@ -28,7 +28,7 @@ folder = tempfile.TemporaryDirectory()
 place = folder.name
 os.chmod(place, 0o755)  # munged asks for it
 hosts.name(place, *nodes)
-environment = {**os.environ, "OMP_NUM_THREADS": "1", "SLURM_CONF": f"{place}/slurm.conf"}
+environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": place, "SLURM_CONF": f"{place}/slurm.conf"}
 steps_an_epoch, epochs = 4, 20  # chain's, of four ranks
 daemons = []
 
