@@ -287,10 +287,10 @@ c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
   return impl_->transport ? impl_->transport->data() : c10::intrusive_ptr<c10d::ProcessGroup>();
 }
 
-StepOrder Group::at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish) {
+StepOrder Group::at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site) {
   if (!impl_->watch) return wish;
   impl_->check();
-  StepOrder order = impl_->watch->reach(step, last, wish);
+  StepOrder order = impl_->watch->reach(step, last, wish, text_of(site));
   impl_->check();
   return order;
 }
@@ -303,6 +303,13 @@ std::vector<json> Group::compare(const char* operation, const std::string& what,
     all.push_back(json::from_cbor(frame.value));
   }
   return all;
+}
+
+std::string Group::to_rank(int rank) { return fmt::format(" to rank {}", rank); }
+
+std::string Group::name_of(Reduce how) {
+  const char* const names[] = {"the sum of ", "the mean of ", "the minimum of ", "the maximum of "};
+  return names[static_cast<int>(how)];
 }
 
 void Group::require_rank(const char* operation, int rank, Site site) const {
@@ -375,27 +382,26 @@ void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
     throw Error(StatusCode::invalid, fmt::format("all_reduce cannot compute this of {} at {}; convert it first",
                                                  describe(tensor), text_of(site)));
   }
-  const char* const names[] = {"the sum", "the mean", "the minimum", "the maximum"};
-  impl_->together("all_reduce", fmt::format("{} of {}", names[static_cast<int>(how)], describe(tensor)), "", site,
-                  [&](const std::vector<Frame>&) {
-                    const at::NoGradGuard no_grad;
-                    std::vector<at::Tensor> work{tensor.contiguous()};
-                    c10d::AllreduceOptions options;
-                    options.reduceOp = how == Reduce::min   ? c10d::ReduceOp::MIN
-                                       : how == Reduce::max ? c10d::ReduceOp::MAX
-                                                            : c10d::ReduceOp::SUM;
-                    process_group()->allreduce(work, options)->wait();
-                    if (!work[0].is_same(tensor)) tensor.copy_(work[0]);
-                    if (how == Reduce::mean) tensor.div_(world_size());
-                  });
+  impl_->together("all_reduce", name_of(how) + describe(tensor), "", site, [&](const std::vector<Frame>&) {
+    const at::NoGradGuard no_grad;
+    std::vector<at::Tensor> work{tensor.contiguous()};
+    c10d::AllreduceOptions options;
+    options.reduceOp = how == Reduce::min   ? c10d::ReduceOp::MIN
+                       : how == Reduce::max ? c10d::ReduceOp::MAX
+                                            : c10d::ReduceOp::SUM;
+    process_group()->allreduce(work, options)->wait();
+    if (!work[0].is_same(tensor)) tensor.copy_(work[0]);
+    if (how == Reduce::mean) tensor.div_(world_size());
+  });
 }
 
-std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
-  require_dense(tensor, /*written=*/false, "all_gather", site);
+std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::string& whither,
+                                              const at::Tensor& tensor, Site site) {
+  require_dense(tensor, /*written=*/false, operation, site);
   if (tensor.dim() == 0) {
-    throw Error(StatusCode::invalid, fmt::format("all_gather takes tensors with a first dimension, at {}; unsqueeze(0) "
-                                                 "gives a number one",
-                                                 text_of(site)));
+    throw Error(StatusCode::invalid, fmt::format("{} takes tensors with a first dimension, at {}; unsqueeze(0) gives a "
+                                                 "number one",
+                                                 operation, text_of(site)));
   }
   std::vector<at::Tensor> all;
   const auto move = [&](const std::vector<Frame>& frames) {
@@ -415,14 +421,18 @@ std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
       all.push_back(gathered[0][i].view(tensor.scalar_type()).view(shape).narrow(0, 0, lengths[i]));
     }
   };
-  impl_->together("all_gather", describe(tensor, 1), to_bytes(tensor.size(0)), site, move);
+  impl_->together(operation, describe(tensor, 1) + whither, to_bytes(tensor.size(0)), site, move);
   if (world_size() == 1) all.push_back(tensor.detach().clone());
   return all;
 }
 
+std::vector<at::Tensor> Group::all_gather(const at::Tensor& tensor, Site site) {
+  return gather_tensors("all_gather", "", tensor, site);
+}
+
 std::vector<at::Tensor> Group::gather(const at::Tensor& tensor, int to, Site site) {
   require_rank("gather", to, site);
-  auto all = all_gather(tensor, site);
+  auto all = gather_tensors("gather", to_rank(to), tensor, site);
   if (rank() != to) all.clear();
   return all;
 }

@@ -12,7 +12,9 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <future>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -43,6 +45,19 @@ constexpr milliseconds kEarlierStart{5000};
 
 // The store was another's, and is gone: there may be a new one.
 struct EarlierStore {};
+
+// How much later than its own limit c10d may say why there is no store.
+constexpr milliseconds kAnswer{2000};
+
+// c10d itself waits without limit for the first answer of what listens there, which need not be a store.
+c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
+  std::packaged_task<c10::intrusive_ptr<c10d::Store>()> open(
+      [address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
+  auto store = open.get_future();
+  std::thread(std::move(open)).detach();
+  if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
+  throw std::runtime_error("what listens there does not answer, and may be another program");
+}
 
 // Says something once, unless what is waited for comes before.
 class Notice {
@@ -111,7 +126,7 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   try {
     // What an earlier session of these processes left in a launcher's store is not for this one.
     return c10::make_intrusive<c10d::PrefixStore>(fmt::format("holdfast/{}/{}", ranks.attempt, meeting),
-                                                  c10::make_intrusive<c10d::TCPStore>(ranks.address, tcp));
+                                                  open_store(ranks.address, tcp));
   } catch (const std::exception& error) {
     const std::string why = error.what();
     throw Error(

@@ -97,7 +97,7 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
   stop_was_wished |= !wish.stop.empty();
   wish_is_out |= !wish.empty();
   const std::uint64_t left = loop.loader != nullptr ? loop.loader->batches_left() : loop.target - loop.done;
-  const StepOrder order = group.at_step(progress.step, progress.step + left, wish);
+  const StepOrder order = group.at_step(progress.step, progress.step + left, wish, this->here);
   if (!order.empty()) wish_is_out = false;
   return order;
 }

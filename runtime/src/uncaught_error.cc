@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/utils/cpp_stacktraces.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -23,7 +24,10 @@ std::function<void(const std::string&)>& listener() {
   return *last;
 }
 
+pid_t listens = 0;  // the process: what it forks inherits the listener, and ends for reasons of its own
+
 void tell(const std::string& why) {
+  if (::getpid() != listens) return;
   if (const auto once = std::exchange(listener(), {})) once(why);
 }
 
@@ -76,6 +80,7 @@ void report_uncaught_errors() {
 void tell_before_death(std::function<void(const std::string&)> told) {
   static const bool registered = std::atexit([] { tell("it called exit() before session.finish()"); }) == 0;
   (void)registered;
+  listens = ::getpid();
   listener() = std::move(told);
 }
 

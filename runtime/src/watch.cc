@@ -24,6 +24,9 @@ constexpr milliseconds kTell{1000};
 // The store's host stays so long after a failure, for the others to read why.
 constexpr milliseconds kLinger{1500};
 
+// What an exception says may be a whole file; the others hear its beginning, at every heartbeat.
+constexpr std::size_t kLongestText = 4096;
+
 std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
 // Two processes that read the same here see each other under the same pids.
@@ -121,7 +124,7 @@ void Watch::fail(const std::string& text, int origin) {
   WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
   if (own.state != WatchRecord::State::failed) {
     own.state = WatchRecord::State::failed;
-    own.text = text;
+    own.text = text.substr(0, kLongestText);
     own.origin = origin;
   }
   if (!fault_) fault_ = own.text;
@@ -141,7 +144,7 @@ std::optional<std::string> Watch::verdict(milliseconds patience) const {
   return fault_;
 }
 
-StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish) {
+StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, const std::string& site) {
   std::unique_lock lock(mutex_);
   WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
   own.step = step;
@@ -151,7 +154,7 @@ StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& 
     urgent_ = true;
     changed_.notify_all();
   }
-  return options_.rank == 0 ? lead(step, last) : follow(step, lock);
+  return options_.rank == 0 ? lead(step, last) : follow(step, site, lock);
 }
 
 StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
@@ -176,7 +179,7 @@ StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
   return due.value_or(StepOrder());
 }
 
-StepOrder Watch::follow(std::uint64_t step, std::unique_lock<std::mutex>& lock) {
+StepOrder Watch::follow(std::uint64_t step, const std::string& site, std::unique_lock<std::mutex>& lock) {
   const Grant& grant = seen_[0].record.grant;
   const auto due = [&] { return grant.at == step && done_at_ != step; };
   const auto news = [&] { return fault_.has_value() || due() || grant.until > step; };
@@ -187,7 +190,7 @@ StepOrder Watch::follow(std::uint64_t step, std::unique_lock<std::mutex>& lock) 
     own.changed = Clock::now();
     own.record.state = WatchRecord::State::inside;
     own.record.operation = "the next step";
-    own.record.site = fmt::format("step {}", step + 1);
+    own.record.site = fmt::format("{}, step {}", site, step + 1);
     ++own.record.sequence;
     do {
       urgent_ = true;  // ask

@@ -19,10 +19,11 @@ std::string name_of(int rank, const WatchRecord& record) {
   return fmt::format("rank {} (pid {} on {})", rank, record.pid, record.host);
 }
 
-// "in barrier at train.cc:41" or "after barrier at train.cc:41".
+// "in barrier at train.cc:41" or "after barrier at train.cc:41"; of a rank that failed it is not known which.
 std::string whereabouts(const WatchRecord& record) {
   if (record.operation.empty()) return "before its first operation";
-  return fmt::format("{} {} at {}", record.state == State::inside ? "in" : "after", record.operation, record.site);
+  const char* const where = record.state == State::inside ? "in" : record.state == State::failed ? "last in" : "after";
+  return fmt::format("{} {} at {}", where, record.operation, record.site);
 }
 
 std::string seen_from(int self, const std::vector<Peer>& peers) {
@@ -162,7 +163,7 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
   // A rank that failed by itself comes before those that failed because of it: all say the same then.
   if (auto fault = others([&](int rank, const Peer& peer) -> Text {
         if (peer.record.state != State::failed || peer.record.origin != rank) return {};
-        return peer.record.text;
+        return fmt::format("{}; it was {}; {}", peer.record.text, whereabouts(peer.record), seen_from(self, peers));
       })) {
     return fault;
   }

@@ -91,6 +91,9 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
   }
 }
 
+static_assert(JsonValue<std::string> && JsonValue<json> && JsonValue<std::vector<double>>);
+static_assert(!JsonValue<std::string_view>, "it would look into a value that is gone");
+
 TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;
@@ -237,6 +240,27 @@ TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
   INFO(alone[0].text);
   CHECK(alone[0].text.find("for 2 of 5 ranks to come, for 0 s at most: 3, 4\n") != std::string::npos);
   CHECK(alone[0].text.find("2 of 5 ranks did not come within 0 s: 3, 4;") != std::string::npos);
+}
+
+TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_reason_to_hang", "[full]") {
+  const auto ended = ranks::run_processes(
+      2,
+      [](const RankEnvironment& place, int pipe) {
+        if (place.rank == 0) return ::sleep(5) == 0 ? 0 : 1;  // its socket listens
+        std::string text;
+        try {
+          const Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(1)});
+        } catch (const Error& error) {
+          text = error.what();
+        }
+        (void)!::write(pipe, text.data(), text.size());
+        return 0;
+      },
+      std::chrono::seconds(8));
+  INFO(ended[1].text);
+  CHECK(ended[1].text.starts_with("rank 1 cannot reach rank 0 at 127.0.0.1:"));
+  CHECK(ended[1].text.find("what listens there does not answer") != std::string::npos);
+  CHECK(ended[1].seconds < 5);
 }
 
 TEST_CASE("a_listening_socket_that_got_lost_on_the_way_is_said") {

@@ -75,6 +75,24 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
   every_rank_stops({"another root",
                     [](Group& group) { (void)group.broadcast(1, group.rank() == 1 ? 1 : 0); },
                     {"rank 1 calls broadcast of a value from rank 1", "from rank 0"}});
+  every_rank_stops({"another reduction",
+                    [](Group& group) { (void)group.all_reduce(1, group.rank() == 3 ? Reduce::max : Reduce::sum); },
+                    {"rank 3 calls all_reduce of the maximum of whole numbers", "of the sum of whole numbers"}});
+  every_rank_stops({"another kind of number",
+                    [](Group& group) {
+                      if (group.rank() == 1) {
+                        (void)group.all_reduce(1.5);
+                      } else {
+                        (void)group.all_reduce(1);
+                      }
+                    },
+                    {"rank 1 calls all_reduce of the sum of numbers", "of the sum of whole numbers"}});
+  every_rank_stops({"another receiver",
+                    [](Group& group) { (void)group.gather(1, group.rank() == 2 ? 1 : 0); },
+                    {"rank 2 calls gather of values to rank 1", "gather of values to rank 0"}});
+  every_rank_stops({"another receiver of tensors",
+                    [](Group& group) { (void)group.gather(torch::ones({2}), group.rank() == 2 ? 1 : 0); },
+                    {"rank 2 calls gather of a cpu Float tensor [] to rank 1", "tensor [] to rank 0"}});
   every_rank_stops({"a call too few, then the end",
                     [](Group& group) {
                       if (group.rank() != 1) group.barrier();
@@ -120,8 +138,35 @@ TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]")
                       [thrower](Group& group) {
                         if (group.rank() == thrower) throw std::runtime_error("the disk of rank is full");
                       },
-                      {"the disk of rank is full"}});
+                      {"rank " + std::to_string(thrower) + " threw: the disk of rank is full",
+                       "; it was last in barrier at symmetry_test.cc:", " was in barrier at symmetry_test.cc:"},
+                      thrower});
   }
+  every_rank_stops({"a whole file as the reason",
+                    [](Group& group) {
+                      if (group.rank() != 1) return;
+                      group.fail("rank 1 threw: " + std::string(20 << 20, 'x'));
+                      ::_exit(1);
+                    },
+                    {"rank 1 threw: xxx", "; it was last in barrier at symmetry_test.cc:"},
+                    1});
+}
+
+TEST_CASE("a_rank_that_waits_for_the_next_step_is_found_where_its_loop_is", "[full][alone]") {
+  every_rank_stops({"SIGKILL before the next step",
+                    [](Group& group) {
+                      if (group.rank() == 1) {
+                        std::thread([] {
+                          ::usleep(700000);
+                          ::kill(::getpid(), SIGKILL);
+                        }).detach();
+                      }
+                      if (group.rank() != 0) return (void)group.at_step(5, 100, {});
+                      while (!group.fault()) ::usleep(1000);
+                      group.check();
+                    },
+                    {"rank 1 (pid ", "it was in the next step at symmetry_test.cc:", ", step 6; rank "},
+                    1});
 }
 
 TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {

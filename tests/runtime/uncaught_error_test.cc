@@ -1,4 +1,6 @@
 // A file of its own, so that no test before it has started CUDA: a forked child cannot use it then.
+#include "uncaught_error.h"
+
 #include <signal.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
@@ -52,6 +54,29 @@ TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
   CHECK(WEXITSTATUS(status) == 1);
   CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
                     " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
+}
+
+TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    holdfast::tell_before_death([&](const std::string& why) { (void)!::write(ends[1], why.data(), why.size()); });
+    const pid_t forked = ::fork();
+    if (forked == 0) std::exit(0);
+    ::waitpid(forked, nullptr, 0);
+    (void)!::write(ends[1], "then ", 5);
+    std::exit(0);
+  }
+  ::close(ends[1]);
+  std::string said;
+  char buffer[256];
+  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
+    said.append(buffer, static_cast<std::size_t>(got));
+  ::close(ends[0]);
+  ::waitpid(child, nullptr, 0);
+  CHECK(said == "then it called exit() before session.finish()");
 }
 
 TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {

@@ -47,6 +47,13 @@ char state_of(pid_t pid) {
   return name_end == std::string::npos ? '\0' : stat[name_end + 2];
 }
 
+bool has_temporary_folder(const std::string& parent) {
+  for (const auto& entry : boost::filesystem::directory_iterator(parent)) {
+    if (contains(entry.path().string(), "holdfast-launch-")) return true;
+  }
+  return false;
+}
+
 bool is_gone(pid_t pid) { return state_of(pid) == 0 || state_of(pid) == 'Z'; }
 
 /// A launch that runs while the test looks on. Ranks find the test's folder in $HERE.
@@ -335,12 +342,17 @@ TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
   CHECK(launch.wait() == -SIGKILL);
   for (const pid_t pid : pids) CHECK(soon([&] { return is_gone(pid); }));
   // The temporary folder goes last.
-  CHECK(soon([&] {
-    for (const auto& entry : boost::filesystem::directory_iterator(launch.folder())) {
-      if (contains(entry.path().string(), "holdfast-launch-")) return false;
-    }
-    return true;
-  }));
+  CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
+}
+
+TEST_CASE("a_launch_inside_a_launch_that_is_killed_leaves_nothing_behind_either") {
+  Launch launch({"--nproc", "1", "--", program_beside("holdfast"), "launch", "--nproc", "2", "bash", "-c",
+                 "setsid sleep 600 & echo $! >$HERE/away$RANK; wait"});
+  const pid_t away[] = {launch.process("away0"), launch.process("away1")};
+  launch.signal(SIGKILL);
+  CHECK(launch.wait() == -SIGKILL);
+  for (const pid_t pid : away) CHECK(soon([&] { return is_gone(pid); }));
+  CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
 }
 
 TEST_CASE("what_a_rank_started_ends_with_it") {

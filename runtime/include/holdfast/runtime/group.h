@@ -20,6 +20,7 @@
 #include <nlohmann/json.hpp>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -42,12 +43,13 @@ class RankFault : public Error {
 
 enum class Reduce { sum, mean, min, max };
 
+/// Of a text only one that owns its bytes: a view would look into what came and is gone.
 template <class T>
 concept JsonValue = requires(nlohmann::json json, const T& value) {
   nlohmann::json(value);
   { json.get<T>() } -> std::convertible_to<T>;
 }
-&&!std::same_as<std::remove_cvref_t<T>, at::Tensor>;
+&&!std::same_as<std::remove_cvref_t<T>, at::Tensor> && !std::same_as<std::remove_cvref_t<T>, std::string_view>;
 
 struct GroupOptions {
   std::chrono::milliseconds join_within{300000};       // how long to wait for the others to come
@@ -87,13 +89,13 @@ class Group {
   /// Every rank's value, by rank.
   template <JsonValue T>
   std::vector<T> all_gather(const T& value, Site site = Site::current()) {
-    return gather_values("all_gather", value, site);
+    return gather_values("all_gather", "values", value, site);
   }
   /// Every rank's value, by rank, on rank `to`; empty on the others.
   template <JsonValue T>
   std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
     require_rank("gather", to, site);
-    auto all = gather_values("gather", value, site);
+    auto all = gather_values("gather", "values" + to_rank(to), value, site);
     if (rank() != to) all.clear();
     return all;
   }
@@ -101,7 +103,8 @@ class Group {
   template <class T>
   requires std::is_arithmetic_v<T> T all_reduce(T value, Reduce how = Reduce::sum, Site site = Site::current()) {
     static_assert(!std::same_as<T, bool>, "all_reduce takes numbers; of a bool, reduce an int");
-    const std::vector<T> all = gather_values("all_reduce", value, site);
+    const char* const numbers = std::is_floating_point_v<T> ? "numbers" : "whole numbers";
+    const std::vector<T> all = gather_values("all_reduce", name_of(how) + numbers, value, site);
     T result = all.front();
     for (std::size_t i = 1; i < all.size(); ++i) {
       if (how == Reduce::sum || how == Reduce::mean) {
@@ -130,6 +133,8 @@ class Group {
   template <class Act>
   auto on_main(Act&& act, Site site = Site::current()) {
     using T = std::invoke_result_t<Act>;
+    static_assert(std::is_void_v<T> || JsonValue<T>,
+                  "on_main gives every rank a value that has a JSON form and owns what it holds, as std::string does");
     nlohmann::json result;
     run_on_main(
         "on_main",
@@ -170,7 +175,8 @@ class Group {
   template <JsonValue T>
   std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
     std::vector<T> all;
-    for (auto& one : gather_values("gather_in_order", mine, site)) all.insert(all.end(), one.begin(), one.end());
+    for (auto& one : gather_values("gather_in_order", "values", mine, site))
+      all.insert(all.end(), one.begin(), one.end());
     return all;
   }
 
@@ -182,7 +188,7 @@ class Group {
   /// they agreed on it. No collective: rank 0 hears the wishes with the heartbeats and chooses a step that no rank has
   /// passed, so what a rank wishes for happens up to a second later. Nothing is chosen beyond `last` (the epoch's end)
   /// before rank 0 got there.
-  StepOrder at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish);
+  StepOrder at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site = Site::current());
 
   /// Throws RankFault where all ranks are to stop. Operations do it themselves; results that come from a GPU may be
   /// garbage once a fault has ended the wait for them, so ask before using them.
@@ -199,13 +205,17 @@ class Group {
 
  private:
   template <class T>
-  std::vector<T> gather_values(const char* operation, const T& value, Site site) {
+  std::vector<T> gather_values(const char* operation, const std::string& what, const T& value, Site site) {
     std::vector<T> all;
-    for (const auto& one : compare(operation, "values", nlohmann::json(value), site)) {
+    for (const auto& one : compare(operation, what, nlohmann::json(value), site)) {
       all.push_back(one.template get<T>());
     }
     return all;
   }
+  std::vector<at::Tensor> gather_tensors(const char* operation, const std::string& whither, const at::Tensor& tensor,
+                                         Site site);
+  static std::string to_rank(int rank);    // " to rank 2"
+  static std::string name_of(Reduce how);  // "the sum of "
   nlohmann::json broadcast_json(const nlohmann::json& value, int from, Site site);
   void require_rank(const char* operation, int rank, Site site) const;
   void run_on_main(const char* operation, const std::function<nlohmann::json()>& act, nlohmann::json& result,
