@@ -119,7 +119,12 @@ struct Pipeline::Impl {
     for (const AnyStage& stage : list) stages.push_back(stage.get());
     require_order(stages);
     require_optimizer(context);
-    for (const auto& stage : stages) stage->attach(context);
+    for (const auto& stage : stages) {
+      stage->attach(context);
+      State fresh;
+      stage->save(fresh);
+      if (!fresh.tensors().empty() || !fresh.values().empty()) always_saved.insert(stage->name());
+    }
     scaled = dynamic_cast<TakesDeviceScale*>(&context.optimizer);
   }
 
@@ -128,9 +133,7 @@ struct Pipeline::Impl {
   void load_stages(const State& own) {
     for (const auto& stage : stages) {
       const std::string name = "stage." + stage->name();
-      State fresh;
-      stage->save(fresh);
-      if (own.has(name) || (fresh.tensors().empty() && fresh.values().empty())) {
+      if (own.has(name) || !always_saved.contains(stage->name())) {
         stage->load(own.nested(name));
       } else {
         say(fmt::format("stage {} of {} is not in the checkpoint: it begins anew", stage->name(), title()));
@@ -205,6 +208,7 @@ struct Pipeline::Impl {
 
   StageContext context;
   std::vector<std::shared_ptr<Stage>> stages;
+  std::set<std::string> always_saved;  // stages; others have no state before their first step
   TakesDeviceScale* scaled = nullptr;  // the optimizer, where it takes found_inf on the device
   MicroBatch micro;
   WindowGradients window;

@@ -372,6 +372,7 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
     CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss), Catch::Matchers::Contains("end swap_in()'s scope"));
     State state;
     CHECK_THROWS_WITH(pipeline.save(state), Catch::Matchers::Contains("a save is due while"));
+    CHECK_THROWS_WITH(ema.load(state), Catch::Matchers::Contains("a checkpoint is loaded while"));
   }
   CHECK(flat(net->parameters()).equal(second));
   pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
@@ -416,6 +417,7 @@ TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
       for (int i = 0; i < saved_after; ++i) before.step(i < 2);
       TrackedRun run;
       run.save(before.state);
+      for (int i = 0; i < 3; ++i) after.step(false);  // goes back from here
       after.state.restore(run.newest());
       for (int i = saved_after; i < 4; ++i) after.step(i < 2);
       CHECK(after.averages().equal(whole.averages()));
