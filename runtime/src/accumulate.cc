@@ -47,6 +47,13 @@ void Accumulate::begin(MicroBatch& micro) {
   micro.last =
       micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);
   counted_ = false;
+  if (!micro.last) return;
+  // Batches may have been left out since the window began: its mean is of those that came.
+  const std::uint64_t expected = samples_ > 0 ? samples_ : length_;
+  const std::uint64_t came = samples_ > 0 ? seen_ + micro.step.samples : done_ + 1;
+  if (came >= expected) return;
+  micro.earlier = static_cast<double>(expected) / static_cast<double>(came);
+  micro.share *= micro.earlier;
 }
 
 // A window that another batch size began is filled to the sample, for its partial gradients are shares of that many.

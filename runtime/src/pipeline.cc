@@ -229,7 +229,7 @@ bool Pipeline::Outcome::stepped() const { return window_ended_ && (!decision_ ||
 
 std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site site) {
   Impl& self = *impl_;
-  self.micro = MicroBatch{step, true, true, site, step.weight};
+  self.micro = MicroBatch{.step = step, .site = site, .share = step.weight};
   for (const auto& stage : self.stages) stage->begin(self.micro);
   // An update that was left out on purpose is the program's business; leaving out all of them is a mistake.
   if (self.micro.first && self.went_backward && !self.was_updated) {
@@ -254,6 +254,7 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
         "the loss of the pipeline's function leads to no parameter, so there is nothing to go backward through: it was "
         "computed under a NoGradGuard, detached, or from none of the module's parameters");
   }
+  self.window.multiply(self.micro.earlier);
   self.window.put_back();
   self.last_loss = loss.detach();
   at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
