@@ -272,6 +272,9 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
     for (const auto& stage : self.stages) stage->drop_window();
     if (!self.micro.first)
       self.say("a backward pass failed: the batches that its window had so far are dropped with it");
+    // The other ranks' windows go on without this one, so all stop where there are several.
+    self.context.group.operation(
+        "backward", [] { throw; }, site);
     throw;
   }
   for (const auto& stage : self.stages) stage->after_backward(self.micro);
