@@ -29,7 +29,8 @@ Accumulate::Accumulate(std::uint64_t n) : n_(n) {
 void Accumulate::attach(StageContext& context) { say_ = context.say; }
 
 void Accumulate::begin(MicroBatch& micro) {
-  if (done_ > 0 && micro.step.samples > 0 && micro.step.epoch != epoch_) {
+  const bool other_epoch = micro.step.samples > 0 && micro.step.epoch != epoch_;
+  if (done_ > 0 && (other_epoch || micro.step.loop != loop_)) {
     say_(fmt::format("the loop left epoch {} inside a window: its {} of {} batches are dropped", epoch_, done_,
                      length_));
     done_ = 0;
@@ -39,6 +40,7 @@ void Accumulate::begin(MicroBatch& micro) {
     samples_ = window_samples(length_, micro.step);
     seen_ = 0;
     epoch_ = micro.step.epoch;
+    loop_ = micro.step.loop;
   }
   require_fit(micro.step);
   micro.first = done_ == 0;
@@ -47,6 +49,13 @@ void Accumulate::begin(MicroBatch& micro) {
   micro.last =
       micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);
   counted_ = false;
+  if (!micro.last) return;
+  // Batches may have been left out since the window began: its mean is of those that came.
+  const std::uint64_t expected = samples_ > 0 ? samples_ : length_;
+  const std::uint64_t came = samples_ > 0 ? seen_ + micro.step.samples : done_ + 1;
+  if (came >= expected) return;
+  micro.earlier = static_cast<double>(expected) / static_cast<double>(came);
+  micro.share *= micro.earlier;
 }
 
 // A window that another batch size began is filled to the sample, for its partial gradients are shares of that many.
@@ -73,7 +82,8 @@ void Accumulate::after_backward(const MicroBatch& micro) {
 }
 
 void Accumulate::save(State& state) const {
-  state.put("done", done_).put("length", length_).put("samples", samples_).put("seen", seen_).put("epoch", epoch_);
+  state.put("done", done_).put("length", length_).put("samples", samples_).put("seen", seen_);
+  state.put("epoch", epoch_).put("loop", loop_);
 }
 
 void Accumulate::load(const State& state) {
@@ -82,6 +92,7 @@ void Accumulate::load(const State& state) {
   state.get_to("samples", samples_);
   state.get_to("seen", seen_);
   state.get_to("epoch", epoch_);
+  state.get_to("loop", loop_);
 }
 
 }  // namespace holdfast

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>
 
@@ -59,18 +58,13 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   Compress compress;
 };
 
-// The loss as it is, of a graph that reaches `parameters` too, though it gives them no gradient.
-struct Reaching final : torch::autograd::Function<Reaching> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& loss,
-                            at::TensorList parameters) {
-    context->saved_data["parameters"] = static_cast<std::int64_t>(parameters.size());
-    return loss.clone();
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& gradient) {
-    torch::autograd::variable_list all(1 + static_cast<std::size_t>(context->saved_data["parameters"].toInt()));
-    all[0] = gradient[0];
-    return all;
+// With find_unused it notes what each backward pass used since the last average: also what other pipelines' passes did,
+// and windows that were dropped, and nothing of what an earlier process did. What counts is what has a gradient.
+struct Reducer final : c10d::Reducer {
+  using c10d::Reducer::Reducer;
+  void note_used(const std::vector<at::Tensor>& parameters) {
+    auto* const used = local_used_map_.mutable_data_ptr<std::int32_t>();
+    for (std::size_t i = 0; i < parameters.size(); ++i) used[i] = parameters[i].grad().defined() ? 1 : 0;
   }
 };
 
@@ -113,7 +107,7 @@ struct Ddp::Impl {
     for (const at::Tensor& tensor : tensors) {
       if (!tensor.requires_grad()) frozen.push_back(tensor.requires_grad_(true));
     }
-    reducer = std::make_unique<c10d::Reducer>(
+    reducer = std::make_unique<Reducer>(
         tensors, layout, context->group.process_group(), std::vector<bool>(tensors.size(), false), options.bucket_bytes,
         options.find_unused, /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(),
         options.first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
@@ -128,9 +122,8 @@ struct Ddp::Impl {
   StageContext* context = nullptr;
   std::vector<at::Tensor> tensors;
   std::vector<std::vector<std::size_t>> layout;
-  std::unique_ptr<c10d::Reducer> reducer;
+  std::unique_ptr<Reducer> reducer;
   bool rebuilt = false;
-  bool resumes_window = false;  // the Reducer was made inside a window, whose end is still to come
 };
 
 Ddp::Ddp(const DdpOptions& options) : impl_(std::make_unique<Impl>(options)) {
@@ -172,7 +165,6 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   if (context.group.world_size() == 1) return nullptr;
   if (!impl_->reducer) {
     impl_->build();
-    impl_->resumes_window = !micro.first;
   } else if (!impl_->rebuilt && micro.first && impl_->reducer->should_rebuild_buckets()) {
     // c10d orders buckets once by when gradients came. Ours are a function of the parameters alone, so they are put
     // back.
@@ -183,7 +175,11 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   }
   if (impl_->options.broadcast_buffers && micro.first && context.net.is_training()) {
     std::vector<at::Tensor> buffers;
-    for (const at::Tensor& buffer : context.net.buffers()) buffers.push_back(buffer.detach());
+    for (const at::Tensor& buffer : context.net.buffers()) {
+      // As bytes: no backend moves every dtype, and those of one dtype travel together.
+      const bool whole = buffer.is_contiguous() && !buffer.is_conj() && !buffer.is_neg();
+      buffers.push_back(whole ? buffer.detach().view({-1}).view(at::kByte) : buffer.detach());
+    }
     if (!buffers.empty()) {
       const auto act = [&] {
         c10d::broadcast_coalesced(context.group.process_group(), buffers, std::size_t{250} << 20);
@@ -196,15 +192,7 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
 
 void Ddp::before_backward(const MicroBatch& micro, at::Tensor& loss) {
   if (!impl_->reducer || !micro.last) return;
-  if (std::exchange(impl_->resumes_window, false) && impl_->options.find_unused) {
-    // What the window's other batches used, another Reducer saw. This one would take it for unused, and leave each rank
-    // its own part of the sum.
-    std::vector<at::Tensor> partial;
-    for (const at::Tensor& parameter : impl_->tensors) {
-      if (parameter.grad().defined()) partial.push_back(parameter);
-    }
-    if (!partial.empty()) loss = Reaching::apply(loss, at::TensorList(partial));
-  }
+  if (impl_->options.find_unused) impl_->reducer->note_used(impl_->tensors);
   impl_->reducer->prepare_for_backward(impl_->options.find_unused ? std::vector<at::Tensor>{loss}
                                                                   : std::vector<at::Tensor>());
 }

@@ -99,6 +99,10 @@ void Ema::save(State& state) const {
 }
 
 void Ema::load(const State& state) {
+  if (*swapped_) {
+    throw Error(StatusCode::invalid,
+                "a checkpoint is loaded while the averages are in the parameters' place: end swap_in()'s scope before");
+  }
   averages_.clear();
   begun_.reset();
   if (state.tensors().empty()) return;

@@ -153,6 +153,11 @@ struct Group::Impl {
     if (watch) watch->fail(text, origin);
     throw RankFault(text);
   }
+  // What this rank had to do in an operation threw. The others are in the middle of it.
+  [[noreturn]] void stop_failed(const std::string& operation, const std::string& site, const std::exception& error) {
+    stop(fmt::format("rank {} failed in {} at {}: {}", ranks.rank, operation, site, first_line(error.what())),
+         ranks.rank);
+  }
   // A call of c10d's threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
     if (auto fault = watch ? watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
@@ -184,9 +189,7 @@ struct Group::Impl {
       act(frames);
     } catch (const std::exception& error) {
       if (fault() || is_connection(error)) broke(operation, mine.site, error);
-      // The others are in the middle of it.
-      stop(fmt::format("rank {} failed in {} at {}: {}", ranks.rank, operation, mine.site, first_line(error.what())),
-           ranks.rank);
+      stop_failed(operation, mine.site, error);
     }
     leave();
     check();
@@ -448,8 +451,7 @@ void Group::operation(const std::string& name, const std::function<void()>& act,
     act();
   } catch (const std::exception& error) {
     if (fault() || is_connection(error)) impl_->broke(name, text_of(site), error);
-    impl_->leave();
-    throw;
+    impl_->stop_failed(name, text_of(site), error);
   }
   impl_->leave();
   impl_->check();

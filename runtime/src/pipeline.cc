@@ -119,7 +119,12 @@ struct Pipeline::Impl {
     for (const AnyStage& stage : list) stages.push_back(stage.get());
     require_order(stages);
     require_optimizer(context);
-    for (const auto& stage : stages) stage->attach(context);
+    for (const auto& stage : stages) {
+      stage->attach(context);
+      State fresh;
+      stage->save(fresh);
+      if (!fresh.tensors().empty() || !fresh.values().empty()) always_saved.insert(stage->name());
+    }
     scaled = dynamic_cast<TakesDeviceScale*>(&context.optimizer);
   }
 
@@ -128,9 +133,7 @@ struct Pipeline::Impl {
   void load_stages(const State& own) {
     for (const auto& stage : stages) {
       const std::string name = "stage." + stage->name();
-      State fresh;
-      stage->save(fresh);
-      if (own.has(name) || (fresh.tensors().empty() && fresh.values().empty())) {
+      if (own.has(name) || !always_saved.contains(stage->name())) {
         stage->load(own.nested(name));
       } else {
         say(fmt::format("stage {} of {} is not in the checkpoint: it begins anew", stage->name(), title()));
@@ -205,6 +208,7 @@ struct Pipeline::Impl {
 
   StageContext context;
   std::vector<std::shared_ptr<Stage>> stages;
+  std::set<std::string> always_saved;  // stages; others have no state before their first step
   TakesDeviceScale* scaled = nullptr;  // the optimizer, where it takes found_inf on the device
   MicroBatch micro;
   WindowGradients window;
@@ -225,7 +229,7 @@ bool Pipeline::Outcome::stepped() const { return window_ended_ && (!decision_ ||
 
 std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site site) {
   Impl& self = *impl_;
-  self.micro = MicroBatch{step, true, true, site, step.weight};
+  self.micro = MicroBatch{.step = step, .site = site, .share = step.weight};
   for (const auto& stage : self.stages) stage->begin(self.micro);
   // An update that was left out on purpose is the program's business; leaving out all of them is a mistake.
   if (self.micro.first && self.went_backward && !self.was_updated) {
@@ -250,6 +254,7 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
         "the loss of the pipeline's function leads to no parameter, so there is nothing to go backward through: it was "
         "computed under a NoGradGuard, detached, or from none of the module's parameters");
   }
+  self.window.multiply(self.micro.earlier);
   self.window.put_back();
   self.last_loss = loss.detach();
   at::Tensor scaled = self.micro.share == 1 ? loss : loss * self.micro.share;
@@ -267,6 +272,9 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
     for (const auto& stage : self.stages) stage->drop_window();
     if (!self.micro.first)
       self.say("a backward pass failed: the batches that its window had so far are dropped with it");
+    // The other ranks' windows go on without this one, so all stop where there are several.
+    self.context.group.operation(
+        "backward", [] { throw; }, site);
     throw;
   }
   for (const auto& stage : self.stages) stage->after_backward(self.micro);

@@ -24,10 +24,14 @@ StepInfo Session::Impl::SessionLoop::begin_step() {
   session_.in_step = true;
   const LoopPosition& here = position();
   const std::uint64_t number = session_.progress.step + 1;
-  if (here.loader != nullptr) return session_.step_info = StepInfo(step_facts(*here.loader, number));
   StepFacts facts;
-  facts.number = number;
-  facts.steps_left = here.target - here.done - 1;
+  if (here.loader != nullptr) {
+    facts = step_facts(*here.loader, number);
+  } else {
+    facts.number = number;
+    facts.steps_left = here.target - here.done - 1;
+  }
+  facts.loop = index_;
   return session_.step_info = StepInfo(facts);
 }
 

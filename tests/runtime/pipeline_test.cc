@@ -275,6 +275,36 @@ TEST_CASE("gradients_leave_only_at_a_windows_end") {
   CHECK(pipeline.step(StepInfo(facts), loss).window_ended());
 }
 
+TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    struct Buffers : torch::nn::Module {
+      torch::Tensor w = register_parameter("w", torch::ones({2}));
+    } net;
+    std::vector<torch::Tensor> expected;
+    for (const auto dtype : {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kBool, at::kByte, at::kShort,
+                             at::kInt, at::kLong, at::kComplexFloat, at::kComplexDouble}) {
+      expected.push_back((torch::arange(6) % (dtype == at::kBool ? 2 : 6)).view({2, 3}).to(dtype));
+      const auto mine = group.is_main() ? expected.back().clone() : torch::zeros_like(expected.back());
+      net.register_buffer(fmt::format("dtype{}", expected.size()), mine);
+    }
+    expected.push_back(torch::arange(6.).view({2, 3}).t());  // in another order, of one element, of none
+    net.register_buffer("turned", (torch::arange(6.).view({2, 3}) * (1 - group.rank())).t());
+    expected.push_back(torch::tensor(3));
+    net.register_buffer("count", torch::tensor(3 - group.rank()));
+    expected.push_back(torch::empty({0, 2}));
+    net.register_buffer("none", expected.back());
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+    Pipeline pipeline(StageContext{"test", group, c10::kCPU, net, optimizer, {{"w", net.w}}}, {Ddp()});
+    pipeline.step(StepInfo(StepFacts()), [&] { return net.w.sum(); });
+    const auto buffers = net.buffers();
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      if (!buffers[i].equal(expected[i])) return fmt::format("wrong: {}", c10::toString(expected[i].scalar_type()));
+    }
+    return "right";
+  });
+  for (const auto& rank : ended) CHECK(rank.text == "right");
+}
+
 TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
   // An epoch of 45 samples in batches of 4 and windows of 4: windows of 16, 16 and 13 samples.
   std::uint64_t left = 45, batches = 12;
@@ -373,6 +403,7 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
     CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss), Catch::Matchers::Contains("end swap_in()'s scope"));
     State state;
     CHECK_THROWS_WITH(pipeline.save(state), Catch::Matchers::Contains("a save is due while"));
+    CHECK_THROWS_WITH(ema.load(state), Catch::Matchers::Contains("a checkpoint is loaded while"));
   }
   CHECK(flat(net->parameters()).equal(second));
   pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
@@ -417,6 +448,7 @@ TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
       for (int i = 0; i < saved_after; ++i) before.step(i < 2);
       TrackedRun run;
       run.save(before.state);
+      for (int i = 0; i < 3; ++i) after.step(false);  // goes back from here
       after.state.restore(run.newest());
       for (int i = saved_after; i < 4; ++i) after.step(i < 2);
       CHECK(after.averages().equal(whole.averages()));

@@ -15,6 +15,7 @@
 #include <stdexcept>
 
 #include "catch.h"
+#include "holdfast/runtime/accumulate.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/file_store.h"
@@ -631,4 +632,57 @@ TEST_CASE("a_launcher_is_told_how_far_the_run_is_saved") {
   std::string step;
   std::ifstream(told) >> step;
   CHECK(step == "5");
+}
+
+namespace {
+
+struct Weight : torch::nn::Module {
+  torch::Tensor w = register_parameter("w", torch::zeros({1}));
+};
+
+}  // namespace
+
+TEST_CASE("a_window_that_a_loop_left_is_dropped_and_the_next_loop_begins_its_own") {
+  Run run;
+  run.session([](Session& s) {
+    Weight net;
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+    auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
+    Batches loader = batches(), other(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = 5});
+    const auto slope = [&](double x) { return [&net, x] { return (net.w * x).sum(); }; };
+    for (auto& batch : s.steps(loader, {.epochs = 2})) {
+      pipeline.step(batch, slope(100));
+      if (batch.number() == 2) break;
+    }
+    for (auto& batch : s.steps(other, {.epochs = 1})) pipeline.step(batch, slope(1));
+    CHECK(net.w.item<double>() == -1);
+    for (auto& step : s.steps({.count = 5})) {
+      pipeline.step(step, slope(100));
+      break;
+    }
+    for (auto& step : s.steps({.count = 3})) pipeline.step(step, slope(1));
+    CHECK(net.w.item<double>() == -2);
+    CHECK(pipeline.updates() == 2);
+    return s.finish();
+  });
+}
+
+TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
+  Run run;
+  run.every = "1";
+  for (const bool again : {false, true}) {
+    run.session([again](Session& s) {
+      Weight net;
+      torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+      auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
+      const auto step = [&](const StepInfo& at, double x) { pipeline.step(at, [&] { return (net.w * x).sum(); }); };
+      for (auto& at : s.steps({.count = 2})) step(at, 1);
+      for (auto& at : s.steps({.count = 3})) {
+        if (!again && at.number() == 5) return;
+        step(at, at.number() == 5 ? 4 : 1);
+      }
+      CHECK(net.w.item<double>() == -3);
+      s.finish();
+    });
+  }
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "holdfast/holdfast.h"
+#include "ranks.h"
 #include "tracked_run.h"
 
 namespace {
@@ -68,6 +69,14 @@ struct Program {
   Pipeline pipeline;
   std::uint64_t left;  // of the epoch
   TrackedState state;
+};
+
+struct Fails : torch::autograd::Function<Fails> {
+  static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) { return x.clone(); }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                 const torch::autograd::variable_list&) {
+    throw std::runtime_error("out of memory");
+  }
 };
 
 }  // namespace
@@ -156,7 +165,7 @@ TEST_CASE("what_others_do_to_gradients_between_a_windows_batches_is_not_in_it") 
 }
 
 TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
-  for (int failing = 0; failing < 4; ++failing) {
+  for (int failing = 0; failing < 11; ++failing) {  // the last three are in the epoch's short last window
     for (const bool again : {false, true}) {
       INFO("batch " << failing << (again ? " is tried again" : " is left out"));
       Program program({Accumulate(4)}, 45);
@@ -182,7 +191,17 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
       CHECK(program.weight() == Approx(-3));  // three whole means, of the batches that there were
     }
   }
-  // The same where the program looks at the loss and leaves it.
+  // The same where steps are counted, in each window of the last ones too.
+  for (const std::uint64_t failing : {0, 1, 3, 4}) {
+    Program program({Accumulate(3)});
+    for (std::uint64_t i = 0; i < 6; ++i) {
+      StepFacts facts;
+      facts.steps_left = 5 - i;
+      if (i != failing) program.pipeline.step(StepInfo(facts), [&] { return program.net->w.sum(); });
+    }
+    CHECK(program.weight() == Approx(-2));
+  }
+  // And where the program looks at the loss and leaves it.
   Program program({Accumulate(2)});
   for (const double slope : {1.0, std::numeric_limits<double>::infinity(), 3.0}) {
     const auto loss = program.pipeline.forward(program.next(1), [&] { return (program.net->w * slope).sum(); });
@@ -194,13 +213,6 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
 }
 
 TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
-  struct Fails : torch::autograd::Function<Fails> {
-    static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& x) { return x.clone(); }
-    static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
-                                                   const torch::autograd::variable_list&) {
-      throw std::runtime_error("out of memory");
-    }
-  };
   Program program({Accumulate(2)});
   program.step(1);
   said().clear();
@@ -215,6 +227,77 @@ TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
   CHECK_FALSE(program.step(1).window_ended());
   CHECK(program.step(1).window_ended());
   CHECK(program.net->w.equal(torch::full({2}, -1.f)));
+}
+
+TEST_CASE("a_backward_pass_that_fails_on_one_rank_stops_all_where_its_exception_is_caught", "[full]") {
+  for (const int failing : {1, 2, 5}) {  // in a window, and where it ends
+    const auto ended = ranks::run(2, [failing](Group& group) -> std::string {
+      Weight net;
+      torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(1));
+      Pipeline pipeline(
+          StageContext{"test", group, c10::kCPU, *net, optimizer, {{"w", net->w}}, "", [](const auto&) {}},
+          {Ddp(), Accumulate(3)});
+      std::optional<RankFault> fault;
+      for (int i = 0; i < 12; ++i) {
+        StepFacts facts;
+        facts.steps_left = static_cast<std::uint64_t>(11 - i);
+        try {
+          pipeline.step(StepInfo(facts), [&] {
+            const auto loss = net->w.sum();
+            return i == failing && group.rank() == 1 ? Fails::apply(loss) : loss;
+          });
+        } catch (const RankFault& found) {
+          fault = found;
+        } catch (const std::exception&) {
+        }
+      }
+      if (fault) throw RankFault(*fault);
+      return "went on";
+    });
+    for (const auto& rank : ended) {
+      INFO("batch " << failing << ": " << rank.text);
+      CHECK(rank.code == ranks::kStopped);
+      CHECK(rank.seconds < 5);
+      CHECK(rank.text.starts_with("rank 1 failed in backward at window_test.cc:"));
+      CHECK_THAT(rank.text, Catch::Matchers::Contains("out of memory"));
+    }
+  }
+}
+
+TEST_CASE("a_parameter_that_a_window_did_not_use_gets_no_gradient_whatever_others_did", "[full]") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    struct Two : torch::nn::Module {
+      torch::Tensor used = register_parameter("used", torch::ones({1}));
+      torch::Tensor other = register_parameter("other", torch::ones({1}));
+    } net;
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.5).weight_decay(0.5));
+    Pipeline pipeline(StageContext{"test",
+                                   group,
+                                   c10::kCPU,
+                                   net,
+                                   optimizer,
+                                   {{"used", net.used}, {"other", net.other}},
+                                   "",
+                                   [](const auto&) {}},
+                      {Ddp({.find_unused = true}), Accumulate(2)});
+    const auto step = [&](std::uint64_t epoch, const torch::Tensor& weight) {
+      StepFacts facts;
+      facts.epoch = epoch;
+      facts.samples = facts.batch_size = 2;
+      facts.samples_left = 8;
+      facts.steps_left = 4;
+      pipeline.step(StepInfo(facts), [&] { return weight.sum(); });
+    };
+    for (int i = 0; i < 4; ++i) {
+      step(0, net.used);
+      net.other.sum().backward();  // as a generator goes through its discriminator
+    }
+    step(0, net.other);  // in a window that the loop leaves
+    step(1, net.used);
+    step(1, net.used);
+    return net.other.item<double>() == 1 && pipeline.updates() == 3 ? "right" : "it was stepped";
+  });
+  for (const auto& rank : ended) CHECK(rank.text == "right");
 }
 
 TEST_CASE("two_losses_of_one_batch_count_as_one_batch") {

@@ -44,6 +44,7 @@ class Accumulate : public Stage {
   std::uint64_t samples_ = 0;  // of all ranks in it
   std::uint64_t seen_ = 0;     // of these, in what is done
   std::uint64_t epoch_ = 0;
+  std::uint64_t loop_ = 0;
   bool counted_ = false;  // the batch begun last is in done_
   std::function<void(const std::string&)> say_;
 };

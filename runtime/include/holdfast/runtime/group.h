@@ -181,7 +181,7 @@ class Group {
   }
 
   /// Runs an operation of all ranks that is not one of the above, such as a backward pass that averages gradients:
-  /// while `act` runs, the others know where this rank is, and what breaks in it is a RankFault that says why.
+  /// while `act` runs, the others know where this rank is, and what breaks in it is a RankFault of all that says why.
   void operation(const std::string& name, const std::function<void()>& act, Site site = Site::current());
 
   /// This rank has done `step` and wishes for something, or for nothing: what all ranks do after this very step, where

@@ -33,6 +33,7 @@ struct StepFacts {
   std::uint64_t batch_size = 0;    // a whole batch's
   std::uint64_t samples_left = 0;  // in the epoch, after this step
   std::uint64_t steps_left = 0;    // in the epoch, or of the count, after this one
+  std::uint64_t loop = 0;          // the program's, from 0 in the order in which they begin
 };
 
 /// Of the batch that a loader handed out last.

@@ -58,8 +58,9 @@ struct MicroBatch {
   StepFacts step;
   bool first = true;  // of its window
   bool last = true;
-  Group::Site site;  // of the program's call
-  double share = 1;  // what the loss is multiplied by, so that gradients of all ranks' windows average to the mean
+  Group::Site site;    // of the program's call
+  double share = 1;    // what the loss is multiplied by, so that gradients of all ranks' windows average to the mean
+  double earlier = 1;  // what the window's gradients so far are multiplied by: not all batches came that were to come
 };
 
 /// One optimizer step, at the end of a window.
