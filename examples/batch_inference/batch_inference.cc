@@ -38,9 +38,9 @@ std::vector<std::string> read_lines(const std::string& path) {
             "nothing like the others"};
   }
   std::ifstream file(path);
-  if (!file) throw holdfast::Error(holdfast::storage::StatusCode::invalid, "cannot read " + path);
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) lines.push_back(line);
+  if (!file.eof()) throw holdfast::Error(holdfast::storage::StatusCode::invalid, "--lines: cannot read " + path);
   return lines;
 }
 

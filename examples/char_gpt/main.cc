@@ -89,6 +89,15 @@ int main(int argc, char** argv) {
     } catch (const std::runtime_error& error) {
       throw CLI::ValidationError("--text", error.what());
     }
+    // Before the training, not after it.
+    if (synthetic == 0 && write_length > 0) {
+      if (prompt.empty()) throw CLI::ValidationError("--prompt", "needs a character at least");
+      try {
+        (void)Vocabulary(text).numbers(prompt);
+      } catch (const std::runtime_error& error) {
+        throw CLI::ValidationError("--prompt", error.what());
+      }
+    }
     learnt = static_cast<std::int64_t>(text.size()) * 9 / 10;
     const auto kept = static_cast<std::int64_t>(text.size()) - learnt;
     if (synthetic == 0 && kept <= shape.context) {

@@ -1,8 +1,10 @@
 #include "text.h"
 
+#include <fmt/format.h>
 #include <holdfast/holdfast.h>
 
 #include <algorithm>
+#include <cctype>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -135,7 +137,12 @@ torch::Tensor Vocabulary::numbers(const std::string& text) const {
   std::vector<std::int64_t> numbers;
   for (const char byte : text) {
     numbers.push_back(number_of_[static_cast<unsigned char>(byte)]);
-    if (numbers.back() < 0) throw std::runtime_error("the text has no '" + std::string(1, byte) + "'");
+    if (numbers.back() < 0) {
+      throw std::runtime_error("the text has no " +
+                               (std::isprint(static_cast<unsigned char>(byte)) != 0
+                                    ? "'" + std::string(1, byte) + "'"
+                                    : fmt::format("byte {:#x}", static_cast<unsigned char>(byte))));
+    }
   }
   return torch::tensor(numbers, torch::kLong);
 }

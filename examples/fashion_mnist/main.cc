@@ -103,6 +103,6 @@ int main(int argc, char** argv) {
     session.log({{"test_accuracy", test_accuracy}});
     session.print("epoch {}: test accuracy {:.2f} %\n", epoch.number() + 1, 100 * test_accuracy);
   }
-  session.print("best test accuracy {:.2f} %\n", 100 * best);
+  if (!session.stopping()) session.print("best test accuracy {:.2f} %\n", 100 * best);
   return session.finish();
 }

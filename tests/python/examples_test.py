@@ -91,6 +91,9 @@ with tempfile.TemporaryDirectory() as folder:
             problems = train(program, options, step, how, count, folder)
             failed |= bool(problems)
             print(f"{program} on {count} ranks, {time.monotonic() - begun:.1f} s:", *problems or ["alike"], flush=True)
+    # What cannot work is said at the start: a prompt of bytes that the text has not, lines that are a folder.
+    run(command("char_gpt", 1, ["--prompt", "\u20ac", "--holdfast.dir", folder]), expected=105)
+    run(command("batch_inference", 1, ["--lines", folder]), expected=1)
     lines = {count: run(command("batch_inference", count)).stdout for count in {1, *counts}}
     plain = {count: [line.removeprefix("[0] ") for line in text.splitlines()] for count, text in lines.items()}
     alike = len(plain[1]) == 9 and all(one == plain[1] for one in plain.values())
