@@ -186,6 +186,15 @@ TEST_CASE("drop_last_leaves_out_the_uneven_tail_only") {
   CHECK(dropping.samples_seen() == 20);
   Loader even(Numbers(20).map(Stack<>()), {.batch_size = 5, .drop_last = true});
   CHECK(drain(even).size() == 20);
+  Loader nearly_even(Numbers(24).map(Stack<>()), {.batch_size = 5, .drop_last = true});
+  CHECK(drain(nearly_even).size() == 20);
+}
+
+TEST_CASE("a_loader_that_fetched_ahead_is_shared_out_from_the_next_batch_on") {
+  Loader loader(Numbers(12).map(Stack<>()), {.batch_size = 4, .shuffle = false, .workers = 2});
+  CHECK(loader.next()->data.size(0) == 4);
+  loader.shard(1, 2);
+  CHECK(loader.next()->target.equal(torch::tensor({6, 7})));
 }
 
 TEST_CASE("workers_change_nothing_but_the_time") {
