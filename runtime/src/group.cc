@@ -336,6 +336,9 @@ void Group::run_on_main(const char* operation, const std::function<json()>& act,
       outcome["result"] = act();
     } catch (const RankFault&) {
       throw;
+    } catch (const c10::Error& error) {
+      thrown = std::current_exception();
+      outcome = {{"type", type_of(error)}, {"text", error.what_without_backtrace()}};
     } catch (const std::exception& error) {
       thrown = std::current_exception();
       outcome = {{"type", type_of(error)}, {"text", error.what()}};

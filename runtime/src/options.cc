@@ -155,9 +155,9 @@ const std::vector<Option>& table() {
            &SessionOptions::say_waiting, check_duration),
       text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",
            &SessionOptions::load, one_of({"exact", "subset"})),
-      list("allow-missing", "names the checkpoint may lack, * matches any part; repeatable",
+      list("allow-missing", "names the checkpoint may lack, * matches any part; repeatable, in the environment a,b",
            &SessionOptions::allow_missing),
-      list("allow-unexpected", "names the program may lack, * matches any part; repeatable",
+      list("allow-unexpected", "names the program may lack, * matches any part; repeatable, in the environment a,b",
            &SessionOptions::allow_unexpected),
   };
   return rows;
@@ -298,7 +298,7 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
     const auto equals = argument.find('=');
     const std::string given_as(argument.substr(0, equals));
     const auto name = std::string_view(given_as).substr(kPrefix.size());
-    if (name == "help" && equals == std::string_view::npos) {
+    if (name == "help") {
       help = true;
       continue;
     }
@@ -311,6 +311,10 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
     if (equals != std::string_view::npos) {
       given.values.emplace_back(argument.substr(equals + 1));
     } else if (option->argument.empty()) {
+      // Left to the program the word would be lost, and --holdfast.fresh false begin from scratch.
+      if (const std::string_view word = i + 1 < argc ? argv[i + 1] : ""; word == "true" || word == "false") {
+        refuse(fmt::format("{0} takes its value behind =, as in {0}={1}", given_as, word));
+      }
       given.values.emplace_back("true");
     } else {
       if (i + 1 == argc || std::string_view(argv[i + 1]).substr(0, 2) == "--") {

@@ -136,7 +136,7 @@ struct Pipeline::Impl {
       if (own.has(name) || !always_saved.contains(stage->name())) {
         stage->load(own.nested(name));
       } else {
-        say(fmt::format("stage {} of {} is not in the checkpoint: it begins anew", stage->name(), title()));
+        say(fmt::format("stage {} of the pipeline is not in the checkpoint: it begins anew", stage->name()));
       }
     }
     std::set<std::string> gone;
@@ -149,14 +149,12 @@ struct Pipeline::Impl {
     for (const auto& [key, tensor] : saved.tensors()) look(key);
     for (const auto& [key, value] : saved.values()) look(key);
     for (const std::string& name : gone) {
-      say(
-          fmt::format("stage {} of the checkpoint is not in {}: its state is left out, and what it set, such as a "
-                      "learning rate, stays",
-                      name, title()));
+      say(fmt::format(
+          "stage {} of the checkpoint is not in the pipeline: its state is left out, and what it set, such as a "
+          "learning rate, stays",
+          name));
     }
   }
-
-  std::string title() const { return context.pipeline.empty() ? "the pipeline" : "pipeline " + context.pipeline; }
 
   // An update is over, and whether the optimizer stepped is known.
   void count(bool stepped) const {

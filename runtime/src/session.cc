@@ -158,7 +158,9 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
                        optimizer,
                        trainable_parameters(*net),
                        self.options.precision,
-                       [&self](const std::string& line) { self.console.say(line); }};
+                       [&self, whose = name.empty() ? "" : "pipeline " + name + ": "](const std::string& line) {
+                         self.console.say(whose + line);
+                       }};
   Pipeline& pipeline = *self.pipelines.emplace_back(std::make_unique<Pipeline>(std::move(context), std::move(stages)));
   if (!state.tracks(*net)) state.track(prefix + "net", std::shared_ptr<torch::nn::Module>(net));
   if (!state.tracks(optimizer)) state.track(prefix + "optimizer", optimizer);

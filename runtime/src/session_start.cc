@@ -158,9 +158,10 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
-    restore_environment(saved, options.threads > 0);
-    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     ranks_changed = saved_world_size(manifest) != group.world_size();
+    // Other ranks share a host's cores in another way, and repeat nothing to the bit.
+    restore_environment(saved, options.threads > 0 || ranks_changed);
+    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     not_exact = differences(saved, capture_environment(device.device, group.world_size()));
     // Orders of samples and generators came back with the version; the seed is the one that they were made with.
     const auto seed = manifest.made_by.find("seed");

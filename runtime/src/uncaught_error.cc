@@ -39,6 +39,7 @@ void say_without_trace(const c10::Error& error) {
 }
 
 [[noreturn]] void on_terminate() {
+  const std::terminate_handler next = passed_on ? first_handler : next_handler;
   if (const std::exception_ptr current = std::current_exception()) {
     try {
       std::rethrow_exception(current);
@@ -51,7 +52,7 @@ void say_without_trace(const c10::Error& error) {
       std::_Exit(1);
     } catch (const c10::Error& error) {
       tell(error.what_without_backtrace());
-      if (next_handler == __gnu_cxx::__verbose_terminate_handler && !torch::get_cpp_stacktraces_enabled()) {
+      if (next == __gnu_cxx::__verbose_terminate_handler && !torch::get_cpp_stacktraces_enabled()) {
         say_without_trace(error);
         std::abort();
       }
@@ -61,7 +62,6 @@ void say_without_trace(const c10::Error& error) {
       tell("an exception that is no std::exception");
     }
   }
-  const std::terminate_handler next = passed_on ? first_handler : next_handler;
   passed_on = true;
   if (next != nullptr) next();
   std::abort();

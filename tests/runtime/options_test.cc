@@ -168,6 +168,15 @@ TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.threads=100000"}), "--holdfast.threads: '100000' is not"));
 }
 
+TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
+  CHECK_FALSE(read({"--holdfast.fresh=false"}).read.values.fresh);
+  CHECK(refusal({"--holdfast.fresh", "false"}) ==
+        "--holdfast.fresh takes its value behind =, as in --holdfast.fresh=false");
+  CHECK(contains(refusal({"--holdfast.take-over", "true", "data"}), "--holdfast.take-over=true"));
+  CHECK(read({"--holdfast.fresh", "data"}).left == std::vector<std::string>{"/usr/bin/train", "data"});
+  CHECK(read({"--holdfast.help=true"}).read.help);
+}
+
 TEST_CASE("a_version_to_go_on_from_and_a_fresh_start_are_not_both_taken") {
   CHECK(contains(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
                  "--holdfast.from 42 (command line) and --holdfast.fresh (environment) contradict each other"));

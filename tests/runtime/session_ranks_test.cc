@@ -653,6 +653,73 @@ TEST_CASE("describe_prints_each_ranks_gpu", "[gpu]") {
       2, "cuda", {"compute capability ", " (driver ", "  GPU        ", " free, ", " % busy", "computes   in bf16, "});
 }
 
+TEST_CASE("what_ranks_do_with_numbers_they_do_with_tensors", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), "tensors", "never", "cpu");
+    const auto mine = torch::full({2}, session.rank() + 1.0, torch::requires_grad());
+    for (const auto& all : {session.sum(mine), session.mean(mine), session.min(mine), session.max(mine),
+                            session.broadcast(mine, 1), mine.detach()}) {
+      std::printf("%g ", values_of(all)[1]);
+    }
+    const auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
+    net->forward(mine).backward();
+    session.average_gradients(net);
+    std::printf("%g\n", values_of(net->weight.grad())[1]);
+    return session.finish();
+  });
+  for (const std::size_t rank : {0, 1}) {
+    CAPTURE(ended[rank].text);
+    CHECK(ended[rank].text.find(rank == 0 ? "3 1.5 1 2 2 1 1.5\n" : "3 1.5 1 2 2 2 1.5\n") != std::string::npos);
+  }
+}
+
+TEST_CASE("another_number_of_ranks_takes_its_own_number_of_threads", "[full]") {
+  const ScratchFolder folder;
+  const auto threads = [&](std::size_t count, std::uint64_t steps, int set) {
+    return ranks::run_sessions(count,
+                               [&folder, steps, set]() -> int {
+                                 auto session = start(folder.path(), "threads", "never", "cpu");
+                                 if (set > 0) at::set_num_threads(set);
+                                 std::uint64_t done = 0;
+                                 session.track("done", done);
+                                 for (auto& step : session.steps({.count = steps})) done = step.number();
+                                 std::printf("with %d threads\n", at::get_num_threads());
+                                 return session.finish();
+                               })[0]
+        .text;
+  };
+  CHECK(threads(1, 1, 7).find("with 7 threads") != std::string::npos);
+  CHECK(threads(1, 2, 0).find("with 7 threads") != std::string::npos);
+  CHECK(threads(2, 3, 0).find("with 7 threads") == std::string::npos);
+}
+
+TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
+  const ScratchFolder folder;
+  const auto train = [&](std::uint64_t steps) {
+    return ranks::run_sessions(1,
+                               [&folder, steps]() -> int {
+                                 auto session = start(folder.path(), "two", "never", "cpu");
+                                 torch::nn::Linear left(2, 1), right(2, 1);
+                                 torch::optim::SGD of_left(left->parameters(), 0.1), of_right(right->parameters(), 0.1);
+                                 auto one = session.pipeline("left", left, of_left, {holdfast::LrSchedule::cosine(10)});
+                                 auto other = session.pipeline("right", right, of_right,
+                                                               {holdfast::LrSchedule::cosine(10 * steps)});
+                                 for (auto& step : session.steps({.count = steps})) {
+                                   one.step(step, [&] { return left->forward(torch::ones({1, 2})).sum(); });
+                                   other.step(step, [&] { return right->forward(torch::ones({1, 2})).sum(); });
+                                 }
+                                 return session.finish();
+                               })[0]
+        .text;
+  };
+  CHECK(train(1).find("cosine") == std::string::npos);
+  const auto said = train(2);
+  CAPTURE(said);
+  CHECK(said.find("holdfast: pipeline right: the learning rate was cosine(10)") != std::string::npos);
+  CHECK(said.find("pipeline left") == std::string::npos);
+}
+
 TEST_CASE("a_process_has_one_session_after_another", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(3, [&]() -> int {

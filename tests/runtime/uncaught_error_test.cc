@@ -95,3 +95,29 @@ TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
   CHECK(all.find("(TORCH_SHOW") == std::string::npos);
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
 }
+
+TEST_CASE("libtorchs_own_error_right_after_a_resume_is_said_without_its_trace_too") {
+  const ScratchFolder folder;
+  ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
+  const auto steps = [](std::uint64_t count, std::uint64_t fails_at) {
+    return [count, fails_at](holdfast::Session& session) {
+      std::uint64_t done = 0;
+      session.track("done", done);
+      for (auto& step : session.steps({.count = count})) {
+        if (step.number() == fails_at) torch::ones({2, 3}).mm(torch::ones({2, 3}));
+        ++done;
+      }
+      session.finish();
+    };
+  };
+  int status = 0;
+  last_words(folder.path(), steps(1, 0), status);
+  REQUIRE(WIFEXITED(status));
+  const std::string said = last_words(folder.path(), steps(2, 2), status);
+  CAPTURE(said);
+  CHECK(said.find("resumed version") != std::string::npos);
+  CHECK(said.find("holdfast: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\n(TORCH_SHOW") !=
+        std::string::npos);
+  CHECK(said.find("frame #0") == std::string::npos);
+  CHECK(WTERMSIG(status) == SIGABRT);
+}

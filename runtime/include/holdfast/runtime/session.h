@@ -93,28 +93,35 @@ class Session {
     print_text(fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // What the ranks do together: every rank calls the same in the same order (group.h).
+  // What the ranks do together: every rank calls the same in the same order (group.h). A tensor that is given stays as
+  // it is; what comes back has no gradient.
 
   void barrier(Site site = Site::current()) { group().barrier(site); }
   template <class T>
   T broadcast(const T& value, int from = 0, Site site = Site::current()) {
-    return group().broadcast(value, from, site);
+    if constexpr (std::same_as<T, at::Tensor>) {
+      at::Tensor own = value.detach().clone();
+      group().broadcast(own, from, site);
+      return own;
+    } else {
+      return group().broadcast(value, from, site);
+    }
   }
   template <class T>
   T sum(T value, Site site = Site::current()) {
-    return group().all_reduce(value, Reduce::sum, site);
+    return reduced(std::move(value), Reduce::sum, site);
   }
   template <class T>
   T mean(T value, Site site = Site::current()) {
-    return group().all_reduce(value, Reduce::mean, site);
+    return reduced(std::move(value), Reduce::mean, site);
   }
   template <class T>
   T min(T value, Site site = Site::current()) {
-    return group().all_reduce(value, Reduce::min, site);
+    return reduced(std::move(value), Reduce::min, site);
   }
   template <class T>
   T max(T value, Site site = Site::current()) {
-    return group().all_reduce(value, Reduce::max, site);
+    return reduced(std::move(value), Reduce::max, site);
   }
   template <class T>
   std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
@@ -152,7 +159,8 @@ class Session {
   /// For plain loops on several ranks: the mean over all ranks of the gradients of `net`, before optimizer.step(). Each
   /// rank's count as its part of the step's batch weighs. Nothing to do on one rank.
   void average_gradients(const torch::nn::Module& net, Site site = Site::current());
-  template <IsModuleHolder Net>
+  template <class Net>
+  requires IsModuleHolder<Net> || std::convertible_to<Net, std::shared_ptr<torch::nn::Module>>
   void average_gradients(const Net& net, Site site = Site::current()) {
     average_gradients(static_cast<const torch::nn::Module&>(*net), site);
   }
@@ -200,6 +208,16 @@ class Session {
       return std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &net);  // not owned
     } else {
       return net;
+    }
+  }
+  template <class T>
+  T reduced(T value, Reduce how, Site site) {
+    if constexpr (std::same_as<T, at::Tensor>) {
+      value = value.detach().clone();
+      group().all_reduce(value, how, site);
+      return value;
+    } else {
+      return group().all_reduce(value, how, site);
     }
   }
   Pipeline make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
