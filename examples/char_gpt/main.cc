@@ -12,7 +12,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "../positive.h"
+#include "../ranges.h"
 #include "text.h"
 #include "transformer.h"
 
@@ -73,13 +73,15 @@ int main(int argc, char** argv) {
   app.add_option("--accumulate", accumulate, "Steps per update of the parameters")
       ->capture_default_str()
       ->check(kPositive);
-  app.add_option("--learning-rate", learning_rate, "Of AdamW, after the warm-up")->capture_default_str();
+  app.add_option("--learning-rate", learning_rate, "Of AdamW, after the warm-up")
+      ->capture_default_str()
+      ->check(kPositive);
   app.add_option("--warmup", warmup, "Updates over which the rate rises; then it falls as a cosine")
       ->capture_default_str();
   app.add_option("--ema", decay, "Decay of the averaged weights, which evaluate and write")->capture_default_str();
-  app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str();
+  app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str()->check(kNotNegative);
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
-  app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str();
+  app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str()->check(kNotNegative);
   std::string text;
   std::int64_t learnt = 0;  // characters of it; the rest, a tenth, is kept for evaluation
   app.callback([&] {

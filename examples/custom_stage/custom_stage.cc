@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "../positive.h"
+#include "../ranges.h"
 
 namespace F = torch::nn::functional;
 using torch::data::transforms::Stack;
@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
       "Fits a curve with noise on the gradients, by a stage of its own. Kill it at any moment and run the same command "
       "again. Holdfast's own options: --holdfast.help.");
   app.add_option("--epochs", epochs, "How often each point is seen")->capture_default_str()->check(kPositive);
-  app.add_option("--noise", noise, "Deviation of the first update's noise")->capture_default_str();
+  app.add_option("--noise", noise, "Deviation of the first update's noise")->capture_default_str()->check(kNotNegative);
   CLI11_PARSE(app, argc, argv);
 
   const torch::Device device = session.device();

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <string>
 
-#include "../positive.h"
+#include "../ranges.h"
 #include "fashion_mnist.h"
 
 namespace F = torch::nn::functional;
@@ -67,8 +67,8 @@ int main(int argc, char** argv) {
   app.add_option("--precision", precision, "auto (by the device), fp32, bf16 or fp16")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
-  app.add_option("--learning-rate", learning_rate, "Of AdamW at its highest")->capture_default_str();
-  app.add_option("--workers", workers, "Threads that read images ahead")->capture_default_str();
+  app.add_option("--learning-rate", learning_rate, "Of AdamW at its highest")->capture_default_str()->check(kPositive);
+  app.add_option("--workers", workers, "Threads that read images ahead")->capture_default_str()->check(kNotNegative);
   CLI11_PARSE(app, argc, argv);
 
   holdfast::Loader train(FashionMnist(data, "train").augment().map(Stack<>()),

@@ -11,7 +11,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../positive.h"
+#include "../ranges.h"
 
 namespace F = torch::nn::functional;
 
@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(kPositive);
   app.add_option("--width", width, "Of the hidden layers")->capture_default_str()->check(kPositive);
-  app.add_option("--learning-rate", learning_rate, "Of Adam for both")->capture_default_str();
+  app.add_option("--learning-rate", learning_rate, "Of Adam for both")->capture_default_str()->check(kPositive);
   CLI11_PARSE(app, argc, argv);
 
   const torch::Device device = session.device();

@@ -4,6 +4,8 @@
 #include <ATen/autocast_mode.h>
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/error.h"
 #include "tensors_by_kind.h"
@@ -65,8 +67,11 @@ std::string to_string(Precision precision) {
 }
 
 Amp::Amp(Precision precision, const AmpOptions& options) : precision_(precision), options_(options) {
-  require(options.initial_scale > 0, "Amp: initial_scale must be above 0");
-  require(options.growth_factor > 1, "Amp: growth_factor must be above 1");
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  require(options.initial_scale > 0 && options.initial_scale <= kLargest,
+          "Amp: initial_scale must be above 0, and a float32 number");
+  require(options.growth_factor > 1 && options.growth_factor <= kLargest,
+          "Amp: growth_factor must be above 1, and a float32 number");
   require(options.backoff_factor > 0 && options.backoff_factor < 1, "Amp: backoff_factor must be between 0 and 1");
   require(options.growth_interval > 0, "Amp: growth_interval must be at least 1");
 }

@@ -120,6 +120,9 @@ struct Pipeline::Impl {
     require_order(stages);
     require_optimizer(context);
     for (const auto& stage : stages) {
+      if (std::exchange(stage->attached_, true)) {
+        refuse(fmt::format("stage {} is in another pipeline already: make one for each", stage->name()));
+      }
       stage->attach(context);
       State fresh;
       stage->save(fresh);

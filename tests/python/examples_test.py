@@ -91,7 +91,11 @@ with tempfile.TemporaryDirectory() as folder:
             problems = train(program, options, step, how, count, folder)
             failed |= bool(problems)
             print(f"{program} on {count} ranks, {time.monotonic() - begun:.1f} s:", *problems or ["alike"], flush=True)
-    # What cannot work is said at the start: a prompt of bytes that the text has not, lines that are a folder.
+    # What cannot work is said at the start: a prompt of bytes that the text has not, lines that are a folder, numbers
+    # that would be taken for others.
+    for option in ("--layers", "--warmup", "--workers"):
+        for number in ("-1", "99999999999999999999"):
+            run(command("char_gpt", 1, [option, number, "--holdfast.dir", folder]), expected=105)
     run(command("char_gpt", 1, ["--prompt", "\u20ac", "--holdfast.dir", folder]), expected=105)
     run(command("batch_inference", 1, ["--lines", folder]), expected=1)
     lines = {count: run(command("batch_inference", count)).stdout for count in {1, *counts}}

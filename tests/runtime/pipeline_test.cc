@@ -607,7 +607,6 @@ TEST_CASE("clipping_bounds_norms_and_values") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
-  auto recorder = std::make_shared<Recorder>();
   for (const double p : {1.0, 2.0, std::numeric_limits<double>::infinity()}) {
     auto before = std::make_shared<Recorder>(), after = std::make_shared<Recorder>();
     class Named : public Recorder {
@@ -715,6 +714,12 @@ TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
   CHECK_THROWS_WITH(Ema(1.0), says("below 1"));
   CHECK_THROWS_WITH(ClipGradNorm(-1), says("above 0"));
   CHECK_THROWS_WITH(Amp(Precision::fp16, {.backoff_factor = 2}), says("backoff_factor"));
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  CHECK_THROWS_WITH(Amp(Precision::fp16, {.initial_scale = kInfinity}), says("initial_scale"));
+  CHECK_THROWS_WITH(Amp(Precision::fp16, {.growth_factor = kInfinity}), says("growth_factor"));
+  const auto average = std::make_shared<Ema>(0.9);
+  made({average});
+  CHECK_THROWS_WITH(made({average}), says("stage ema is in another pipeline already"));
   made({Ddp(), Amp(), Accumulate(2), ClipGradNorm(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
 
   torch::optim::LBFGS lbfgs(net->parameters());

@@ -72,6 +72,7 @@ struct Update {
   at::Tensor found_inf = {};
 };
 
+/// Has the state of one pipeline; another takes another one.
 class Stage {
  public:
   /// Where in the list a stage may stand; `anywhere` is for those that need no order.
@@ -103,6 +104,10 @@ class Stage {
   /// Between steps. Everything but what attach() was given.
   virtual void save(State&) const {}
   virtual void load(const State&) {}
+
+ private:
+  friend class Pipeline;
+  bool attached_ = false;
 };
 
 /// Any stage, as pipelines take them: `{Ddp(), Accumulate(4)}`.
