@@ -481,7 +481,7 @@ TEST_CASE("how_launch_was_started_changes_nothing_of_what_it_sees") {
   ScratchFolder scratch;
   const auto code = [&](const std::string& before, const std::string& words, const std::string& after) {
     write_file(scratch / "start", before + "exec " + program_beside("holdfast") + " launch --nproc 2 " + words + after);
-    return WEXITSTATUS(std::system(("timeout 20 bash " + (scratch / "start").string()).c_str()));
+    return WEXITSTATUS(std::system(("timeout -s KILL 20 bash " + (scratch / "start").string()).c_str()));
   };
   CHECK(code("trap '' CHLD; ", "sh -c '[ $RANK = 0 ] || exit 3'", " 2>/dev/null") == 3);
   // No standard streams: what launch says of the first failure must not reach what it opened for itself.
