@@ -11,7 +11,9 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include "meeting.h"
 #include "ranks.h"
 
 namespace {
@@ -240,6 +242,47 @@ TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
   INFO(alone[0].text);
   CHECK(alone[0].text.find("for 2 of 5 ranks to come, for 0 s at most: 3, 4\n") != std::string::npos);
   CHECK(alone[0].text.find("2 of 5 ranks did not come within 0 s: 3, 4;") != std::string::npos);
+}
+
+// Two starts of two ranks at one place: the second one's rank 1 comes while the first one's rank 0 is still there, as
+// after a restart of several hosts.
+TEST_CASE("ranks_of_a_new_start_wait_for_the_store_of_the_earlier_one_to_end", "[full]") {
+  const auto ended = ranks::run_processes(
+      4,
+      [](RankEnvironment place, int pipe) {
+        const int process = place.rank;
+        place.world_size = 2;
+        place.rank = process % 2;
+        const int wait_before[] = {0, 0, 2200, 500};  // ms
+        ::usleep(static_cast<unsigned>(wait_before[process]) * 1000);
+        std::string text = "met";
+        try {
+          const auto store = join_store(place, "test", "hello", "process " + std::to_string(process),
+                                        {.patience = std::chrono::seconds(15), .say = [](const std::string&) {}});
+          if (process == 0) ::usleep(1500000);
+        } catch (const Error& error) {
+          text = error.what();
+        }
+        (void)!::write(pipe, text.data(), text.size());
+        return 0;
+      },
+      std::chrono::seconds(20));
+  for (const auto& one : ended) CHECK(one.text == "met");
+}
+
+TEST_CASE("rank_0_keeps_the_store_until_the_others_need_it_no_more") {
+  const auto ended = ranks::run_processes(
+      2,
+      [](const RankEnvironment& place, int) {
+        const auto store = join_store(place, "test", "hello", std::to_string(place.rank), {});
+        if (place.rank == 1) ::usleep(800000);
+        const auto begin = ranks::Clock::now();
+        leave_store(*store, place, std::chrono::seconds(10));
+        return ranks::Clock::now() - begin > std::chrono::milliseconds(400) ? 1 : 0;
+      },
+      std::chrono::seconds(20));
+  CHECK(ended[0].code == 1);  // it waited
+  CHECK(ended[1].code == 0);
 }
 
 TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_reason_to_hang", "[full]") {

@@ -153,6 +153,17 @@ TEST_CASE("launch_tells_each_rank_who_it_is_and_where_to_meet") {
   CHECK(contains(far.out, "[3] 3/6 1/2 ::1 29500 none\n"));
 }
 
+TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_says_otherwise") {
+  const std::string cores = "n=$(($(env -u OMP_NUM_THREADS nproc) / 2)); [ $n -gt 0 ] || n=1; ";
+  ::unsetenv("OMP_NUM_THREADS");
+  const Said shared = launch({"--nproc", "2", "sh", "-c", cores + "[ $OMP_NUM_THREADS = $n ] && echo a half"});
+  CHECK(count(shared.out, "] a half\n") == 2);
+  ::setenv("OMP_NUM_THREADS", "77", 1);
+  const Said said = launch({"--nproc", "2", "sh", "-c", "echo $OMP_NUM_THREADS"});
+  ::unsetenv("OMP_NUM_THREADS");
+  CHECK(count(said.out, "] 77\n") == 2);
+}
+
 TEST_CASE("launch_hands_rank_0_a_socket_that_listens_and_nobody_else") {
   // The last line counts what the rank holds beyond its first three descriptors, but for those of launch's starter.
   const Said said = launch({"--nproc", "2", "bash", "-c",
@@ -331,11 +342,13 @@ TEST_CASE("ranks_stand_still_and_go_on_with_launch") {
 
 TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
   // A child in a session of its own, deaf to SIGTERM, and a rank that hears nothing either.
-  Launch launch({"--nproc", "2", "bash", "-c",
+  // Nor may a rank that kept nothing of its environment stay.
+  Launch launch({"--nproc", "3", "bash", "-c",
+                 "[ $RANK = 2 ] && echo $$ >$HERE/bare && exec env -i sleep 600; "
                  "trap '' TERM; setsid bash -c 'echo $$ >$HERE/child$RANK; exec sleep 600' & "
                  "(sleep 600 & echo $! >$HERE/orphan$RANK); echo $$ >$HERE/rank$RANK; while :; do sleep 600; done"});
   std::vector<pid_t> pids;
-  for (const std::string name : {"child0", "child1", "orphan0", "orphan1", "rank0", "rank1"}) {
+  for (const std::string name : {"child0", "child1", "orphan0", "orphan1", "rank0", "rank1", "bare"}) {
     pids.push_back(launch.process(name));
   }
   launch.signal(SIGKILL);
@@ -343,6 +356,26 @@ TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
   for (const pid_t pid : pids) CHECK(soon([&] { return is_gone(pid); }));
   // The temporary folder goes last.
   CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
+}
+
+TEST_CASE("a_guard_that_somebody_ended_is_replaced") {
+  Launch launch({"--nproc", "1", "bash", "-c", "setsid sleep 600 & echo $! >$HERE/away; wait"});
+  const pid_t away = launch.process("away");
+  const auto guard = [&] {
+    const std::string pid = std::to_string(launch.pid());
+    std::istringstream children(content_of("/proc/" + pid + "/task/" + pid + "/children"));
+    for (pid_t child = 0; children >> child;) {
+      if (content_of("/proc/" + std::to_string(child) + "/comm") == "launch-guard\n") return child;
+    }
+    return pid_t{0};
+  };
+  REQUIRE(soon([&] { return guard() > 0; }));
+  const pid_t first = guard();
+  ::kill(first, SIGKILL);
+  CHECK(soon([&] { return guard() > 0 && guard() != first; }));
+  launch.signal(SIGKILL);
+  CHECK(launch.wait() == -SIGKILL);
+  CHECK(soon([&] { return is_gone(away); }));
 }
 
 TEST_CASE("a_launch_inside_a_launch_that_is_killed_leaves_nothing_behind_either") {
@@ -363,6 +396,18 @@ TEST_CASE("what_a_rank_started_ends_with_it") {
   CHECK(launch.wait() == 0);
   CHECK(std::chrono::steady_clock::now() - begin < 10s);
   for (const std::string name : {"child0", "child1", "away0", "away1"}) CHECK(is_gone(launch.process(name)));
+}
+
+TEST_CASE("what_a_failed_rank_started_ends_while_the_others_go_on") {
+  // It could hold a connection whose end the others wait for.
+  Launch launch({"--nproc", "2", "sh", "-c",
+                 "if [ $RANK = 1 ]; then sleep 600 & echo $! >$HERE/child; exit 3; fi; " + patient("")});
+  const pid_t child = launch.process("child");
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(soon([&] { return is_gone(child); }));
+  CHECK(std::chrono::steady_clock::now() - begin < 4s);  // after five the others are told to stop
+  launch.signal(SIGTERM);
+  CHECK(launch.wait() == 3);
 }
 
 TEST_CASE("a_child_of_a_rank_that_was_told_to_stop_may_finish") {
@@ -402,6 +447,54 @@ TEST_CASE("after_a_failure_the_others_get_five_seconds_then_sigterm_then_sigkill
       "holdfast launch: rank 3 failed first: ended by SIGSEGV\n";
   REQUIRE(launch.err().size() > end.size());
   CHECK(launch.err().substr(launch.err().size() - end.size()) == end);
+}
+
+TEST_CASE("nobody_is_told_to_stop_for_the_time_in_which_all_stood_still") {
+  Launch launch({"--nproc", "2", "sh", "-c",
+                 "if [ $RANK = 1 ]; then until [ -e $HERE/go ]; do sleep 0.01; done; exit 3; fi; " +
+                     patient("trap 'echo told; exit 0' TERM")});
+  REQUIRE(launch.prints("ready"));
+  write_file(launch.folder() + "/go", "");
+  std::this_thread::sleep_for(500ms);  // the failure's five seconds run
+  launch.signal(SIGTSTP);
+  REQUIRE(soon([&] { return state_of(launch.pid()) == 'T'; }));
+  std::this_thread::sleep_for(5s);
+  launch.signal(SIGCONT);
+  std::this_thread::sleep_for(1s);
+  CHECK_FALSE(contains(launch.out(), "told"));
+}
+
+TEST_CASE("of_failures_seen_together_one_by_a_signal_is_the_first") {
+  Launch launch({"--nproc", "2", "sh", "-c",
+                 "echo $$ >$HERE/$RANK; until [ -e $HERE/go ]; do sleep 0.01; done; "
+                 "[ $RANK = 0 ] && exit 1; kill -SEGV $$"});
+  const pid_t ranks[] = {launch.process("0"), launch.process("1")};
+  launch.signal(SIGSTOP);
+  REQUIRE(soon([&] { return state_of(launch.pid()) == 'T'; }));
+  write_file(launch.folder() + "/go", "");
+  for (const pid_t rank : ranks) REQUIRE(soon([&] { return is_gone(rank); }));
+  launch.signal(SIGCONT);
+  CHECK(launch.wait() == 128 + SIGSEGV);
+}
+
+TEST_CASE("how_launch_was_started_changes_nothing_of_what_it_sees") {
+  ScratchFolder scratch;
+  const auto code = [&](const std::string& before, const std::string& words, const std::string& after) {
+    write_file(scratch / "start", before + "exec " + program_beside("holdfast") + " launch --nproc 2 " + words + after);
+    return WEXITSTATUS(std::system(("timeout -s KILL 20 bash " + (scratch / "start").string()).c_str()));
+  };
+  CHECK(code("trap '' CHLD; ", "sh -c '[ $RANK = 0 ] || exit 3'", " 2>/dev/null") == 3);
+  // No standard streams: what launch says of the first failure must not reach what it opened for itself.
+  const std::string logs = (scratch / "logs").string();
+  CHECK(code("",
+             "--max-restarts 1 --backoff 100ms --logs " + logs +
+                 " sh -c 'echo hi; [ $HOLDFAST_RESTART = 1 ] || exit 3; sleep 0.5; echo there'",
+             " <&- >&- 2>&-") == 0);
+  for (const std::string rank : {"0", "1"}) {
+    const std::string log = content_of(logs + "/rank-" + rank + ".log");
+    CHECK(contains(log, "hi\nthere\n"));
+    CHECK_FALSE(contains(log, "holdfast launch"));
+  }
 }
 
 TEST_CASE("the_first_failure_is_shown_last_with_its_last_twenty_lines") {
