@@ -77,7 +77,8 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(kPositive);
   app.add_option("--warmup", warmup, "Updates over which the rate rises; then it falls as a cosine")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(kNotNegative);
   app.add_option("--ema", decay, "Decay of the averaged weights, which evaluate and write")->capture_default_str();
   app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str()->check(kNotNegative);
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();

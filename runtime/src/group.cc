@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
+#include <c10/core/DeviceGuard.h>
 #include <cxxabi.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,7 +11,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <future>
 #include <mutex>
+#include <thread>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -28,6 +31,9 @@ using storage::StatusCode;
 
 // A broken connection is one fact, why it broke another: the watch knows within a lost heartbeat.
 constexpr std::chrono::milliseconds kVerdict = kSilence + std::chrono::milliseconds(1000);
+
+// How often a rank that connects looks whether all are to stop.
+constexpr std::chrono::milliseconds kLook{20};
 
 // A rank may be slow to read that all have come to the end.
 constexpr std::chrono::seconds kLeave{10};
@@ -105,6 +111,7 @@ struct Group::Impl {
   RankEnvironment ranks;
   c10::Device device = c10::kCPU;
   c10::intrusive_ptr<c10d::Store> store;
+  std::mutex connecting;
   std::unique_ptr<Transport> transport;  // none in a group of one
   std::unique_ptr<Watch> watch;
   bool closed = false;
@@ -138,6 +145,27 @@ struct Group::Impl {
     Impl& group_;
   };
 
+  // Gloo waits for good for a rank that died while all connect. So this is done beside, where the watch's word is
+  // heard.
+  void connect() {
+    std::packaged_task<std::unique_ptr<Transport>()> open([ranks = ranks, store = store, device = device] {
+      const c10::DeviceGuard on_device(device);
+      return std::make_unique<Transport>(ranks, store, device);
+    });
+    auto opened = open.get_future();
+    std::thread(std::move(open)).detach();
+    while (opened.wait_for(kLook) != std::future_status::ready) check();
+    {
+      auto made = opened.get();
+      const std::lock_guard lock(connecting);
+      transport = std::move(made);
+    }
+    check();
+  }
+  void interrupt() {
+    const std::lock_guard lock(connecting);
+    if (transport) transport->interrupt();
+  }
   void check() const {
     if (!watch) return;
     if (auto fault = watch->fault()) throw RankFault(*fault);
@@ -238,15 +266,14 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   watch.store_rank = ranks.launcher_has_store ? -1 : 0;
   watch.say_waiting_after = options.say_waiting_after;
   watch.say = options.say;
-  watch.interrupt = [this] {
-    if (impl_->transport) impl_->transport->interrupt();
-  };
+  watch.interrupt = [impl = impl_.get()] { impl->interrupt(); };
   try {
-    impl_->transport = std::make_unique<Transport>(ranks, impl_->store, device);
     if (options.watch) impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
+    impl_->connect();
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
+    if (auto fault = impl_->watch ? impl_->watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
     throw Error(StatusCode::unreadable,
                 fmt::format("rank {} cannot connect to the other ranks: {}", ranks.rank, first_line(error.what())));
   }

@@ -89,7 +89,9 @@ void Watch::linger() const {
 Watch::~Watch() {
   linger();
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    // Or the others learn of this rank's end before its reason. A store that does not answer is not asked.
+    if (fault_ && Clock::now() - last_read_ < kTell) tell_now(lock);
     stopping_ = true;
   }
   changed_.notify_all();

@@ -1,4 +1,5 @@
 // What happens when ranks do not do the same: every rank stops within seconds and says who, what and where.
+#include <fmt/format.h>
 #include <torch/torch.h>
 
 #include <functional>
@@ -7,7 +8,9 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "holdfast/runtime/group.h"
+#include "meeting.h"
 #include "ranks.h"
+#include "watch.h"
 
 namespace {
 
@@ -129,6 +132,39 @@ TEST_CASE("a_rank_that_dies_stops_all_others", "[full][alone]") {
                       },
                       {"rank " + std::to_string(gone), "barrier at symmetry_test.cc"},
                       gone});
+  }
+}
+
+TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]") {
+  for (const int gone : {0, 1}) {
+    const auto ended = ranks::run_processes(
+        3,
+        [gone](const RankEnvironment& place, int pipe) {
+          std::string text;
+          try {
+            if (place.rank == gone) {
+              (void)join_store(place, Watch::kKey, Watch::first_record(), "it", {});
+              ranks::note_fact();
+              ::kill(::getpid(), SIGKILL);
+            }
+            const Group group(place, c10::kCPU);
+          } catch (const Error& error) {
+            text = error.what();
+          }
+          (void)!::write(pipe, text.data(), text.size());
+          return 0;
+        },
+        std::chrono::seconds(20));
+    for (int rank = 0; rank < 3; ++rank) {
+      if (rank == gone) continue;
+      const auto& one = ended[static_cast<std::size_t>(rank)];
+      INFO("rank " << rank << " after " << one.seconds << " s said: " << one.text);
+      CHECK(one.code == 0);
+      CHECK(one.seconds < kAtMost);
+      // The second where rank 0 took the store with it before this rank knew that all had come.
+      CHECK_THAT(one.text, Catch::Matchers::Matches(fmt::format(
+                               "rank {} (\\(pid .* is gone: its .*|at .* ended while rank {} waited .*)", gone, rank)));
+    }
   }
 }
 
