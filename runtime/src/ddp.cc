@@ -11,7 +11,6 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
-#include <utility>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"

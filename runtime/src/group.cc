@@ -13,13 +13,14 @@
 #include <exception>
 #include <future>
 #include <mutex>
-#include <thread>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include "call_site.h"
 #include "frame.h"
 #include "host_name.h"
 #include "meeting.h"
+#include "run_detached.h"
 #include "transport.h"
 #include "watch.h"
 
@@ -37,11 +38,6 @@ constexpr std::chrono::milliseconds kLook{20};
 
 // A rank may be slow to read that all have come to the end.
 constexpr std::chrono::seconds kLeave{10};
-
-std::string text_of(const Group::Site& site) {
-  const std::string_view file = site.file_name();
-  return fmt::format("{}:{}", file.substr(file.find_last_of('/') + 1), site.line());
-}
 
 std::string type_of(const std::exception& error) {
   int status = 0;
@@ -148,12 +144,10 @@ struct Group::Impl {
   // Gloo waits for good for a rank that died while all connect. So this is done beside, where the watch's word is
   // heard.
   void connect() {
-    std::packaged_task<std::unique_ptr<Transport>()> open([ranks = ranks, store = store, device = device] {
+    auto opened = run_detached([ranks = ranks, store = store, device = device] {
       const c10::DeviceGuard on_device(device);
       return std::make_unique<Transport>(ranks, store, device);
     });
-    auto opened = open.get_future();
-    std::thread(std::move(open)).detach();
     while (opened.wait_for(kLook) != std::future_status::ready) check();
     {
       auto made = opened.get();
@@ -186,9 +180,13 @@ struct Group::Impl {
     stop(fmt::format("rank {} failed in {} at {}: {}", ranks.rank, operation, site, first_line(error.what())),
          ranks.rank);
   }
+  // What broke a connection: throws where the watch knows within its time.
+  void heed_verdict() const {
+    if (auto fault = watch ? watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
+  }
   // A call of c10d's threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
-    if (auto fault = watch ? watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
+    heed_verdict();
     stop(fmt::format("rank {} lost its connection to another rank in {} at {}: {}", ranks.rank, operation, site,
                      first_line(error.what())),
          ranks.rank);
@@ -273,7 +271,7 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
-    if (auto fault = impl_->watch ? impl_->watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
+    impl_->heed_verdict();
     throw Error(StatusCode::unreadable,
                 fmt::format("rank {} cannot connect to the other ranks: {}", ranks.rank, first_line(error.what())));
   }
@@ -320,7 +318,7 @@ c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
 StepOrder Group::at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site) {
   if (!impl_->watch) return wish;
   impl_->check();
-  StepOrder order = impl_->watch->reach(step, last, wish, text_of(site));
+  StepOrder order = impl_->watch->reach(step, last, wish, site);
   impl_->check();
   return order;
 }

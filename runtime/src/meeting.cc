@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "run_detached.h"
 
 namespace holdfast {
 namespace {
@@ -51,10 +52,7 @@ constexpr milliseconds kAnswer{2000};
 
 // c10d itself waits without limit for the first answer of what listens there, which need not be a store.
 c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
-  std::packaged_task<c10::intrusive_ptr<c10d::Store>()> open(
-      [address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
-  auto store = open.get_future();
-  std::thread(std::move(open)).detach();
+  auto store = run_detached([address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
   if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
   throw std::runtime_error("what listens there does not answer, and may be another program");
 }

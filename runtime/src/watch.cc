@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <fstream>
 
+#include "call_site.h"
 #include "host_name.h"
 
 namespace holdfast {
@@ -123,13 +124,7 @@ std::optional<std::string> Watch::fault() const {
 
 void Watch::fail(const std::string& text, int origin) {
   std::unique_lock lock(mutex_);
-  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
-  if (own.state != WatchRecord::State::failed) {
-    own.state = WatchRecord::State::failed;
-    own.text = text.substr(0, kLongestText);
-    own.origin = origin;
-  }
-  if (!fault_) fault_ = own.text;
+  set_fault({origin, text.substr(0, kLongestText)});
   tell_now(lock);
 }
 
@@ -146,7 +141,7 @@ std::optional<std::string> Watch::verdict(milliseconds patience) const {
   return fault_;
 }
 
-StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, const std::string& site) {
+StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site) {
   std::unique_lock lock(mutex_);
   WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
   own.step = step;
@@ -181,7 +176,7 @@ StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
   return due.value_or(StepOrder());
 }
 
-StepOrder Watch::follow(std::uint64_t step, const std::string& site, std::unique_lock<std::mutex>& lock) {
+StepOrder Watch::follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock) {
   const Grant& grant = seen_[0].record.grant;
   const auto due = [&] { return grant.at == step && done_at_ != step; };
   const auto news = [&] { return fault_.has_value() || due() || grant.until > step; };
@@ -192,7 +187,7 @@ StepOrder Watch::follow(std::uint64_t step, const std::string& site, std::unique
     own.changed = Clock::now();
     own.record.state = WatchRecord::State::inside;
     own.record.operation = "the next step";
-    own.record.site = fmt::format("{}, step {}", site, step + 1);
+    own.record.site = fmt::format("{}, step {}", text_of(site), step + 1);
     ++own.record.sequence;
     do {
       urgent_ = true;  // ask
@@ -291,13 +286,13 @@ std::vector<Peer> Watch::peers(Clock::time_point now) const {
   return all;
 }
 
+// The first one stays.
 void Watch::set_fault(const Fault& fault) {
+  if (fault_) return;
   WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
-  if (own.state != WatchRecord::State::failed) {
-    own.state = WatchRecord::State::failed;
-    own.text = fault.text;
-    own.origin = fault.rank;
-  }
+  own.state = WatchRecord::State::failed;
+  own.text = fault.text;
+  own.origin = fault.rank;
   fault_ = fault.text;
   urgent_ = true;
   changed_.notify_all();

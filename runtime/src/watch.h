@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <thread>
 #include <vector>
@@ -55,7 +56,7 @@ class Watch {
   std::optional<std::string> verdict(std::chrono::milliseconds patience) const;
   /// This rank has done `step`: what all ranks do here, as horizon.h says. Waits where rank 0 has granted no further
   /// step, until it does or a fault is found. `last`: see Horizon::reach.
-  StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, const std::string& site);
+  StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site);
   /// Nothing is judged any more: all ranks agreed to end. The others know when this returns, if they can be told within
   /// a second.
   void stop();
@@ -76,7 +77,7 @@ class Watch {
   void look_for_ended_processes(Clock::time_point now);
   void tell_now(std::unique_lock<std::mutex>& lock);
   StepOrder lead(std::uint64_t step, std::uint64_t last);
-  StepOrder follow(std::uint64_t step, const std::string& site, std::unique_lock<std::mutex>& lock);
+  StepOrder follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock);
 
   WatchOptions options_;
   StoreConnection connection_;

@@ -255,15 +255,12 @@ TEST_CASE("ranks_of_a_new_start_wait_for_the_store_of_the_earlier_one_to_end", "
         place.rank = process % 2;
         const int wait_before[] = {0, 0, 2200, 500};  // ms
         ::usleep(static_cast<unsigned>(wait_before[process]) * 1000);
-        std::string text = "met";
-        try {
+        ranks::say(pipe, [&] {
           const auto store = join_store(place, "test", "hello", "process " + std::to_string(process),
                                         {.patience = std::chrono::seconds(15), .say = [](const std::string&) {}});
           if (process == 0) ::usleep(1500000);
-        } catch (const Error& error) {
-          text = error.what();
-        }
-        (void)!::write(pipe, text.data(), text.size());
+          return "met";
+        });
         return 0;
       },
       std::chrono::seconds(20));
@@ -290,13 +287,10 @@ TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_re
       2,
       [](const RankEnvironment& place, int pipe) {
         if (place.rank == 0) return ::sleep(5) == 0 ? 0 : 1;  // its socket listens
-        std::string text;
-        try {
+        ranks::say(pipe, [&] {
           const Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(1)});
-        } catch (const Error& error) {
-          text = error.what();
-        }
-        (void)!::write(pipe, text.data(), text.size());
+          return "";
+        });
         return 0;
       },
       std::chrono::seconds(8));
@@ -312,13 +306,10 @@ TEST_CASE("a_listening_socket_that_got_lost_on_the_way_is_said") {
       [](RankEnvironment place, int pipe) {
         place.world_size = 2;
         place.listen_fd = pipe;
-        std::string text;
-        try {
+        ranks::say(pipe, [&] {
           const Group group(place, c10::kCPU);
-        } catch (const Error& error) {
-          text = error.what();
-        }
-        (void)!::write(pipe, text.data(), text.size());
+          return "";
+        });
         return 0;
       },
       std::chrono::seconds(10));

@@ -122,6 +122,17 @@ inline std::vector<Ended> run_processes(int count,
   return all;
 }
 
+/// What `body` gives, or the words of the Error that leaves it, is said in `pipe`.
+inline void say(int pipe, const std::function<std::string()>& body) {
+  std::string text;
+  try {
+    text = body();
+  } catch (const holdfast::Error& error) {
+    text = error.what();
+  }
+  (void)!::write(pipe, text.data(), text.size());
+}
+
 /// Whether two ranks can have a GPU each. What the driver's files say: asking CUDA would leave the ranks, which are
 /// forked, without it. So a case that used CUDA in this process may not come before one that asks this.
 inline bool are_on_two_gpus() {

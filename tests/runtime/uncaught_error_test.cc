@@ -14,6 +14,16 @@
 
 namespace {
 
+std::string read_to_end(int pipe) {
+  std::string text;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = ::read(pipe, buffer, sizeof buffer)) > 0;) {
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  ::close(pipe);
+  return text;
+}
+
 // What a program says whose session's exception nobody catches, and how it ends.
 std::string last_words(const boost::filesystem::path& folder, const std::function<void(holdfast::Session&)>& body,
                        int& status) {
@@ -34,11 +44,7 @@ std::string last_words(const boost::filesystem::path& folder, const std::functio
     ::_exit(0);
   }
   ::close(ends[1]);
-  std::string said;
-  char buffer[4096];
-  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(got));
-  ::close(ends[0]);
+  const std::string said = read_to_end(ends[0]);
   ::waitpid(child, &status, 0);
   return said;
 }
@@ -70,11 +76,7 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
     std::exit(0);
   }
   ::close(ends[1]);
-  std::string said;
-  char buffer[256];
-  for (ssize_t got = 0; (got = ::read(ends[0], buffer, sizeof buffer)) > 0;)
-    said.append(buffer, static_cast<std::size_t>(got));
-  ::close(ends[0]);
+  const std::string said = read_to_end(ends[0]);
   ::waitpid(child, nullptr, 0);
   CHECK(said == "then it called exit() before session.finish()");
 }
