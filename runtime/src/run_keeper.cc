@@ -45,6 +45,10 @@ void RunKeeper::open(const SessionOptions& options,
   });
 }
 
+storage::VersionReader RunKeeper::read(const storage::Uid& uid) const {
+  return value_of(storage::VersionReader::open(*store_, uid));
+}
+
 storage::Result<storage::SavedVersion> RunKeeper::save(const storage::SaveRequest& request) {
   (void)metrics_->flush();
   return writer_->save(request);

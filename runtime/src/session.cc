@@ -77,15 +77,30 @@ bool Session::restore(Site site) {
   return impl_->has_base;
 }
 
-void Session::save_now(nlohmann::json metrics) {
+void Session::save_now(nlohmann::json metrics, Site site) {
   if (!metrics.is_object()) {
     throw Error(StatusCode::invalid, "save_now takes metrics as an object of names and numbers");
   }
   impl_->pending_metrics = std::move(metrics);
   impl_->save_requested = true;
-  if (impl_->is_inside()) return;
-  impl_->restore();
-  impl_->save("save_now", /*insist=*/false);
+  if (!impl_->is_inside()) impl_->save_between_loops(site);
+}
+
+void Session::stop(const std::string& reason) {
+  if (reason.empty()) throw Error(StatusCode::invalid, "session.stop() needs a reason, which the log repeats");
+  impl_->stop_reason = reason;
+}
+
+void Session::done(const std::string& reason) {
+  if (!impl_->is_inside()) {
+    throw Error(StatusCode::invalid,
+                "session.done() was called outside a loop: call it in the loop's body, before a break or return");
+  }
+  LoopPosition& loop = *impl_->progress.open.back();
+  if (loop.over == LoopPosition::Over::done) return;
+  loop.over = LoopPosition::Over::done;
+  impl_->say(fmt::format("the loop is complete after step {}: {}", format_count(loop.done + (loop.in_step ? 1 : 0)),
+                         reason.empty() ? "session.done()" : reason));
 }
 
 void Session::log(const nlohmann::json& values) {
@@ -93,11 +108,10 @@ void Session::log(const nlohmann::json& values) {
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
-  std::uint64_t epoch = 0;
-  for (const auto& loop : self.progress.loops) {
-    if (loop->started && loop->loader != nullptr) epoch = loop->loader->epoch();
+  if (self.keeper) {
+    (void)self.keeper->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
+                                     self.progress.current_epoch(), values);
   }
-  if (self.keeper) (void)self.keeper->metrics().log(self.progress.step + (self.in_step ? 1 : 0), epoch, values);
   self.last_logged.clear();
   for (const auto& [name, value] : values.items()) {
     if (value.is_number()) self.last_logged.emplace_back(name, value.get<double>());
@@ -119,18 +133,19 @@ TrackedState& Session::tracked() {
   return impl_->tracked;
 }
 
-Loop& Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
+BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
   LoopPosition position;
+  position.kind = LoopPosition::Kind::over_loader;
   position.loader = &loader;
   position.target = epochs;
   position.nested = nested;
-  return impl_->add_loop(position, site);
+  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
 }
 
-Loop& Session::counted_loop(std::uint64_t count, Site site) {
+BeginLoop Session::counted_loop(std::uint64_t count, Site site) {
   LoopPosition position;
   position.target = count;
-  return impl_->add_loop(position, site);
+  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
 }
 
 void Session::print_text(const std::string& text) {

@@ -21,6 +21,7 @@ namespace holdfast {
 using storage::StatusCode;
 
 std::atomic<bool> Session::Impl::Sole::alive{false};
+std::atomic<Session::Impl*> Session::Impl::current{nullptr};
 
 Session::Impl::Sole::Sole() {
   if (!alive.exchange(true)) return;
@@ -66,9 +67,23 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
   seed_all(options.seed);  // alike on all ranks, so that parameters are
   set_session_seed(options.seed);
   tracked.track(Progress::kName, progress);
+  [[maybe_unused]] static const int registered = std::atexit(report_exit);
+  current = this;
+}
+
+// Destructors of what is on the stack do not run then.
+void Session::Impl::report_exit() {
+  const Impl* const session = current.exchange(nullptr);
+  if (session == nullptr || !session->opened || session->finished) return;
+  const std::uint64_t lost = session->progress.step - session->last_save.step;
+  std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start goes on from %s\n",
+               lost == 0 ? "a step under way is not saved"
+                         : fmt::format("{} steps and the one under way are not saved", format_count(lost)).c_str(),
+               session->last_version.empty() ? "the beginning" : ("version " + session->last_version).c_str());
 }
 
 Session::Impl::~Impl() {
+  current = nullptr;
   tell_before_death({});
   set_session_seed({});
 }
@@ -103,10 +118,10 @@ void Session::Impl::restore() {
   }
   opened = true;
   if (!has_base) begin_afresh();
-  last_save = {progress.step, 0, Clock::now()};
+  last_save = {progress.step, 0, Clock::now(), progress.boundaries};
   base_step = progress.step;
+  boundaries_at_load = progress.boundaries;
   for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
-  if (has_base) last_values = user_values(tracked.capture());
   if (!is_main()) return;
   say_start();
   keeper->remove_orphans();
@@ -114,25 +129,33 @@ void Session::Impl::restore() {
 }
 
 // The others follow rank 0 through the versions that it tries: a message for each, and one for the outcome.
+storage::Status Session::Impl::load_on_all(const storage::VersionReader& version) {
+  if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
+  (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
+  MainFeed feed(group, version);
+  return load(version.manifest(), &feed, &version);
+}
+
 void Session::Impl::open_as_main() {
-  keeper = std::make_unique<RunKeeper>(options, console);
-  try {
-    keeper->open(options, [this](const storage::VersionReader& version) {
-      if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
-      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
-      MainFeed feed(group, version);
-      return load(version.manifest(), &feed, &version);
-    });
-  } catch (const RankFault&) {
-    throw;
-  } catch (const Error& error) {
-    if (!group.fault()) {
-      (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
+  const auto on_all = [this](const auto& act) {
+    try {
+      act();
+    } catch (const RankFault&) {
+      throw;
+    } catch (const Error& error) {
+      if (!group.fault()) {
+        (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
+      }
+      throw;
     }
-    throw;
+    has_base = keeper->writer().base().has_value();
+    (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
+  };
+  if (!opened) {
+    keeper = std::make_unique<RunKeeper>(options, console);
+    return on_all([&] { keeper->open(options, [this](const auto& version) { return load_on_all(version); }); });
   }
-  has_base = keeper->writer().base().has_value();
-  (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
+  on_all([&] { throw_if(load_on_all(keeper->read(*keeper->writer().base()))); });
 }
 
 void Session::Impl::open_as_other() {
@@ -192,6 +215,13 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
   }
   return {};
+}
+
+// What is tracked becomes what the restored version holds, whatever the program did since. Loops stay where they are.
+void Session::Impl::load_again() {
+  progress.loads_again = true;
+  is_main() ? open_as_main() : open_as_other();
+  progress.loads_again = false;
 }
 
 void Session::Impl::begin_afresh() {

@@ -22,6 +22,7 @@
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/metrics.h"
 #include "holdfast/storage/version_reader.h"
+#include "session_run.h"
 #include "storage/forwarding_files.h"
 #include "storage/scratch_folder.h"
 #include "store_files.h"
@@ -40,71 +41,6 @@ struct Numbers : torch::data::datasets::Dataset<Numbers> {
 using Batches = Loader<decltype(Numbers().map(torch::data::transforms::Stack<>()))>;
 
 Batches batches() { return Batches(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = 2}); }  // 5 steps
-
-struct Run {
-  ScratchFolder folder;
-  std::string every = "never";
-
-  SessionOptions options() const {
-    SessionOptions given;
-    given.dir = folder.path().string();
-    given.run = "run";
-    given.every = every;
-    given.device = "cpu";
-    return given;
-  }
-  // The session's own lines go to a file, so that a test's output stays short.
-  template <class Body>
-  auto session(Body&& body, SessionOptions given) const {
-    char name[] = "program";
-    char* argv[] = {name, nullptr};
-    int argc = 1;
-    const int kept = ::dup(STDERR_FILENO);
-    const int file = ::open((folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    ::dup2(file, STDERR_FILENO);
-    ::close(file);
-    struct Restore {
-      int fd;
-      ~Restore() {
-        ::dup2(fd, STDERR_FILENO);
-        ::close(fd);
-      }
-    } restore{kept};
-    auto session = Session::start(argc, argv, given);
-    return body(session);
-  }
-  template <class Body>
-  auto session(Body&& body) const {
-    return session(std::forward<Body>(body), options());
-  }
-
-  std::unique_ptr<storage::Store> store() const {
-    return storage::open_file_store(folder / "run", {.read_only = true});
-  }
-  storage::History history() const {
-    storage::History history;
-    REQUIRE(history.refresh(*store()).ok());
-    return history;
-  }
-  std::vector<storage::Manifest> versions() const {
-    const auto past = history();
-    std::vector<storage::Manifest> manifests;
-    for (const auto& version : past.versions()) {
-      manifests.push_back(storage::VersionReader::open(*store(), version.uid)->manifest());
-    }
-    return manifests;
-  }
-  std::vector<storage::Note> close_notes() const {
-    auto notes = history().notes();
-    std::erase_if(notes, [](const storage::Note& note) { return note.kind != storage::NoteKind::close; });
-    return notes;
-  }
-  std::vector<nlohmann::json> metrics() const {
-    const auto metrics = storage::read_metrics(*store(), history());
-    REQUIRE(metrics.ok());
-    return *metrics;
-  }
-};
 
 // Tells when it is saved and loaded.
 struct Watched {
@@ -283,11 +219,11 @@ TEST_CASE("loops_in_a_row_and_counted_loops_go_on_where_they_were") {
       warm_up += 1;
       if (batch.number() == stop_at) ::raise(SIGTERM);
     }
-    for (auto& step : session.steps({.count = 20})) {
+    for ([[maybe_unused]] auto& step : session.steps({.count = 20})) {
       const auto sample = static_cast<std::uint64_t>(other.draw().data.sum().item<double>());
       hash = hash * 31 + engine() + sample;
       ++drawn;
-      if (step.number() == stop_at) ::raise(SIGTERM);
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     }
     return session.finish();
   };
@@ -312,11 +248,11 @@ TEST_CASE("a_loop_that_has_not_begun_keeps_its_place") {
   const auto program = [&](Session& session, std::uint64_t epochs, std::uint64_t stop_at) {
     auto loader = batches();
     session.track("first", first).track("second", second);
-    const auto stop = [&](std::uint64_t step) {
-      if (step == stop_at) ::raise(SIGTERM);
+    const auto stop = [&] {
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     };
-    for (auto& batch : session.steps(loader, {.epochs = epochs})) ++first, stop(batch.number());
-    for (auto& step : session.steps({.count = 4})) ++second, stop(step.number());
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = epochs})) ++first, stop();
+    for ([[maybe_unused]] auto& step : session.steps({.count = 4})) ++second, stop();
     return session.finish();
   };
   CHECK(run.session([&](Session& s) { return program(s, 1, 7); }) == kRunAgain);
@@ -334,9 +270,9 @@ TEST_CASE("two_loops_over_one_loader_have_epochs_of_their_own") {
     auto loader = batches();
     session.track("first", first).track("second", second);
     for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 1})) ++first;
-    for (auto& batch : session.steps(loader, {.epochs = 2})) {
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 2})) {
       ++second;
-      if (batch.number() == stop_at) ::raise(SIGTERM);
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     }
     return session.finish();
   };
@@ -671,18 +607,23 @@ TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
   Run run;
   run.every = "1";
   for (const bool again : {false, true}) {
-    run.session([again](Session& s) {
+    const auto life = [again](Session& s) {
       Weight net;
       torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
       auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
       const auto step = [&](const StepInfo& at, double x) { pipeline.step(at, [&] { return (net.w * x).sum(); }); };
       for (auto& at : s.steps({.count = 2})) step(at, 1);
       for (auto& at : s.steps({.count = 3})) {
-        if (!again && at.number() == 5) return;
-        step(at, at.number() == 5 ? 4 : 1);
+        if (!again && at.number() == 3) throw std::runtime_error("an end without a save");
+        step(at, at.number() == 3 ? 4 : 1);
       }
       CHECK(net.w.item<double>() == -3);
       s.finish();
-    });
+    };
+    if (again) {
+      run.session(life);
+    } else {
+      CHECK_THROWS_AS(run.session(life), std::runtime_error);
+    }
   }
 }
