@@ -15,19 +15,26 @@ using storage::StatusCode;
 
 class TrackedModule : public TrackedItem {
  public:
-  TrackedModule(std::string name, std::shared_ptr<torch::nn::Module> module)
-      : TrackedItem(std::move(name)), module_(std::move(module)) {}
+  TrackedModule(std::string name, ObjectReference<torch::nn::Module> module)
+      : TrackedItem(std::move(name)), module_(std::move(module)) {
+    (void)module_now();
+  }
+
+  const void* object() const override { return module_.get(); }
 
   void add_names(TensorNames& names) const override {
-    for (const auto& parameter : module_->named_parameters())
+    const torch::nn::Module& module = module_now();
+    for (const auto& parameter : module.named_parameters())
       names.add(name() + "." + parameter.key(), parameter.value(), /*is_alike=*/true);
-    for (const auto& buffer : module_->named_buffers()) {
+    for (const auto& buffer : module.named_buffers()) {
       names.add(name() + "." + buffer.key(), buffer.value(), /*is_alike=*/false);
     }
   }
 
  private:
-  std::shared_ptr<torch::nn::Module> module_;
+  torch::nn::Module& module_now() const { return held_by(module_, "module", name()); }
+
+  const ObjectReference<torch::nn::Module> module_;
 };
 
 // The value keeps what an undefined tensor needs to come back: its device, or "undefined".
@@ -172,7 +179,7 @@ class DefaultGenerators : public TrackedItem {
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module) {
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module) {
   return std::make_unique<TrackedModule>(std::move(name), std::move(module));
 }
 

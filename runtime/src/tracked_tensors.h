@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/tracked_state.h"
 #include "tracked_item.h"
 
@@ -17,7 +18,7 @@ class Module;
 namespace holdfast {
 
 /// Parameters and buffers, as "name.path".
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module);
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module);
 
 /// The variable, not the handle it holds now: it may be assigned anew, and be undefined.
 std::unique_ptr<TrackedItem> make_tracked_tensor(std::string name, at::Tensor& tensor);
