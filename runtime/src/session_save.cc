@@ -30,6 +30,7 @@ constexpr int kAttemptsAtTheEnd = 3;
 nlohmann::json user_values(const Captured& captured) {
   nlohmann::json values = captured.values;
   values.erase(Progress::kName);
+  for (const std::string& name : captured.flags) values.erase(name);  // eval() for a last evaluation is no progress
   return values;
 }
 

@@ -61,6 +61,11 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
   values[name] = std::move(encoded);
 }
 
+void Capture::flags_value(const std::string& name, const nlohmann::json& value) {
+  this->value(name, value);
+  flags.insert(name);
+}
+
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
            const RankPlace& place)
     : manifest_(manifest), loosen_(loosen), names_(names), place_(place) {

@@ -185,7 +185,7 @@ class TrackedOptimizer : public TrackedItem {
 
   const void* object() const override { return reference_.get(); }
 
-  void begin() override {
+  void begin(const TensorNames&) override {
     take_code();
     begun_ = true;
   }

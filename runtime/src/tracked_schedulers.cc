@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "private_member.h"
+
 namespace holdfast {
 namespace {
 
@@ -16,14 +18,7 @@ struct LRSchedulerMembers : LRScheduler {
   static unsigned& step_count(LRScheduler& scheduler) { return scheduler.*(&LRSchedulerMembers::step_count_); }
 };
 
-// ReduceLROnPlateauScheduler's are private, and it has no accessor. Access checks do not apply to the arguments of an
-// explicit instantiation ([temp.spec.general]/6), so that one can hand a pointer to a private member to a friend
-// function. Well-defined, and a LibTorch that renames a member fails to compile here.
-template <class Tag, auto member>
-struct Expose {
-  friend auto member_of(Tag) { return member; }
-};
-// Each tag declares the friend that its instantiation defines.
+// ReduceLROnPlateauScheduler's are private, and it has no accessor.
 struct Best {
   friend auto member_of(Best);
 };

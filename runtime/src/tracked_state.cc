@@ -199,7 +199,8 @@ bool TrackedState::may_hold_parameters() const { return registry_->may_hold_para
 
 void TrackedState::begin() {
   capture();
-  for (const auto& item : registry_->items) item->begin();
+  const TensorNames names = registry_->walk();
+  for (const auto& item : registry_->items) item->begin(names);
 }
 
 Captured TrackedState::capture() const {
@@ -214,6 +215,7 @@ Captured TrackedState::capture() const {
   captured.tied = std::move(capture.tied);
   captured.may_differ = std::move(capture.may_differ);
   captured.values = std::move(capture.values);
+  captured.flags = std::move(capture.flags);
   return captured;
 }
 

@@ -6,6 +6,10 @@
 // temporary shared_ptr is kept alive. Nothing is touched in between, nor by the destructor. Threads: one at a time, the
 // one that trains.
 //
+// Flags are state: which parameters require gradients, and which submodules are in training mode. As an optimizer's
+// options, a flag is restored where the code's is the one that the run began with; else the code's stays, and a note
+// says so.
+//
 // Names: module "net" gives "net.conv1.weight"; optimizer "optimizer" gives "optimizer.state.net.conv1.weight.exp_avg";
 // the process's generators give "generator.cpu", "generator.cuda0", …. Gradients are not part of the state.
 #pragma once
@@ -51,6 +55,7 @@ struct Captured {
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
   std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
   nlohmann::json values = nlohmann::json::object();
+  std::set<std::string> flags;  // values that only say what is frozen, in eval mode, or on which device
 };
 
 /// What a restore has to say besides that it worked.
@@ -106,8 +111,8 @@ class TrackedState {
   /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
   bool may_hold_parameters() const;
 
-  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes the
-  /// optimizers' options as they are now as the values the code gave. restore() does so too.
+  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes flags and
+  /// the optimizers' options as they are now as the values the code gave. restore() does so too.
   void begin();
 
   /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
