@@ -25,6 +25,11 @@ std::string describe(const at::Tensor& tensor) {
   return describe(*to_dtype(tensor.scalar_type()), tensor.sizes().vec());
 }
 
+void throw_null(const char* kind, const std::string& name) {
+  throw Error(StatusCode::invalid, std::string(kind) + " '" + name +
+                                       "' is null: make it before it is tracked, saved or restored, or untrack it");
+}
+
 Capture::Capture(const TensorNames& names) : names_(names), buffer_(make_copy_buffer()) {
   for (const NamedTensor& named : names.all()) {
     if (named.name == named.stored_as) {
@@ -54,6 +59,11 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
                                              "as a std::vector<std::uint8_t>");
   }
   values[name] = std::move(encoded);
+}
+
+void Capture::flags_value(const std::string& name, const nlohmann::json& value) {
+  this->value(name, value);
+  flags.insert(name);
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
@@ -32,11 +33,14 @@ class Capture {
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
   void value(const std::string& name, const nlohmann::json& value);
+  /// A value whose change alone is no reason to save.
+  void flags_value(const std::string& name, const nlohmann::json& value);
 
   std::map<std::string, storage::TensorSource> sources;  // by name
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
   std::set<std::string> may_differ;  // tensors that ranks may hold differently
+  std::set<std::string> flags;       // values that are flags
 
  private:
   const TensorNames& names_;
@@ -116,23 +120,39 @@ class Plan {
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
 };
 
+[[noreturn]] void throw_null(const char* kind, const std::string& name);
+
 class TrackedItem {
  public:
   explicit TrackedItem(std::string name) : name_(std::move(name)) {}
   virtual ~TrackedItem() = default;
   const std::string& name() const { return name_; }
+  /// The address of the user's variable that is tracked; null where the registry keeps the object alive.
+  const void* variable() const { return variable_; }
+  void refer_to(const void* variable) { variable_ = variable; }
+  /// The module, optimizer or scheduler that the variable holds now; null for everything else.
+  virtual const void* object() const { return nullptr; }
 
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
-  /// The first step is next: what options say now is what the code says.
-  virtual void begin() {}
+  /// The first step is next: what flags and options say now is what the code says.
+  virtual void begin(const TensorNames&) {}
   /// Everything else it has.
   virtual void capture(Capture&) const {}
   virtual void plan(Plan&) {}
 
  private:
   std::string name_;
+  const void* variable_ = nullptr;
 };
+
+/// What a reference refers to now. Throws Error (invalid) where that is nothing; `kind`: "module".
+template <class Object>
+Object& held_by(const ObjectReference<Object>& reference, const char* kind, const std::string& name) {
+  Object* const object = reference.get();
+  if (object == nullptr) throw_null(kind, name);
+  return *object;
+}
 
 /// "F32 [10, 20]".
 std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape);

@@ -178,44 +178,47 @@ class CompleteStateFields : public ScalarFields<CompleteStateFields> {
 
 class TrackedOptimizer : public TrackedItem {
  public:
-  TrackedOptimizer(std::string name, torch::optim::Optimizer& optimizer, const OptimizerFields& fields)
-      : TrackedItem(std::move(name)), optimizer_(optimizer), fields_(fields) {
-    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
+  TrackedOptimizer(std::string name, ObjectReference<torch::optim::Optimizer> optimizer)
+      : TrackedItem(std::move(name)), reference_(std::move(optimizer)) {
+    take_code();
   }
 
-  void begin() override {
-    code_.clear();
-    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
+  const void* object() const override { return reference_.get(); }
+
+  void begin(const TensorNames&) override {
+    take_code();
     begun_ = true;
   }
 
   void capture(Capture& capture) const override {
-    if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer_)) scaled->settle();
-    json value = {{"kind", fields_.name()}, {"groups", json::array()}, {"state", json::object()}};
+    const OptimizerFields& fields = fields_now();
+    if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer())) scaled->settle();
+    json value = {{"kind", fields.name()}, {"groups", json::array()}, {"state", json::object()}};
     for (std::size_t i = 0; i < groups(); ++i) {
       const json current = options(i);
       value["groups"].push_back(
-          {{"parameters", json::array()}, {"initial", i < code_.size() ? code_[i] : current}, {"current", current}});
+          {{"parameters", json::array()}, {"initial", code_of(i).value_or(current)}, {"current", current}});
     }
     for (const auto& [name, group, tensor] : parameters(capture.names())) {
       value["groups"][group]["parameters"].push_back(name);
-      const auto state = optimizer_.state().find(tensor.unsafeGetTensorImpl());
-      if (state == optimizer_.state().end() || value["state"].contains(name)) continue;
+      const auto state = optimizer().state().find(tensor.unsafeGetTensorImpl());
+      if (state == optimizer().state().end() || value["state"].contains(name)) continue;
       CaptureStateFields visitor(capture, state_name(name) + ".");
-      fields_.visit(*state->second, visitor);
+      fields.visit(*state->second, visitor);
       value["state"][name] = std::move(visitor.value);
     }
     capture.value(name(), value);
   }
 
   void plan(Plan& plan) override {
+    const OptimizerFields& fields = fields_now();
     const auto program = parameters(plan.names());
-    const auto saved = plan.need_value(name(), std::string("an optimizer, ") + fields_.name());
+    const auto saved = plan.need_value(name(), std::string("an optimizer, ") + fields.name());
     if (!saved) return;
     try {
-      if (const std::string kind = saved->at("kind"); kind != fields_.name()) {
+      if (const std::string kind = saved->at("kind"); kind != fields.name()) {
         plan.differs(Difference::Kind::value, name(),
-                     std::string("is ") + fields_.name() + " in the program and " + kind + " in the checkpoint");
+                     std::string("is ") + fields.name() + " in the program and " + kind + " in the checkpoint");
         ask_for_all_tensors(plan);
         return;
       }
@@ -234,19 +237,43 @@ class TrackedOptimizer : public TrackedItem {
     at::Tensor tensor;
   };
 
-  std::size_t groups() const { return optimizer_.param_groups().size(); }
+  torch::optim::Optimizer& optimizer() const { return held_by(reference_, "optimizer", name()); }
+
+  const OptimizerFields& fields_now() const {
+    const torch::optim::Optimizer& now = optimizer();
+    const OptimizerFields* fields = fields_of(now);
+    if (fields) return *fields;
+    throw Error(StatusCode::unsupported,
+                "optimizer '" + name() + "' is a " + c10::demangle(typeid(now).name()) +
+                    ", whose state only its author knows: give it save(holdfast::State&) const and "
+                    "load(const holdfast::State&)");
+  }
+
+  void take_code() {
+    code_fields_ = &fields_now();
+    code_.clear();
+    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
+  }
+
+  // What the code gave a group when the run began, where it did and to this kind of optimizer.
+  std::optional<json> code_of(std::size_t group) const {
+    if (code_fields_ != &fields_now() || group >= code_.size()) return {};
+    return code_[group];
+  }
+
+  std::size_t groups() const { return optimizer().param_groups().size(); }
   std::string state_name(const std::string& parameter) const { return name() + ".state." + parameter; }
 
   json options(std::size_t group) const {
     ReadOptionFields visitor;
-    fields_.visit(optimizer_.param_groups()[group].options(), visitor);
+    fields_now().visit(optimizer().param_groups()[group].options(), visitor);
     return visitor.options;
   }
 
   std::vector<Parameter> parameters(const TensorNames& names) const {
     std::vector<Parameter> found;
     for (std::size_t group = 0; group < groups(); ++group) {
-      const auto& tensors = optimizer_.param_groups()[group].params();
+      const auto& tensors = optimizer().param_groups()[group].params();
       for (std::size_t i = 0; i < tensors.size(); ++i) {
         const auto known = names.names_of(tensors[i]);
         if (known.empty()) {
@@ -299,9 +326,9 @@ class TrackedOptimizer : public TrackedItem {
       left.erase(*found);
       const auto value = saved.at("state").find(*found);
       if (value == saved.at("state").end()) continue;
-      auto state = fields_.make_state();
+      auto state = fields_now().make_state();
       PlanStateFields visitor(plan, state_name(*found) + ".", *value, parameter.tensor.device());
-      fields_.visit(*state, visitor);
+      fields_now().visit(*state, visitor);
       states->emplace_back(key, std::move(state));
     }
     for (const std::string& parameter : left) {
@@ -310,7 +337,7 @@ class TrackedOptimizer : public TrackedItem {
     }
 
     plan.apply([this, states, kept](std::vector<std::string>&) {
-      auto& all = optimizer_.state();
+      auto& all = optimizer().state();
       for (auto it = all.begin(); it != all.end();) it = kept.contains(it->first) ? std::next(it) : all.erase(it);
       for (auto& [key, state] : *states) all[key] = std::move(state);
     });
@@ -325,7 +352,7 @@ class TrackedOptimizer : public TrackedItem {
     std::vector<std::string> notes;
     for (std::size_t i = 0; i < groups(); ++i) {
       // Once the run has begun, what the optimizer holds is no more the code's word.
-      code.push_back(begun_ && i < code_.size() ? code_[i] : options(i));
+      code.push_back(begun_ ? code_of(i).value_or(options(i)) : options(i));
       wanted.push_back(code[i]);
       const std::string group = name() + " group " + std::to_string(i);
       if (i >= saved_groups.size()) {
@@ -344,7 +371,7 @@ class TrackedOptimizer : public TrackedItem {
         }
       }
       WriteOptionFields probe(wanted[i]);  // throws on a wrong type, before anything changes
-      fields_.visit(*optimizer_.param_groups()[i].options().clone(), probe);
+      fields_now().visit(*optimizer().param_groups()[i].options().clone(), probe);
     }
     if (saved_groups.size() > groups()) {
       notes.push_back(name() + " has " + std::to_string(groups()) + " groups in the program and " +
@@ -354,40 +381,35 @@ class TrackedOptimizer : public TrackedItem {
     plan.apply([this, code, wanted, notes](std::vector<std::string>& said) {
       for (std::size_t i = 0; i < wanted.size(); ++i) {
         WriteOptionFields visitor(wanted[i]);
-        fields_.visit(optimizer_.param_groups()[i].options(), visitor);
+        fields_now().visit(optimizer().param_groups()[i].options(), visitor);
       }
       for (std::size_t i = 0; i < wanted.size(); ++i) {
-        for (const at::Tensor& parameter : optimizer_.param_groups()[i].params()) {
-          const auto state = optimizer_.state().find(parameter.unsafeGetTensorImpl());
-          if (state == optimizer_.state().end()) continue;
+        for (const at::Tensor& parameter : optimizer().param_groups()[i].params()) {
+          const auto state = optimizer().state().find(parameter.unsafeGetTensorImpl());
+          if (state == optimizer().state().end()) continue;
           const at::Tensor values = parameter.detach();
           CompleteStateFields visitor(wanted[i], values);
-          fields_.visit(*state->second, visitor);
+          fields_now().visit(*state->second, visitor);
         }
       }
       code_ = code;
+      code_fields_ = &fields_now();
       begun_ = true;
       said.insert(said.end(), notes.begin(), notes.end());
     });
   }
 
-  torch::optim::Optimizer& optimizer_;
-  const OptimizerFields& fields_;
+  const ObjectReference<torch::optim::Optimizer> reference_;
+  const OptimizerFields* code_fields_ = nullptr;
   std::vector<json> code_;  // each group's options as the code gave them
   bool begun_ = false;      // by begin() or a restore
 };
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name, torch::optim::Optimizer& optimizer) {
-  const OptimizerFields* fields = fields_of(optimizer);
-  if (!fields) {
-    throw Error(StatusCode::unsupported,
-                "optimizer '" + name + "' is a " + c10::demangle(typeid(optimizer).name()) +
-                    ", whose state only its author knows: give it save(holdfast::State&) const and "
-                    "load(const holdfast::State&)");
-  }
-  return std::make_unique<TrackedOptimizer>(std::move(name), optimizer, *fields);
+std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
+                                                    ObjectReference<torch::optim::Optimizer> optimizer) {
+  return std::make_unique<TrackedOptimizer>(std::move(name), std::move(optimizer));
 }
 
 }  // namespace holdfast

@@ -21,7 +21,9 @@ class Optimizer;
 
 namespace holdfast {
 
-/// Throws Error (unsupported) for an optimizer class that is not LibTorch's own.
-std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name, torch::optim::Optimizer& optimizer);
+/// Throws Error (unsupported) for an optimizer class that is not LibTorch's own, as capture() and plan() do for one
+/// that the variable holds then.
+std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
+                                                    ObjectReference<torch::optim::Optimizer> optimizer);
 
 }  // namespace holdfast

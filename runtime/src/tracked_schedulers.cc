@@ -5,6 +5,8 @@
 
 #include <functional>
 
+#include "private_member.h"
+
 namespace holdfast {
 namespace {
 
@@ -16,14 +18,7 @@ struct LRSchedulerMembers : LRScheduler {
   static unsigned& step_count(LRScheduler& scheduler) { return scheduler.*(&LRSchedulerMembers::step_count_); }
 };
 
-// ReduceLROnPlateauScheduler's are private, and it has no accessor. Access checks do not apply to the arguments of an
-// explicit instantiation ([temp.spec.general]/6), so that one can hand a pointer to a private member to a friend
-// function. Well-defined, and a LibTorch that renames a member fails to compile here.
-template <class Tag, auto member>
-struct Expose {
-  friend auto member_of(Tag) { return member; }
-};
-// Each tag declares the friend that its instantiation defines.
+// ReduceLROnPlateauScheduler's are private, and it has no accessor.
 struct Best {
   friend auto member_of(Best);
 };
@@ -80,48 +75,63 @@ class TrackedScheduler : public TrackedItem {
 
 class StepCount : public TrackedScheduler {
  public:
-  StepCount(std::string name, LRScheduler& scheduler)
-      : TrackedScheduler(std::move(name), "LRScheduler"), scheduler_(scheduler) {}
-
- private:
-  nlohmann::json read() const override { return {{"step_count", LRSchedulerMembers::step_count(scheduler_)}}; }
-  void write(const nlohmann::json& value) override {
-    LRSchedulerMembers::step_count(scheduler_) = value.at("step_count").get<unsigned>();
+  StepCount(std::string name, ObjectReference<LRScheduler> scheduler)
+      : TrackedScheduler(std::move(name), "LRScheduler"), scheduler_(std::move(scheduler)) {
+    (void)scheduler_now();
   }
 
-  LRScheduler& scheduler_;
+  const void* object() const override { return scheduler_.get(); }
+
+ private:
+  nlohmann::json read() const override { return {{"step_count", LRSchedulerMembers::step_count(scheduler_now())}}; }
+  void write(const nlohmann::json& value) override {
+    LRSchedulerMembers::step_count(scheduler_now()) = value.at("step_count").get<unsigned>();
+  }
+
+  LRScheduler& scheduler_now() const { return held_by(scheduler_, "scheduler", name()); }
+
+  const ObjectReference<LRScheduler> scheduler_;
 };
 
 class Plateau : public TrackedScheduler {
  public:
-  Plateau(std::string name, ReduceLROnPlateauScheduler& scheduler)
-      : TrackedScheduler(std::move(name), "ReduceLROnPlateauScheduler"), scheduler_(scheduler) {}
+  Plateau(std::string name, ObjectReference<ReduceLROnPlateauScheduler> scheduler)
+      : TrackedScheduler(std::move(name), "ReduceLROnPlateauScheduler"), scheduler_(std::move(scheduler)) {
+    (void)scheduler_now();
+  }
+
+  const void* object() const override { return scheduler_.get(); }
 
  private:
   nlohmann::json read() const override {
-    return {{"best", scheduler_.*member_of(Best())},
-            {"last_epoch", scheduler_.*member_of(LastEpoch())},
-            {"num_bad_epochs", scheduler_.*member_of(BadEpochs())},
-            {"cooldown_counter", scheduler_.*member_of(CooldownCounter())}};
+    const ReduceLROnPlateauScheduler& scheduler = scheduler_now();
+    return {{"best", scheduler.*member_of(Best())},
+            {"last_epoch", scheduler.*member_of(LastEpoch())},
+            {"num_bad_epochs", scheduler.*member_of(BadEpochs())},
+            {"cooldown_counter", scheduler.*member_of(CooldownCounter())}};
   }
   void write(const nlohmann::json& value) override {
-    scheduler_.*member_of(Best()) = value.at("best").get<float>();
-    scheduler_.*member_of(LastEpoch()) = value.at("last_epoch").get<int>();
-    scheduler_.*member_of(BadEpochs()) = value.at("num_bad_epochs").get<int>();
-    scheduler_.*member_of(CooldownCounter()) = value.at("cooldown_counter").get<int>();
+    ReduceLROnPlateauScheduler& scheduler = scheduler_now();
+    scheduler.*member_of(Best()) = value.at("best").get<float>();
+    scheduler.*member_of(LastEpoch()) = value.at("last_epoch").get<int>();
+    scheduler.*member_of(BadEpochs()) = value.at("num_bad_epochs").get<int>();
+    scheduler.*member_of(CooldownCounter()) = value.at("cooldown_counter").get<int>();
   }
 
-  ReduceLROnPlateauScheduler& scheduler_;
+  ReduceLROnPlateauScheduler& scheduler_now() const { return held_by(scheduler_, "scheduler", name()); }
+
+  const ObjectReference<ReduceLROnPlateauScheduler> scheduler_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, LRScheduler& scheduler) {
-  return std::make_unique<StepCount>(std::move(name), scheduler);
+std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, ObjectReference<LRScheduler> scheduler) {
+  return std::make_unique<StepCount>(std::move(name), std::move(scheduler));
 }
 
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, ReduceLROnPlateauScheduler& scheduler) {
-  return std::make_unique<Plateau>(std::move(name), scheduler);
+std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
+                                                    ObjectReference<ReduceLROnPlateauScheduler> scheduler) {
+  return std::make_unique<Plateau>(std::move(name), std::move(scheduler));
 }
 
 }  // namespace holdfast

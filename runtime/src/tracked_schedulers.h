@@ -15,10 +15,11 @@ class ReduceLROnPlateauScheduler;
 namespace holdfast {
 
 /// The step count: all that a rate which is a function of the step needs.
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, torch::optim::LRScheduler& scheduler);
+std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
+                                                    ObjectReference<torch::optim::LRScheduler> scheduler);
 
 /// The best metric and the three counters; what its constructor was given stays the code's.
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
-                                                    torch::optim::ReduceLROnPlateauScheduler& scheduler);
+std::unique_ptr<TrackedItem> make_tracked_scheduler(
+    std::string name, ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
 
 }  // namespace holdfast

@@ -5,9 +5,11 @@
 #include <torch/optim/schedulers/lr_scheduler.h>
 #include <torch/optim/schedulers/reduce_on_plateau_scheduler.h>
 
+#include <algorithm>
 #include <set>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/nearest_name.h"
 #include "tensor_feed.h"
 #include "tensor_load.h"
 #include "tensor_names.h"
@@ -46,7 +48,7 @@ struct TrackedState::Registry {
   const RankPlace place;
   std::vector<std::unique_ptr<TrackedItem>> items;  // in the order they were tracked
   std::set<std::string> names;
-  std::map<std::pair<const void*, std::type_index>, std::string> objects;
+  std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
 
   void require_free(const std::string& name, const Identity& identity) const {
@@ -68,16 +70,46 @@ struct TrackedState::Registry {
     if (names.contains(name)) {
       throw Error(StatusCode::invalid, "'" + name + "' is tracked already: choose another name");
     }
-    if (const auto found = objects.find({identity.address, identity.type}); found != objects.end()) {
-      throw Error(StatusCode::invalid,
-                  "'" + name + "' is the object that is tracked as '" + found->second + "' already: track it once");
+    if (const auto found = variables.find({identity.address, identity.type}); found != variables.end()) {
+      throw_twice(name, found->second);
     }
   }
 
+  [[noreturn]] static void throw_twice(const std::string& name, const std::string& other) {
+    throw Error(StatusCode::invalid,
+                "'" + name + "' is the object that is tracked as '" + other + "' already: track it once");
+  }
+
+  /// Null where no variable holds `object` now.
+  const TrackedItem* holder_of(const void* object) const {
+    const auto found =
+        std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->object() == object; });
+    return found == items.end() ? nullptr : found->get();
+  }
+
   void add(const Identity& identity, std::unique_ptr<TrackedItem> item) {
+    if (const void* const object = item->object(); object != nullptr) {
+      if (const TrackedItem* other = holder_of(object)) throw_twice(item->name(), other->name());
+    }
+    item->refer_to(identity.address);
     names.insert(item->name());
-    objects.emplace(std::pair(identity.address, identity.type), item->name());
+    if (identity.address != nullptr) {
+      variables.emplace(std::pair(identity.address, identity.type), item->name());
+    }
     items.push_back(std::move(item));
+  }
+
+  void remove(const std::string& name) {
+    const auto found = std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; });
+    if (found == items.end()) {
+      std::string meant;
+      if (!names.empty()) meant = storage::nearest_name(name, {names.begin(), names.end()}).name;
+      throw Error(StatusCode::invalid, "untrack('" + name + "'): nothing is tracked under that name" +
+                                           (meant.empty() ? "" : "; the nearest one is '" + meant + "'"));
+    }
+    std::erase_if(variables, [&](const auto& variable) { return variable.second == name; });
+    names.erase(name);
+    items.erase(found);
   }
 
   TensorNames walk() const {
@@ -100,31 +132,29 @@ TrackedState::~TrackedState() = default;
 TrackedState::TrackedState(TrackedState&&) noexcept = default;
 TrackedState& TrackedState::operator=(TrackedState&&) noexcept = default;
 
-void TrackedState::add_module(const std::string& name, std::shared_ptr<torch::nn::Module> module) {
-  const Identity identity{module.get(), typeid(torch::nn::Module)};
-  if (!module) throw Error(StatusCode::invalid, "module '" + name + "' is null: make it before it is tracked");
+void TrackedState::add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module) {
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_module(name, std::move(module)));
   registry_->may_hold_parameters = true;
 }
 
-void TrackedState::add_optimizer(const std::string& name, torch::optim::Optimizer& optimizer) {
-  const Identity identity{&optimizer, typeid(torch::optim::Optimizer)};
+void TrackedState::add_optimizer(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::Optimizer> optimizer) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_optimizer(name, optimizer));
+  registry_->add(identity, make_tracked_optimizer(name, std::move(optimizer)));
   registry_->may_hold_parameters = true;
 }
 
-void TrackedState::add_scheduler(const std::string& name, torch::optim::LRScheduler& scheduler) {
-  const Identity identity{&scheduler, typeid(torch::optim::LRScheduler)};
+void TrackedState::add_scheduler(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::LRScheduler> scheduler) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+  registry_->add(identity, make_tracked_scheduler(name, std::move(scheduler)));
 }
 
-void TrackedState::add_scheduler(const std::string& name, torch::optim::ReduceLROnPlateauScheduler& scheduler) {
-  const Identity identity{&scheduler, typeid(torch::optim::ReduceLROnPlateauScheduler)};
+void TrackedState::add_scheduler(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+  registry_->add(identity, make_tracked_scheduler(name, std::move(scheduler)));
 }
 
 void TrackedState::add_tensor(const std::string& name, at::Tensor& tensor) {
@@ -151,19 +181,26 @@ void TrackedState::add_object(const std::string& name, Identity identity, Object
   registry_->may_hold_parameters = true;
 }
 
-bool TrackedState::tracks(const torch::nn::Module& module) const {
-  return registry_->objects.contains({&module, typeid(torch::nn::Module)});
+void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
+
+std::vector<TrackedVariable> TrackedState::variables() const {
+  std::vector<TrackedVariable> all;
+  for (const auto& item : registry_->items) all.push_back({item->name(), item->variable()});
+  return all;
 }
 
+bool TrackedState::tracks(const torch::nn::Module& module) const { return registry_->holder_of(&module) != nullptr; }
+
 bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
-  return registry_->objects.contains({&optimizer, typeid(torch::optim::Optimizer)});
+  return registry_->holder_of(&optimizer) != nullptr;
 }
 
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
   capture();
-  for (const auto& item : registry_->items) item->begin();
+  const TensorNames names = registry_->walk();
+  for (const auto& item : registry_->items) item->begin(names);
 }
 
 Captured TrackedState::capture() const {
@@ -178,6 +215,7 @@ Captured TrackedState::capture() const {
   captured.tied = std::move(capture.tied);
   captured.may_differ = std::move(capture.may_differ);
   captured.values = std::move(capture.values);
+  captured.flags = std::move(capture.flags);
   return captured;
 }
 

@@ -278,6 +278,95 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   }
 }
 
+namespace {
+
+/// A program that makes its optimizer a second time while it runs, with another rate, and its scheduler with it.
+struct RemakingProgram {
+  RemakingProgram() : net(3, 2) {
+    make_optimizer(0.1);
+    state.track("net", net).track("optimizer", optimizer).track("scheduler", scheduler);
+  }
+  void make_optimizer(double lr) {
+    optimizer = std::make_shared<optim::Adam>(net->parameters(), optim::AdamOptions(lr));
+    scheduler = std::make_unique<optim::StepLR>(*optimizer, 3, 0.5);
+  }
+  void steps(int count) {
+    for (int i = 0; i < count; ++i) {
+      optimizer->zero_grad();
+      net->forward(torch::ones({1, 3})).square().sum().backward();
+      optimizer->step();
+      scheduler->step();
+    }
+  }
+  torch::nn::Linear net;
+  std::shared_ptr<optim::Adam> optimizer;
+  std::unique_ptr<optim::LRScheduler> scheduler;
+  TrackedState state;
+};
+
+}  // namespace
+
+TEST_CASE("an_optimizer_that_is_made_a_second_time_is_what_is_saved_and_goes_on") {
+  RemakingProgram program;
+  program.state.begin();
+  program.steps(2);
+  program.make_optimizer(0.01);
+  program.steps(2);
+  TrackedRun run;
+  run.save(program.state);
+  program.steps(5);
+
+  RemakingProgram resumed;  // with the first rate
+  CHECK(resumed.state.restore(run.newest()).notes.empty());
+  CHECK(resumed.optimizer->param_groups()[0].options().get_lr() == 0.01);
+  resumed.steps(5);
+  CHECK(other_tensors(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
+}
+
+namespace {
+
+struct OwnOptimizer : optim::SGD {
+  using SGD::SGD;
+};
+
+struct SavedOptimizer : optim::SGD {
+  using SGD::load;
+  using SGD::save;
+  using SGD::SGD;
+  int hidden = 3;
+  void save(holdfast::State& state) const { state.put("hidden", hidden); }
+  void load(const holdfast::State& state) { state.get_to("hidden", hidden); }
+};
+
+}  // namespace
+
+TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_save_is_due") {
+  torch::nn::Linear net(2, 3), other(2, 3);
+  std::unique_ptr<optim::Optimizer> optimizer = std::make_unique<optim::Adam>(net->parameters(), 0.1);
+  TrackedState state;
+  state.track("net", net).track("optimizer", optimizer);
+  CHECK(state.tracks(*optimizer));
+  state.begin();
+  optimizer = std::make_unique<optim::SGD>(net->parameters(), 0.1);
+  CHECK(state.capture().values.at("optimizer").at("kind") == "SGD");
+  optimizer = std::make_unique<optim::SGD>(other->parameters(), 0.1);
+  CHECK_THAT(error_of([&] { state.capture(); }),
+             Catch::Matchers::Contains("optimizer 'optimizer', group 0: parameter 0") &&
+                 Catch::Matchers::Contains("is in no tracked module"));
+  optimizer = std::make_unique<OwnOptimizer>(net->parameters(), optim::SGDOptions(0.1));
+  CHECK_THAT(error_of([&] { state.capture(); }),
+             Catch::Matchers::Contains("'optimizer' is a ") && Catch::Matchers::Contains("OwnOptimizer"));
+  optimizer.reset();
+  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("optimizer 'optimizer' is null"));
+
+  auto saved = std::make_unique<SavedOptimizer>(net->parameters(), optim::SGDOptions(0.1));
+  state.untrack("optimizer");
+  state.track("optimizer", saved);
+  CHECK(state.capture().values.at("optimizer").at("values").at("hidden") == 3);
+  saved.reset();
+  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("'optimizer' is null"));
+}
+
 TEST_CASE("state_that_an_edited_option_asks_for_besides_begins_from_zeros") {
   const auto check = [](const std::string& name, const MakeOptimizer& saved, const MakeOptimizer& edited) {
     INFO(name);
@@ -317,23 +406,6 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
   state.track("weight", forgotten->weight);
   CHECK(error_of([&] { state.begin(); }).empty());
 }
-
-namespace {
-
-struct OwnOptimizer : optim::SGD {
-  using SGD::SGD;
-};
-
-struct SavedOptimizer : optim::SGD {
-  using SGD::load;
-  using SGD::save;
-  using SGD::SGD;
-  int hidden = 3;
-  void save(holdfast::State& state) const { state.put("hidden", hidden); }
-  void load(const holdfast::State& state) { state.get_to("hidden", hidden); }
-};
-
-}  // namespace
 
 TEST_CASE("an_optimizer_of_the_users_own_needs_save_and_load") {
   torch::nn::Linear net(2, 3);

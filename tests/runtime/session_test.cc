@@ -17,6 +17,7 @@
 #include "catch.h"
 #include "holdfast/runtime/accumulate.h"
 #include "holdfast/runtime/amp.h"
+#include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
@@ -625,5 +626,43 @@ TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
     } else {
       CHECK_THROWS_AS(run.session(life), std::runtime_error);
     }
+  }
+}
+
+TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline_after_a_resume") {
+  Run run;
+  run.every = "1";
+  for (const bool again : {false, true}) {
+    run.session([&](Session& s) {
+      Weight net;
+      const torch::Tensor other = net.register_parameter("other", torch::zeros({1}));
+      torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+      auto pipeline = s.pipeline(net, optimizer, {Ema(0.5)});
+      torch::Tensor(other).set_requires_grad(false);
+      for (auto& at : s.steps({.count = 4})) {
+        if (at.number() == 2) torch::Tensor(other).set_requires_grad(true);
+        if (!again && at.number() == 3) return;
+        pipeline.step(at, [&] { return (net.w + other).sum(); });
+      }
+      CHECK(net.w.item<double>() == -4);
+      CHECK(other.item<double>() == -3);
+      s.finish();
+    });
+  }
+}
+
+TEST_CASE("eval_after_the_last_step_makes_no_further_version") {
+  const Run run;
+  for (int start = 0; start < 2; ++start) {
+    run.session([&](Session& s) {
+      Weight net;
+      s.track("net", net);
+      for ([[maybe_unused]] auto& at : s.steps({.count = 2})) {
+      }
+      net.eval();
+      CHECK(s.finish() == kDone);
+    });
+    CHECK(run.versions().size() == 1);
+    CHECK(run.versions()[0].values.at("net").at("eval").empty());
   }
 }

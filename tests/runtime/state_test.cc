@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <random>
 
 #include "holdfast/runtime/dtype.h"
@@ -65,6 +67,78 @@ TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_walked_anew") 
   CHECK(std::memcmp(bytes.tensors.at("plain.weight").data(), plain.weight.const_data_ptr(), 36) == 0);
   CHECK(bytes.tensors.at("plain.more").size() == 20);
   CHECK(bytes.tensors.contains("moved.bias"));
+}
+
+TEST_CASE("what_is_saved_and_restored_into_is_what_the_variable_holds_now") {
+  const auto make = [] { return std::make_shared<torch::nn::LinearImpl>(2, 1); };
+  auto shared = make(), shared2 = make();
+  auto unique = std::make_unique<torch::nn::LinearImpl>(2, 1), unique2 = std::make_unique<torch::nn::LinearImpl>(2, 1);
+  torch::nn::Linear holder(2, 1), holder2(2, 1);
+  std::optional<torch::nn::LinearImpl> optional(std::in_place, 2, 1), optional2(std::in_place, 2, 1);
+  TrackedState from, to;
+  from.track("shared", shared).track("unique", unique).track("holder", holder).track("optional", optional);
+  to.track("shared", shared2).track("unique", unique2).track("holder", holder2).track("optional", optional2);
+  from.begin();
+
+  shared = std::dynamic_pointer_cast<torch::nn::LinearImpl>(make()->clone());  // as a target network is
+  unique = std::make_unique<torch::nn::LinearImpl>(2, 1);
+  holder = torch::nn::Linear(2, 1);
+  optional.emplace(2, 1);
+  shared2 = make();
+  holder2 = torch::nn::Linear(2, 1);
+  CHECK(from.tracks(*shared));
+  CHECK(from.tracks(*holder));
+  CHECK_FALSE(from.tracks(*shared2));
+  carry(from, to);
+  CHECK(same_bytes(shared2->weight, shared->weight));
+  CHECK(same_bytes(unique2->weight, unique->weight));
+  CHECK(same_bytes(holder2->weight, holder->weight));
+  CHECK(same_bytes(optional2->weight, optional->weight));
+}
+
+TEST_CASE("a_pointer_that_holds_nothing_is_refused_by_name_when_it_is_saved_or_restored") {
+  auto target = std::make_shared<torch::nn::LinearImpl>(2, 1), missing = target;
+  missing.reset();
+  torch::nn::Linear empty{nullptr};
+  TrackedState state;
+  CHECK_THAT(error_of([&] { state.track("none", missing); }), Contains("module 'none' is null"));
+  CHECK_THAT(error_of([&] { state.track("none", empty); }), Contains("module 'none' is null"));
+  state.track("target", target);
+  TrackedRun run;
+  run.save(state);
+  target.reset();
+  CHECK_THAT(error_of([&] { state.capture(); }), Contains("module 'target' is null"));
+  CHECK_THAT(error_of([&] { state.restore(run.newest()); }), Contains("module 'target' is null"));
+}
+
+TEST_CASE("an_object_is_tracked_once_whichever_way_it_is_given") {
+  auto net = std::make_shared<torch::nn::LinearImpl>(2, 1), same = net;
+  TrackedState state;
+  state.track("net", net);
+  CHECK_THAT(error_of([&] { state.track("again", *net); }), Contains("tracked as 'net' already"));
+  CHECK_THAT(error_of([&] { state.track("again", same); }), Contains("tracked as 'net' already"));
+  CHECK_THAT(error_of([&] { state.track("again", net); }), Contains("tracked as 'net' already"));
+}
+
+TEST_CASE("untracked_items_are_forgotten_and_their_names_are_free") {
+  auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  double value = 1;
+  TrackedState state;
+  state.track("net", net).track("value", value).track("owned", std::make_shared<torch::nn::LinearImpl>(1, 1));
+  const auto variables = state.variables();
+  REQUIRE(variables.size() == 3);
+  CHECK(variables[0].name == "net");
+  CHECK(variables[0].address == &net);
+  CHECK(variables[1].address == &value);
+  CHECK(variables[2].address == nullptr);
+
+  state.untrack("net");
+  state.untrack("value");
+  CHECK_FALSE(bytes_of(state).tensors.contains("net.weight"));
+  CHECK_FALSE(state.tracks(*net));
+  state.track("value", net).track("net", value);
+  CHECK(bytes_of(state).tensors.contains("value.weight"));
+  CHECK_THAT(error_of([&] { state.untrack("valeu"); }), Contains("'valeu'") && Contains("'value'"));
 }
 
 TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
