@@ -149,6 +149,7 @@ json Progress::state() const {
     }
   }
   if (!loaders.empty()) state["loaders"] = std::move(loaders);
+  if (!later_.empty()) state["later"] = later_;
   return state;
 }
 
@@ -238,6 +239,12 @@ void Progress::end(const LoopPosition& loop, LoopPosition::Over how) {
     ending.close(&ending == &loop ? how : LoopPosition::Over::left);
   }
   open.erase(found, open.end());
+}
+
+std::vector<std::string> Progress::later_names(const storage::Manifest& manifest) {
+  const auto progress = manifest.values.find(kName);
+  if (progress == manifest.values.end() || !progress->is_object() || !progress->contains("later")) return {};
+  return progress->at("later").get<std::vector<std::string>>();
 }
 
 std::uint64_t Progress::current_epoch() const {

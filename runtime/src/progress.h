@@ -5,7 +5,8 @@
 // A loop is known by its place: it is the n-th that the program begins in its scope. The program itself is a scope, and
 // so are the body of a step and the body of an epoch, for as long as they run. JSON:
 //
-//   {"step": 7, "samples": 448, "loops": [position, …], "loaders": {"0": loader state, …}}
+//   {"step": 7, "samples": 448, "loops": [position, …], "loaders": {"0": loader state, …},
+//    "later": ["name", …]}   what was tracked after the first loop had begun
 //   position: {"kind": "count", "done": 3} | {"kind": "loader", "done": 3, "first_epoch": 0, "loader": loader state}
 //             | {"kind": "save_now"}, with
 //     "here": true             the version was made at this loop's boundary
@@ -20,6 +21,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include "holdfast/storage/manifest.h"
 
 namespace holdfast {
 
@@ -102,6 +105,10 @@ struct Progress {
   bool ends_in_left_loop() const;
   /// The program ends there: the next start continues in that loop.
   void reopen_left_loop();
+  /// `name` is tracked after the run was opened.
+  void note_later(const std::string& name) { later_.insert(name); }
+  /// Those names of a version.
+  static std::vector<std::string> later_names(const storage::Manifest& manifest);
   /// State is being loaded once more in the same process: positions of loops that have begun are kept.
   bool loads_again = false;
 
@@ -115,6 +122,7 @@ struct Progress {
   std::map<std::uint64_t, std::pair<std::weak_ptr<void>, nlohmann::json>> loaders_;  // by number_of()
   nlohmann::json saved_loaders_ = nlohmann::json::object();
   std::set<std::uint64_t> used_loaders_;
+  std::set<std::string> later_;
   std::uint64_t first_loader_;  // LoaderBase::number() of the first that is made in this session
 };
 

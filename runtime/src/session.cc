@@ -14,6 +14,7 @@
 #include "holdfast/storage/death_note.h"
 #include "rank_description.h"
 #include "session_impl.h"
+#include "stack_owner.h"
 #include "trainable_parameters.h"
 #include "uncaught_error.h"
 
@@ -124,13 +125,35 @@ std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
 int Session::finish(Site site) { return impl_->finish(site); }
 
-TrackedState& Session::tracked() {
-  if (impl_->opened) {
+TrackedState& Session::tracked(const std::string& name) {
+  Impl& self = *impl_;
+  if (self.is_inside()) {
     throw Error(StatusCode::invalid,
-                "session.track() comes after the run was opened; track everything before the first "
-                "step and before session.restore()");
+                fmt::format("session.track(\"{}\") was called in a loop's body: track it before the "
+                            "loop begins",
+                            name));
   }
-  return impl_->tracked;
+  if (self.opened) self.progress.note_later(name);
+  self.tracks_late = self.opened && self.has_base;
+  self.retired.erase(name);
+  self.waiting.erase(name);
+  return self.tracked;
+}
+
+void Session::remember_owner(const std::string& name, const void* variable) {
+  if (const auto owner = owner_of(variable)) impl_->owners[name] = *owner;
+}
+
+void Session::untrack(const std::string& name) {
+  Impl& self = *impl_;
+  if (self.is_inside()) {
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("session.untrack(\"{}\") was called in a loop's body: call it before or after the loop", name));
+  }
+  if (self.opened) self.retire(name);
+  self.tracked.untrack(name);
+  self.owners.erase(name);
 }
 
 BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
@@ -163,7 +186,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = *impl_;
-  TrackedState& state = tracked();
+  TrackedState& state = tracked(name.empty() ? "pipeline" : name);
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,

@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
 #include "session_impl.h"
@@ -142,13 +143,18 @@ void Session::Impl::leave_all() {
 
 std::shared_ptr<Loop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
   here = site;
+  require_alive();
+  before_untrack.reset();
   const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
   restore();
+  tracked.begin();  // what was tracked since the loop before
   progress.resume(*position);
   const bool is_first = loops_begun++ == 0 && progress.open.empty();
   progress.open.push_back(position);
   // What the program did on its way here, it had done before the version was made, too.
-  const bool passed_others = position->saved_here && !is_first && progress.boundaries == boundaries_at_load;
+  const bool tracked_late = std::exchange(tracks_late, false);
+  const bool passed_others =
+      position->saved_here && (!is_first || tracked_late) && progress.boundaries == boundaries_at_load;
   const bool in_epoch = position->nested && position->loader->cursor() > 0;
   const auto loop = std::make_shared<SessionLoop>(*this, position, site);
   loop->load_again_in_epoch(position->saved_here && in_epoch && progress.boundaries == boundaries_at_load);
@@ -226,6 +232,14 @@ bool Session::Impl::may_have_parted() {
 // `over`: no iteration of this loop follows.
 void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool over) {
   const LoopPosition& loop = *position;
+  if (!waiting.empty()) {
+    throw Error(
+        storage::StatusCode::misfit,
+        fmt::format("the checkpoint was made in a later phase of the program, which tracked '{}', and a loop before "
+                    "that phase went on: once a later phase has begun an earlier loop cannot be made longer, nor "
+                    "can '{}' be left out",
+                    *waiting.begin(), *waiting.begin()));
+  }
   const Clock::time_point now = Clock::now();
   progress.mark(position);
   ++progress.boundaries;

@@ -4,8 +4,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "holdfast/runtime/signals.h"
 #include "progress.h"
 #include "run_keeper.h"
+#include "stack_owner.h"
 #include "tensor_feed.h"
 
 namespace holdfast {
@@ -77,6 +80,9 @@ struct Session::Impl {
   void leave_all();
   void boundary(const std::shared_ptr<LoopPosition>& loop, bool over);
   void hold(const std::string& reason);
+  Captured capture() const;
+  void retire(const std::string& name);
+  void require_alive() const;
   bool may_have_parted();
   StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
   void start_together(const std::shared_ptr<LoopPosition>& loop);
@@ -111,6 +117,11 @@ struct Session::Impl {
   DeviceChoice device;
   Group group;
   TrackedState tracked;
+  std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
+  std::map<std::string, Captured> retired;   // the last state of what is tracked no more
+  std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
+  bool tracks_late = false;                  // something was tracked since the version was restored
+  std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
   std::vector<std::weak_ptr<SessionLoop>> loops;  // that run, the innermost last
 

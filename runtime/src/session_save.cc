@@ -28,6 +28,58 @@ constexpr int kAttemptsAtTheEnd = 3;
 
 }  // namespace
 
+Captured Session::Impl::capture() const {
+  require_alive();
+  Captured captured = tracked.capture();
+  for (const auto& [name, state] : retired) {
+    captured.tensors.insert(captured.tensors.end(), state.tensors.begin(), state.tensors.end());
+    captured.may_differ.insert(state.may_differ.begin(), state.may_differ.end());
+    captured.values.update(state.values);
+  }
+  return captured;
+}
+
+// Tensors that are tied to another object's are kept as bytes of their own.
+void Session::Impl::retire(const std::string& name) {
+  // Of all that is tracked, for an optimizer can be saved only together with its parameters.
+  if (!before_untrack) before_untrack = tracked.capture();
+  const Captured& all = *before_untrack;
+  const auto is_other = [&](const std::string& one) { return one != name && !one.starts_with(name + "."); };
+  Captured state;
+  for (const storage::TensorSource& source : all.tensors) {
+    if (!is_other(source.name)) state.tensors.push_back(source);
+  }
+  for (const auto& [alias, stored_as] : all.tied) {
+    if (is_other(alias)) continue;
+    const auto source = std::find_if(all.tensors.begin(), all.tensors.end(),
+                                     [&, &stored = stored_as](const auto& one) { return one.name == stored; });
+    if (source == all.tensors.end()) continue;
+    state.tensors.push_back(*source);
+    state.tensors.back().name = alias;
+  }
+  for (const storage::TensorSource& source : state.tensors) {
+    if (all.may_differ.contains(source.name)) state.may_differ.insert(source.name);
+  }
+  for (const auto& [key, value] : all.values.items()) {
+    if (!is_other(key)) state.values[key] = value;
+  }
+  copy_bytes(state, is_main());
+  retired.insert_or_assign(name, std::move(state));
+}
+
+// Reading them would save whatever lies in their place now.
+void Session::Impl::require_alive() const {
+  for (const auto& [name, owner] : owners) {
+    if (!has_returned(owner)) continue;
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("'{}' is tracked and no longer exists, because the function that declared it has returned: "
+                    "call session.untrack(\"{}\") before it returns, or declare it where it lives until the last "
+                    "loop is over",
+                    name, name));
+  }
+}
+
 // All ranks call it together and get the same answer.
 bool Session::Impl::save(const std::string& reason, bool insist) {
   const int attempts = insist ? kAttemptsAtTheEnd : 1;
@@ -47,7 +99,7 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
     group.check();
   }
-  return write_out(reason, tracked.capture(), afterwards);
+  return write_out(reason, capture(), afterwards);
 }
 
 bool Session::Impl::write_out(const std::string& reason, Captured captured, const std::string& afterwards) {
@@ -111,7 +163,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
 void Session::Impl::hold(const std::string& reason) {
   held.reset();
   try {
-    Captured captured = tracked.capture();
+    Captured captured = capture();
     copy_bytes(captured, is_main());
     held = std::move(captured);
     held_reason = reason;

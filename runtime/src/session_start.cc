@@ -177,6 +177,9 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
                                     const storage::VersionReader* version) {
   LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
   if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  // The state of a later phase waits until it is tracked, and that of an earlier one may be tracked no more.
+  for (const std::string& name : Progress::later_names(manifest)) loosen.waiting.push_back(name);
+  for (const auto& [name, state] : retired) loosen.waiting.push_back(name);
   storage::Status outcome;
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
@@ -206,6 +209,10 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     for (const auto& one : group.all_gather(outcome, here)) {
       if (outcome.ok()) outcome = one;
     }
+  }
+  waiting.clear();
+  for (const std::string& name : Progress::later_names(manifest)) {
+    if (!tracked.tracks(name)) waiting.insert(name);
   }
   if (!outcome.ok() || !is_main()) return outcome;
   last_version = manifest.uid.short_text();

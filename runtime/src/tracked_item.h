@@ -129,6 +129,9 @@ class TrackedItem {
   const std::string& name() const { return name_; }
   /// The address of the user's variable that is tracked; null where the registry keeps the object alive.
   const void* variable() const { return variable_; }
+  /// Whether the run went on with it: begin() was called, or a version was restored into it.
+  bool has_begun() const { return has_begun_; }
+  void note_begun() { has_begun_ = true; }
   void refer_to(const void* variable) { variable_ = variable; }
   /// The module, optimizer or scheduler that the variable holds now; null for everything else.
   virtual const void* object() const { return nullptr; }
@@ -144,6 +147,7 @@ class TrackedItem {
  private:
   std::string name_;
   const void* variable_ = nullptr;
+  bool has_begun_ = false;
 };
 
 /// What a reference refers to now. Throws Error (invalid) where that is nothing; `kind`: "module".

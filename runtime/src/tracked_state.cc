@@ -189,6 +189,8 @@ std::vector<TrackedVariable> TrackedState::variables() const {
   return all;
 }
 
+bool TrackedState::tracks(const std::string& name) const { return registry_->names.contains(name); }
+
 bool TrackedState::tracks(const torch::nn::Module& module) const { return registry_->holder_of(&module) != nullptr; }
 
 bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
@@ -198,9 +200,16 @@ bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
+  const bool all_begun =
+      std::all_of(registry_->items.begin(), registry_->items.end(), [](const auto& item) { return item->has_begun(); });
+  if (all_begun) return;
   capture();
   const TensorNames names = registry_->walk();
-  for (const auto& item : registry_->items) item->begin(names);
+  for (const auto& item : registry_->items) {
+    if (item->has_begun()) continue;
+    item->begin(names);
+    item->note_begun();
+  }
 }
 
 Captured TrackedState::capture() const {
@@ -246,6 +255,7 @@ Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOp
   // nothing that loads can draw from them afterwards.
   Restored restored{std::move(plan.fit.notes)};
   for (const auto& step : plan.steps()) step(restored.notes);
+  for (const auto& item : registry_->items) item->note_begun();
   return restored;
 }
 

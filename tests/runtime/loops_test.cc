@@ -282,6 +282,75 @@ TEST_CASE("a_signal_between_loops_is_met_where_the_next_one_begins_and_nothing_i
   CHECK(x == 7);
 }
 
+namespace {
+
+[[gnu::noinline]] void train_with_locals(Session& session, const char* name, bool untracks) {
+  std::vector<double> values(100, 1.0);
+  session.track(name, values);
+  for ([[maybe_unused]] auto& step : session.steps({.count = 2})) values[0] += 1;
+  if (untracks) session.untrack(name);
+}
+
+[[gnu::noinline]] void train_others(Session& session) {
+  double others[3] = {1, 2, 3};
+  std::uint64_t steps = 0;
+  session.track("steps", steps);
+  for ([[maybe_unused]] auto& step : session.steps({.count = 2})) others[steps++] += 1;
+}
+
+}  // namespace
+
+TEST_CASE("a_loop_that_begins_when_a_tracked_object_is_gone_is_refused_and_names_it") {
+  const Run run;
+  std::string said;
+  run.session([&](Session& session) {
+    train_with_locals(session, "values", /*untracks=*/false);
+    try {
+      train_others(session);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+  });
+  CHECK(said.find("'values'") != std::string::npos);
+  CHECK(said.find("untrack(\"values\")") != std::string::npos);
+  REQUIRE(run.versions().size() == 1);
+  CHECK(run.versions()[0].values.at("values").at(0) == 3);
+}
+
+TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
+  const Run run;
+  CHECK(run.session([&](Session& session) {
+    train_with_locals(session, "first", /*untracks=*/true);
+    train_with_locals(session, "second", /*untracks=*/true);
+    return session.finish();
+  }) == kDone);
+  const auto last = run.versions().back();
+  CHECK(last.position.step == 4);
+  CHECK(last.values.at("first").at(0) == 3);
+  CHECK(last.values.at("second").at(0) == 3);
+}
+
+TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") {
+  const Run run;
+  const auto life = [&](std::uint64_t first, std::uint64_t stops_at) {
+    return run.session([&](Session& session) {
+      double x = 0, y = 0;
+      session.track("x", x);
+      for ([[maybe_unused]] auto& step : session.steps({.count = first})) x += 1;
+      session.track("y", y);
+      for (auto& step : session.steps({.count = 4})) {
+        y += 1;
+        if (step.number() == stops_at) session.stop("enough");
+      }
+      CHECK(y == static_cast<double>(stops_at == 0 ? 4 : stops_at));
+      return session.finish();
+    });
+  };
+  CHECK(life(3, 2) == kRunAgain);
+  CHECK_THROWS_AS(life(5, 0), Error);
+  CHECK(life(3, 0) == kDone);
+}
+
 TEST_CASE("progress_of_versions_that_do_not_say_at_which_loop_they_were_made_is_that_of_the_last_loop") {
   Progress progress;
   LoopPosition counted;

@@ -191,6 +191,76 @@ inline int function_that_returned(Session& session, Trace& trace) {
   return session.finish();
 }
 
+/// A target network that is replaced by a clone now and then, and an optimizer that is made again, behind pointers.
+inline int replaced_objects(Session& session, Trace& trace) {
+  auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  auto target = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  auto optimizer = std::make_unique<torch::optim::Adam>(net->parameters(), 0.1);
+  session.track("net", net).track("target", target).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 8})) {
+    const auto data = torch::rand({4, 2});
+    optimizer->zero_grad();
+    const auto loss = (net->forward(data) - target->forward(data).detach() - 1).square().mean();
+    loss.backward();
+    optimizer->step();
+    if (step.number() % 3 == 0) target = std::dynamic_pointer_cast<torch::nn::LinearImpl>(net->clone());
+    if (step.number() == 4) optimizer = std::make_unique<torch::optim::Adam>(net->parameters(), 0.01);
+    trace.tell(at("step", step.number()), loss.item<double>() + target->weight.sum().item<double>());
+  }
+  return session.finish();
+}
+
+/// Layers are frozen and unfrozen, and dropout is switched off, while the program trains.
+inline int flags_that_change(Session& session, Trace& trace) {
+  torch::nn::Sequential net(torch::nn::Linear(2, 4), torch::nn::Dropout(0.5), torch::nn::Linear(4, 1));
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  for (auto& parameter : net[0]->parameters()) parameter.requires_grad_(false);
+  session.track("net", net).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 7})) {
+    if (step.number() == 3) {
+      for (auto& parameter : net[0]->parameters()) parameter.requires_grad_(true);
+    }
+    if (step.number() == 5) net[1]->eval();
+    optimizer.zero_grad();
+    const auto loss = (net->forward(torch::rand({4, 2})) - 1).square().mean();
+    loss.backward();
+    optimizer.step();
+    trace.tell(at("step", step.number()), loss.item<double>());
+  }
+  return session.finish();
+}
+
+[[gnu::noinline]] inline double first_phase(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), 0.1);
+  session.track("pretrained", net).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 4})) {
+    trace.tell(at("first", step.number()), train_on(net, optimizer, torch::rand({4, 2})));
+  }
+  session.untrack("pretrained");
+  session.untrack("optimizer");
+  return net->weight.sum().item<double>();
+}
+
+[[gnu::noinline]] inline void second_phase(Session& session, Trace& trace, double from) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::Adam optimizer(net->parameters(), 0.01);
+  double x = from;
+  session.track("tuned", net).track("x", x).track("adam", optimizer);
+  for (auto& step : session.steps({.count = 4})) {
+    x = x * 0.5 + train_on(net, optimizer, torch::rand({4, 2}));
+    trace.tell(at("second", step.number()), x);
+  }
+}
+
+/// Two functions that train one after the other, each with objects of its own.
+inline int two_phases(Session& session, Trace& trace) {
+  const double from = first_phase(session, trace);
+  second_phase(session, trace, from);
+  (void)overwrite_the_stack();
+  return session.finish();
+}
+
 struct Shape {
   const char* name;
   int (*train)(Session&, Trace&);
@@ -200,7 +270,8 @@ inline const std::vector<Shape>& all() {
   static const std::vector<Shape> shapes = {
       {"collect_and_train", collect_and_train},           {"loaders_in_rounds", loaders_in_rounds},
       {"epochs_with_bodies", epochs_with_bodies},         {"left_and_followed", left_and_followed},
-      {"function_that_returned", function_that_returned},
+      {"function_that_returned", function_that_returned}, {"replaced_objects", replaced_objects},
+      {"flags_that_change", flags_that_change},           {"two_phases", two_phases},
   };
   return shapes;
 }

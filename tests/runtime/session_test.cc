@@ -541,12 +541,16 @@ TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
   CHECK_FALSE(says(piped, useless));
 }
 
-TEST_CASE("tracking_after_the_run_was_opened_is_refused") {
+TEST_CASE("tracking_and_untracking_in_a_loops_body_are_refused") {
   const Run run;
   run.session([&](Session& session) {
-    session.restore();
-    double late = 0;
-    CHECK_THROWS_AS(session.track("late", late), Error);
+    double early = 0, late = 0;
+    session.track("early", early);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
+      CHECK_THROWS_AS(session.track("late", late), Error);
+      CHECK_THROWS_AS(session.untrack("early"), Error);
+    }
+    return session.finish();
   });
 }
 
@@ -633,7 +637,7 @@ TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline
   Run run;
   run.every = "1";
   for (const bool again : {false, true}) {
-    run.session([&](Session& s) {
+    const auto life = [&](Session& s) {
       Weight net;
       const torch::Tensor other = net.register_parameter("other", torch::zeros({1}));
       torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
@@ -641,13 +645,18 @@ TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline
       torch::Tensor(other).set_requires_grad(false);
       for (auto& at : s.steps({.count = 4})) {
         if (at.number() == 2) torch::Tensor(other).set_requires_grad(true);
-        if (!again && at.number() == 3) return;
+        if (!again && at.number() == 3) throw std::runtime_error("an end without a save");
         pipeline.step(at, [&] { return (net.w + other).sum(); });
       }
       CHECK(net.w.item<double>() == -4);
       CHECK(other.item<double>() == -3);
       s.finish();
-    });
+    };
+    if (again) {
+      run.session(life);
+    } else {
+      CHECK_THROWS_AS(run.session(life), std::runtime_error);
+    }
   }
 }
 

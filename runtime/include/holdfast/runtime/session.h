@@ -52,13 +52,19 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Names what is saved; see tracked_state.h for what it may be. Before the first step only.
+  /// Names what is saved; see tracked_state.h for what it may be. Before the first step, or between two loops: objects
+  /// of a later phase wait in the checkpoint until they are tracked. An object on the stack must live until the last
+  /// loop that follows, or be untracked: a loop that begins after its function has returned is refused.
   template <class T>
   Session& track(const std::string& name, T&& x) {
     if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
-    tracked().track(name, std::forward<T>(x));
+    tracked(name).track(name, std::forward<T>(x));
+    if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
     return *this;
   }
+  /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
+  /// versions, so that a resume finds it where the program tracks it again.
+  void untrack(const std::string& name);
 
   /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below
   /// do it at their first step where it has not been done. True where something was restored.
@@ -231,7 +237,8 @@ class Session {
   }
   Pipeline make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                          torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
-  TrackedState& tracked();
+  TrackedState& tracked(const std::string& name);
+  void remember_owner(const std::string& name, const void* variable);
   void shard(LoaderBase& loader);
   BeginLoop loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
   BeginLoop counted_loop(std::uint64_t count, Site site);

@@ -106,6 +106,7 @@ class TrackedState {
 
   /// In the order they were tracked.
   std::vector<TrackedVariable> variables() const;
+  bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
   /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
