@@ -75,8 +75,9 @@ std::string end_line(const EndFacts& facts) {
         "version {}",
         format_count(facts.step), facts.reason, format_count(facts.unsaved), facts.version);
   }
-  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again to go on",
-                     format_count(facts.step), facts.reason, facts.version);
+  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to go on",
+                     format_count(facts.step), facts.reason, facts.version,
+                     facts.fresh ? " without --holdfast.fresh" : "");
 }
 
 std::string progress_line(const ProgressFacts& facts, double steps_per_second) {

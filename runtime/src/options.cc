@@ -143,7 +143,8 @@ const std::vector<Option>& table() {
            [](const std::string& value) {
              if (!value.empty()) one_of({"auto", "fp32", "bf16", "fp16"})(value);
            }),
-      text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from, check_version),
+      text("from", "VERSION", "resume from this version instead of the newest, once; again:VERSION does it once more",
+           &SessionOptions::from, check_version),
       flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
       flag("deterministic", "only kernels that repeat exactly, on GPUs too: slower, and an error where there is none",
            &SessionOptions::deterministic),

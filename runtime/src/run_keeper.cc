@@ -8,6 +8,7 @@
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
 #include "host_name.h"
+#include "job_id.h"
 #include "program_id.h"
 #include "store_files.h"
 #include "uncaught_error.h"
@@ -30,6 +31,7 @@ void RunKeeper::open(const SessionOptions& options,
   request.program = program_id();
   if (!options.from.empty()) request.from = options.from;
   request.fresh = options.fresh;
+  request.job = job_id();
   request.take_over = options.take_over;
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };

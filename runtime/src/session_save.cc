@@ -8,6 +8,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
+#include "job_id.h"
 #include "launcher_progress.h"
 #include "session_impl.h"
 #include "shared_version.h"
@@ -238,7 +239,9 @@ int Session::Impl::finish(Site site) {
   if (is_main()) {
     (void)keeper->metrics().flush();
     if (stop) {
-      console.say(superseded ? *stop : end_line({*stop, progress.step, last_version, progress.step - last_save.step}));
+      console.say(superseded ? *stop
+                             : end_line({*stop, progress.step, last_version, progress.step - last_save.step,
+                                         options.fresh && job_id().empty()}));
     }
     if (!superseded) {
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();

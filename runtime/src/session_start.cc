@@ -264,8 +264,11 @@ void Session::Impl::say_start() {
   }
   facts.note = device.note;
   console.say(start_line(facts));
-  if (!writer.base() && writer.history().opens().size() > 1) console.say(writer.choice().reason);
-  for (const storage::PassedOver& passed : writer.choice().passed_over) {
+  const storage::Choice& choice = writer.choice();
+  if (choice.starting_point_is_used || (!writer.base() && writer.history().opens().size() > 1)) {
+    console.say(choice.reason);
+  }
+  for (const storage::PassedOver& passed : choice.passed_over) {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   for (const std::string& note : restored.notes) console.say(note);

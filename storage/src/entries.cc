@@ -49,6 +49,7 @@ std::string encode(const OpenEntry& entry) {
   writer.field("platform", entry.platform);
   writer.field("program", entry.program);
   writer.field("time", entry.time);
+  if (!entry.job.empty()) writer.field("job", entry.job);
   return std::move(writer).finish();
 }
 
@@ -81,6 +82,7 @@ Result<OpenEntry> decode_open(std::string_view bytes) {
   open.platform = fields.text("platform");
   open.program = fields.text("program");
   open.time = fields.text("time");
+  if (entry->contains("job")) open.job = fields.text("job");
   if (!fields.ok()) return fields.status();
   return open;
 }

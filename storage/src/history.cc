@@ -232,7 +232,48 @@ Result<VersionRef> find_version(const History& history, const std::string& text)
                                          ", for history forked there; add the letters after the number");
 }
 
-Result<Choice> choose_base(const History& history, const ChooseOptions& options) {
+namespace {
+
+constexpr std::string_view kAgain = "again:";
+
+bool names(const std::string& text, const Uid& uid) {
+  const std::size_t dash = text.find('-');
+  if (text.substr(0, dash).find_first_not_of("0123456789") != std::string::npos) return false;
+  const std::string number = std::to_string(uid.seq);
+  const std::size_t digits = text.substr(0, dash).find_first_not_of('0');
+  return digits != std::string::npos &&
+         text.substr(digits, dash == std::string::npos ? dash : dash - digits) == number &&
+         (dash == std::string::npos || uid.session.starts_with(text.substr(dash + 1)));
+}
+
+// A command that a restarter repeats names the same starting point each time. Why it has been used up; empty: it has
+// not.
+std::string used_up(const History& history, const ChooseOptions& options) {
+  const auto last =
+      std::find_if(history.opens().rbegin(), history.opens().rend(), [](const OpenEntry& open) { return open.rewind; });
+  if (last == history.opens().rend()) return {};
+  // Where nothing was saved since, the command is followed once more.
+  if (history.versions().empty() || history.versions().back().order < SessionOrder{last->epoch, last->uid.session}) {
+    return {};
+  }
+  if (options.fresh && !last->base && !options.job.empty() && last->job == options.job) {
+    return "; this job began from scratch at " + last->time + ", so --holdfast.fresh is done";
+  }
+  if (options.from && last->base && names(*options.from, *last->base)) {
+    return "; the run went back to version " + last->base->short_text() + " at " + last->time +
+           ", so --holdfast.from " + *options.from + " is done (--holdfast.from again:" + *options.from +
+           " goes back once more)";
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
+  ChooseOptions options = given;
+  const std::string used = used_up(history, options);
+  if (!used.empty()) options.fresh = false, options.from.reset();
+  if (options.from && options.from->starts_with(kAgain)) options.from = options.from->substr(kAgain.size());
   Choice choice;
   if (options.fresh) {
     choice.rewind = true;
@@ -268,7 +309,8 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
     }
   }
   if (choice.version) {
-    choice.reason = "resuming from version " + choice.version->uid.short_text();
+    choice.reason = "resuming from version " + choice.version->uid.short_text() + used;
+    choice.starting_point_is_used = !used.empty();
     for (const PassedOver& passed : choice.passed_over) {
       choice.reason += "; passed over " + passed.uid.short_text() + ": " + passed.reason;
     }
@@ -291,7 +333,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
                                               kRemedy);
   }
   choice.reason = history.opens().empty() ? "starting from scratch: a new run"
-                                          : "starting from scratch: no earlier session had saved a version";
+                                          : "starting from scratch: no earlier session had saved a version" + used;
   return choice;
 }
 

@@ -81,6 +81,7 @@ RunWriter::RunWriter(Store& store, const OpenRequest& request)
   open_.pid = request.pid;
   open_.platform = request.platform;
   open_.program = request.program;
+  open_.job = request.job;
 }
 
 Uid RunWriter::next_uid() {
@@ -118,6 +119,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
   ChooseOptions options;
   options.from = request.from;
   options.fresh = request.fresh;
+  options.job = request.job;
   options.program = request.program;
   for (bool settled = false; !settled;) {
     bool again = false;

@@ -52,6 +52,7 @@ struct SessionOf {
   std::optional<std::string> from = std::nullopt;
   bool fresh = false;
   bool take_over = false;
+  std::string job = "";
 };
 
 struct Opened {
@@ -75,6 +76,7 @@ inline Opened open_run(Store& store, const SessionOf& who = {}) {
   request.from = who.from;
   request.fresh = who.fresh;
   request.take_over = who.take_over;
+  request.job = who.job;
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
   request.say = [&said](const std::string& line) { said.push_back(line); };

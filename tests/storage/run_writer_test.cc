@@ -264,6 +264,56 @@ TEST_CASE("a_deliberate_rewind_stays_rewound_and_leaves_the_rest_alone") {
   }
 }
 
+TEST_CASE("a_starting_point_that_a_restarted_command_repeats_counts_once") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);  // 1 open, 2.. saves
+    for (int step = 1; step <= 3; ++step) REQUIRE(session->save(version(step)).ok());
+  }
+  {
+    auto session = open_run(*store, {.session = "bbbbbbbb", .from = "2"});
+    REQUIRE(session.step == 1);
+  }
+  {
+    auto session = open_run(*store, {.session = "cccccccc", .from = "2"});  // nothing was saved since
+    REQUIRE(session.step == 1);
+    REQUIRE(session->save(version(7)).ok());
+    REQUIRE(session->drop({Uid{2, "aaaaaaaa"}}, "retention").ok());
+  }
+  auto again = open_run(*store, {.session = "dddddddd", .from = "2"});
+  REQUIRE(again.ok());
+  CHECK(again.step == 7);
+  CHECK(again->choice().starting_point_is_used);
+  CHECK(again->choice().reason.find("--holdfast.from again:2") != std::string::npos);
+  REQUIRE(again->save(version(8)).ok());
+  again.writer->reset();
+  CHECK(open_run(*store, {.session = "eeeeeeee", .from = "2-aaaa"}).step == 8);
+  {  // another rewind is a new one, and so is a word that says so
+    auto session = open_run(*store, {.session = "ffffffff", .from = "3"});
+    REQUIRE(session.step == 2);
+    REQUIRE(session->save(version(9)).ok());
+  }
+  CHECK(open_run(*store, {.session = "abababab", .from = "3"}).step == 9);
+  CHECK(open_run(*store, {.session = "acacacac", .from = "again:3"}).step == 2);
+}
+
+TEST_CASE("a_start_from_scratch_counts_once_for_each_job_and_always_by_hand") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+  }
+  { CHECK_FALSE(open_run(*store, {.session = "bbbbbbbb", .fresh = true, .job = "slurm-7"}).step); }
+  {
+    auto session = open_run(*store, {.session = "cccccccc", .fresh = true, .job = "slurm-7"});
+    CHECK_FALSE(session.step);  // nothing was saved since
+    REQUIRE(session->save(version(2)).ok());
+  }
+  CHECK(open_run(*store, {.session = "dddddddd", .fresh = true, .job = "slurm-7"}).step == 2);
+  CHECK_FALSE(open_run(*store, {.session = "eeeeeeee", .fresh = true, .job = "slurm-8"}).step);
+  CHECK_FALSE(open_run(*store, {.session = "ffffffff", .fresh = true}).step);
+}
+
 TEST_CASE("foreign_and_torn_files_never_stop_a_run") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");

@@ -25,6 +25,7 @@ struct OpenEntry {
   std::string platform;
   std::string program;  // identifies the program's build; see Note::program
   std::string time;
+  std::string job = {};  // of the scheduler or launcher that starts the same command again; empty: none
 };
 
 enum class NoteKind {

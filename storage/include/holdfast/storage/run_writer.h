@@ -28,9 +28,10 @@ struct OpenRequest {
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
-  std::string program;  // identifies the build, so that only its own deaths count
-  std::optional<std::string> from = std::nullopt;
+  std::string program;                             // identifies the build, so that only its own deaths count
+  std::optional<std::string> from = std::nullopt;  // as in ChooseOptions
   bool fresh = false;
+  std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
   /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
   /// the version over. Must not change the program before the version is known to fit. May be called more than once.
