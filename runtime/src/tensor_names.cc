@@ -29,6 +29,11 @@ void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is
   all_.push_back({name, tensor, names.front(), is_alike});
 }
 
+const at::Tensor* TensorNames::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &all_[found->second].tensor;
+}
+
 std::vector<std::string> TensorNames::names_of(const at::Tensor& tensor) const {
   std::vector<std::string> names;
   if (const auto found = by_bytes_.find(bytes_of(tensor)); found != by_bytes_.end()) names = found->second;

@@ -25,6 +25,8 @@ class TensorNames {
 
   /// In the order they were added.
   const std::vector<NamedTensor>& all() const { return all_; }
+  /// Null for a name that was not added.
+  const at::Tensor* find(const std::string& name) const;
   /// Every name of these very bytes: first the tensor's own, then those tied to it. Empty: it is in nothing tracked.
   std::vector<std::string> names_of(const at::Tensor& tensor) const;
 

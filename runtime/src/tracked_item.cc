@@ -9,11 +9,28 @@
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
 #include "splitmix64.h"
+#include "stored_name.h"
 
 namespace holdfast {
 
 using storage::StatusCode;
 using storage::TensorEntry;
+
+namespace {
+
+/// The first pattern that matches `name` or `also`; null where none does.
+const std::string* matching(const std::vector<std::string>& patterns, const std::string& name,
+                            const std::string& also) {
+  for (const std::string& pattern : patterns) {
+    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
+        (!also.empty() && fnmatch(pattern.c_str(), also.c_str(), 0) == 0)) {
+      return &pattern;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape) {
   std::string text = std::string(to_string(dtype)) + " [";
@@ -76,7 +93,8 @@ Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const
     if (!entry || !matches(named.name, *entry, named.tensor)) continue;
     if (named.name == named.stored_as) {
       fill(*entry, named.tensor);
-    } else if (const TensorEntry* shared = manifest.find(named.stored_as); shared && shared->digest != entry->digest) {
+    } else if (const TensorEntry* shared = manifest.find(stored_name(named.stored_as));
+               shared && shared->digest != entry->digest) {
       differs(Difference::Kind::value, named.name,
               "is tied to " + named.stored_as + " in the program, and has other values than it in the checkpoint");
     }
@@ -87,7 +105,7 @@ bool Plan::is_of_other_ranks(const std::string& name) const {
   if (saved_world_size(manifest_) == place_.world_size) return false;
   // The process's own generators are each rank's own by nature, though a single rank had but one.
   if (name.starts_with("generator.")) return true;
-  const std::string another = rank_name(name, 1);
+  const std::string another = rank_name(stored_name(name), 1);
   return manifest_.find(another) != nullptr || manifest_.values.contains(another);
 }
 
@@ -99,8 +117,9 @@ std::uint64_t Plan::fresh_seed(const std::string& name) const {
 }
 
 std::string Plan::name_of(const std::string& name, std::optional<int> rank) const {
-  const std::string own = rank_name(name, rank.value_or(place_.rank));
-  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : name;
+  const std::string stored = stored_name(name);
+  const std::string own = rank_name(stored, rank.value_or(place_.rank));
+  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : stored;
 }
 
 const TensorEntry* Plan::find_tensor(const std::string& name, std::optional<int> rank) {
@@ -153,14 +172,15 @@ bool Plan::unexpected(const std::string& name, const std::string& what, const st
                  "is in the checkpoint (" + what + ") and not in the program", also, "is left unread");
 }
 
+bool Plan::allows_unexpected(const std::string& name, const std::string& also) const {
+  return matching(loosen_.allow_unexpected, name, also) != nullptr;
+}
+
 bool Plan::allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                    const std::string& what, const std::string& also, const char* outcome) {
-  for (const std::string& pattern : patterns) {
-    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
-        (!also.empty() && fnmatch(pattern.c_str(), also.c_str(), 0) == 0)) {
-      fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + pattern + "' allows");
-      return true;
-    }
+  if (const std::string* pattern = matching(patterns, name, also)) {
+    fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + *pattern + "' allows");
+    return true;
   }
   differs(kind, name, what);
   return false;
@@ -177,14 +197,14 @@ std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device devi
 
 void Plan::finish() {
   for (const TensorEntry& entry : manifest_.tensors) {
-    if (!asked_tensors_.contains(shared_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
+    if (!asked_tensors_.contains(program_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
   }
   for (const auto& [alias, name] : manifest_.tied) {
-    if (!asked_tensors_.contains(alias)) unexpected(alias, "tied to " + name);
+    if (!asked_tensors_.contains(program_name(alias))) unexpected(alias, "tied to " + name);
   }
   for (const auto& [name, value] : manifest_.values.items()) {
-    const bool listed = manifest_.find(name) && !asked_tensors_.contains(name);
-    if (!asked_values_.contains(shared_name(name)) && !listed) unexpected(name, "a value");
+    const bool listed = manifest_.find(name) && !asked_tensors_.contains(program_name(name));
+    if (!asked_values_.contains(program_name(name)) && !listed) unexpected(name, "a value");
   }
   std::stable_sort(fit.differences.begin(), fit.differences.end(),
                    [](const Difference& a, const Difference& b) { return a.name < b.name; });

@@ -88,6 +88,8 @@ class Plan {
   /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
   bool missing(const std::string& name, const std::string& what, const std::string& also = {});
   bool unexpected(const std::string& name, const std::string& what, const std::string& also = {});
+  /// Whether unexpected() would be allowed. Notes nothing.
+  bool allows_unexpected(const std::string& name, const std::string& also = {}) const;
 
   /// Loads into `tensor`.
   void fill(const storage::TensorEntry& entry, const at::Tensor& tensor);
@@ -108,6 +110,7 @@ class Plan {
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                const std::string& what, const std::string& also, const char* outcome);
 
+  /// As the checkpoint has it.
   std::string name_of(const std::string& name, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;

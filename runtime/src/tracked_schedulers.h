@@ -14,11 +14,14 @@ class ReduceLROnPlateauScheduler;
 
 namespace holdfast {
 
+// What a constructor was given is saved beside the rest, as "constants", where it can be read: it stays the code's, and
+// a difference is noted.
+
 /// The step count: all that a rate which is a function of the step needs.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
                                                     ObjectReference<torch::optim::LRScheduler> scheduler);
 
-/// The best metric and the three counters; what its constructor was given stays the code's.
+/// The best metric and the three counters.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(
     std::string name, ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
 

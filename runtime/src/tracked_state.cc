@@ -10,6 +10,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/nearest_name.h"
+#include "stored_name.h"
 #include "tensor_feed.h"
 #include "tensor_load.h"
 #include "tensor_names.h"
@@ -56,11 +57,6 @@ struct TrackedState::Registry {
     if (name == "__metadata__") {
       throw Error(StatusCode::invalid,
                   "'__metadata__' means something else in a safetensors file: choose another name");
-    }
-    if (shared_name(name) != name) {
-      throw Error(StatusCode::invalid, "'" + name +
-                                           "' ends as the names of what each rank holds for itself do (@ and a "
-                                           "number): choose another name");
     }
     try {
       nlohmann::json(name).dump();
@@ -220,11 +216,14 @@ Captured TrackedState::capture() const {
 
   Captured captured;
   captured.tensors.reserve(capture.sources.size());
-  for (auto& [name, source] : capture.sources) captured.tensors.push_back(std::move(source));
-  captured.tied = std::move(capture.tied);
-  captured.may_differ = std::move(capture.may_differ);
-  captured.values = std::move(capture.values);
-  captured.flags = std::move(capture.flags);
+  for (auto& [name, source] : capture.sources) {
+    source.name = stored_name(name);
+    captured.tensors.push_back(std::move(source));
+  }
+  for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
+  for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
+  for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);
+  for (const std::string& name : capture.flags) captured.flags.insert(stored_name(name));
   return captured;
 }
 

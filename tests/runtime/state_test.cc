@@ -141,6 +141,31 @@ TEST_CASE("untracked_items_are_forgotten_and_their_names_are_free") {
   CHECK_THAT(error_of([&] { state.untrack("valeu"); }), Contains("'valeu'") && Contains("'value'"));
 }
 
+TEST_CASE("names_that_end_as_those_of_a_rank_do_come_back") {
+  const std::vector<std::string> names = {"w", "w@", "w@1", "w@1@", "w@1@@", "w@1@2", "@3", "w@x"};
+  struct Net : torch::nn::Module {
+    explicit Net(const std::vector<std::string>& names) {
+      for (const auto& name : names) register_parameter(name, torch::randn({2}));
+      register_parameter("tied@4", named_parameters()["w@1"]);
+      register_buffer("b@1", torch::randn({2}));
+    }
+  } saved(names), loaded(names);
+  double value = 1, other_value = 0;
+  torch::optim::SGD optimizer(saved.parameters(), 0.1), other_optimizer(loaded.parameters(), 0.1);
+  TrackedState from, to({.rank = 1, .world_size = 2});
+  from.track("net", saved).track("x@7", value).track("sgd@1", optimizer);
+  to.track("net", loaded).track("x@7", other_value).track("sgd@1", other_optimizer);
+  auto captured = from.capture();
+  CHECK(captured.values.contains("x@7@"));
+  captured.values["x@7@@1"] = 2;  // as rank 1 has it
+  TrackedRun run;
+  run.save(std::move(captured));
+  CHECK(to.restore(run.newest()).notes.empty());
+  CHECK(other_value == 2);
+  for (const auto& name : names) CHECK(same_bytes(saved.named_parameters()[name], loaded.named_parameters()[name]));
+  CHECK(same_bytes(saved.named_buffers()["b@1"], loaded.named_buffers()["b@1"]));
+}
+
 TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
   struct Tied : torch::nn::Module {
     Tied() {
