@@ -201,18 +201,27 @@ std::shared_ptr<LoopPosition> Progress::begin(LoopPosition loop) {
     id = splitmix64(splitmix64(outer.id ^ splitmix64(outer.done * 2 + (outer.in_step ? 1 : 0))) ^ id);
   }
   loop.id = id;
+  last_begun_is_over_loader_ = loop.loader != nullptr;
   return where.loops.emplace_back(std::make_shared<LoopPosition>(std::move(loop)));
 }
 
 std::uint64_t Progress::number_of(const LoaderBase& loader) const { return loader.number() - first_loader_; }
 
-void Progress::resume(LoopPosition& loop) {
+std::string Progress::resume(LoopPosition& loop) {
+  std::string note;
   const LoopScope& where = scope();
   const std::size_t index = where.loops.size() - 1;
   if (index < where.saved.size() && !where.saved[index].is_null()) {
     const json& saved = where.saved[index];
     check_position(loop, saved, index);
     loop.set_state(saved);
+    if (loop.loader != nullptr) {
+      const auto before = saved.at("loader").value("batch_size", loop.loader->batch_size());
+      if (before != loop.loader->batch_size()) {
+        note =
+            fmt::format("sample-exact, not bit-exact: batches of {} → {} samples", before, loop.loader->batch_size());
+      }
+    }
     loop.has_saved = true;
     loop.saved_here = saved.contains("here");
   } else if (loop.loader != nullptr) {
@@ -226,6 +235,7 @@ void Progress::resume(LoopPosition& loop) {
     used_loaders_.insert(number_of(*loop.loader));
     epoch = loop.loader->epoch();
   }
+  return note;
 }
 
 void Progress::end(const LoopPosition& loop, LoopPosition::Over how) {

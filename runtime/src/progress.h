@@ -89,7 +89,10 @@ struct Progress {
   /// Error(invalid) where it cannot begin there.
   std::shared_ptr<LoopPosition> begin(LoopPosition loop);
   /// Takes the loop to its saved position, where there is one.
-  void resume(LoopPosition& loop);
+  /// Returns a sentence on what is not as it was; mostly empty.
+  std::string resume(LoopPosition& loop);
+  /// Of the loop that began last.
+  bool is_over_loader() const { return last_begun_is_over_loader_; }
   /// The loop is over, and so are the loops inside it.
   void end(const LoopPosition& loop, LoopPosition::Over how);
   /// A boundary of `loop`: what is saved now is saved there.
@@ -118,6 +121,7 @@ struct Progress {
 
   LoopScope program_;
   std::weak_ptr<LoopPosition> here_;
+  bool last_begun_is_over_loader_ = false;
   // Of loaders whose loops are over, and those that loops to come may take up again.
   std::map<std::uint64_t, std::pair<std::weak_ptr<void>, nlohmann::json>> loaders_;  // by number_of()
   nlohmann::json saved_loaders_ = nlohmann::json::object();

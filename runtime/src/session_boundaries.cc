@@ -148,7 +148,7 @@ std::shared_ptr<Loop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
   const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
   restore();
   tracked.begin();  // what was tracked since the loop before
-  progress.resume(*position);
+  if (const std::string note = progress.resume(*position); !note.empty()) say(note);
   const bool is_first = loops_begun++ == 0 && progress.open.empty();
   progress.open.push_back(position);
   // What the program did on its way here, it had done before the version was made, too.
@@ -258,6 +258,14 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   here.last = over && progress.is_top_level(loop);
   here.one_of_several = progress.top_level_loops() > 1;
 
+  if (progress.step == base_step + 1) {
+    for (const std::string& name : tracked.without_optimizer()) {
+      say(fmt::format(
+          "no tracked optimizer holds the parameters of '{}', which have gradients: track their optimizer, or "
+          "its state is lost in a resume",
+          name));
+    }
+  }
   if (may_have_parted()) {
     const std::uint64_t steps = progress.step - base_step;
     require_alike(group, tracked.capture(), this->here,

@@ -13,6 +13,7 @@
 #include "session_impl.h"
 #include "shared_version.h"
 #include "status_json.h"
+#include "stored_name.h"
 
 namespace holdfast {
 
@@ -45,15 +46,17 @@ void Session::Impl::retire(const std::string& name) {
   // Of all that is tracked, for an optimizer can be saved only together with its parameters.
   if (!before_untrack) before_untrack = tracked.capture();
   const Captured& all = *before_untrack;
-  const auto is_other = [&](const std::string& one) { return one != name && !one.starts_with(name + "."); };
+  const std::string stored = stored_name(name);
+  const auto is_other = [&](const std::string& one) { return one != stored && !one.starts_with(name + "."); };
   Captured state;
   for (const storage::TensorSource& source : all.tensors) {
     if (!is_other(source.name)) state.tensors.push_back(source);
   }
   for (const auto& [alias, stored_as] : all.tied) {
     if (is_other(alias)) continue;
-    const auto source = std::find_if(all.tensors.begin(), all.tensors.end(),
-                                     [&, &stored = stored_as](const auto& one) { return one.name == stored; });
+    const auto source =
+        std::find_if(all.tensors.begin(), all.tensors.end(),
+                     [&, &source_name = stored_as](const auto& one) { return one.name == source_name; });
     if (source == all.tensors.end()) continue;
     state.tensors.push_back(*source);
     state.tensors.back().name = alias;
@@ -188,7 +191,7 @@ void Session::Impl::save_between_loops(Site site) {
   proto.kind = LoopPosition::Kind::save_now;
   const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
   restore();
-  progress.resume(*position);
+  (void)progress.resume(*position);
   const bool is_first = loops_begun++ == 0;
   if (position->has_saved && progress.boundaries == boundaries_at_load) {
     if (position->saved_here && !is_first) load_again();

@@ -253,7 +253,7 @@ void Session::Impl::say_start() {
     if (amp->precision() != Precision::fp32 && !facts.device.ends_with(precision)) facts.device += precision;
   }
   facts.ranks = group.world_size();
-  facts.sample_exact = ranks_changed;
+  facts.sample_exact = ranks_changed && progress.is_over_loader();  // own batches: nobody knows
   facts.seed = options.seed;
   facts.place = keeper->place();
   facts.every = to_string(every);

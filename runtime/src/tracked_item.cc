@@ -78,11 +78,6 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
   values[name] = std::move(encoded);
 }
 
-void Capture::flags_value(const std::string& name, const nlohmann::json& value) {
-  this->value(name, value);
-  flags.insert(name);
-}
-
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
            const RankPlace& place)
     : manifest_(manifest), loosen_(loosen), names_(names), place_(place) {
@@ -166,7 +161,7 @@ bool Plan::missing(const std::string& name, const std::string& what, const std::
 
 bool Plan::unexpected(const std::string& name, const std::string& what, const std::string& also) {
   for (const std::string& owner : loosen_.waiting) {
-    if (name == owner || name.starts_with(owner + ".") || name.starts_with(owner + "@")) return true;
+    if (name == stored_name(owner) || name.starts_with(owner + ".") || name.starts_with(owner + "@")) return true;
   }
   return allowed(loosen_.allow_unexpected, Difference::Kind::unexpected, name,
                  "is in the checkpoint (" + what + ") and not in the program", also, "is left unread");

@@ -33,14 +33,11 @@ class Capture {
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
   void value(const std::string& name, const nlohmann::json& value);
-  /// A value whose change alone is no reason to save.
-  void flags_value(const std::string& name, const nlohmann::json& value);
 
   std::map<std::string, storage::TensorSource> sources;  // by name
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
   std::set<std::string> may_differ;  // tensors that ranks may hold differently
-  std::set<std::string> flags;       // values that are flags
 
  private:
   const TensorNames& names_;
@@ -141,6 +138,8 @@ class TrackedItem {
 
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
+  /// The parameters that it updates, where it is an optimizer; false where that cannot be told.
+  virtual bool add_optimized(std::set<const void*>&) const { return true; }
   /// The first step is next: what flags and options say now is what the code says.
   virtual void begin(const TensorNames&) {}
   /// Everything else it has.

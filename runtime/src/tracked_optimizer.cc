@@ -237,6 +237,13 @@ class TrackedOptimizer : public TrackedItem {
 
   const void* object() const override { return reference_.get(); }
 
+  bool add_optimized(std::set<const void*>& parameters) const override {
+    for (const auto& group : optimizer().param_groups()) {
+      for (const at::Tensor& tensor : group.params()) parameters.insert(tensor.unsafeGetTensorImpl());
+    }
+    return true;
+  }
+
   void begin(const TensorNames& names) override { code_ = groups_now(names); }
 
   void capture(Capture& capture) const override {

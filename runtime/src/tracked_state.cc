@@ -193,6 +193,25 @@ bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
   return registry_->holder_of(&optimizer) != nullptr;
 }
 
+std::vector<std::string> TrackedState::without_optimizer() const {
+  std::set<const void*> optimized;
+  for (const auto& item : registry_->items) {
+    if (!item->add_optimized(optimized)) return {};
+  }
+  std::vector<std::string> found;
+  for (const auto& item : registry_->items) {
+    TensorNames names;
+    item->add_names(names);
+    const bool forgotten = std::any_of(names.all().begin(), names.all().end(), [&](const NamedTensor& named) {
+      const at::Tensor& tensor = named.tensor;
+      return tensor.is_leaf() && tensor.requires_grad() && tensor.grad().defined() &&
+             !optimized.contains(tensor.unsafeGetTensorImpl());
+    });
+    if (forgotten) found.push_back(item->name());
+  }
+  return found;
+}
+
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
@@ -223,7 +242,6 @@ Captured TrackedState::capture() const {
   for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
   for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
   for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);
-  for (const std::string& name : capture.flags) captured.flags.insert(stored_name(name));
   return captured;
 }
 

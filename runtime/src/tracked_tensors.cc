@@ -40,7 +40,7 @@ class TrackedModule : public TrackedItem {
     const ModuleFlags initial = code_ ? overlaid(flags, *code_) : flags;
     nlohmann::json value = encode(flags);
     if (initial != flags) value["initial"] = encode(initial);
-    capture.flags_value(name(), value);
+    capture.value(name(), value);
   }
 
   void plan(Plan& plan) override {
@@ -86,10 +86,10 @@ class TrackedTensor : public TrackedItem {
   void capture(Capture& capture) const override {
     const std::string device = tensor_.defined() ? tensor_.device().str() : "undefined";
     if (const auto requires_grad = flag()) {
-      capture.flags_value(
+      capture.value(
           name(), {{"device", device}, {"requires_grad", *requires_grad}, {"initial", code_.value_or(*requires_grad)}});
     } else {
-      capture.flags_value(name(), device);
+      capture.value(name(), device);
     }
   }
 

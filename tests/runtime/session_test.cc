@@ -675,3 +675,55 @@ TEST_CASE("eval_after_the_last_step_makes_no_further_version") {
     CHECK(run.versions()[0].values.at("net").at("eval").empty());
   }
 }
+
+TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, bool stops) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      for (auto& batch : session.steps(loader, {.epochs = 2})) {
+        if (stops && batch.number() == 1) session.stop("enough");
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, true) == kRunAgain);
+  CHECK(life(4, false) == kDone);
+  CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+  const Run run;
+  run.session([](Session& session) {
+    torch::nn::Linear net(1, 1), target(1, 1);
+    torch::optim::Adam optimizer(net->parameters(), 0.1);
+    session.track("net", net).track("target", target);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 2})) {
+      optimizer.zero_grad();
+      (net->forward(torch::ones({1, 1})) - target->forward(torch::ones({1, 1})).detach()).sum().backward();
+      optimizer.step();
+    }
+    return session.finish();
+  });
+  CHECK(run.said().find("no tracked optimizer holds the parameters of 'net'") != std::string::npos);
+  CHECK(run.said().find("parameters of 'target'") == std::string::npos);
+}
+
+TEST_CASE("a_restarted_job_begins_from_scratch_once_and_a_start_by_hand_says_how_to_go_on") {
+  const Run run;
+  auto fresh = run.options();
+  fresh.fresh = true;
+  Noted noted;
+  CHECK(run.session(noted.stopping_at(2)) == kRunAgain);
+  ::setenv("SLURM_JOB_ID", "71", 1);
+  noted.sum = 0;
+  noted.steps.clear();
+  CHECK(run.session(noted.stopping_at(3), fresh) == kRunAgain);
+  CHECK(run.session(noted.stopping_at(0), fresh) == kDone);
+  ::unsetenv("SLURM_JOB_ID");
+  CHECK(noted.steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
+  CHECK(noted.sum == 45);
+  CHECK(run.said().find("without --holdfast.fresh") == std::string::npos);
+  CHECK(run.session(noted.stopping_at(2), fresh) == kRunAgain);
+  CHECK(run.said().find("run the same command again without --holdfast.fresh") != std::string::npos);
+}

@@ -55,7 +55,6 @@ struct Captured {
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
   std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
   nlohmann::json values = nlohmann::json::object();
-  std::set<std::string> flags;  // values that only say what is frozen, in eval mode, or on which device
 };
 
 /// What a restore has to say besides that it worked.
@@ -109,6 +108,9 @@ class TrackedState {
   bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
+  /// Tracked modules and tensors with gradients that no tracked optimizer holds, so that the optimizer was forgotten;
+  /// none where that cannot be told.
+  std::vector<std::string> without_optimizer() const;
   /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
   bool may_hold_parameters() const;
 
