@@ -152,8 +152,8 @@ void Session::Impl::open_as_other() {
 // From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
 storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
                                     const storage::VersionReader* version) {
-  LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
-  if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  LoosenOptions loosen{options.allow_missing, options.allow_unexpected, options.allow_mismatch};
+  if (options.load == "subset") loosen = {.allow_missing = {"*"}, .allow_unexpected = {"*"}, .allow_mismatch = {"*"}};
   storage::Status outcome;
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);

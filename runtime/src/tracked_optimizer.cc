@@ -237,6 +237,12 @@ class TrackedOptimizer : public TrackedItem {
 
   const void* object() const override { return reference_.get(); }
 
+  void add_parameters(std::set<const void*>& all) const override {
+    for (const auto& group : optimizer().param_groups()) {
+      for (const at::Tensor& parameter : group.params()) all.insert(parameter.unsafeGetTensorImpl());
+    }
+  }
+
   void begin(const TensorNames& names) override { code_ = groups_now(names); }
 
   void capture(Capture& capture) const override {
@@ -462,6 +468,12 @@ class TrackedOptimizer : public TrackedItem {
           continue;
         }
         left.erase(parameter);
+        if (plan.stays(group.names[i])) {  // what it had is of another shape
+          plan.fit.notes.push_back(state_name(parameter) + " is left unread, as " + parameter + " is");
+          ask_for_tensors_of(plan, parameter);
+          kept.insert(key);
+          continue;
+        }
         const auto value = saved.at("state").find(parameter);
         if (value == saved.at("state").end()) continue;
         auto state = fields_now().make_state();
