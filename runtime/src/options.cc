@@ -160,6 +160,8 @@ const std::vector<Option>& table() {
            &SessionOptions::allow_missing),
       list("allow-unexpected", "names the program may lack, * matches any part; repeatable, in the environment a,b",
            &SessionOptions::allow_unexpected),
+      list("allow-mismatch", "names that may have another shape or dtype; they stay as the program made them",
+           &SessionOptions::allow_mismatch),
   };
   return rows;
 }

@@ -175,8 +175,8 @@ void Session::Impl::open_as_other() {
 // From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
 storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
                                     const storage::VersionReader* version) {
-  LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
-  if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  LoosenOptions loosen{options.allow_missing, options.allow_unexpected, options.allow_mismatch};
+  if (options.load == "subset") loosen = {.allow_missing = {"*"}, .allow_unexpected = {"*"}, .allow_mismatch = {"*"}};
   // The state of a later phase waits until it is tracked, and that of an earlier one may be tracked no more.
   for (const std::string& name : Progress::later_names(manifest)) loosen.waiting.push_back(name);
   for (const auto& [name, state] : retired) loosen.waiting.push_back(name);

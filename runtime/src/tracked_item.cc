@@ -38,6 +38,10 @@ std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shap
   return text + "]";
 }
 
+bool has_form_of(const at::Tensor& tensor, const TensorEntry& entry) {
+  return tensor.sizes() == at::IntArrayRef(entry.shape) && *to_dtype(tensor.scalar_type()) == entry.dtype;
+}
+
 std::string describe(const at::Tensor& tensor) {
   return describe(*to_dtype(tensor.scalar_type()), tensor.sizes().vec());
 }
@@ -79,13 +83,17 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
-           const RankPlace& place)
-    : manifest_(manifest), loosen_(loosen), names_(names), place_(place) {
+           const RankPlace& place, std::set<const void*> parameters)
+    : manifest_(manifest), loosen_(loosen), names_(names), place_(place), parameters_(std::move(parameters)) {
   fit.version = manifest.uid.short_text();
   for (const NamedTensor& named : names.all()) {
     require_storable(named.name, named.tensor);
+    // A variable takes what was saved, which is for its item to do.
+    if (named.is_variable && was_undefined(named.name)) continue;
     const TensorEntry* entry = need_tensor(named.name, describe(named.tensor));
-    if (!entry || !matches(named.name, *entry, named.tensor)) continue;
+    if (!entry) continue;
+    if (named.is_variable && !is_parameter(named.tensor) && !has_form_of(named.tensor, *entry)) continue;
+    if (!matches(named.name, *entry, named.tensor)) continue;
     if (named.name == named.stored_as) {
       fill(*entry, named.tensor);
     } else if (const TensorEntry* shared = manifest.find(stored_name(named.stored_as));
@@ -134,6 +142,11 @@ const nlohmann::json* Plan::find_value(const std::string& name, std::optional<in
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 
+bool Plan::was_undefined(const std::string& name) {
+  const nlohmann::json* value = find_value(name);
+  return value != nullptr && *value == "undefined" && find_tensor(name) == nullptr;
+}
+
 std::optional<nlohmann::json> Plan::need_value(const std::string& name, const std::string& what) {
   if (const nlohmann::json* value = find_value(name)) return decode_non_finite(*value);
   missing(name, what);
@@ -141,13 +154,19 @@ std::optional<nlohmann::json> Plan::need_value(const std::string& name, const st
 }
 
 bool Plan::matches(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
-  const storage::Dtype dtype = *to_dtype(tensor.scalar_type());
+  if (has_form_of(tensor, entry)) return true;
   const bool same_shape = tensor.sizes() == at::IntArrayRef(entry.shape);
-  if (same_shape && dtype == entry.dtype) return true;
-  differs(
-      same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
-      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint");
+  const bool may = allowed(
+      loosen_.allow_mismatch, same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
+      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint", {},
+      "stays as the program made it");
+  if (may) staying_.insert(name);
   return false;
+}
+
+bool Plan::takes_other_form(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
+  if (matching(loosen_.allow_mismatch, name, {}) == nullptr) return true;
+  return matches(name, entry, tensor);
 }
 
 void Plan::differs(Difference::Kind kind, const std::string& name, const std::string& what) {
@@ -188,6 +207,12 @@ void Plan::fill(const TensorEntry& entry, const at::Tensor& tensor) {
 std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device device, std::vector<std::int64_t> strides) {
   slots_.push_back({&entry, std::make_shared<at::Tensor>(), device, std::move(strides)});
   return slots_.back().tensor;
+}
+
+std::shared_ptr<at::Tensor> Plan::make_instead_of(const at::Tensor& old, const TensorEntry& entry) {
+  auto& made = instead_of_[{old.unsafeGetTensorImpl(), &entry}];
+  if (!made) made = make(entry, old.device());
+  return made;
 }
 
 void Plan::finish() {

@@ -56,7 +56,7 @@ struct Slot {
 class Plan {
  public:
   Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
-       const RankPlace& place = {});
+       const RankPlace& place = {}, std::set<const void*> parameters = {});
 
   const storage::Manifest& manifest() const { return manifest_; }
   const TensorNames& names() const { return names_; }
@@ -76,11 +76,19 @@ class Plan {
   const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what,
                                           std::optional<int> rank = {});
   const nlohmann::json* find_value(const std::string& name, std::optional<int> rank = {});
+  /// Whether `name` is a tensor variable that was saved while it was undefined.
+  bool was_undefined(const std::string& name);
   /// The decoded value of a tracked object, noted as missing where there is none.
   std::optional<nlohmann::json> need_value(const std::string& name, const std::string& what);
 
-  /// Notes a difference unless the entry has the tensor's shape and dtype.
+  /// Notes a difference unless the entry has the tensor's shape and dtype, or the name may stay as it is.
   bool matches(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Whether a variable of another shape or dtype is given a tensor as the entry's; else it stays, which is noted.
+  bool takes_other_form(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Whether the tensor of that name stays as the program made it, because it has another shape or dtype and may.
+  bool stays(const std::string& name) const { return staying_.contains(name); }
+  /// Whether a tracked optimizer updates this tensor.
+  bool is_parameter(const at::Tensor& tensor) const { return parameters_.contains(tensor.unsafeGetTensorImpl()); }
   void differs(Difference::Kind kind, const std::string& name, const std::string& what);
   /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
   bool missing(const std::string& name, const std::string& what, const std::string& also = {});
@@ -93,6 +101,9 @@ class Plan {
   /// Loads into a new tensor, which is there once apply steps run.
   std::shared_ptr<at::Tensor> make(const storage::TensorEntry& entry, at::Device device = at::kCPU,
                                    std::vector<std::int64_t> strides = {});
+  /// The tensor that takes the place of the program's `old` one, which has another shape or dtype: one for all
+  /// variables that hold `old`.
+  std::shared_ptr<at::Tensor> make_instead_of(const at::Tensor& old, const storage::TensorEntry& entry);
   /// Runs after every tensor was read and every digest was right, in order of `apply` calls.
   void apply(std::function<void(std::vector<std::string>& notes)> step) { steps_.push_back(std::move(step)); }
 
@@ -116,6 +127,9 @@ class Plan {
   const RankPlace place_;
   std::set<std::string> asked_tensors_;
   std::set<std::string> asked_values_;
+  const std::set<const void*> parameters_;
+  std::set<std::string> staying_;
+  std::map<std::pair<const void*, const storage::TensorEntry*>, std::shared_ptr<at::Tensor>> instead_of_;
   std::vector<Slot> slots_;
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
 };
@@ -138,8 +152,8 @@ class TrackedItem {
 
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
-  /// The parameters that it updates, where it is an optimizer; false where that cannot be told.
-  virtual bool add_optimized(std::set<const void*>&) const { return true; }
+  /// The tensors that it updates, where it is an optimizer; false where that cannot be told.
+  virtual bool add_parameters(std::set<const void*>&) const { return true; }
   /// The first step is next: what flags and options say now is what the code says.
   virtual void begin(const TensorNames&) {}
   /// Everything else it has.
@@ -160,6 +174,7 @@ Object& held_by(const ObjectReference<Object>& reference, const char* kind, cons
   return *object;
 }
 
+bool has_form_of(const at::Tensor& tensor, const storage::TensorEntry& entry);
 /// "F32 [10, 20]".
 std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape);
 std::string describe(const at::Tensor& tensor);

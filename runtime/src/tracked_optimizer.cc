@@ -237,9 +237,9 @@ class TrackedOptimizer : public TrackedItem {
 
   const void* object() const override { return reference_.get(); }
 
-  bool add_optimized(std::set<const void*>& parameters) const override {
+  bool add_parameters(std::set<const void*>& all) const override {
     for (const auto& group : optimizer().param_groups()) {
-      for (const at::Tensor& tensor : group.params()) parameters.insert(tensor.unsafeGetTensorImpl());
+      for (const at::Tensor& parameter : group.params()) all.insert(parameter.unsafeGetTensorImpl());
     }
     return true;
   }
@@ -469,6 +469,12 @@ class TrackedOptimizer : public TrackedItem {
           continue;
         }
         left.erase(parameter);
+        if (plan.stays(group.names[i])) {  // what it had is of another shape
+          plan.fit.notes.push_back(state_name(parameter) + " is left unread, as " + parameter + " is");
+          ask_for_tensors_of(plan, parameter);
+          kept.insert(key);
+          continue;
+        }
         const auto value = saved.at("state").find(parameter);
         if (value == saved.at("state").end()) continue;
         auto state = fields_now().make_state();

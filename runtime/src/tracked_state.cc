@@ -114,6 +114,12 @@ struct TrackedState::Registry {
     return found;
   }
 
+  std::set<const void*> parameters() const {
+    std::set<const void*> found;
+    for (const auto& item : items) item->add_parameters(found);
+    return found;
+  }
+
   void plan(Plan& plan) const {
     for (const auto& item : items) item->plan(plan);
     generators->plan(plan);
@@ -196,7 +202,7 @@ bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
 std::vector<std::string> TrackedState::without_optimizer() const {
   std::set<const void*> optimized;
   for (const auto& item : registry_->items) {
-    if (!item->add_optimized(optimized)) return {};
+    if (!item->add_parameters(optimized)) return {};
   }
   std::vector<std::string> found;
   for (const auto& item : registry_->items) {
@@ -247,7 +253,7 @@ Captured TrackedState::capture() const {
 
 Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place);
+  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   return std::move(plan.fit);
 }
@@ -261,7 +267,7 @@ Restored TrackedState::restore(const storage::VersionReader& version, const Loos
 Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed) {
   // R1. Compare: a misfit is found before anything is overwritten.
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place);
+  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   feed.require(plan.fit);
 

@@ -78,24 +78,32 @@ class TrackedTensor : public TrackedItem {
   TrackedTensor(std::string name, at::Tensor& tensor) : TrackedItem(std::move(name)), tensor_(tensor) {}
 
   void add_names(TensorNames& names) const override {
-    if (tensor_.defined()) names.add(name(), tensor_, /*is_alike=*/false);
+    if (tensor_.defined()) names.add(name(), tensor_, /*is_alike=*/false, /*is_variable=*/true);
   }
 
-  void begin(const TensorNames&) override { code_ = flag(); }
+  void begin(const TensorNames&) override {
+    code_ = flag();
+    code_form_ = form();
+  }
 
   void capture(Capture& capture) const override {
     const std::string device = tensor_.defined() ? tensor_.device().str() : "undefined";
+    nlohmann::json value = {{"device", device}};
     if (const auto requires_grad = flag()) {
-      capture.value(
-          name(), {{"device", device}, {"requires_grad", *requires_grad}, {"initial", code_.value_or(*requires_grad)}});
-    } else {
-      capture.value(name(), device);
+      value["requires_grad"] = *requires_grad;
+      value["initial"] = code_.value_or(*requires_grad);
     }
+    if (tensor_.defined() && !code_form_.empty() && code_form_ != form()) value["began"] = code_form_;
+    capture.value(name(), value.size() == 1 ? value.at("device") : value);
   }
 
   void plan(Plan& plan) override {
     const nlohmann::json* saved = plan.find_value(name());
-    if (!tensor_.defined()) plan_new_tensor(plan, saved);
+    if (!tensor_.defined()) {
+      plan_new_tensor(plan, saved);
+    } else {
+      plan_other_form(plan, saved);
+    }
     plan_flag(plan, saved);
   }
 
@@ -124,6 +132,34 @@ class TrackedTensor : public TrackedItem {
     }
     plan.apply([this, made = plan.make(*entry, device)](std::vector<std::string>&) { tensor_ = *made; });
   }
+
+  // A variable that holds a tensor of another shape or dtype is given one as was saved, or none. Where that is not what
+  // the run began with, somebody edited the code.
+  void plan_other_form(Plan& plan, const nlohmann::json* value) {
+    const storage::TensorEntry* entry = plan.find_tensor(name());
+    std::string began;
+    if (value != nullptr && value->is_object()) began = value->value("began", "");
+    if (entry != nullptr && began.empty()) began = describe(entry->dtype, entry->shape);
+    const std::string code = code_form_.empty() ? form() : code_form_;
+    plan.apply([this, code](std::vector<std::string>&) { code_form_ = code; });
+    if (plan.was_undefined(name())) {
+      plan.apply([this](std::vector<std::string>&) { tensor_ = at::Tensor(); });
+      return;
+    }
+    if (entry == nullptr || plan.is_parameter(tensor_) || has_form_of(tensor_, *entry)) return;
+    if (!plan.takes_other_form(name(), *entry, tensor_)) return;
+    if (code != began) {
+      plan.fit.notes.push_back(name() + " is " + code + " in the code and was " + began +
+                               " when the run began: it takes the checkpoint's " +
+                               describe(entry->dtype, entry->shape));
+    }
+    plan.apply([this, made = plan.make_instead_of(tensor_, *entry)](std::vector<std::string>&) {
+      if (made->is_floating_point() || made->is_complex()) made->set_requires_grad(tensor_.requires_grad());
+      tensor_ = *made;
+    });
+  }
+
+  std::string form() const { return tensor_.defined() ? describe(tensor_) : ""; }
 
   // Where the variable is undefined now, the code says nothing.
   void plan_flag(Plan& plan, const nlohmann::json* value) {
@@ -156,6 +192,7 @@ class TrackedTensor : public TrackedItem {
 
   at::Tensor& tensor_;
   std::optional<bool> code_;  // whether the code made it require gradients, once the run has begun
+  std::string code_form_;     // and its dtype and shape; empty: undefined
 };
 
 at::Tensor state_of(const at::Generator& generator) {

@@ -51,7 +51,7 @@ class TrackedObject : public TrackedItem {
  public:
   TrackedObject(std::string name, ObjectAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
 
-  bool add_optimized(std::set<const void*>&) const override { return false; }  // it may be an optimizer
+  bool add_parameters(std::set<const void*>&) const override { return false; }  // it may be an optimizer
 
   void capture(Capture& capture) const override {
     State state;

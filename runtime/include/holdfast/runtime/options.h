@@ -39,6 +39,7 @@ struct SessionOptions {
   std::string say_waiting = "30s";                 // waiting for a slow rank is said once, after so long
   std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
   std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
+  std::vector<std::string> allow_mismatch = {};    // patterns of names that may have another shape or dtype
 };
 
 /// One option as it stands, for --holdfast.help.
