@@ -93,6 +93,7 @@ void Session::log(const nlohmann::json& values) {
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
+  MetricsWriter::check(values);  // on all ranks, though rank 0 alone writes them
   std::uint64_t epoch = 0;
   for (const auto& loop : self.progress.loops) {
     if (loop->started && loop->loader != nullptr) epoch = loop->loader->epoch();
@@ -108,7 +109,17 @@ c10::Device Session::device() const { return impl_->device.device; }
 std::uint64_t Session::seed() const { return impl_->options.seed; }
 std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
-int Session::finish(Site site) { return impl_->finish(site); }
+
+int Session::finish(Site site) {
+  if (impl_->stop) impl_->signals.stop_is_under_way();
+  const int code = impl_->finish(site);
+  if (code == kDone) {
+    impl_->signals.release();
+  } else {
+    impl_->signals.stop_is_under_way();
+  }
+  return code;
+}
 
 TrackedState& Session::tracked() {
   if (impl_->opened) {

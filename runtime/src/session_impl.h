@@ -20,6 +20,7 @@
 #include "progress.h"
 #include "run_keeper.h"
 #include "tensor_feed.h"
+#include "uncaught_error.h"
 
 namespace holdfast {
 
@@ -52,7 +53,7 @@ struct Session::Impl {
     std::uint64_t epoch_ = 0;  // begun last
   };
 
-  Impl(OptionsRead given, const RankEnvironment& ranks);
+  Impl(OptionsRead given, RankEnvironment ranks);
   ~Impl();
 
   bool is_main() const { return group.is_main(); }
@@ -132,6 +133,7 @@ struct Session::Impl {
   std::optional<std::string> stop;  // why the run ends early
   bool superseded = false;
   std::optional<int> finished;
+  std::optional<TellBeforeDeath> before_death;  // the last member: it uses the group
 };
 
 }  // namespace holdfast
