@@ -52,7 +52,10 @@ class Driver {
       attribute(&gpu.minor, kCapabilityMinor, device);
       gpu.name = text.data();
       if (std::array<unsigned char, 16> id{}; identify && identify(id.data(), device) == 0) {
-        gpu.id = fmt::format("GPU-{:02x}", fmt::join(id, ""));
+        const std::string hex = fmt::format("{:02x}", fmt::join(id, ""));
+        // As nvidia-smi -L writes it.
+        gpu.id = fmt::format("GPU-{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                             hex.substr(16, 4), hex.substr(20));
       }
       found.push_back(gpu);
     }
