@@ -109,6 +109,7 @@ void Session::log(const nlohmann::json& values) {
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
+  MetricsWriter::check(values);  // on all ranks, though rank 0 alone writes them
   if (self.keeper) {
     (void)self.keeper->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
                                      self.progress.current_epoch(), values);
@@ -123,7 +124,17 @@ c10::Device Session::device() const { return impl_->device.device; }
 std::uint64_t Session::seed() const { return impl_->options.seed; }
 std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
-int Session::finish(Site site) { return impl_->finish(site); }
+
+int Session::finish(Site site) {
+  if (impl_->stop) impl_->signals.stop_is_under_way();
+  const int code = impl_->finish(site);
+  if (code == kDone) {
+    impl_->signals.release();
+  } else {
+    impl_->signals.stop_is_under_way();
+  }
+  return code;
+}
 
 TrackedState& Session::tracked(const std::string& name) {
   Impl& self = *impl_;

@@ -23,6 +23,7 @@
 #include "run_keeper.h"
 #include "stack_owner.h"
 #include "tensor_feed.h"
+#include "uncaught_error.h"
 
 namespace holdfast {
 
@@ -62,7 +63,7 @@ struct Session::Impl {
     bool is_over_ = false;
   };
 
-  Impl(OptionsRead given, const RankEnvironment& ranks);
+  Impl(OptionsRead given, RankEnvironment ranks);
   ~Impl();
 
   bool is_main() const { return group.is_main(); }
@@ -165,6 +166,7 @@ struct Session::Impl {
   std::optional<std::string> stop;  // why the run ends early
   bool superseded = false;
   std::optional<int> finished;
+  std::optional<TellBeforeDeath> before_death;  // the last member: it uses the group
 };
 
 }  // namespace holdfast

@@ -10,15 +10,35 @@
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
+#include "meeting.h"
 #include "session_impl.h"
 #include "session_seed.h"
 #include "shared_version.h"
 #include "status_json.h"
-#include "uncaught_error.h"
 
 namespace holdfast {
 
 using storage::StatusCode;
+
+namespace {
+
+std::chrono::milliseconds milliseconds(const std::string& duration) {
+  return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
+}
+
+// Not launch, which divides a host's cores among its ranks.
+bool user_set_omp_num_threads() {
+  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv("HOLDFAST_LAUNCH_THREADS") == nullptr;
+}
+
+std::string stopped_before_all_met(int rank) {
+  return fmt::format(
+      "rank {} was told to stop before all ranks had met: nothing was begun; run the same command again "
+      "(exit code {})",
+      rank, static_cast<int>(kRunAgain));
+}
+
+}  // namespace
 
 std::atomic<bool> Session::Impl::Sole::alive{false};
 std::atomic<Session::Impl*> Session::Impl::current{nullptr};
@@ -30,30 +50,36 @@ Session::Impl::Sole::Sole() {
               "one's scope end before");
 }
 
-Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
+Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
       every(parse_save_every(options.every)),
+      signals(/*answers=*/ranks.rank == 0),
       console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
-      device((options.deterministic ? make_deterministic() : void(),
-              choose_device(options.device, ranks.local_rank, ranks.local_world_size))),
+      device([&] {
+        if (options.deterministic) make_deterministic();
+        if (!ranks.local_known) {
+          const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
+          find_place_on_host(ranks, {milliseconds(options.join_within), milliseconds(options.say_waiting),
+                                     [this](const std::string& line) { console.say_of_rank(line); }});
+        }
+        return choose_device(options.device, ranks.local_rank, ranks.local_world_size);
+      }()),
       group([&] {
         // The others may not come for minutes; whoever stops this job does not wait so long.
-        const NothingToSave scope(fmt::format("rank {} was told to stop before all ranks had met: nothing was begun; "
-                                              "run the same command again (exit code {})",
-                                              ranks.rank, static_cast<int>(kRunAgain)),
-                                  kRunAgain);
-        const auto milliseconds = [](const std::string& duration) {
-          return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
-        };
+        const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
         return Group(ranks, device.device,
                      {.join_within = milliseconds(options.join_within),
                       .say_waiting_after = milliseconds(options.say_waiting),
+                      .silence = milliseconds(options.silence),
                       .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {
-    tell_before_death([this](const std::string& why) {
+    if (auto shared = gpu_of_two(group.all_gather(device.gpu))) throw Error(StatusCode::invalid, *shared);
+  }
+  if (ranks.world_size > 1) {
+    before_death.emplace([this](const std::string& why) {
       group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
@@ -84,7 +110,6 @@ void Session::Impl::report_exit() {
 
 Session::Impl::~Impl() {
   current = nullptr;
-  tell_before_death({});
   set_session_seed({});
 }
 
@@ -186,7 +211,13 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     ranks_changed = saved_world_size(manifest) != group.world_size();
     // Other ranks share a host's cores in another way, and repeat nothing to the bit.
-    restore_environment(saved, options.threads > 0 || ranks_changed);
+    restore_environment(saved, options.threads > 0 || ranks_changed || user_set_omp_num_threads());
+    if (const int before = saved.value("threads", 0);
+        options.threads == 0 && user_set_omp_num_threads() && before != 0 && before != at::get_num_threads()) {
+      restored.notes.push_back(fmt::format(
+          "{} threads, because OMP_NUM_THREADS is set; the version was saved with {} (--holdfast.threads {})",
+          at::get_num_threads(), before, before));
+    }
     if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     not_exact = differences(saved, capture_environment(device.device, group.world_size()));
     // Orders of samples and generators came back with the version; the seed is the one that they were made with.
