@@ -11,6 +11,7 @@
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
+#include "holdfast/storage/file_operations.h"
 #include "meeting.h"
 #include "session_impl.h"
 #include "session_seed.h"

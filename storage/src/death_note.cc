@@ -47,7 +47,7 @@ void write_note(std::size_t cause) {
   if (prepared == nullptr || prepared->pid != ::getpid() || steps >= kPoisonSteps) return;
   const int saved_errno = errno;
   const std::string& note = prepared->notes[cause][steps];
-  const int fd = ::open(prepared->path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  const int fd = ::open(prepared->path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd >= 0) {
     std::size_t written = 0;
     while (written < note.size()) {

@@ -54,7 +54,7 @@ class FileLock final : public HostLock {
 
 /// Creates `path` (O_EXCL) with these bytes. Leaves nothing behind under that name on failure.
 Status write_new_file(FileOperations& files, const Path& path, std::string_view bytes, bool durable) {
-  const int fd = uninterrupted([&] { return files.open(path, O_WRONLY | O_CREAT | O_EXCL, 0644); });
+  const int fd = uninterrupted([&] { return files.open(path, O_WRONLY | O_CREAT | O_EXCL, 0666); });
   if (fd < 0) return status_from_errno(-fd, "create", path);
   Status status = write_fully(files, fd, std::as_bytes(std::span(bytes.data(), bytes.size())), 0, path);
   if (status.code() == StatusCode::no_space) status = no_space(files, path, bytes.size());
@@ -222,7 +222,7 @@ class FileStore final : public Store {
 
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
     const Path path = root_ / "hints" / "session.lock";
-    const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0644); });
+    const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
     if (fd < 0) return status_from_errno(-fd, "open", path);
     const int locked = uninterrupted([&] { return files_.lock(fd); });
     if (locked == -EAGAIN) {
@@ -361,7 +361,7 @@ class FileStore final : public Store {
     publishing_ = Publishing::in_place;
     Status first = write_new_file(files_, from, "probe", false);
     if (!first.ok() && first.code() != StatusCode::already_exists) return first;
-    const int fd = uninterrupted([&] { return files_.open(from, O_WRONLY | O_CREAT | O_EXCL, 0644); });
+    const int fd = uninterrupted([&] { return files_.open(from, O_WRONLY | O_CREAT | O_EXCL, 0666); });
     if (fd >= 0) files_.close(fd);
     create_only_enforced_ = fd == -EEXIST;
     return {};
@@ -370,7 +370,7 @@ class FileStore final : public Store {
   Status write_mutable(const std::string& name, std::string_view bytes, int how) {
     if (Status status = writable(); !status.ok()) return status;
     const Path path = root_ / name;
-    const int fd = uninterrupted([&] { return files_.open(path, O_WRONLY | O_CREAT | how, 0644); });
+    const int fd = uninterrupted([&] { return files_.open(path, O_WRONLY | O_CREAT | how, 0666); });
     if (fd < 0) return status_from_errno(-fd, "open", path);
     std::uint64_t offset = 0;  // pwrite(2) on an O_APPEND descriptor appends whatever the offset
     FileInfo info;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "entry_text.h"
+#include "holdfast/storage/text.h"
 #include "tensor_bytes.h"
 
 namespace holdfast::storage {
@@ -17,8 +18,6 @@ namespace {
 constexpr std::string_view kWhat = "the manifest";
 // Boxes of one tensor are compared pair by pair.
 constexpr std::size_t kMaxPartsOfATensor = 4096;
-
-std::string in_quotes(const std::string& name) { return "\"" + name + "\""; }
 
 // --- encoding: keys in the order of the grammar in FORMAT.md, without going through a json object, which would sort
 // them

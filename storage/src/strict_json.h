@@ -15,7 +15,4 @@ inline constexpr int kMaxEntryDepth = 64;
 /// with a sentence that begins with `what` ("the manifest") otherwise.
 Result<nlohmann::json> parse_strict_json(std::string_view text, int max_depth, std::string_view what);
 
-/// Whether `text` is well-formed UTF-8, as every JSON string must be.
-bool is_utf8(std::string_view text);
-
 }  // namespace holdfast::storage

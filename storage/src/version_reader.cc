@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "file_verifier.h"
+#include "holdfast/storage/text.h"
 #include "start_thread.h"
 #include "tensor_reading.h"
 
@@ -18,8 +19,6 @@ namespace {
 // A tensor from this size on may get a second thread: one reads ahead while the other hashes.
 constexpr std::uint64_t kReadAheadBytes = 32 << 20;
 constexpr int kMaxThreads = 8;
-
-std::string in_quotes(const std::string& text) { return "\"" + text + "\""; }
 
 std::string range_text(std::uint64_t begin, std::uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);

@@ -2,8 +2,10 @@
 // driver does not set checks what the flag's absence means instead.
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/filesystem/operations.hpp>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -338,4 +340,31 @@ TEST_CASE("a_failure_in_the_writing_thread_reaches_the_caller") {
   CHECK(status.message().find("the disk is full (60 MiB are needed") != std::string::npos);
   CHECK(status.message().find("data/a") != std::string::npos);
   CHECK(store->list("data")->empty());
+}
+
+TEST_CASE("the_umask_alone_decides_who_may_write") {
+  const mode_t before = ::umask(0002);
+  ScratchFolder folder;
+  {
+    const auto store = open_file_store(folder / "runs" / "run");
+    REQUIRE(store->prepare().ok());
+    REQUIRE(write_object(*store, "data/small", "x", 1).ok());
+    REQUIRE(write_object(*store, "data/large", pattern(std::size_t{20} << 20), std::size_t{1} << 20).ok());
+    auto staged = store->stage("journal/a", "x");
+    REQUIRE(staged.ok());
+    REQUIRE((*staged)->publish().ok());
+    REQUIRE(store->put("hints/a", "x").ok());
+    REQUIRE(store->append("logs/a", "x").ok());
+    REQUIRE(store->lock("pid 7").ok());
+  }
+  ::umask(before);
+  std::size_t files = 0;
+  for (const auto& entry : boost::filesystem::recursive_directory_iterator(folder / "runs")) {
+    const bool is_folder = boost::filesystem::is_directory(entry.path());
+    const auto mode = boost::filesystem::status(entry.path()).permissions();
+    CHECK((entry.path().string() + (mode == (is_folder ? 0775 : 0664) ? "" : " is closed to the group")) ==
+          entry.path().string());
+    if (!is_folder) ++files;
+  }
+  CHECK(files == 6);
 }
