@@ -394,8 +394,9 @@ std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry
 std::vector<Given> read_config(const std::string& path, const std::string& path_given_as) {
   std::string text;
   try {
+    check_path(path);
     text = read_config_text(path);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     refuse(fmt::format("{}: {}", path_given_as, error.what()));
   }
   std::vector<Given> layer;
