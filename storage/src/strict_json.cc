@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/storage/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -28,7 +30,7 @@ class StrictBuilder : public nlohmann::json_sax<json> {
 
   bool key(string_t& name) override {
     auto [slot, inserted] = open_.back()->get_ref<json::object_t&>().try_emplace(name);
-    if (!inserted) return fail("has the key \"" + name + "\" twice");
+    if (!inserted) return fail("has the key " + in_quotes(name) + " twice");
     slot_ = &slot->second;
     return true;
   }
