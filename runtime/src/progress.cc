@@ -201,7 +201,6 @@ std::shared_ptr<LoopPosition> Progress::begin(LoopPosition loop) {
     id = splitmix64(splitmix64(outer.id ^ splitmix64(outer.done * 2 + (outer.in_step ? 1 : 0))) ^ id);
   }
   loop.id = id;
-  last_begun_is_over_loader_ = loop.loader != nullptr;
   return where.loops.emplace_back(std::make_shared<LoopPosition>(std::move(loop)));
 }
 

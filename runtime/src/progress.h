@@ -88,17 +88,18 @@ struct Progress {
   /// A loop begins in the innermost body that runs. Its saved position is found, and taken by resume(). Throws
   /// Error(invalid) where it cannot begin there.
   std::shared_ptr<LoopPosition> begin(LoopPosition loop);
-  /// Takes the loop to its saved position, where there is one.
-  /// Returns a sentence on what is not as it was; mostly empty.
+  /// Takes the loop to its saved position, where there is one. Returns a sentence on what differs; mostly empty.
   std::string resume(LoopPosition& loop);
-  /// Of the loop that began last.
-  bool is_over_loader() const { return last_begun_is_over_loader_; }
+  /// Whether the top-level loop that began last is over a loader.
+  bool is_over_loader() const {
+    return !program_.loops.empty() && program_.loops.back()->kind == LoopPosition::Kind::over_loader;
+  }
   /// The loop is over, and so are the loops inside it.
   void end(const LoopPosition& loop, LoopPosition::Over how);
   /// A boundary of `loop`: what is saved now is saved there.
   void mark(const std::shared_ptr<LoopPosition>& loop);
 
-  /// Of the loader of the innermost loop, or of the last one that had a loader.
+  /// The epoch of the innermost loop that has a loader; where none runs, of the last one that had.
   std::uint64_t current_epoch() const;
   /// In the body of a step that will be counted.
   bool in_step() const { return !open.empty() && open.back()->in_step && open.back()->step_body.loops.empty(); }
@@ -121,7 +122,6 @@ struct Progress {
 
   LoopScope program_;
   std::weak_ptr<LoopPosition> here_;
-  bool last_begun_is_over_loader_ = false;
   // Of loaders whose loops are over, and those that loops to come may take up again.
   std::map<std::uint64_t, std::pair<std::weak_ptr<void>, nlohmann::json>> loaders_;  // by number_of()
   nlohmann::json saved_loaders_ = nlohmann::json::object();

@@ -32,7 +32,7 @@ StepInfo Session::Impl::SessionLoop::begin_step() {
   return session_.step_info = StepInfo(facts);
 }
 
-// An iteration with a loop of the session in its body is no step of its own: the loop's iterations were.
+// An iteration with a session loop in its body is not counted, because the iterations of that loop were.
 void Session::Impl::SessionLoop::count_step() {
   LoopPosition& here = *position_;
   here.in_step = false;

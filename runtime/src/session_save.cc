@@ -43,7 +43,7 @@ Captured Session::Impl::capture() const {
 
 // Tensors that are tied to another object's are kept as bytes of their own.
 void Session::Impl::retire(const std::string& name) {
-  // Of all that is tracked, for an optimizer can be saved only together with its parameters.
+  // The whole state, because an optimizer can be saved only together with its parameters.
   if (!before_untrack) before_untrack = tracked.capture();
   const Captured& all = *before_untrack;
   const std::string stored = stored_name(name);

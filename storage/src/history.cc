@@ -206,20 +206,38 @@ const OpenEntry* History::superseded_by(const SessionOrder& mine) const {
   return SessionOrder{last.epoch, last.uid.session} > mine ? &last : nullptr;
 }
 
-Result<VersionRef> find_version(const History& history, const std::string& text) {
-  std::vector<VersionRef> matches;
+namespace {
+
+// "42", "42-7f3a" or a full uid.
+struct VersionName {
+  std::uint64_t seq;
+  std::string session;  // its beginning
+
+  bool names(const Uid& uid) const { return uid.seq == seq && uid.session.starts_with(session); }
+};
+
+std::optional<VersionName> parse_version_name(const std::string& text) {
   const std::size_t dash = text.find('-');
   const std::string number = text.substr(0, dash);
   const std::string session = dash == std::string::npos ? "" : text.substr(dash + 1);
   const bool well_formed = !number.empty() && number.size() <= 19 &&
                            number.find_first_not_of("0123456789") == std::string::npos && session.size() <= 8 &&
                            (dash == std::string::npos || !session.empty());
-  if (!well_formed) {
+  if (!well_formed) return std::nullopt;
+  return VersionName{std::stoull(number), session};
+}
+
+}  // namespace
+
+Result<VersionRef> find_version(const History& history, const std::string& text) {
+  const auto name = parse_version_name(text);
+  if (!name) {
     return Status(StatusCode::invalid,
                   "\"" + text + "\" names no version; write its number, such as 42, or 42-7f3a where history forked");
   }
+  std::vector<VersionRef> matches;
   for (const VersionRef& version : history.versions()) {
-    if (version.uid.seq == std::stoull(number) && version.uid.session.starts_with(session)) matches.push_back(version);
+    if (name->names(version.uid)) matches.push_back(version);
   }
   if (matches.size() == 1) return matches.front();
   if (matches.empty()) {
@@ -236,16 +254,6 @@ namespace {
 
 constexpr std::string_view kAgain = "again:";
 
-bool names(const std::string& text, const Uid& uid) {
-  const std::size_t dash = text.find('-');
-  if (text.substr(0, dash).find_first_not_of("0123456789") != std::string::npos) return false;
-  const std::string number = std::to_string(uid.seq);
-  const std::size_t digits = text.substr(0, dash).find_first_not_of('0');
-  return digits != std::string::npos &&
-         text.substr(digits, dash == std::string::npos ? dash : dash - digits) == number &&
-         (dash == std::string::npos || uid.session.starts_with(text.substr(dash + 1)));
-}
-
 // A command that a restarter repeats names the same starting point each time. Why it has been used up; empty: it has
 // not.
 std::string used_up(const History& history, const ChooseOptions& options) {
@@ -259,7 +267,8 @@ std::string used_up(const History& history, const ChooseOptions& options) {
   if (options.fresh && !last->base && !options.job.empty() && last->job == options.job) {
     return "; this job began from scratch at " + last->time + ", so --holdfast.fresh is done";
   }
-  if (options.from && last->base && names(*options.from, *last->base)) {
+  const auto from = options.from ? parse_version_name(*options.from) : std::nullopt;
+  if (from && last->base && from->names(*last->base)) {
     return "; the run went back to version " + last->base->short_text() + " at " + last->time +
            ", so --holdfast.from " + *options.from + " is done (--holdfast.from again:" + *options.from +
            " goes back once more)";

@@ -9,14 +9,10 @@
 #include <map>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
-#include "holdfast/storage/history.h"
-#include "holdfast/storage/version_reader.h"
+#include "newest_state.h"
 #include "storage/scratch_folder.h"
 
 namespace {
-
-using namespace holdfast::storage;
 
 struct Ended {
   bool killed = false;
@@ -56,19 +52,6 @@ Ended run(const shapes::Shape& shape, const ScratchFolder& folder, const std::st
   ended.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
   ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return ended;
-}
-
-// Tensors by digest, values as JSON, of the newest version.
-std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(const Path& folder) {
-  const auto store = open_file_store(folder, {.read_only = true});
-  History history;
-  REQUIRE(history.refresh(*store).ok());
-  REQUIRE_FALSE(history.versions().empty());
-  const auto reader = VersionReader::open(*store, history.versions().back().uid);
-  REQUIRE(reader.ok());
-  std::map<std::string, std::string> tensors;
-  for (const TensorEntry& tensor : reader->manifest().tensors) tensors[tensor.name] = tensor.digest.hex();
-  return {tensors, reader->manifest().values};
 }
 
 }  // namespace

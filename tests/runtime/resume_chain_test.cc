@@ -12,9 +12,7 @@
 
 #include "catch.h"
 #include "chain.h"
-#include "holdfast/storage/file_store.h"
-#include "holdfast/storage/history.h"
-#include "holdfast/storage/version_reader.h"
+#include "newest_state.h"
 #include "program_beside.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"
@@ -61,21 +59,6 @@ Ended run(Program program, Start start) {
   ended.killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
   ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   return ended;
-}
-
-// Tensors by digest, values as JSON, of the newest version of a run.
-std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(const Path& folder) {
-  const auto store = open_file_store(folder, {.read_only = true});
-  History history;
-  REQUIRE(history.refresh(*store).ok());
-  REQUIRE_FALSE(history.versions().empty());
-  const auto reader = VersionReader::open(*store, history.versions().back().uid);
-  REQUIRE(reader.ok());
-  REQUIRE(reader->verify().empty());
-  std::map<std::string, std::string> tensors;
-  for (const TensorEntry& tensor : reader->manifest().tensors) tensors[tensor.name] = tensor.digest.hex();
-  for (const auto& [alias, name] : reader->manifest().tied) tensors[alias] = "tied to " + name;
-  return {tensors, reader->manifest().values};
 }
 
 // Both runs ended in the same state, which holds these tensors too.

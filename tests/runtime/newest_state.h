@@ -1,0 +1,29 @@
+// What a run's newest version holds, for tests that compare two runs.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "catch.h"
+#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/history.h"
+#include "holdfast/storage/version_reader.h"
+
+/// Tensors by digest, values as JSON, of the newest version of the run in `folder`, whose digests are all right.
+inline std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(
+    const holdfast::storage::Path& folder) {
+  using namespace holdfast::storage;
+  const auto store = open_file_store(folder, {.read_only = true});
+  History history;
+  REQUIRE(history.refresh(*store).ok());
+  REQUIRE_FALSE(history.versions().empty());
+  const auto reader = VersionReader::open(*store, history.versions().back().uid);
+  REQUIRE(reader.ok());
+  REQUIRE(reader->verify().empty());
+  std::map<std::string, std::string> tensors;
+  for (const TensorEntry& tensor : reader->manifest().tensors) tensors[tensor.name] = tensor.digest.hex();
+  for (const auto& [alias, name] : reader->manifest().tied) tensors[alias] = "tied to " + name;
+  return {tensors, reader->manifest().values};
+}
