@@ -20,6 +20,20 @@ std::optional<NoteKind> parse_note_kind(std::string_view name) {
   return std::nullopt;
 }
 
+/// What the decoder refuses is not written: the decoder itself says so, since these entries are small.
+template <class Decode>
+Result<std::string> checked(std::string text, const Decode& decode) {
+  if (text.size() > kMaxEntryBytes) {
+    return Status(StatusCode::invalid, "a journal entry of " + std::to_string(text.size()) +
+                                           " bytes could not be read back, which is possible up to " +
+                                           std::to_string(kMaxEntryBytes) + ": shorten its reason and details");
+  }
+  if (const auto back = decode(text); !back) {
+    return Status(StatusCode::invalid, "a journal entry could not be read back: " + back.status().message());
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string_view to_string(NoteKind kind) {
@@ -65,6 +79,13 @@ std::string encode(const Note& note) {
   writer.field("time", note.time);
   writer.object("details", note.details);
   return std::move(writer).finish();
+}
+
+Result<std::string> encode_checked(const OpenEntry& entry) { return checked(encode(entry), decode_open); }
+
+Result<std::string> encode_checked(const Note& note) {
+  if (Status status = check_json(note.details, 1, "details"); !status) return status;
+  return checked(encode(note), decode_note);
 }
 
 Result<OpenEntry> decode_open(std::string_view bytes) {

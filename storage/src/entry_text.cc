@@ -1,6 +1,8 @@
 #include "entry_text.h"
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 #include "holdfast/storage/manifest.h"
 #include "strict_json.h"
@@ -23,6 +25,33 @@ std::string name_of(std::string_view kind) {
 }  // namespace
 
 std::string to_text(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+Status check_json(const json& value, int depth, const std::string& what) {
+  const auto invalid = [&](const std::string& problem) { return Status(StatusCode::invalid, what + " " + problem); };
+  if (value.is_discarded()) return invalid("is the result of a failed json::parse and cannot be saved");
+  if (!value.is_structured() && !value.is_binary()) return {};
+  // A binary value is written as an object with a list in it.
+  if (depth + (value.is_binary() ? 2 : 1) > kMaxEntryDepth) {
+    return invalid("nests deeper than the " + std::to_string(kMaxEntryDepth) +
+                   " levels that can be read back: flatten it, or track it as a tensor");
+  }
+  if (value.is_binary()) return {};
+  if (value.is_object()) {
+    // Bytes that are not UTF-8 are replaced, after which two keys may be the same.
+    const auto& object = value.get_ref<const json::object_t&>();
+    const bool plain = std::all_of(object.begin(), object.end(), [](const auto& item) { return is_utf8(item.first); });
+    std::set<std::string> keys;
+    for (const auto& [key, item] : object) {
+      if (!plain && !keys.insert(to_text(key)).second) {
+        return invalid("has two keys that are not UTF-8 and would become one, " + to_text(key) + ": rename them");
+      }
+    }
+  }
+  for (const json& item : value) {
+    if (Status status = check_json(item, depth + 1, what); !status) return status;
+  }
+  return {};
+}
 
 EntryWriter::EntryWriter(std::string_view kind) {
   text_ = "{\"holdfast\":\"" + std::string(kind) + "\",\"format\":" + std::to_string(kFormatVersion);

@@ -149,7 +149,7 @@ Status History::refresh(const Store& store) {
       warnings_.push_back(store.location() + "/" + name + " is no journal entry of this library; ignored");
       continue;
     }
-    auto bytes = store.get(name, std::uint64_t{1} << 24);
+    auto bytes = store.get(name, kMaxEntryBytes);
     if (bytes.code() == StatusCode::not_found) continue;
     // Whether a later session took over must be known, not guessed.
     if (!bytes && bytes.code() != StatusCode::corrupt && entry->kind == EntryKind::open) return bytes.status();

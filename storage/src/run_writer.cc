@@ -101,6 +101,9 @@ SessionOrder RunWriter::order() const { return {open_.epoch, open_.uid.session};
 //   dropped
 //       ours) → once more from O1
 Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenRequest& request) {
+  if (!is_session_id(request.session)) {
+    return Status(StatusCode::invalid, "\"" + request.session + "\" is not a session's id, 8 hexadecimal digits");
+  }
   std::unique_ptr<RunWriter> writer(new RunWriter(store, request));
   if (Status status = store.prepare(); !status.ok()) return status;
   auto lock =
@@ -198,7 +201,9 @@ Status RunWriter::create_open() {
   open_.uid = next_uid();
   open_.epoch = history_.highest_epoch() + 1;
   open_.time = wall_time_();
-  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), encode(open_));
+  const auto text = encode_checked(open_);
+  if (!text) return text.status();
+  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), *text);
 }
 
 Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
@@ -244,6 +249,12 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   bool published = false;
   bool acknowledged = false;
 
+  // What could not be read back is refused before the payload costs anything.
+  manifest.metrics = request.metrics;
+  manifest.values = request.values;
+  manifest.made_by = request.made_by;
+  if (Status status = check_values(manifest); !status.ok()) return status;
+
   Status status = store_.perform({
       {"S1 draw the number",
        [&] {
@@ -264,7 +275,9 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
       {"S4 sync data beside staging the manifest",
        [&] {
          Status synced, written;
-         text = encode(manifest);
+         auto checked = encode_checked(manifest);
+         if (!checked) return checked.status();
+         text = *std::move(checked);
          saved.bytes = manifest.payload_bytes() + text.size();
          store_.together([&] { synced = store_.sync_folder("data"); },
                          [&] {
@@ -317,9 +330,6 @@ Status RunWriter::describe(const SaveRequest& request, const std::vector<Payload
   manifest.position = request.position;
   manifest.world_size = static_cast<int>(tables.size());
   manifest.durability = store_.capabilities().durable_put ? "fsynced" : "process-safe";
-  manifest.metrics = request.metrics;
-  manifest.values = request.values;
-  manifest.made_by = request.made_by;
   manifest.cost = previous_cost_;
   manifest.tied = request.tied;
   for (const PayloadTable& table : tables) {
@@ -493,7 +503,9 @@ void RunWriter::sign(Note& note) {
 
 Status RunWriter::publish_note(Note note, bool durable) {
   sign(note);
-  return publish_entry(store_, entry_name(note.uid, EntryKind::note), encode(note), durable);
+  const auto text = encode_checked(note);
+  if (!text) return text.status();
+  return publish_entry(store_, entry_name(note.uid, EntryKind::note), *text, durable);
 }
 
 }  // namespace holdfast::storage
