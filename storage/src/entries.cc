@@ -3,6 +3,7 @@
 #include <array>
 
 #include "entry_text.h"
+#include "holdfast/storage/text.h"
 
 namespace holdfast::storage {
 
@@ -58,6 +59,7 @@ std::string encode(const OpenEntry& entry) {
   writer.field("epoch", entry.epoch);
   writer.field("base", entry.base ? json(entry.base->text()) : json());
   writer.field("rewind", entry.rewind);
+  if (!entry.fresh_token.empty()) writer.field("fresh_token", entry.fresh_token);
   writer.field("host", entry.host);
   writer.field("pid", entry.pid);
   writer.field("platform", entry.platform);
@@ -97,6 +99,7 @@ Result<OpenEntry> decode_open(std::string_view bytes) {
   open.epoch = fields.number("epoch");
   open.base = fields.uid_or_null("base");
   open.rewind = fields.boolean("rewind");
+  if (fields.has("fresh_token")) open.fresh_token = fields.text("fresh_token");
   open.host = fields.text("host");
   open.pid = fields.integer("pid");
   open.platform = fields.text("platform");
@@ -122,8 +125,8 @@ Result<Note> decode_note(std::string_view bytes) {
   if (!fields.ok()) return fields.status();
   const auto known = parse_note_kind(kind);
   if (!known) {
-    return Status(StatusCode::unsupported, "the note entry has the kind \"" + kind +
-                                               "\", which this Holdfast does not know: use a newer Holdfast");
+    return Status(StatusCode::unsupported, "the note entry has the kind " + in_quotes(kind) +
+                                               ", which this Holdfast does not know: use a newer Holdfast");
   }
   note.kind = *known;
   return note;

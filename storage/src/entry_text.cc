@@ -5,6 +5,7 @@
 #include <set>
 
 #include "holdfast/storage/manifest.h"
+#include "holdfast/storage/text.h"
 #include "strict_json.h"
 
 namespace holdfast::storage {
@@ -120,8 +121,9 @@ Result<json> read_entry(std::string_view bytes, std::string_view kind) {
     for (const json& feature : features) {
       if (!feature.is_string()) return corrupt("has a \"needs_features\" that does not list names");
       // Format 1 began with no features, so every one is from a later release.
-      return Status(StatusCode::unsupported, what + " needs the feature \"" + feature.get<std::string>() +
-                                                 "\", which this Holdfast does not know: use a newer Holdfast");
+      return Status(StatusCode::unsupported, what + " needs the feature " +
+                                                 in_quotes(feature.get_ref<const std::string&>()) +
+                                                 ", which this Holdfast does not know: use a newer Holdfast");
     }
   }
   return entry;
@@ -177,7 +179,7 @@ json FieldReader::object(const char* key) {
 Uid FieldReader::uid(const char* key) {
   const std::string value = text(key);
   if (auto uid = Uid::parse(value)) return *uid;
-  fail("has a \"" + std::string(key) + "\" that is not a number and a session: \"" + value + "\"");
+  fail("has a \"" + std::string(key) + "\" that is not a number and a session: " + in_quotes(value));
   return {};
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
 #include "file_io.h"
@@ -47,11 +48,11 @@ Result<std::unique_ptr<ObjectWriter>> FileWriter::create(FileOperations& files, 
                                                          std::shared_ptr<BufferPool> pool) {
   bool direct = direct_io && expected_bytes >= kDirectAbove;
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL;
-  int fd = uninterrupted([&] { return files.open(path, kFlags | (direct ? O_DIRECT : 0), 0644); });
+  int fd = uninterrupted([&] { return files.open(path, kFlags | (direct ? O_DIRECT : 0), 0666); });
   if (fd == -EINVAL && direct) {  // open(2): the file system has no O_DIRECT; it may have made the file all the same
     direct = false;
     files.unlink(path);
-    fd = uninterrupted([&] { return files.open(path, kFlags, 0644); });
+    fd = uninterrupted([&] { return files.open(path, kFlags, 0666); });
   }
   if (fd < 0) return status_from_errno(-fd, "create", path);
   std::unique_ptr<FileWriter> writer(new FileWriter(files, path, fd, expected_bytes, direct, std::move(pool)));
@@ -170,7 +171,12 @@ void FileWriter::write_blocks() {
     waiting_.pop_front();
     const bool skip = !failure_.ok();
     hold.unlock();
-    const Status status = skip ? Status() : write(block);
+    Status status;
+    try {
+      if (!skip) status = write(block);
+    } catch (const std::bad_alloc&) {                      // past a thread's first function it would end the process
+      status = Status(StatusCode::no_space, "no memory");  // short: a string that needs none of its own
+    }
     pool_->give_back(std::move(block.buffer));
     hold.lock();
     if (failure_.ok() && !status.ok()) failure_ = status;

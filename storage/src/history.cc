@@ -4,6 +4,8 @@
 #include <tuple>
 #include <utility>
 
+#include "holdfast/storage/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -69,6 +71,56 @@ std::vector<VersionRef> by_preference(const History& history) {
   return preferred;
 }
 
+/// "42", "42-7f3a" or a full uid.
+struct VersionName {
+  std::uint64_t seq = 0;
+  std::string session;  // its first letters
+  bool matches(const Uid& uid) const { return uid.seq == seq && uid.session.starts_with(session); }
+};
+
+std::optional<VersionName> parse_version_name(const std::string& text) {
+  const std::size_t dash = text.find('-');
+  const std::string number = text.substr(0, dash);
+  const std::string session = dash == std::string::npos ? "" : text.substr(dash + 1);
+  const bool well_formed = !number.empty() && number.size() <= 19 &&
+                           number.find_first_not_of("0123456789") == std::string::npos && session.size() <= 8 &&
+                           (dash == std::string::npos || !session.empty());
+  if (!well_formed) return std::nullopt;
+  return VersionName{std::stoull(number), session};
+}
+
+/// The open entry, among those that the line of `tip` came through, that did what `is_meant` describes.
+template <class IsMeant>
+const OpenEntry* find_in_line(const History& history, const Uid& tip, const IsMeant& is_meant) {
+  std::map<std::string, const OpenEntry*> last_open;
+  for (const OpenEntry& open : history.opens()) last_open[open.uid.session] = &open;
+  std::set<std::string> followed;
+  for (std::optional<Uid> at = tip; at && followed.insert(at->session).second;) {
+    const auto open = last_open.find(at->session);
+    if (open == last_open.end()) return nullptr;
+    if (is_meant(*open->second)) return open->second;
+    at = open->second->base;
+  }
+  return nullptr;
+}
+
+/// The start that already followed `options.from` or `options.fresh`, and whose versions are the newest line.
+const OpenEntry* followed_before(const History& history, const ChooseOptions& options) {
+  if (!options.from && !(options.fresh && !options.fresh_token.empty())) return nullptr;
+  const auto preferred = by_preference(history);
+  if (preferred.empty()) return nullptr;
+  const Uid& tip = preferred.front().uid;
+  if (options.fresh) {
+    return find_in_line(history, tip, [&](const OpenEntry& open) {
+      return open.rewind && !open.base && open.fresh_token == options.fresh_token;
+    });
+  }
+  const auto name = options.from && !options.rewind_again ? parse_version_name(*options.from) : std::nullopt;
+  if (!name) return nullptr;
+  return find_in_line(history, tip,
+                      [&](const OpenEntry& open) { return open.rewind && open.base && name->matches(*open.base); });
+}
+
 std::optional<std::string> condemnation(const History& history, const Uid& uid, const std::string& program) {
   int deaths = 0;
   std::string reasons;
@@ -77,7 +129,7 @@ std::optional<std::string> condemnation(const History& history, const Uid& uid, 
       continue;
     }
     ++deaths;
-    reasons += (reasons.empty() ? "" : ", ") + note.reason;
+    reasons += (reasons.empty() ? "" : ", ") + excerpt(note.reason);
   }
   if (deaths < kPoisonDeaths) return std::nullopt;
   return "this program died " + std::to_string(deaths) + " times within " + std::to_string(kPoisonSteps) +
@@ -146,7 +198,7 @@ Status History::refresh(const Store& store) {
     if (read_.contains(name)) continue;
     if (!entry) {
       read_.insert(name);
-      warnings_.push_back(store.location() + "/" + name + " is no journal entry of this library; ignored");
+      warnings_.push_back(store.location() + "/" + excerpt(name) + " is no journal entry of this library; ignored");
       continue;
     }
     auto bytes = store.get(name, kMaxEntryBytes);
@@ -208,18 +260,13 @@ const OpenEntry* History::superseded_by(const SessionOrder& mine) const {
 
 Result<VersionRef> find_version(const History& history, const std::string& text) {
   std::vector<VersionRef> matches;
-  const std::size_t dash = text.find('-');
-  const std::string number = text.substr(0, dash);
-  const std::string session = dash == std::string::npos ? "" : text.substr(dash + 1);
-  const bool well_formed = !number.empty() && number.size() <= 19 &&
-                           number.find_first_not_of("0123456789") == std::string::npos && session.size() <= 8 &&
-                           (dash == std::string::npos || !session.empty());
-  if (!well_formed) {
+  const auto name = parse_version_name(text);
+  if (!name) {
     return Status(StatusCode::invalid,
-                  "\"" + text + "\" names no version; write its number, such as 42, or 42-7f3a where history forked");
+                  in_quotes(text) + " names no version; write its number, such as 42, or 42-7f3a where history forked");
   }
   for (const VersionRef& version : history.versions()) {
-    if (version.uid.seq == std::stoull(number) && version.uid.session.starts_with(session)) matches.push_back(version);
+    if (name->matches(version.uid)) matches.push_back(version);
   }
   if (matches.size() == 1) return matches.front();
   if (matches.empty()) {
@@ -234,7 +281,9 @@ Result<VersionRef> find_version(const History& history, const std::string& text)
 
 Result<Choice> choose_base(const History& history, const ChooseOptions& options) {
   Choice choice;
-  if (options.fresh) {
+  const OpenEntry* const before = followed_before(history, options);
+  choice.followed_before = before != nullptr;
+  if (options.fresh && !before) {
     choice.rewind = true;
     choice.reason = history.versions().empty() ? "starting from scratch"
                                                : "starting from scratch because that was asked for (--holdfast.fresh); "
@@ -243,7 +292,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
                                                      list_of(history.versions(), 5);
     return choice;
   }
-  if (options.from) {
+  if (options.from && !before) {
     auto version = find_version(history, *options.from);
     if (!version) return version.status();
     if (history.is_dropped(version->uid)) {
@@ -269,6 +318,14 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
   }
   if (choice.version) {
     choice.reason = "resuming from version " + choice.version->uid.short_text();
+    if (before) {
+      const std::string when = "session " + before->uid.session + " (" + excerpt(before->time) + ")";
+      choice.reason += options.fresh
+                           ? ", which came of the start from scratch that this command asked for: " + when +
+                                 " began it; give --holdfast.fresh in a new command to start from scratch again"
+                           : ", which came of version " + before->base->short_text() + ": " + when +
+                                 " went back to it already; add --holdfast.rewind-again to go back once more";
+    }
     for (const PassedOver& passed : choice.passed_over) {
       choice.reason += "; passed over " + passed.uid.short_text() + ": " + passed.reason;
     }

@@ -7,6 +7,7 @@
 
 #include "entry_text.h"
 #include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/text.h"
 #include "strict_json.h"
 #include "tensor_bytes.h"
 
@@ -22,8 +23,6 @@ constexpr std::size_t kMaxPartsOfATensor = 4096;
 
 // Whatever a manifest says, no reader asks for more memory than a header may have.
 constexpr std::uint64_t kMaxPayloadHeader = 8 + kMaxSafetensorsHeader;
-
-std::string in_quotes(const std::string& name) { return "\"" + name + "\""; }
 
 std::string in_mebibytes(std::uint64_t bytes) {
   constexpr std::uint64_t kMebibyte = 1 << 20;
@@ -80,7 +79,9 @@ std::string tensor_text(const TensorEntry& tensor) {
     if (i > 0) text += ',';
     text += part_text(tensor.parts[i]);
   }
-  return text + "]}";
+  text += ']';
+  if (tensor.non_finite > 0) text += ",\"non_finite\":" + std::to_string(tensor.non_finite);
+  return text + "}";
 }
 
 // --- decoding
@@ -123,6 +124,7 @@ Result<TensorEntry> decode_tensor(const std::string& name, const json& object) {
   const std::string dtype = fields.text("dtype");
   tensor.shape = fields.extents("shape");
   tensor.digest = fields.digest("digest");
+  if (fields.has("non_finite")) tensor.non_finite = fields.number("non_finite");
   if (!fields.ok()) return fields.status();
   const auto known = parse_dtype(dtype);
   if (!known) {
@@ -352,6 +354,7 @@ std::string encode(const Manifest& manifest) {
       {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}});
   writer.field("world_size", manifest.world_size);
   writer.field("durability", manifest.durability);
+  if (manifest.non_finite) writer.field("non_finite", *manifest.non_finite);
   writer.object("metrics", manifest.metrics);
   writer.object("values", manifest.values);
   writer.object("made_by", manifest.made_by);
@@ -411,6 +414,7 @@ Result<Manifest> decode_manifest(std::string_view bytes) {
   const json position = fields.object("position");
   const std::int64_t world_size = fields.integer("world_size");
   manifest.durability = fields.text("durability");
+  if (fields.has("non_finite")) manifest.non_finite = fields.number("non_finite");
   manifest.metrics = fields.object("metrics");
   manifest.values = fields.object("values");
   manifest.made_by = fields.object("made_by");

@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "holdfast/storage/text.h"
 #include "strict_json.h"
 #include "tensor_bytes.h"
 
@@ -18,8 +19,6 @@ namespace {
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr int kMaxHeaderDepth = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
-
-std::string in_quotes(std::string_view text) { return "\"" + std::string(text) + "\""; }
 
 std::string json_string(const std::string& text) { return json(text).dump(); }
 

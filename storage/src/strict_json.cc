@@ -4,6 +4,8 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/storage/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -28,7 +30,7 @@ class StrictBuilder : public nlohmann::json_sax<json> {
 
   bool key(string_t& name) override {
     auto [slot, inserted] = open_.back()->get_ref<json::object_t&>().try_emplace(name);
-    if (!inserted) return fail("has the key \"" + name + "\" twice");
+    if (!inserted) return fail("has the key " + in_quotes(name) + " twice");
     slot_ = &slot->second;
     return true;
   }
@@ -96,36 +98,6 @@ Result<json> parse_strict_json(std::string_view text, int max_depth, std::string
   StrictBuilder builder(root, max_depth);
   if (!json::sax_parse(text.begin(), text.end(), &builder)) return corrupt(builder.problem());
   return root;
-}
-
-bool is_utf8(std::string_view text) {
-  // Unicode, table 3-7 "Well-Formed UTF-8 Byte Sequences": what a leading byte leaves for the byte after it.
-  for (std::size_t i = 0; i < text.size();) {
-    const auto byte_at = [&](std::size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
-    const unsigned lead = byte_at(i);
-    std::size_t more = 0;
-    unsigned low = 0x80, high = 0xbf;
-    if (lead < 0x80) {
-      more = 0;
-    } else if (lead >= 0xc2 && lead <= 0xdf) {
-      more = 1;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-      more = 2;
-      if (lead == 0xe0) low = 0xa0;
-      if (lead == 0xed) high = 0x9f;
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-      more = 3;
-      if (lead == 0xf0) low = 0x90;
-      if (lead == 0xf4) high = 0x8f;
-    } else {
-      return false;
-    }
-    for (std::size_t k = 1; k <= more; ++k, low = 0x80, high = 0xbf) {
-      if (byte_at(i + k) < low || byte_at(i + k) > high) return false;
-    }
-    i += more + 1;
-  }
-  return true;
 }
 
 }  // namespace holdfast::storage

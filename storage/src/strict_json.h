@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/text.h"  // is_utf8
 
 namespace holdfast::storage {
 
@@ -14,8 +15,5 @@ inline constexpr int kMaxEntryDepth = 64;
 /// Parses `text`, which must be one JSON object from its first byte to its last (white space may follow). `corrupt`
 /// with a sentence that begins with `what` ("the manifest") otherwise.
 Result<nlohmann::json> parse_strict_json(std::string_view text, int max_depth, std::string_view what);
-
-/// Whether `text` is well-formed UTF-8, as every JSON string must be.
-bool is_utf8(std::string_view text);
 
 }  // namespace holdfast::storage

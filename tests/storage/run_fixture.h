@@ -52,19 +52,22 @@ struct SessionOf {
   std::optional<std::string> from = std::nullopt;
   bool fresh = false;
   bool take_over = false;
+  bool rewind_again = false;
+  std::string fresh_token = "";
 };
 
 struct Opened {
   Result<std::unique_ptr<RunWriter>> writer;
-  std::optional<std::uint64_t> step;  // of the version that was loaded
-  std::vector<std::string> said;
+  std::optional<std::uint64_t> step;                         // of the version that was loaded
+  std::vector<std::string> said;                             // while the run was opened
+  std::shared_ptr<const std::vector<std::string>> all_said;  // until now
   RunWriter* operator->() { return writer->get(); }
   bool ok() const { return writer.ok(); }
 };
 
 inline Opened open_run(Store& store, const SessionOf& who = {}) {
   std::optional<std::uint64_t> step;
-  std::vector<std::string> said;
+  const auto said = std::make_shared<std::vector<std::string>>();  // the writer may speak later too
   OpenRequest request;
   request.run = "test";
   request.session = who.session;
@@ -75,16 +78,19 @@ inline Opened open_run(Store& store, const SessionOf& who = {}) {
   request.from = who.from;
   request.fresh = who.fresh;
   request.take_over = who.take_over;
+  request.rewind_again = who.rewind_again;
+  request.fresh_token = who.fresh_token;
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
-  request.say = [&said](const std::string& line) { said.push_back(line); };
+  request.pause = [](double) {};
+  request.say = [said](const std::string& line) { said->push_back(line); };
   request.load = [&step](const VersionReader& reader) {
     auto read = read_step(reader);
     if (read) step = *read;
     return read.status();
   };
   auto writer = RunWriter::open(store, request);
-  return {std::move(writer), step, std::move(said)};
+  return {std::move(writer), step, *said, said};
 }
 
 }  // namespace run_fixture

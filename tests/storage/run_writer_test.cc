@@ -1,11 +1,19 @@
 #include "holdfast/storage/run_writer.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <functional>
+#include <limits>
 
 #include "catch.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/memory_store.h"
+#include "storage/forwarding_files.h"
 #include "storage/run_fixture.h"
 #include "storage/scratch_folder.h"
 
@@ -372,4 +380,331 @@ TEST_CASE("an_entry_that_could_not_be_read_back_is_not_written") {
         StatusCode::invalid);
   CHECK(*store->list("journal") == before);
   CHECK(session->save(version(1)).ok());
+}
+
+TEST_CASE("storage_on_which_two_sessions_could_lose_each_others_versions_is_not_opened_for_writing") {
+  class Overwriting final : public ForwardingFiles {  // neither links nor exclusive renames nor O_EXCL
+   public:
+    int open(const Path& path, int flags, int mode) override {
+      return ForwardingFiles::open(path, flags & ~O_EXCL, mode);
+    }
+    int link(const Path&, const Path&) override { return -EPERM; }
+    int rename_exclusive(const Path&, const Path&) override { return -EINVAL; }
+  } files;
+  ScratchFolder folder;
+  { REQUIRE(open_run(*open_file_store(folder / "run"))->save(version(1)).ok()); }
+  const auto store = open_file_store(folder / "run", {}, files);
+  const auto session = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(session.writer.code() == StatusCode::unsupported);
+  CHECK(session.writer.status().message().find("--holdfast.dir") != std::string::npos);
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("a_base_that_cannot_be_read_is_tried_again_after_a_pause") {
+  const auto store = open_memory_store(make_memory_image());
+  { REQUIRE(open_run(*store)->save(version(1)).ok()); }
+  OpenRequest request;
+  request.run = "test";
+  request.session = "bbbbbbbb";
+  int readable_after = 0, tries = 0;
+  std::vector<double> pauses;
+  request.pause = [&](double seconds) { pauses.push_back(seconds); };
+  request.load = [&](const VersionReader&) {
+    return tries++ < readable_after ? Status(StatusCode::unreadable, "the mount is gone") : Status();
+  };
+  SECTION("until it can be read") {
+    readable_after = 2;
+    CHECK(RunWriter::open(*store, request).ok());
+    CHECK(tries == 3);
+  }
+  SECTION("and is never passed by") {
+    readable_after = 100;
+    CHECK(RunWriter::open(*store, request).code() == StatusCode::unreadable);
+    CHECK(tries == 3);
+  }
+  REQUIRE(pauses.size() == 2);
+  CHECK(pauses[0] > 0);
+  CHECK(pauses[1] > pauses[0]);
+}
+
+TEST_CASE("a_run_name_that_is_not_utf8_is_refused_before_anything_is_written") {
+  const auto store = open_memory_store(make_memory_image());
+  OpenRequest request;
+  request.run = "gr\xf6\xdf";
+  request.session = "bbbbbbbb";
+  const auto writer = RunWriter::open(*store, request);
+  CHECK(writer.code() == StatusCode::invalid);
+  CHECK(writer.status().message().find("\"gr\\xf6\\xdf\"") != std::string::npos);
+  CHECK(store->list("journal")->empty());
+}
+
+namespace {
+
+/// A version with one tensor more, "moment", which holds `count` NaN.
+SaveRequest with_nan(std::uint64_t step, std::size_t count) {
+  SaveRequest request = version(step);
+  request.tensors.push_back(constant_tensor("moment", 1));
+  request.tensors.back().copy = [count](std::uint64_t offset, std::span<std::byte> into) {
+    for (std::size_t at = 0; at < into.size(); at += sizeof(float)) {
+      const bool is_nan = (offset + at) / sizeof(float) < count;
+      const float value = is_nan ? std::numeric_limits<float>::quiet_NaN() : 1.0F;
+      std::memcpy(into.data() + at, &value, sizeof value);
+    }
+  };
+  return request;
+}
+
+std::vector<std::uint64_t> numbers_of(const Store& store) {
+  History history;
+  REQUIRE(history.refresh(store).ok());
+  std::vector<std::uint64_t> numbers;
+  for (const VersionRef& version : history.versions()) numbers.push_back(version.uid.seq);
+  return numbers;
+}
+
+}  // namespace
+
+TEST_CASE("a_version_knows_how_many_of_its_numbers_are_not_finite") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  const auto finite = session->save(version(1));
+  CHECK(finite->non_finite == 0);
+  CHECK(finite->non_finite_tensors.empty());
+  const auto bad = session->save(with_nan(2, 5));
+  CHECK(bad->non_finite == 5);
+  CHECK(bad->non_finite_tensors == std::vector<std::string>{"moment"});
+  const auto read = [&](const Uid& uid) { return VersionReader::open(*store, uid)->manifest(); };
+  CHECK(read(finite->uid).non_finite == std::uint64_t{0});
+  CHECK(read(bad->uid).non_finite == std::uint64_t{5});
+  CHECK(read(bad->uid).find("moment")->non_finite == 5);
+  CHECK(read(bad->uid).find("b")->non_finite == 0);
+  // Nothing is written of a tensor that is finite, and old manifests have neither key.
+  CHECK(store->get(entry_name(finite->uid, EntryKind::save))->find("\"non_finite\":0,") != std::string::npos);
+  Manifest old = read(finite->uid);
+  old.non_finite.reset();
+  CHECK(encode(old).find("non_finite") == std::string::npos);
+  CHECK_FALSE(decode_manifest(encode(old))->non_finite);
+}
+
+TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  for (int step = 1; step <= 2; ++step) REQUIRE(session->save(version(step)).ok());
+  for (int step = 3; step <= 4; ++step) REQUIRE(session->save(with_nan(step, 20)).ok());
+  SECTION("within a session, and the drop says why") {
+    CHECK(session->prune({.keep_last = 2})->size() == 1);
+    REQUIRE(session.all_said->size() == 1);
+    CHECK(session.all_said->back().find("version 3-aaaa") != std::string::npos);
+    CHECK(numbers_of(*store) == std::vector<std::uint64_t>{3, 4, 5});
+    CHECK(session->prune({.keep_last = 2})->empty());
+    CHECK(session.all_said->size() == 1);  // said once
+    History history;
+    REQUIRE(history.refresh(*store).ok());
+    CHECK(history.notes().back().reason.find("version 3-aaaa, the newest whose tensors are all finite") !=
+          std::string::npos);
+  }
+  SECTION("in a session that did not write it") {
+    session = open_run(*store, {.session = "bbbbbbbb", .take_over = true});
+    REQUIRE(session->save(with_nan(5, 20)).ok());
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*store);
+    CHECK(left.size() == 3);
+    CHECK(left.front() == 3);
+  }
+  SECTION("until a finite one is among those kept") {
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    REQUIRE(session->save(version(5)).ok());
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*store);
+    CHECK(left.size() == 2);
+    CHECK(left.front() == 5);
+  }
+  SECTION("infinities that are there on purpose keep nothing back") {
+    const auto other = open_memory_store(make_memory_image());
+    auto masked = open_run(*other);
+    for (int step = 1; step <= 5; ++step) REQUIRE(masked->save(with_nan(step, 7)).ok());
+    REQUIRE(masked->prune({.keep_last = 2}).ok());
+    CHECK(numbers_of(*other) == std::vector<std::uint64_t>{5, 6});
+    REQUIRE(masked->save(with_nan(6, 8)).ok());
+    REQUIRE(masked->save(with_nan(7, 9)).ok());
+    REQUIRE(masked->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*other);
+    CHECK(left.size() == 3);
+    CHECK(left.front() == 6);
+  }
+}
+
+// A restart repeats its command line, starting point included.
+TEST_CASE("a_starting_point_counts_once_however_often_the_command_is_repeated") {
+  const auto store = open_memory_store(make_memory_image());
+  int number = 0;
+  const auto start = [&](SessionOf who) {
+    who.session = "b000000" + std::to_string(number++);
+    return open_run(*store, who);
+  };
+  {
+    auto session = open_run(*store);
+    for (int step = 1; step <= 3; ++step) REQUIRE(session->save(version(step)).ok());
+  }
+  const SessionOf command{.from = "2"};
+  {
+    auto session = start(command);
+    CHECK(session.step == 1);
+    CHECK_FALSE(session->choice().followed_before);
+  }
+  CHECK(start(command).step == 1);  // the first saved nothing, so nothing is lost
+  {
+    auto session = start(command);
+    REQUIRE(session->save(version(11)).ok());
+    REQUIRE(session->save(version(12)).ok());
+  }
+  SECTION("the newest version of the line that came of it") {
+    {
+      auto session = start(command);
+      CHECK(session.step == 12);
+      CHECK(session->choice().followed_before);
+      CHECK_FALSE(session->choice().rewind);
+      CHECK(session->choice().reason.find("which came of version 2-aaaa: session b0000002 ") != std::string::npos);
+      CHECK(session->choice().reason.find("--holdfast.rewind-again") != std::string::npos);
+      REQUIRE(session->save(version(13)).ok());
+    }
+    CHECK(start(command).step == 13);
+    CHECK(start({.from = "2-aaaa"}).step == 13);
+    CHECK(start({.from = "000002-aaaaaaaa"}).step == 13);
+  }
+  SECTION("also where retention has removed the starting point") {
+    {
+      auto session = start({});
+      REQUIRE(session->save(version(13)).ok());
+      REQUIRE(session->prune({.keep_last = 1}).ok());
+    }
+    CHECK(start(command).step == 13);
+  }
+  SECTION("another starting point is another wish") {
+    CHECK(start({.from = "3"}).step == 2);
+    REQUIRE(start({.from = "3"})->save(version(21)).ok());
+    CHECK(start({.from = "3"}).step == 21);
+    CHECK(start(command).step == 1);  // that line did not come of version 2
+  }
+  SECTION("a second rewind takes another word") {
+    const SessionOf again{.from = "2", .rewind_again = true};
+    CHECK(start(again).step == 1);
+    REQUIRE(start(again)->save(version(21)).ok());
+    CHECK(start(command).step == 21);
+    CHECK(start(again).step == 1);
+  }
+  SECTION("nothing is made of what is no version") {
+    CHECK(start({.from = "x"}).writer.code() == StatusCode::invalid);
+    CHECK(start({.from = "77"}).writer.code() == StatusCode::not_found);
+  }
+}
+
+TEST_CASE("a_start_from_scratch_counts_once_for_the_command_that_asks_for_it") {
+  const auto store = open_memory_store(make_memory_image());
+  int number = 0;
+  const auto start = [&](SessionOf who) {
+    who.session = "b000000" + std::to_string(number++);
+    return open_run(*store, who);
+  };
+  { REQUIRE(open_run(*store)->save(version(1)).ok()); }
+  const SessionOf job{.fresh = true, .fresh_token = "slurm-7"};
+  CHECK_FALSE(start(job).step);
+  CHECK_FALSE(start(job).step);  // the first saved nothing: not the earlier line, but from scratch again
+  REQUIRE(start(job)->save(version(11)).ok());
+  {
+    auto session = start(job);
+    CHECK(session.step == 11);
+    CHECK(session->choice().followed_before);
+    CHECK(session->choice().reason.find("the start from scratch that this command asked for") != std::string::npos);
+  }
+  CHECK_FALSE(start({.fresh = true, .fresh_token = "slurm-8"}).step);
+  CHECK_FALSE(start({.fresh = true}).step);  // by hand: each time
+  CHECK(start({}).step == 11);
+}
+
+namespace {
+
+/// A process that has everything this one has open, and ends when this object does.
+class Child {
+ public:
+  Child() : pid_(::fork()) {
+    if (pid_ == 0) {
+      for (;;) ::pause();
+    }
+  }
+  ~Child() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+
+ private:
+  const pid_t pid_;
+};
+
+}  // namespace
+
+TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  SECTION("after an end in order") {
+    auto session = open_run(*store);
+    const Child child;
+    REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
+    const auto next = open_run(*store, {.session = "bbbbbbbb"});
+    CHECK(next.ok());
+    CHECK(next.said.empty());
+  }
+  SECTION("after a death, which is said, and the next holder is known again") {
+    int ready[2];
+    REQUIRE(::pipe(ready) == 0);
+    const pid_t trainer = ::fork();
+    if (trainer == 0) {
+      auto session = open_run(*store);
+      const pid_t helper = ::fork();
+      if (helper == 0) {
+        for (;;) ::pause();
+      }
+      (void)!::write(ready[1], &helper, sizeof helper);
+      for (;;) ::pause();
+    }
+    pid_t helper = 0;
+    REQUIRE(::read(ready[0], &helper, sizeof helper) == static_cast<ssize_t>(sizeof helper));
+    CHECK(open_run(*store, {.session = "cccccccc"}).writer.code() == StatusCode::busy);
+    ::kill(trainer, SIGKILL);
+    ::waitpid(trainer, nullptr, 0);
+    {
+      const auto next = open_run(*store, {.session = "bbbbbbbb"});
+      CHECK(next.ok());
+      REQUIRE(next.said.size() == 1);
+      CHECK(next.said[0].find("a process that it started keeps the lock") != std::string::npos);
+      const auto third = open_run(*open_file_store(folder / "run"), {.session = "dddddddd"});
+      CHECK(third.writer.code() == StatusCode::busy);
+    }
+    ::kill(helper, SIGKILL);
+    ::close(ready[0]);
+    ::close(ready[1]);
+  }
+  SECTION("and its own end gives up nobody's lock") {
+    auto session = open_run(*store);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      session = open_run(*store, {.session = "eeeeeeee"});  // the copy of the parent's session ends here
+      ::_exit(0);
+    }
+    ::waitpid(child, nullptr, 0);
+    CHECK(open_run(*store, {.session = "bbbbbbbb"}).writer.code() == StatusCode::busy);
+  }
+}
+
+TEST_CASE("a_holder_that_nobody_here_can_judge_keeps_its_lock") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  auto session = open_run(*store);
+  const Path lock = folder / "run" / "hints" / "session.lock";
+  for (const std::string process : {"", "\nprocess 999999 1 other-boot/pid:[1]", "\nprocess x", "\nprocess ../1 1 x"}) {
+    REQUIRE(store->put("hints/session.lock", "pid 9 on host elsewhere" + process).ok());
+    const auto next = open_run(*store, {.session = "bbbbbbbb"});
+    REQUIRE(next.writer.code() == StatusCode::busy);
+    CHECK(next.writer.status().message().find("is already running as pid 9 on host elsewhere;") != std::string::npos);
+  }
 }

@@ -2,8 +2,11 @@
 // driver does not set checks what the flag's absence means instead.
 #include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/filesystem/operations.hpp>
+#include <boost/filesystem/string_file.hpp>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -281,6 +284,39 @@ TEST_CASE("folders_that_cannot_be_used_are_named_with_the_remedy") {
     CHECK(status.code() == StatusCode::invalid);
     CHECK(status.message().find("is a file where a folder is needed") != std::string::npos);
   }
+  SECTION("a link leads nowhere") {
+    boost::filesystem::create_symlink("/mnt/gone", folder / "runs");
+    for (const Path& run : {folder / "runs" / "run", folder / "runs" / "deeper" / "run"}) {
+      const Status status = open_file_store(run)->prepare();
+      CHECK(status.code() == StatusCode::not_found);
+      CHECK(status.message().find((folder / "runs").string() + " is a link to /mnt/gone, which is not there; ") !=
+            std::string::npos);
+    }
+    boost::filesystem::create_symlink("round", folder / "round");
+    CHECK(open_file_store(folder / "round")->prepare().message().find("leads in a circle") != std::string::npos);
+  }
+  SECTION("the folder of runs is a run itself") {
+    const auto run = open_file_store(folder / "spiral");
+    REQUIRE(run->prepare().ok());
+    const Path inside = folder / "spiral" / "spiral";
+    REQUIRE(open_file_store(inside)->prepare().ok());  // nothing was saved there yet: it may be any folder
+    boost::filesystem::remove_all(inside);
+    REQUIRE(run->put("journal/000001-aaaaaaaa.open.json", "").ok());
+    const Status status = open_file_store(inside)->prepare();
+    CHECK(status.code() == StatusCode::invalid);
+    CHECK(status.message() == (folder / "spiral").string() +
+                                  " is itself a run, not a folder of runs: give the folder that holds it, "
+                                  "--holdfast.dir " +
+                                  folder.path().string());
+    CHECK_FALSE(boost::filesystem::exists(inside));
+    CHECK(open_file_store(folder / "spiral" / "other")->prepare().message().find("with --holdfast.run spiral") !=
+          std::string::npos);
+    boost::filesystem::create_directories(inside / "journal");  // somebody has it so already
+    CHECK(open_file_store(inside)->prepare().ok());
+    // A run beside others, one in a folder of its own name, and a journal that is none of ours.
+    boost::filesystem::create_directories(folder / "tulip" / "journal");
+    for (const char* other : {"rose", "tulip/tulip"}) CHECK(open_file_store(folder / other)->prepare().ok());
+  }
   SECTION("the path is too long") {
     const Status status = open_file_store(folder / std::string(300, 'x'))->prepare();
     CHECK(status.code() == StatusCode::name_too_long);
@@ -338,4 +374,50 @@ TEST_CASE("a_failure_in_the_writing_thread_reaches_the_caller") {
   CHECK(status.message().find("the disk is full (60 MiB are needed") != std::string::npos);
   CHECK(status.message().find("data/a") != std::string::npos);
   CHECK(store->list("data")->empty());
+}
+
+TEST_CASE("the_umask_alone_decides_who_may_write") {
+  const mode_t before = ::umask(0002);
+  ScratchFolder folder;
+  {
+    const auto store = open_file_store(folder / "runs" / "run");
+    REQUIRE(store->prepare().ok());
+    REQUIRE(write_object(*store, "data/small", "x", 1).ok());
+    REQUIRE(write_object(*store, "data/large", pattern(std::size_t{20} << 20), std::size_t{1} << 20).ok());
+    auto staged = store->stage("journal/a", "x");
+    REQUIRE(staged.ok());
+    REQUIRE((*staged)->publish().ok());
+    REQUIRE(store->put("hints/a", "x").ok());
+    REQUIRE(store->append("logs/a", "x").ok());
+    REQUIRE(store->lock("pid 7").ok());
+  }
+  ::umask(before);
+  std::size_t files = 0;
+  for (const auto& entry : boost::filesystem::recursive_directory_iterator(folder / "runs")) {
+    const bool is_folder = boost::filesystem::is_directory(entry.path());
+    const auto mode = boost::filesystem::status(entry.path()).permissions();
+    CHECK((entry.path().string() + (mode == (is_folder ? 0775 : 0664) ? "" : " is closed to the group")) ==
+          entry.path().string());
+    if (!is_folder) ++files;
+  }
+  CHECK(files == 6);
+}
+
+TEST_CASE("an_object_has_the_length_of_the_file_that_was_opened") {
+  class Replaced final : public ForwardingFiles {  // another file takes the name right after it was opened
+   public:
+    int open(const Path& path, int flags, int mode) override {
+      const int fd = ForwardingFiles::open(path, flags, mode);
+      if (path.filename() == "a" && (flags & O_CREAT) == 0) {
+        boost::filesystem::remove(path);
+        boost::filesystem::save_string_file(path, "x");
+      }
+      return fd;
+    }
+  } files;
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run", {}, files);
+  REQUIRE(store->prepare().ok());
+  REQUIRE(write_object(*store, "data/a", "long enough", 11).ok());
+  CHECK(*store->get("data/a") == "long enough");
 }

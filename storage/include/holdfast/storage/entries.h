@@ -23,6 +23,7 @@ struct OpenEntry {
   std::uint64_t epoch = 0;  // highest seen + 1; (epoch, session) orders sessions
   std::optional<Uid> base;  // the version it goes on from; empty: from scratch
   bool rewind = false;      // the user chose `base` over newer versions, or chose to start afresh
+  std::string fresh_token;  // of a start from scratch: which command's it was; empty: given by hand
   std::string host;
   std::int64_t pid = 0;
   std::string platform;

@@ -47,6 +47,7 @@ struct TensorEntry {
   std::vector<std::int64_t> shape;
   Digest digest;  // of the tensor's bytes, row-major, little-endian
   std::vector<TensorPart> parts;
+  std::uint64_t non_finite = 0;  // how many of its numbers are NaN or infinite
   std::uint64_t bytes() const;
 };
 
@@ -67,6 +68,7 @@ struct Manifest {
   Position position;
   int world_size = 1;
   std::string durability;                             // "process-safe" | "fsynced": what the home store could promise
+  std::optional<std::uint64_t> non_finite;            // of all tensors; empty: its writer did not count
   nlohmann::json metrics = nlohmann::json::object();  // the user's, numbers by name
   nlohmann::json values = nlohmann::json::object();   // small non-tensor state
   nlohmann::json made_by = nlohmann::json::object();  // versions, platform, seeds, what bit-exactness needs

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -30,8 +31,10 @@ struct OpenRequest {
   std::string platform;
   std::string program;  // identifies the build, so that only its own deaths count
   std::optional<std::string> from = std::nullopt;
+  bool rewind_again = false;  // follow `from` although an earlier start did
   bool fresh = false;
-  bool take_over = false;  // start although a living process of this host holds the run
+  std::string fresh_token = {};  // names the command that asks for `fresh`, for all its restarts; empty: by hand
+  bool take_over = false;        // start although a living process of this host holds the run
   /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
   /// the version over. Must not change the program before the version is known to fit. May be called more than once.
   std::function<Status(const VersionReader&)> load;
@@ -40,6 +43,8 @@ struct OpenRequest {
   /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's.
   std::function<std::string()> wall_time;
   std::function<double()> seconds;
+  /// Waits before a base that could not be read is tried again. Default: sleeps.
+  std::function<void(double seconds)> pause = nullptr;
 };
 
 /// Everything about a version except its tensors.
@@ -58,6 +63,8 @@ struct SavedVersion {
   std::uint64_t bytes = 0;  // payload and manifest
   std::string durability;
   double seconds = 0;
+  std::uint64_t non_finite = 0;                      // how many numbers of its tensors are NaN or infinite
+  std::vector<std::string> non_finite_tensors = {};  // the names of the first few tensors that hold them
 };
 
 class RunWriter {
@@ -75,7 +82,8 @@ class RunWriter {
   /// could not be made durable. Anything else: the version is void and the next save uses a new number.
   Result<SavedVersion> save(const SaveRequest& request);
 
-  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped.
+  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped. Says which version stays longer
+  /// because those after it hold NaN or infinities.
   Result<std::vector<Uid>> prune(const Retention& retention);
   /// Removes these versions: P2–P5. `invalid` for the newest acknowledged one, or for this session's base before
   /// its first save.
@@ -101,12 +109,14 @@ class RunWriter {
   Status check_not_superseded();                                                                             // S7, P3
   void sign(Note& note);
   Status publish_note(Note note, bool durable);
+  std::uint64_t non_finite_of(const Uid& uid);
 
   Store& store_;
   std::string run_;
   std::string program_;
   std::function<std::string()> wall_time_;
   std::function<double()> seconds_;
+  std::function<void(double)> pause_;
   std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
@@ -117,6 +127,8 @@ class RunWriter {
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;
+  std::map<Uid, std::uint64_t> non_finite_;  // of versions that were asked about; a manifest is read once
+  std::optional<Uid> kept_finite_;           // the version that prune() last said it keeps
   nlohmann::json previous_cost_ = nlohmann::json::object();
 };
 

@@ -67,6 +67,8 @@ class StagedObject {
 class HostLock {
  public:
   virtual ~HostLock() = default;
+  /// The text of the holder before, where it is gone and only a process that it had started kept the lock; else empty.
+  virtual std::string left_by() const { return {}; }
 };
 
 /// One named step of a protocol.
