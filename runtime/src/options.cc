@@ -15,6 +15,7 @@
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text.h"
 
 namespace holdfast {
 namespace {
@@ -107,6 +108,10 @@ std::function<void(const std::string&)> one_of(std::vector<std::string> values) 
 }
 
 void check_run(const std::string& name) {
+  if (!storage::is_utf8(name) || storage::has_control_characters(name)) {
+    wrong(fmt::format("{} cannot name a run: a name is UTF-8 without line feeds and other control characters",
+                      storage::in_quotes(name)));
+  }
   if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos || name.size() > 200) {
     wrong(
         fmt::format("'{}' cannot name a run: it becomes a folder, so it has no '/', does not begin with '.' and is at "
@@ -117,6 +122,13 @@ void check_run(const std::string& name) {
 
 void check_path(const std::string& path) {
   if (path.empty()) wrong("the path is empty");
+  if (path == "~" || path.substr(0, 2) == "~/") {
+    // A shell replaces it at the beginning of a word only, and nobody does in a configuration file.
+    wrong(
+        fmt::format("'{0}' begins with ~, which no shell replaced by your home folder: write the folder's whole path, "
+                    "or ./{0} for a folder of that name",
+                    path));
+  }
 }
 
 void check_duration(const std::string& duration) {
@@ -401,7 +413,10 @@ std::string shown(const std::string& value) { return value.empty() ? "none" : va
 OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment) {
   const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
   auto program_name = program.substr(program.find_last_of('/') + 1);
-  if (program_name.empty() || program_name.front() == '.') program_name = "run";
+  if (program_name.empty() || program_name.front() == '.' || !storage::is_utf8(program_name) ||
+      storage::has_control_characters(program_name)) {
+    program_name = "run";
+  }
   OptionsRead read;
   const auto environment_layer = read_environment(environment);
   const auto command_line = read_command_line(argc, argv, read.help);

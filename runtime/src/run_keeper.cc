@@ -17,7 +17,8 @@ RunKeeper::RunKeeper(const SessionOptions& options, Console& console)
     : console_(console),
       store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
 
-RunKeeper::~RunKeeper() = default;
+// The console outlives the keeper, and whoever writes to it later must not reach for the store.
+RunKeeper::~RunKeeper() { console_.set_log(nullptr); }
 
 void RunKeeper::open(const SessionOptions& options,
                      std::function<storage::Status(const storage::VersionReader&)> load) {

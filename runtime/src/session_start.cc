@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <boost/filesystem/operations.hpp>
 #include <cstdlib>
 #include <thread>
 
@@ -50,6 +51,11 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
                       .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
+  // Where start() was called, whatever the working directory is when the run is opened.
+  boost::system::error_code gone;
+  if (const storage::Path dir(options.dir); dir.is_relative()) {
+    options.dir = (boost::filesystem::current_path(gone) / dir).string();
+  }
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {
     tell_before_death([this](const std::string& why) {

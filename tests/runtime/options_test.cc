@@ -168,6 +168,21 @@ TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.threads=100000"}), "--holdfast.threads: '100000' is not"));
 }
 
+TEST_CASE("a_folder_that_no_shell_expanded_and_a_name_that_no_run_can_have_are_refused_at_the_start") {
+  for (const std::string path : {"~", "~/runs"}) {
+    CHECK(contains(refusal({"--holdfast.dir=" + path}), "no shell replaced by your home folder"));
+    CHECK(contains(refusal({}, {}, {"HOLDFAST_DIR=" + path}), "or ./" + path));
+    CHECK(contains(refusal({"--holdfast.config", path}), "whole path"));
+  }
+  for (const std::string path : {"./~", "runs~", "~backup", "/home/~/runs"}) {
+    CHECK(read({"--holdfast.dir", path}).read.values.dir == path);
+  }
+  CHECK(contains(refusal({"--holdfast.run", "two\nlines"}), "\"two\\x0alines\" cannot name a run"));
+  CHECK(contains(refusal({"--holdfast.run", "gr\xf6\xdf"}), "\"gr\\xf6\\xdf\" cannot name a run"));
+  CHECK(contains(refusal({"--holdfast.run", "\x1b[2J"}), "cannot name a run"));
+  CHECK(read({"--holdfast.run", "größe 日本"}).read.values.run == "größe 日本");
+}
+
 TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
   CHECK_FALSE(read({"--holdfast.fresh=false"}).read.values.fresh);
   CHECK(refusal({"--holdfast.fresh", "false"}) ==
