@@ -53,7 +53,7 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   // Where start() was called, whatever the working directory is when the run is opened.
   boost::system::error_code gone;
-  if (const storage::Path dir(options.dir); dir.is_relative()) {
+  if (const boost::filesystem::path dir(options.dir); dir.is_relative()) {
     options.dir = (boost::filesystem::current_path(gone) / dir).string();
   }
   require_same_options(given.in_force);
