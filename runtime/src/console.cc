@@ -29,6 +29,15 @@ std::size_t columns(std::FILE* stream) {
   return size.ws_col;
 }
 
+// The beginning of UTF-8 text that takes so many columns, where each character takes one.
+std::string_view beginning(std::string_view text, std::size_t columns) {
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const bool begins = (static_cast<unsigned char>(text[at]) & 0xC0) != 0x80;
+    if (begins && columns-- == 0) return text.substr(0, at);
+  }
+  return text;
+}
+
 std::string utc_now() {
   std::tm utc{};
   const std::time_t now = std::time(nullptr);
@@ -75,8 +84,9 @@ std::string end_line(const EndFacts& facts) {
         "version {}",
         format_count(facts.step), facts.reason, format_count(facts.unsaved), facts.version);
   }
-  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again to go on",
-                     format_count(facts.step), facts.reason, facts.version);
+  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to go on",
+                     format_count(facts.step), facts.reason, facts.version,
+                     facts.fresh ? " without --holdfast.fresh" : "");
 }
 
 std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
@@ -89,7 +99,8 @@ std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
   line += "step " + format_count(facts.step);
   if (facts.total_steps) {
     line += fmt::format("/{} {:3.0f} %", format_count(facts.total_steps),
-                        std::floor(100.0 * static_cast<double>(facts.step) / static_cast<double>(facts.total_steps)));
+                        std::floor(100.0 * static_cast<double>(std::min(facts.step, facts.total_steps)) /
+                                   static_cast<double>(facts.total_steps)));
   }
   for (const auto& [name, value] : facts.values) line += fmt::format("  {} {:.4g}", name, value);
   if (steps_per_second > 0) {
@@ -174,7 +185,7 @@ void Console::progress(std::uint64_t step, Clock::time_point now, const std::fun
     log_due_ = now + kPlain;
   }
   if (terminal_) {
-    write(stream_, "\r\033[K" + line.substr(0, columns(stream_) - 1));
+    write(stream_, fmt::format("\r\033[K{}", beginning(line, columns(stream_) - 1)));
     moving_line_ = true;
     due_ = now + kMoving;
   } else {

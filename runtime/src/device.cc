@@ -5,7 +5,9 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <regex>
 
@@ -34,6 +36,9 @@ class Driver {
     const auto get = find<int(int*, int)>("cuDeviceGet");
     const auto name = find<int(char*, int, int)>("cuDeviceGetName");
     const auto attribute = find<int(int*, int, int)>("cuDeviceGetAttribute");
+    // The second version tells the parts of a GPU that was split (MIG) apart.
+    auto identify = find<int(unsigned char*, int)>("cuDeviceGetUuid_v2");
+    if (!identify) identify = find<int(unsigned char*, int)>("cuDeviceGetUuid");
     std::vector<Gpu> found;
     int total = 0;
     if (!count || !get || !name || !attribute || count(&total) != 0) return found;
@@ -46,6 +51,12 @@ class Driver {
       attribute(&gpu.major, kCapabilityMajor, device);
       attribute(&gpu.minor, kCapabilityMinor, device);
       gpu.name = text.data();
+      if (std::array<unsigned char, 16> id{}; identify && identify(id.data(), device) == 0) {
+        const std::string hex = fmt::format("{:02x}", fmt::join(id, ""));
+        // As nvidia-smi -L writes it.
+        gpu.id = fmt::format("GPU-{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
+                             hex.substr(16, 4), hex.substr(20));
+      }
       found.push_back(gpu);
     }
     return found;
@@ -111,7 +122,8 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
     refuse(fmt::format("there is no GPU here{}: run with --holdfast.device cpu",
                        facts.driver_cuda.empty() ? " (NVIDIA's driver library libcuda.so.1 is not installed)" : ""));
   }
-  const auto& gpu = facts.gpus.front();
+  const std::size_t index = static_cast<std::size_t>(local_rank) % facts.gpus.size();
+  const Gpu& gpu = facts.gpus[index];
   if (!facts.libtorch_has_cuda) {
     const auto sentence = fmt::format("the {} cannot be used, for this LibTorch was built without CUDA", gpu.name);
     if (is_auto) return {c10::kCPU, sentence};
@@ -130,13 +142,27 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
                     "or run with --holdfast.device cpu",
                     gpu.name, gpu.major, gpu.minor));
   }
-  if (local_world_size > static_cast<int>(facts.gpus.size())) {
+  // Without an id nobody can tell whether the ranks have a GPU each.
+  if (gpu.id.empty() && local_world_size > static_cast<int>(facts.gpus.size())) {
     refuse(
-        fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs (LOCAL_RANK and "
-                    "LOCAL_WORLD_SIZE say how many are here), or run with --holdfast.device cpu",
+        fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs, or run with "
+                    "--holdfast.device cpu",
                     local_world_size, facts.gpus.size(), facts.gpus.size() == 1 ? "" : "s"));
   }
-  return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank)), ""};
+  return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)), "",
+          gpu.id.empty() ? "" : fmt::format("{} ({})", gpu.name, gpu.id)};
+}
+
+std::optional<std::string> gpu_of_two(const std::vector<std::string>& gpus) {
+  for (std::size_t rank = 0; rank < gpus.size(); ++rank) {
+    const auto first = std::find(gpus.begin(), gpus.end(), gpus[rank]) - gpus.begin();
+    if (gpus[rank].empty() || first == static_cast<std::ptrdiff_t>(rank)) continue;
+    return fmt::format(
+        "ranks {} and {} have the same GPU, {}: start as many ranks as there are GPUs on each host, or "
+        "give each its own (LOCAL_RANK, or srun --gpus-per-task=1), or run with --holdfast.device cpu",
+        first, rank, gpus[rank]);
+  }
+  return std::nullopt;
 }
 
 DeviceChoice choose_device(std::string_view wanted, int local_rank, int local_world_size) {

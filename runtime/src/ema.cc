@@ -72,6 +72,7 @@ void Ema::swap() {
     auto* const impl = parameter.unsafeGetTensorImpl();
     impl->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
     impl->set_sizes_and_strides(averages_[i].sizes(), averages_[i].strides(), averages_[i].storage_offset());
+    impl->bump_version();  // a backward pass over what was computed with the former values is an error
     averages_[i] = mine;
   }
 }

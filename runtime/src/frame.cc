@@ -34,14 +34,18 @@ std::string encode(const Frame& frame) {
 }
 
 Frame decode_frame(const std::string& wire) {
-  const std::size_t end = wire.find('\n');
-  const nlohmann::json header = nlohmann::json::parse(wire.substr(0, end), nullptr, /*allow_exceptions=*/false);
-  if (end == std::string::npos || !header.is_object()) {
-    throw Error(storage::StatusCode::corrupt, "what another rank sent is no frame: do all ranks run the same program?");
+  try {
+    const std::size_t end = wire.find('\n');
+    const nlohmann::json header = nlohmann::json::parse(wire.substr(0, end));
+    Frame frame{header.at("s"), header.at("o"), header.at("c"), header.at("w"), header.at("b"), {}};
+    if (end != std::string::npos && header.at("b").is_number_unsigned() && frame.bytes <= kLargestValue) {
+      if (end + 1 + frame.bytes <= kFrameBytes) frame.value = wire.substr(end + 1, frame.bytes);
+      return frame;
+    }
+  } catch (const std::exception&) {
   }
-  Frame frame{header.at("s"), header.at("o"), header.at("c"), header.at("w"), header.at("b"), {}};
-  if (end + 1 + frame.bytes <= kFrameBytes) frame.value = wire.substr(end + 1, frame.bytes);
-  return frame;
+  throw Error(storage::StatusCode::corrupt,
+              "received a malformed message from another rank; start the same build of the program on all hosts");
 }
 
 std::optional<std::string> divergence(const std::vector<Frame>& frames) {

@@ -22,10 +22,12 @@ struct Frame {
 
 /// Every frame is this long on the wire.
 inline constexpr std::size_t kFrameBytes = 4096;
+/// More than any value has: what says it is larger is not a frame.
+inline constexpr std::uint64_t kLargestValue = std::uint64_t{1} << 40;
 
 /// The value is left out where it does not fit.
 std::string encode(const Frame& frame);
-/// Throws Error(corrupt) for what is no frame.
+/// Throws Error(corrupt) for what is not a frame of this build.
 Frame decode_frame(const std::string& wire);
 
 /// How the ranks' frames differ, in a sentence that names two ranks, their operations and their call sites; nothing

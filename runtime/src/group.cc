@@ -13,6 +13,7 @@
 #include <exception>
 #include <future>
 #include <mutex>
+#include <new>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
@@ -29,9 +30,6 @@ namespace {
 
 using nlohmann::json;
 using storage::StatusCode;
-
-// A broken connection is one fact, why it broke another: the watch knows within a lost heartbeat.
-constexpr std::chrono::milliseconds kVerdict = kSilence + std::chrono::milliseconds(1000);
 
 // How often a rank that connects looks whether all are to stop.
 constexpr std::chrono::milliseconds kLook{20};
@@ -55,6 +53,15 @@ std::string to_bytes(const json& value) {
   std::string bytes;
   json::to_cbor(value, bytes);
   return bytes;
+}
+
+json from_bytes(const std::string& bytes) {
+  try {
+    return json::from_cbor(bytes);
+  } catch (const json::exception&) {
+    throw Error(StatusCode::corrupt,
+                "received a malformed value from another rank; start the same build of the program on all hosts");
+  }
 }
 
 std::string describe(const at::Tensor& tensor, std::size_t first_dimension = 0) {
@@ -182,7 +189,7 @@ struct Group::Impl {
   }
   // What broke a connection: throws where the watch knows within its time.
   void heed_verdict() const {
-    if (auto fault = watch ? watch->verdict(kVerdict) : std::nullopt) throw RankFault(*fault);
+    if (auto fault = watch ? watch->verdict() : std::nullopt) throw RankFault(*fault);
   }
   // A call of c10d's threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
@@ -206,8 +213,12 @@ struct Group::Impl {
       for (const std::string& wire : transport->exchange(encode(mine))) frames.push_back(decode_frame(wire));
       if (auto text = divergence(frames)) stop(*text, -1);
       fetch_long_values(frames, mine.value);
-    } catch (const Error&) {
+    } catch (const RankFault&) {
       throw;
+    } catch (const Error& error) {
+      stop_failed(operation, mine.site, error);
+    } catch (const std::bad_alloc& error) {
+      stop_failed(operation, mine.site, error);
     } catch (const std::exception& error) {
       broke(operation, mine.site, error);
     }
@@ -254,7 +265,10 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   impl_->ranks = ranks;
   impl_->device = device;
   if (ranks.world_size == 1) return;
+  Transport::prepare(device);
   if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
+  if (!ranks.local_known)
+    find_place_on_host(impl_->ranks, {options.join_within, options.say_waiting_after, options.say});
   impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), this_process(),
                             {options.join_within, options.say_waiting_after, options.say});
   WatchOptions watch;
@@ -263,6 +277,7 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   watch.store_port = ranks.port;
   watch.store_rank = ranks.launcher_has_store ? -1 : 0;
   watch.say_waiting_after = options.say_waiting_after;
+  watch.silence = options.silence;
   watch.say = options.say;
   watch.interrupt = [impl = impl_.get()] { impl->interrupt(); };
   try {
@@ -328,7 +343,7 @@ void Group::barrier(Site site) { impl_->together("barrier", "", "", site); }
 std::vector<json> Group::compare(const char* operation, const std::string& what, const json& value, Site site) {
   std::vector<json> all;
   for (const Frame& frame : impl_->together(operation, what, to_bytes(value), site)) {
-    all.push_back(json::from_cbor(frame.value));
+    all.push_back(from_bytes(frame.value));
   }
   return all;
 }
@@ -350,7 +365,7 @@ json Group::broadcast_json(const json& value, int from, Site site) {
   require_rank("broadcast", from, site);
   const auto frames = impl_->together("broadcast", fmt::format("a value from rank {}", from),
                                       rank() == from ? to_bytes(value) : std::string(), site);
-  return json::from_cbor(frames.at(static_cast<std::size_t>(from)).value);
+  return from_bytes(frames.at(static_cast<std::size_t>(from)).value);
 }
 
 void Group::run_on_main(const char* operation, const std::function<json()>& act, json& result, Site site) {
@@ -374,7 +389,7 @@ void Group::run_on_main(const char* operation, const std::function<json()>& act,
   }
   const auto frames = impl_->together(operation, "", is_main() ? to_bytes(outcome) : std::string(), site);
   if (thrown) std::rethrow_exception(thrown);
-  if (!is_main()) outcome = json::from_cbor(frames.front().value);
+  if (!is_main()) outcome = from_bytes(frames.front().value);
   if (outcome.contains("type")) {
     throw Error(StatusCode::invalid, fmt::format("rank 0 threw {} in {} at {}: {}", outcome["type"].get<std::string>(),
                                                  operation, frames.front().site, outcome["text"].get<std::string>()));
@@ -438,7 +453,7 @@ std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::
   const auto move = [&](const std::vector<Frame>& frames) {
     const at::NoGradGuard no_grad;
     std::vector<std::int64_t> lengths;
-    for (const Frame& frame : frames) lengths.push_back(json::from_cbor(frame.value).get<std::int64_t>());
+    for (const Frame& frame : frames) lengths.push_back(from_bytes(frame.value).get<std::int64_t>());
     const std::int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     auto shape = tensor.sizes().vec();
     shape[0] = longest;

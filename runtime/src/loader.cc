@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -112,9 +113,13 @@ std::uint64_t default_seed() {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
 
+std::atomic<std::uint64_t> loaders_made{0};
+
 }  // namespace
 
 struct LoaderBase::Impl {
+  const std::uint64_t number = loaders_made++;
+
   Impl(const LoaderOptions& given, std::optional<std::size_t> dataset_size, Fetch fetcher, Transfer how)
       : options(given),
         fetch(std::move(fetcher)),
@@ -237,6 +242,9 @@ std::uint64_t LoaderBase::seed() const { return impl_->seed; }
 bool LoaderBase::is_shuffled() const { return impl_->options.shuffle; }
 std::uint64_t LoaderBase::epoch() const { return impl_->epoch; }
 std::uint64_t LoaderBase::cursor() const { return impl_->cursor; }
+std::uint64_t LoaderBase::number() const { return impl_->number; }
+std::uint64_t LoaderBase::next_number() { return loaders_made; }
+std::weak_ptr<void> LoaderBase::alive() const { return impl_; }
 std::uint64_t LoaderBase::samples_seen() const { return impl_->seen; }
 std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
 bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }

@@ -1,27 +1,33 @@
 #include "meeting.h"
 
 #include <arpa/inet.h>
+#include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <future>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <typeinfo>
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/signals.h"
+#include "host_name.h"
 #include "run_detached.h"
+#include "start_thread.h"
 
 namespace holdfast {
 namespace {
@@ -40,6 +46,9 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 }
 
 constexpr milliseconds kLook{20};
+
+// A rank may be slow to read what the others said.
+constexpr milliseconds kLeave{10000};
 
 // A store that ends so long after a rank came to it was that of an earlier start, whose rank 0 had not left yet.
 constexpr milliseconds kEarlierStart{5000};
@@ -61,10 +70,10 @@ c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10
 class Notice {
  public:
   Notice(milliseconds after, std::function<void()> say)
-      : thread_([this, after, say = std::move(say)] {
+      : thread_(start_thread("to print that this rank waits", [this, after, say = std::move(say)] {
           std::unique_lock lock(mutex_);
           if (!changed_.wait_for(lock, after, [&] { return over_; })) say();
-        }) {}
+        })) {}
   ~Notice() {
     {
       const std::lock_guard lock(mutex_);
@@ -202,17 +211,36 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
   }
 }
 
+// LibTorch's own handler passes warnings to the log, whose level leaves them out.
+class PrintedWarnings final : public c10::WarningHandler {
+  void process(const c10::Warning& warning) override {
+    const auto& at = warning.source_location();
+    if (std::strstr(at.file, "/c10d/") != nullptr) return;
+    std::fprintf(stderr, "[W %s:%u] Warning: %s (function %s)\n", at.file, at.line, warning.msg().c_str(), at.function);
+  }
+};
+
+// The program's and LibTorch's warnings are shown as before. Of this thread: what warns in a backward pass is given to
+// the thread that called it.
+void keep_warnings() {
+  static PrintedWarnings* const printed = new PrintedWarnings;  // for as long as any thread lives
+  c10::WarningHandler* const present = c10::WarningUtils::get_warning_handler();
+  if (typeid(*present) == typeid(c10::WarningHandler)) c10::WarningUtils::set_warning_handler(printed);
+}
+
 }  // namespace
 
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
                                            const std::string& greeting, const std::string& who,
                                            const JoinOptions& options) {
-  // Gloo and the store write to connections that may be closed by then, and count on the signal being ignored, as it is
-  // in Python.
-  struct sigaction pipe {};
-  if (::sigaction(SIGPIPE, nullptr, &pipe) == 0 && pipe.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
+  // Gloo and the store write to connections that may be closed by then, and count on that being no end of the process,
+  // as in Python.
+  survive_broken_pipes();
   // c10d tells each broken connection with a stack trace. We say what broke it, once.
-  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+    FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+    keep_warnings();
+  }
   static std::atomic<int> meetings{0};
   const int meeting = meetings++;
   const auto begin = Clock::now();
@@ -237,6 +265,21 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
     }
     std::this_thread::sleep_for(kLook);
   }
+}
+
+void find_place_on_host(RankEnvironment& ranks, const JoinOptions& options) {
+  ranks.local_known = true;
+  if (ranks.world_size == 1) return;
+  const std::string mine = host_name() + " " + boot_id();
+  const auto store = join_store(ranks, "host", mine, fmt::format("pid {} on {}", ::getpid(), host_name()), options);
+  ranks.local_rank = ranks.local_world_size = 0;
+  for (int rank = 0; rank < ranks.world_size; ++rank) {
+    const auto bytes = store->get("host/" + std::to_string(rank));
+    if (std::string(bytes.begin(), bytes.end()) != mine) continue;
+    ++ranks.local_world_size;
+    if (rank < ranks.rank) ++ranks.local_rank;
+  }
+  leave_store(*store, ranks, kLeave);
 }
 
 void leave_store(c10d::Store& store, const RankEnvironment& ranks, milliseconds patience) {

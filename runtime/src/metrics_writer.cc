@@ -36,22 +36,26 @@ ordered_json finite(const json& value) {
 MetricsWriter::MetricsWriter(storage::Store& store, const storage::Uid& open)
     : store_(store), name_(storage::metrics_name(open)) {}
 
-storage::Status MetricsWriter::log(std::uint64_t step, std::uint64_t epoch, const json& values) {
+void MetricsWriter::check(const json& values) {
   if (!values.is_object()) {
-    throw Error(storage::StatusCode::invalid,
-                "log takes names and values, as in {{\"loss\", 0.5}}, not " + values.dump());
+    throw Error(storage::StatusCode::invalid, "log takes names and values, as in {{\"loss\", 0.5}}, not " +
+                                                  values.dump(-1, ' ', false, json::error_handler_t::replace));
   }
+  for (const char* own : {"step", "epoch", "time"}) {
+    if (!values.contains(own)) continue;
+    throw Error(storage::StatusCode::invalid,
+                std::string("log writes '") + own + "' itself: give that value another name");
+  }
+}
+
+storage::Status MetricsWriter::log(std::uint64_t step, std::uint64_t epoch, const json& values) {
+  check(values);
   ordered_json record;
   record["step"] = step;
   record["epoch"] = epoch;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   record["time"] = static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count()) / 1000;
-  for (const auto& [key, value] : values.items()) {
-    if (key == "step" || key == "epoch" || key == "time") {
-      throw Error(storage::StatusCode::invalid, "log writes '" + key + "' itself: give that value another name");
-    }
-    record[key] = finite(value);
-  }
+  for (const auto& [key, value] : values.items()) record[key] = finite(value);
   if (held_.empty()) oldest_ = std::chrono::steady_clock::now();
   held_ += record.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
   const bool full = held_.size() >= kHoldBytes && !torn_;  // where appending fails, only time tries again

@@ -135,6 +135,12 @@ void check_duration(const std::string& duration) {
   if (!parse_duration(duration)) wrong(fmt::format("'{}' is no duration, such as 30s, 10min or 2h", duration));
 }
 
+void check_silence(const std::string& duration) {
+  check_duration(duration);
+  // Heartbeats come every quarter of a second, and any machine may be late by some.
+  if (*parse_duration(duration) < std::chrono::seconds(1)) wrong(fmt::format("'{}' is less than 1s", duration));
+}
+
 void check_version(const std::string& version) {
   if (version.empty()) wrong("the version is empty; write its number, such as 42");
 }
@@ -155,14 +161,18 @@ const std::vector<Option>& table() {
            [](const std::string& value) {
              if (!value.empty()) one_of({"auto", "fp32", "bf16", "fp16"})(value);
            }),
-      text("from", "VERSION", "go on from this version instead of the newest", &SessionOptions::from, check_version),
+      text("from", "VERSION", "resume from this version instead of the newest, once; again:VERSION does it once more",
+           &SessionOptions::from, check_version),
       flag("fresh", "start from scratch although versions exist", &SessionOptions::fresh),
       flag("deterministic", "only kernels that repeat exactly, on GPUs too: slower, and an error where there is none",
            &SessionOptions::deterministic),
       flag("take-over", "take the run over from a process that seems to live", &SessionOptions::take_over),
-      number("threads", "intra-op threads; 0: as saved, or LibTorch's choice", &SessionOptions::threads, kMostThreads),
+      number("threads", "intra-op threads; 0: OMP_NUM_THREADS where you set it, else as saved, else LibTorch's choice",
+             &SessionOptions::threads, kMostThreads),
       text("join-within", "DURATION", "how long to wait for the other ranks at the start", &SessionOptions::join_within,
            check_duration),
+      text("silence", "DURATION", "stop all ranks where nobody has heard from one of them for this long",
+           &SessionOptions::silence, check_silence),
       text("say-waiting", "DURATION", "after how long the wait for a slow rank is said, once",
            &SessionOptions::say_waiting, check_duration),
       text("load", "MODE", "exact: checkpoint and program name the same state; subset: load what both name",
@@ -171,6 +181,8 @@ const std::vector<Option>& table() {
            &SessionOptions::allow_missing),
       list("allow-unexpected", "names the program may lack, * matches any part; repeatable, in the environment a,b",
            &SessionOptions::allow_unexpected),
+      list("allow-mismatch", "names that may have another shape or dtype; they stay as the program made them",
+           &SessionOptions::allow_mismatch),
   };
   return rows;
 }
@@ -382,8 +394,9 @@ std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry
 std::vector<Given> read_config(const std::string& path, const std::string& path_given_as) {
   std::string text;
   try {
+    check_path(path);
     text = read_config_text(path);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     refuse(fmt::format("{}: {}", path_given_as, error.what()));
   }
   std::vector<Given> layer;

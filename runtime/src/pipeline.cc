@@ -116,6 +116,7 @@ void require_optimizer(const StageContext& context) {
 
 struct Pipeline::Impl {
   Impl(StageContext given, std::vector<AnyStage> list) : context(std::move(given)), window(context.parameters) {
+    if (!context.say) context.say = [](const std::string&) {};  // stages call it as it is
     for (const AnyStage& stage : list) stages.push_back(stage.get());
     require_order(stages);
     require_optimizer(context);

@@ -1,9 +1,12 @@
 #include "prefetch_queue.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 
 #include <csignal>
 #include <utility>
+
+#include "start_thread.h"
 
 namespace holdfast {
 namespace {
@@ -27,10 +30,20 @@ class SignalsBlocked {
 
 PrefetchQueue::PrefetchQueue(int workers) {
   SignalsBlocked blocked;
-  for (int i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 0; i < workers; ++i) {
+      workers_.push_back(
+          start_thread(fmt::format("for a loader's worker {} of {}", i + 1, workers), [this] { work(); }));
+    }
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-PrefetchQueue::~PrefetchQueue() {
+PrefetchQueue::~PrefetchQueue() { end(); }
+
+void PrefetchQueue::end() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -44,6 +44,7 @@ class PrefetchQueue {
   };
 
   void work();
+  void end();
 
   std::deque<std::shared_ptr<Task>> in_order_;  // the owner's alone
   std::mutex mutex_;                            // guards all below, and every task's outcome

@@ -1,44 +1,133 @@
-// How far the run is: steps, samples, and where each loop of the program stands. Tracked like any other state, under a
-// name of its own, so that it is saved and fits or does not fit with everything else.
+// How far the run is: steps, samples, and the position of each loop of the program, with the loops inside its body.
+// Tracked like any other state, under a name of its own, so that it is saved and fits or does not fit with everything
+// else.
+//
+// A loop is known by its place: it is the n-th that the program begins in its scope. The program itself is a scope, and
+// so are the body of a step and the body of an epoch, for as long as they run. JSON:
+//
+//   {"step": 7, "samples": 448, "loops": [position, …], "loaders": {"0": loader state, …},
+//    "later": ["name", …]}   what was tracked after the first loop had begun
+//   position: {"kind": "count", "done": 3} | {"kind": "loader", "done": 3, "first_epoch": 0, "loader": loader state}
+//             | {"kind": "save_now"}, with
+//     "here": true             the version was made at this loop's boundary
+//     "over": "left" | "done"  the loop was left by the program, which went on, or ended by session.done()
+//     "step_body", "epoch_body": [position, …] of the loops inside
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 #include <vector>
+
+#include "holdfast/storage/manifest.h"
 
 namespace holdfast {
 
 class LoaderBase;
+struct LoopPosition;
 
-/// Where one loop stands. Loops are told apart by the order in which the program begins them.
+/// The loops that begin in one scope, in that order.
+struct LoopScope {
+  std::vector<std::shared_ptr<LoopPosition>> loops;
+  nlohmann::json saved = nlohmann::json::array();  // positions of the checkpoint, those of loops to come included
+
+  nlohmann::json state(const LoopPosition* here) const;
+};
+
 struct LoopPosition {
-  LoaderBase* loader = nullptr;   // null: a counted loop
+  enum class Kind { counted, over_loader, save_now };
+  enum class Over { no, left, done };
+
+  Kind kind = Kind::counted;
+  LoaderBase* loader = nullptr;   // null: a counted loop, or a loop that is over
   std::uint64_t target = 0;       // epochs or steps
   std::uint64_t first_epoch = 0;  // the loader's epoch when the loop first began
-  std::uint64_t done = 0;         // steps of a counted loop
+  std::uint64_t done = 0;         // steps of this loop, over all sessions of the run
   bool nested = false;            // epochs() rather than steps()
-  bool started = false;
 
+  Over over = Over::no;
+  std::uint64_t id = 0;     // of its place; the same in each session
+  bool has_saved = false;   // the checkpoint has a position for it
+  bool saved_here = false;  // the checkpoint was made at a boundary of this loop
+  bool in_step = false;
+  bool in_epoch = false;
+  std::uint64_t epoch = 0;  // begun last, of epochs()
+  LoopScope step_body;
+  LoopScope epoch_body;
+  nlohmann::json last_loader;  // the loader's state when the loop was over
+
+  /// No iteration is to begin.
   bool at_end() const;
+  /// As at_end(), right after a step too, when the loader does not know yet that its epoch is over.
+  bool is_complete() const;
+  /// The loop's end: the loader may be destroyed from now on.
+  void close(Over how);
+  nlohmann::json state(const LoopPosition* here) const;
+  void set_state(const nlohmann::json& saved);
 };
 
 struct Progress {
   static constexpr const char* kName = "holdfast";  // it is tracked under
 
-  std::uint64_t step = 0;     // completed
-  std::uint64_t samples = 0;  // that loops of loaders consumed
-  std::vector<std::unique_ptr<LoopPosition>> loops;
+  Progress();
+
+  std::uint64_t step = 0;                           // completed: iterations of innermost loops
+  std::uint64_t samples = 0;                        // that loops of loaders consumed
+  std::uint64_t epoch = 0;                          // of the loader that was used last
+  std::uint64_t boundaries = 0;                     // in this process, of all loops
+  std::vector<std::shared_ptr<LoopPosition>> open;  // loops that run, the innermost last
 
   nlohmann::json state() const;
-  /// Throws Error(misfit) where a loop of this program cannot stand where the saved one did.
+  /// Throws Error(misfit) where a loop that this program has begun cannot stand where the saved one did.
   void check_state(const nlohmann::json& state) const;
   void set_state(const nlohmann::json& state);
-  /// Takes the loop to its saved position, where one was saved, and marks it as started.
-  void start(std::size_t loop);
+
+  /// A loop begins in the innermost body that runs. Its saved position is found, and taken by resume(). Throws
+  /// Error(invalid) where it cannot begin there.
+  std::shared_ptr<LoopPosition> begin(LoopPosition loop);
+  /// Takes the loop to its saved position, where there is one.
+  /// Returns a sentence on what is not as it was; mostly empty.
+  std::string resume(LoopPosition& loop);
+  /// Of the loop that began last.
+  bool is_over_loader() const { return last_begun_is_over_loader_; }
+  /// The loop is over, and so are the loops inside it.
+  void end(const LoopPosition& loop, LoopPosition::Over how);
+  /// A boundary of `loop`: what is saved now is saved there.
+  void mark(const std::shared_ptr<LoopPosition>& loop);
+
+  /// Of the loader of the innermost loop, or of the last one that had a loader.
+  std::uint64_t current_epoch() const;
+  /// In the body of a step that will be counted.
+  bool in_step() const { return !open.empty() && open.back()->in_step && open.back()->step_body.loops.empty(); }
+  bool is_top_level(const LoopPosition& loop) const { return !open.empty() && open.front().get() == &loop; }
+  std::size_t top_level_loops() const { return program_.loops.size(); }
+  /// Whether the loop that the program began last at top level was left before its end.
+  bool ends_in_left_loop() const;
+  /// The program ends there: the next start continues in that loop.
+  void reopen_left_loop();
+  /// `name` is tracked after the run was opened.
+  void note_later(const std::string& name) { later_.insert(name); }
+  /// Those names of a version.
+  static std::vector<std::string> later_names(const storage::Manifest& manifest);
+  /// State is being loaded once more in the same process: positions of loops that have begun are kept.
+  bool loads_again = false;
 
  private:
-  nlohmann::json saved_loops_ = nlohmann::json::array();  // of loops that have not begun yet, too
+  LoopScope& scope();
+  std::uint64_t number_of(const LoaderBase& loader) const;
+
+  LoopScope program_;
+  std::weak_ptr<LoopPosition> here_;
+  bool last_begun_is_over_loader_ = false;
+  // Of loaders whose loops are over, and those that loops to come may take up again.
+  std::map<std::uint64_t, std::pair<std::weak_ptr<void>, nlohmann::json>> loaders_;  // by number_of()
+  nlohmann::json saved_loaders_ = nlohmann::json::object();
+  std::set<std::uint64_t> used_loaders_;
+  std::set<std::string> later_;
+  std::uint64_t first_loader_;  // LoaderBase::number() of the first that is made in this session
 };
 
 }  // namespace holdfast

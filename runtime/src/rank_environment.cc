@@ -73,6 +73,18 @@ void read_address(const Variables& variables, RankEnvironment& ranks, const std:
   ranks.port = static_cast<std::uint16_t>(given);
 }
 
+// Both or none.
+void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std::string_view rank,
+                        std::string_view size) {
+  ranks.local_known = variables.has(rank) && (variables.has(size) || ranks.world_size == 1);
+  if (!ranks.local_known) {
+    ranks.local_known = ranks.world_size == 1;
+    return;
+  }
+  ranks.local_rank = variables.number(rank);
+  ranks.local_world_size = variables.number(size, ranks.world_size);
+}
+
 RankEnvironment of_torchrun(const Lookup& lookup) {
   // A launch leaves nothing of an outer torchrun's to its ranks, so what is there comes from one inside.
   const bool ours = lookup("HOLDFAST_LAUNCH") && !lookup("TORCHELASTIC_USE_AGENT_STORE");
@@ -81,8 +93,7 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   ranks.launcher = ours ? "holdfast launch" : "torchrun";
   ranks.rank = variables.number("RANK");
   ranks.world_size = variables.number("WORLD_SIZE");
-  ranks.local_rank = variables.number("LOCAL_RANK", ranks.rank);
-  ranks.local_world_size = variables.number("LOCAL_WORLD_SIZE", ranks.world_size);
+  read_place_on_host(variables, ranks, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
     throw Error(StatusCode::invalid,
                 "WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not: they say where rank 0 "
@@ -95,23 +106,67 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   return checked(ranks);
 }
 
-RankEnvironment of_open_mpi(const Lookup& lookup) {
-  const Variables variables(lookup, "mpirun");
-  RankEnvironment ranks;
-  ranks.launcher = "mpirun";
-  ranks.rank = variables.number("OMPI_COMM_WORLD_RANK");
-  ranks.world_size = variables.number("OMPI_COMM_WORLD_SIZE");
-  ranks.local_rank = variables.number("OMPI_COMM_WORLD_LOCAL_RANK");
-  ranks.local_world_size = variables.number("OMPI_COMM_WORLD_LOCAL_SIZE");
-  if (ranks.local_world_size < ranks.world_size && !variables.has("MASTER_ADDR")) {
-    throw Error(StatusCode::invalid,
-                "mpirun started ranks on several hosts, but MASTER_ADDR does not say where rank 0 is; add "
-                "-x MASTER_ADDR=<the host of rank 0> to mpirun's options");
+// What the ranks of an MPI library find in their environment.
+struct MpiNames {
+  const char* launcher;
+  const char* rank;
+  const char* size;
+  const char* local_rank;
+  const char* local_size;
+  const char* option;  // that gives all ranks a variable
+};
+constexpr MpiNames kMpi[] = {
+    {"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
+     "OMPI_COMM_WORLD_LOCAL_SIZE", "-x MASTER_ADDR=<the host of rank 0>"},
+    {"mpirun", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE",
+     "MASTER_ADDR=<the host of rank 0> in front of the program"},
+    {"jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE",
+     "-E MASTER_ADDR=<the host of rank 0>"},
+    // Hydra, the launcher of MPICH and Intel MPI; Cray's names the last two differently.
+    {"mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "-genv MASTER_ADDR <the host of rank 0>"},
+    {"mpiexec", "PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", "--env MASTER_ADDR=<the host of rank 0>"},
+};
+
+// The names that are set here: those of the library whose local rank is known, else of the first that names a rank.
+const MpiNames* mpi_of(const Lookup& lookup) {
+  const MpiNames* found = nullptr;
+  for (const MpiNames& names : kMpi) {
+    if (!lookup(names.size)) continue;
+    if (lookup(names.local_rank)) return &names;
+    if (found == nullptr) found = &names;
   }
-  // mpirun's own number for the job is alike on all its ranks: version 4 and older, then version 5.
-  const std::string job = variables.text("OMPI_MCA_ess_base_jobid", variables.text("PMIX_NAMESPACE"));
+  return found;
+}
+
+RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names) {
+  const Variables variables(lookup, names.launcher);
+  RankEnvironment ranks;
+  ranks.launcher = names.launcher;
+  ranks.rank = variables.number(names.rank);
+  ranks.world_size = variables.number(names.size);
+  read_place_on_host(variables, ranks, names.local_rank, names.local_size);
+  if (ranks.local_known && ranks.local_world_size < ranks.world_size && !variables.has("MASTER_ADDR")) {
+    throw Error(StatusCode::invalid, fmt::format("{0} started ranks on several hosts, but MASTER_ADDR does not say "
+                                                 "where rank 0 is; add {1} to {0}'s options",
+                                                 names.launcher, names.option));
+  }
+  // The launcher's own number for the job is alike on all its ranks: Open MPI 4 and older, then version 5, Cray; else
+  // that of the batch system.
+  std::string job;
+  for (const char* name : {"OMPI_MCA_ess_base_jobid", "PMIX_NAMESPACE", "PALS_APID", "JSM_NAMESPACE", "SLURM_JOB_ID",
+                           "PBS_JOBID", "LSB_JOBID"}) {
+    if (job.empty()) job = variables.text(name);
+  }
   read_address(variables, ranks, "127.0.0.1", port_of(job));
   return checked(ranks);
+}
+
+// srun sets PMI's variables too, and its own say more. A launcher that runs under Slurm starts its ranks from tasks of
+// its own, one a host, whose numbers are there too and mean something else.
+bool are_sruns_own(const Lookup& lookup, const MpiNames& names) {
+  const auto tasks = lookup("SLURM_STEP_NUM_TASKS") ? lookup("SLURM_STEP_NUM_TASKS") : lookup("SLURM_NTASKS");
+  return names.rank == std::string_view("PMI_RANK") && lookup(names.rank) == lookup("SLURM_PROCID") &&
+         lookup(names.size) == tasks;
 }
 
 RankEnvironment of_slurm(const Lookup& lookup) {
@@ -153,9 +208,19 @@ RankEnvironment of_slurm(const Lookup& lookup) {
 
 RankEnvironment read_rank_environment(const Lookup& lookup) {
   if (lookup("RANK") || lookup("WORLD_SIZE")) return of_torchrun(lookup);
-  if (lookup("OMPI_COMM_WORLD_SIZE")) return of_open_mpi(lookup);
   // A batch script without srun has a task number too, but is one process, whatever the job's tasks.
-  if (lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID")) return of_slurm(lookup);
+  const bool is_slurm = lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID");
+  if (const MpiNames* names = mpi_of(lookup); names && !(is_slurm && are_sruns_own(lookup, *names))) {
+    return of_mpi(lookup, *names);
+  }
+  if (is_slurm) return of_slurm(lookup);
+  if (const auto rank = lookup("PMIX_RANK")) {
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("a launcher says that this is rank {} (PMIX_RANK), but not of how many: set RANK, WORLD_SIZE, "
+                    "MASTER_ADDR and MASTER_PORT for each rank, or unset PMIX_RANK to run as one rank",
+                    *rank));
+  }
   return {};
 }
 

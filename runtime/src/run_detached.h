@@ -2,9 +2,10 @@
 #pragma once
 
 #include <future>
-#include <thread>
 #include <type_traits>
 #include <utility>
+
+#include "start_thread.h"
 
 namespace holdfast {
 
@@ -14,7 +15,7 @@ template <class Work>
 std::future<std::invoke_result_t<Work>> run_detached(Work work) {
   std::packaged_task<std::invoke_result_t<Work>()> task(std::move(work));
   auto result = task.get_future();
-  std::thread(std::move(task)).detach();
+  start_thread("to connect to the other ranks", std::move(task)).detach();
   return result;
 }
 

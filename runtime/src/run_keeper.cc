@@ -8,6 +8,7 @@
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
 #include "host_name.h"
+#include "job_id.h"
 #include "program_id.h"
 #include "store_files.h"
 #include "uncaught_error.h"
@@ -31,6 +32,7 @@ void RunKeeper::open(const SessionOptions& options,
   request.program = program_id();
   if (!options.from.empty()) request.from = options.from;
   request.fresh = options.fresh;
+  request.job = job_id();
   request.take_over = options.take_over;
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };
@@ -44,6 +46,10 @@ void RunKeeper::open(const SessionOptions& options,
   console_.set_log([this, name = storage::log_name(writer_->uid())](std::string_view text) {
     (void)store_->append(name, text);  // a log that cannot be written stops nothing
   });
+}
+
+storage::VersionReader RunKeeper::read(const storage::Uid& uid) const {
+  return value_of(storage::VersionReader::open(*store_, uid));
 }
 
 storage::Result<storage::SavedVersion> RunKeeper::save(const storage::SaveRequest& request) {

@@ -32,6 +32,8 @@ class RunKeeper {
   storage::RunWriter& writer() { return *writer_; }
   const storage::RunWriter& writer() const { return *writer_; }
   MetricsWriter& metrics() { return *metrics_; }
+  /// Throws Error where the version cannot be read.
+  storage::VersionReader read(const storage::Uid& uid) const;
   std::string place() const { return store_->location(); }
 
   /// Flushes the metrics, then S1–S8: what a resume from here will not repeat must be in the store before the version

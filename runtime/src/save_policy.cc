@@ -85,18 +85,18 @@ std::string to_string(const SaveEvery& every) {
 }
 
 SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests) {
-  const bool moved = here.step != last.step || here.epochs != last.epochs;
-  if (!requests.stop.empty() && !here.last) return {moved || !requests.save.empty(), true, requests.stop};
-  if (!requests.save.empty()) return {true, false, requests.save};
+  const auto save = [](std::string reason) { return SaveDecision{.save = true, .reason = std::move(reason)}; };
+  const bool moved = here.step != last.step || here.epochs != last.epochs || here.boundaries != last.boundaries;
+  if (!requests.stop.empty() && !here.last) {
+    return {.save = moved || !requests.save.empty(), .stop = true, .reason = requests.stop};
+  }
+  if (!requests.save.empty()) return save(requests.save);
   if (!moved) return {};
-  if (here.last) return {true, false, "end"};
-  if (passed_multiple(every.steps, last.step, here.step)) return {true, false, "every " + counted(every.steps, "step")};
-  if (passed_multiple(every.epochs, last.epochs, here.epochs)) {
-    return {true, false, "every " + counted(every.epochs, "epoch")};
-  }
-  if (every.time.count() && here.now - last.time >= every.time) {
-    return {true, false, "every " + format_duration(every.time)};
-  }
+  if (here.last && !here.one_of_several) return save("end");
+  if (passed_multiple(every.steps, last.step, here.step)) return save("every " + counted(every.steps, "step"));
+  if (passed_multiple(every.epochs, last.epochs, here.epochs)) return save("every " + counted(every.epochs, "epoch"));
+  if (every.time.count() && here.now - last.time >= every.time) return save("every " + format_duration(every.time));
+  if (here.last) return {.hold = true, .reason = "end"};
   return {};
 }
 

@@ -14,6 +14,7 @@
 #include "holdfast/storage/death_note.h"
 #include "rank_description.h"
 #include "session_impl.h"
+#include "stack_owner.h"
 #include "trainable_parameters.h"
 #include "uncaught_error.h"
 
@@ -77,15 +78,30 @@ bool Session::restore(Site site) {
   return impl_->has_base;
 }
 
-void Session::save_now(nlohmann::json metrics) {
+void Session::save_now(nlohmann::json metrics, Site site) {
   if (!metrics.is_object()) {
     throw Error(StatusCode::invalid, "save_now takes metrics as an object of names and numbers");
   }
   impl_->pending_metrics = std::move(metrics);
   impl_->save_requested = true;
-  if (impl_->is_inside()) return;
-  impl_->restore();
-  impl_->save("save_now", /*insist=*/false);
+  if (!impl_->is_inside()) impl_->save_between_loops(site);
+}
+
+void Session::stop(const std::string& reason) {
+  if (reason.empty()) throw Error(StatusCode::invalid, "session.stop() needs a reason, which the log repeats");
+  impl_->stop_reason = reason;
+}
+
+void Session::done(const std::string& reason) {
+  if (!impl_->is_inside()) {
+    throw Error(StatusCode::invalid,
+                "session.done() was called outside a loop: call it in the loop's body, before a break or return");
+  }
+  LoopPosition& loop = *impl_->progress.open.back();
+  if (loop.over == LoopPosition::Over::done) return;
+  loop.over = LoopPosition::Over::done;
+  impl_->say(fmt::format("the loop is complete after step {}: {}", format_count(loop.done + (loop.in_step ? 1 : 0)),
+                         reason.empty() ? "session.done()" : reason));
 }
 
 void Session::log(const nlohmann::json& values) {
@@ -93,11 +109,11 @@ void Session::log(const nlohmann::json& values) {
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
-  std::uint64_t epoch = 0;
-  for (const auto& loop : self.progress.loops) {
-    if (loop->started && loop->loader != nullptr) epoch = loop->loader->epoch();
+  MetricsWriter::check(values);  // on all ranks, though rank 0 alone writes them
+  if (self.keeper) {
+    (void)self.keeper->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
+                                     self.progress.current_epoch(), values);
   }
-  if (self.keeper) (void)self.keeper->metrics().log(self.progress.step + (self.in_step ? 1 : 0), epoch, values);
   self.last_logged.clear();
   for (const auto& [name, value] : values.items()) {
     if (value.is_number()) self.last_logged.emplace_back(name, value.get<double>());
@@ -108,29 +124,62 @@ c10::Device Session::device() const { return impl_->device.device; }
 std::uint64_t Session::seed() const { return impl_->options.seed; }
 std::uint64_t Session::step() const { return impl_->progress.step; }
 bool Session::stopping() const { return impl_->stop.has_value(); }
-int Session::finish(Site site) { return impl_->finish(site); }
 
-TrackedState& Session::tracked() {
-  if (impl_->opened) {
-    throw Error(StatusCode::invalid,
-                "session.track() comes after the run was opened; track everything before the first "
-                "step and before session.restore()");
+int Session::finish(Site site) {
+  if (impl_->stop) impl_->signals.stop_is_under_way();
+  const int code = impl_->finish(site);
+  if (code == kDone) {
+    impl_->signals.release();
+  } else {
+    impl_->signals.stop_is_under_way();
   }
-  return impl_->tracked;
+  return code;
 }
 
-Loop& Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
+TrackedState& Session::tracked(const std::string& name) {
+  Impl& self = *impl_;
+  if (self.is_inside()) {
+    throw Error(StatusCode::invalid,
+                fmt::format("session.track(\"{}\") was called in a loop's body: track it before the "
+                            "loop begins",
+                            name));
+  }
+  if (self.opened) self.progress.note_later(name);
+  self.tracks_late = self.opened && self.has_base;
+  self.retired.erase(name);
+  self.waiting.erase(name);
+  return self.tracked;
+}
+
+void Session::remember_owner(const std::string& name, const void* variable) {
+  if (const auto owner = owner_of(variable)) impl_->owners[name] = *owner;
+}
+
+void Session::untrack(const std::string& name) {
+  Impl& self = *impl_;
+  if (self.is_inside()) {
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("session.untrack(\"{}\") was called in a loop's body: call it before or after the loop", name));
+  }
+  if (self.opened) self.retire(name);
+  self.tracked.untrack(name);
+  self.owners.erase(name);
+}
+
+BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
   LoopPosition position;
+  position.kind = LoopPosition::Kind::over_loader;
   position.loader = &loader;
   position.target = epochs;
   position.nested = nested;
-  return impl_->add_loop(position, site);
+  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
 }
 
-Loop& Session::counted_loop(std::uint64_t count, Site site) {
+BeginLoop Session::counted_loop(std::uint64_t count, Site site) {
   LoopPosition position;
   position.target = count;
-  return impl_->add_loop(position, site);
+  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
 }
 
 void Session::print_text(const std::string& text) {
@@ -148,7 +197,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = *impl_;
-  TrackedState& state = tracked();
+  TrackedState& state = tracked(name.empty() ? "pipeline" : name);
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,

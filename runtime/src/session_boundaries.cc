@@ -1,73 +1,181 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
+#include <utility>
 
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
 #include "session_impl.h"
 #include "shared_version.h"
 
 namespace holdfast {
+namespace {
 
-void Session::Impl::SessionLoop::start() {
-  session_.here = site_;
-  session_.restore();
-  session_.progress.start(index_);
-  const LoopPosition& here = position();
-  // What the last version counts as done: of nested loops the epochs whose bodies are done too.
-  if (here.loader != nullptr && session_.last_save.step == session_.progress.step) {
-    session_.last_save.epochs = here.loader->epoch() + (here.loader->epoch_done() && !here.nested ? 1 : 0);
-  }
-  session_.start_together(here);
-}
+// A count beyond this stands for a loop whose end the program decides.
+constexpr std::uint64_t kEndless = std::uint64_t{1} << 60;
+
+}  // namespace
 
 StepInfo Session::Impl::SessionLoop::begin_step() {
-  session_.in_step = true;
-  const LoopPosition& here = position();
-  const std::uint64_t number = session_.progress.step + 1;
+  LoopPosition& here = *position_;
+  here.in_step = true;
   StepFacts facts;
   if (here.loader != nullptr) {
-    facts = step_facts(*here.loader, number);
+    facts = step_facts(*here.loader, here.done + 1);
   } else {
-    facts.number = number;
+    facts.number = here.done + 1;
     facts.steps_left = here.target - here.done - 1;
   }
-  facts.loop = index_;
+  facts.loop = here.id;
   return session_.step_info = StepInfo(facts);
 }
 
-void Session::Impl::SessionLoop::end_step() {
-  LoopPosition& here = position();
-  session_.in_step = false;
-  ++session_.progress.step;
+// An iteration with a loop of the session in its body is no step of its own: the loop's iterations were.
+void Session::Impl::SessionLoop::count_step() {
+  LoopPosition& here = *position_;
+  here.in_step = false;
   ++here.done;
-  if (here.loader != nullptr) session_.progress.samples += here.loader->batch_samples();
-  session_.boundary(here);
+  if (std::exchange(here.step_body, {}).loops.empty()) ++session_.progress.step;
+  if (here.loader != nullptr) {
+    session_.progress.samples += here.loader->batch_samples();
+    session_.progress.epoch = here.loader->epoch();
+  }
+}
+
+void Session::Impl::SessionLoop::end_step() {
+  if (is_over_) return;
+  session_.here = site_;
+  // The loop inside stopped early: the rest of its body belongs to the session that goes on.
+  if (session_.stop && !position_->step_body.loops.empty()) return;
+  count_step();
+  session_.boundary(position_, position_->is_complete());
 }
 
 void Session::Impl::SessionLoop::begin_epoch() {
-  epoch_ = position().loader->epoch();
-  session_.in_epoch_body = true;
+  position_->epoch = position_->loader->epoch();
+  position_->in_epoch = true;
+}
+
+void Session::Impl::SessionLoop::begin_epoch_steps() {
+  session_.here = site_;
+  if (std::exchange(load_again_in_epoch_, false)) session_.load_again();
+}
+
+void Session::Impl::SessionLoop::leave_epoch_steps() {
+  if (is_over_ || !position_->in_step) return;
+  count_step();
 }
 
 void Session::Impl::SessionLoop::end_epoch() {
-  session_.in_epoch_body = false;
-  LoopPosition& here = position();
+  if (is_over_) return;
+  session_.here = site_;
+  LoopPosition& here = *position_;
+  here.in_epoch = false;
   if (session_.stop) return;
-  if (here.loader->epoch() == epoch_) here.loader->start_epoch(epoch_ + 1);  // the body left its epoch before the end
-  session_.boundary(here);
+  here.epoch_body = {};
+  if (here.loader->epoch() == here.epoch) {  // the body left its epoch before the end
+    if (const std::uint64_t left = here.loader->samples_left(); left > 0 && here.over == LoopPosition::Over::no) {
+      session_.say(fmt::format("epoch {} was left with {} of its {} samples unused: the next epoch follows",
+                               here.epoch + 1, format_count(left), format_count(here.loader->samples_per_epoch())));
+    }
+    here.loader->start_epoch(here.epoch + 1);
+  }
+  session_.boundary(position_, here.at_end());
 }
 
-Loop& Session::Impl::add_loop(LoopPosition position, Site site) {
-  progress.loops.push_back(std::make_unique<LoopPosition>(position));
-  loops.push_back(std::make_unique<SessionLoop>(*this, loops.size(), site));
-  return *loops.back();
+void Session::Impl::SessionLoop::complete() {
+  if (!is_over_) end(LoopPosition::Over::no);
+}
+
+void Session::Impl::SessionLoop::leave(bool thrown) {
+  if (is_over_) return;
+  session_.here = site_;
+  if (!thrown) return leave_now(thrown);
+  try {
+    leave_now(thrown);
+  } catch (...) {  // another exception is on its way already
+    end(LoopPosition::Over::left);
+  }
+}
+
+// A step that is left counts as done: what its body did until then is in the state, and its batch does not come again.
+void Session::Impl::SessionLoop::leave_now(bool thrown) {
+  LoopPosition& here = *position_;
+  const bool top = session_.progress.is_top_level(here);
+  if (here.in_step) count_step();
+  if (session_.stop) return end(LoopPosition::Over::no);  // its state is saved
+  const bool complete = here.is_complete();               // left in its last step, or after session.done()
+  if (!complete) here.over = LoopPosition::Over::left;
+  if (top && !complete) {
+    session_.say(fmt::format(
+        "the loop was left {} step {}{}: that step counts, and the next start continues after it; where the loop is "
+        "complete, call session.done() before leaving it",
+        thrown ? "by an exception in" : "in", format_count(here.done),
+        here.loader == nullptr && here.target < kEndless ? fmt::format(" of {}", format_count(here.target)) : ""));
+  }
+  if (thrown) {  // the other ranks know nothing of it
+    session_.progress.mark(position_);
+    ++session_.progress.boundaries;
+  } else {
+    session_.boundary(position_, complete);
+  }
+  // Whether the program ends here or goes past this loop shows in finish().
+  if (top && (thrown || !complete) && !session_.stop) session_.hold("the loop was left");
+  end(complete ? LoopPosition::Over::no : LoopPosition::Over::left);
+}
+
+void Session::Impl::SessionLoop::end(LoopPosition::Over how) {
+  is_over_ = true;
+  session_.progress.end(*position_, how);
+  std::erase_if(session_.loops, [](const auto& loop) { return loop.expired() || loop.lock()->is_over_; });
+}
+
+// What the program holds of its loops when it calls finish() in the body of one.
+void Session::Impl::leave_all() {
+  while (!loops.empty()) {
+    const auto innermost = loops.back().lock();
+    if (innermost) innermost->leave(/*thrown=*/false);
+    std::erase_if(loops, [&](const auto& loop) { return loop.expired() || loop.lock() == innermost; });
+  }
+}
+
+std::shared_ptr<Loop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
+  here = site;
+  require_alive();
+  before_untrack.reset();
+  const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
+  restore();
+  tracked.begin();  // what was tracked since the loop before
+  if (const std::string note = progress.resume(*position); !note.empty()) say(note);
+  const bool is_first = loops_begun++ == 0 && progress.open.empty();
+  progress.open.push_back(position);
+  // What the program did on its way here, it had done before the version was made, too.
+  const bool tracked_late = std::exchange(tracks_late, false);
+  const bool passed_others =
+      position->saved_here && (!is_first || tracked_late) && progress.boundaries == boundaries_at_load;
+  const bool in_epoch = position->nested && position->loader->cursor() > 0;
+  const auto loop = std::make_shared<SessionLoop>(*this, position, site);
+  loop->load_again_in_epoch(position->saved_here && in_epoch && progress.boundaries == boundaries_at_load);
+  if (passed_others && !in_epoch) load_again();
+  loops.push_back(loop);
+  held.reset();
+  if (position->over == LoopPosition::Over::left && position->saved_here) hold("the loop was left");
+  // What the last version counts as done: of nested loops the epochs whose bodies are done too.
+  if (position->loader != nullptr && last_save.step == progress.step) {
+    last_save.epochs = position->loader->epoch() + (position->loader->epoch_done() && !position->nested ? 1 : 0);
+  }
+  start_together(position);
+  return loop;
 }
 
 // A loop begins: all ranks must begin the same one. Whoever was asked to stop meanwhile says so.
-void Session::Impl::start_together(const LoopPosition& loop) {
+void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position) {
+  const LoopPosition& loop = *position;
   if (loop.loader != nullptr) loop.loader->shard(group.rank(), group.world_size());
   const auto signal = signals.stop_signal();
-  const std::string mine(signal ? signal_name(*signal) : "");
+  const std::string mine = signal ? std::string(signal_name(*signal)) : stop_reason.value_or("");
   const std::string what =
       loop.loader != nullptr
           ? fmt::format("{} epochs of {} samples in batches of {}{} from epoch {} on, seed {}", loop.target,
@@ -77,7 +185,8 @@ void Session::Impl::start_together(const LoopPosition& loop) {
   for (const auto& theirs : group.compare("session.steps", what, mine, here)) {
     const std::string asked_for = theirs.get<std::string>();
     if (stop || asked_for.empty()) continue;
-    if (progress.step != last_save.step) save(asked_for, /*insist=*/true);
+    progress.mark(position);
+    if (progress.boundaries != last_save.boundaries) save(asked_for, /*insist=*/true);
     if (!stop) stop = asked_for;
   }
 }
@@ -85,6 +194,7 @@ void Session::Impl::start_together(const LoopPosition& loop) {
 // What all ranks are to do here for reasons that one of them may know alone: a signal, or rank 0's clock.
 StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& here) {
   StepOrder wish;
+  if (stop_reason) wish.stop = *stop_reason;
   if (const auto signal = signals.stop_signal()) wish.stop = signal_name(*signal);
   if (signals.take_save_request()) wish.save = "SIGUSR1";
   if (group.world_size() == 1) return wish;
@@ -100,7 +210,8 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
   if (wish_is_out) wish.save.clear();
   stop_was_wished |= !wish.stop.empty();
   wish_is_out |= !wish.empty();
-  const std::uint64_t left = loop.loader != nullptr ? loop.loader->batches_left() : loop.target - loop.done;
+  const std::uint64_t left = std::min(
+      kEndless, loop.loader != nullptr ? loop.loader->batches_left() : loop.target - std::min(loop.target, loop.done));
   const StepOrder order = group.at_step(progress.step, progress.step + left, wish, this->here);
   if (!order.empty()) wish_is_out = false;
   return order;
@@ -118,8 +229,20 @@ bool Session::Impl::may_have_parted() {
   return steps == 1 || updated || (plain && std::has_single_bit(steps));
 }
 
-void Session::Impl::boundary(const LoopPosition& loop) {
+// `over`: no iteration of this loop follows.
+void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool over) {
+  const LoopPosition& loop = *position;
+  if (!waiting.empty()) {
+    throw Error(
+        storage::StatusCode::misfit,
+        fmt::format("the checkpoint was made in a later phase of the program, which tracked '{}', and a loop before "
+                    "that phase went on: once a later phase has begun an earlier loop cannot be made longer, nor "
+                    "can '{}' be left out",
+                    *waiting.begin(), *waiting.begin()));
+  }
   const Clock::time_point now = Clock::now();
+  progress.mark(position);
+  ++progress.boundaries;
   storage::death_note_steps(progress.step - base_step);
   if (progress.step - base_step == storage::kPoisonSteps) storage::disarm_death_note();
   console.progress(progress.step, now, [&] { return progress_facts(loop); });
@@ -127,11 +250,22 @@ void Session::Impl::boundary(const LoopPosition& loop) {
 
   Boundary here;
   here.step = progress.step;
+  here.boundaries = progress.boundaries;
   here.now = now;
   const bool epoch_is_over = loop.loader != nullptr && loop.loader->epoch_done();
   if (loop.loader != nullptr) here.epochs = loop.loader->epoch() + (epoch_is_over ? 1 : 0);
-  here.last = loop.loader != nullptr ? here.epochs >= loop.first_epoch + loop.target : loop.at_end();
+  // A loop inside another one's body ends again and again.
+  here.last = over && progress.is_top_level(loop);
+  here.one_of_several = progress.top_level_loops() > 1;
 
+  if (progress.step == base_step + 1) {
+    for (const std::string& name : tracked.without_optimizer()) {
+      say(fmt::format(
+          "no tracked optimizer holds the parameters of '{}', which have gradients: track their optimizer, or "
+          "its state is lost in a resume",
+          name));
+    }
+  }
   if (may_have_parted()) {
     const std::uint64_t steps = progress.step - base_step;
     require_alike(group, tracked.capture(), this->here,
@@ -143,7 +277,7 @@ void Session::Impl::boundary(const LoopPosition& loop) {
   if (!order.save.empty()) asked.save = order.save;
   if (!order.stop.empty()) asked.stop = order.stop;
   StepOrder requests = asked;
-  if (loop.nested && epoch_is_over) {
+  if (loop.nested && loop.in_epoch && epoch_is_over) {
     // The epoch's own body is still to come, and belongs to what is saved, unless there is no time for it: a resume
     // from here does that body first.
     if (requests.stop.empty()) return;
@@ -154,10 +288,15 @@ void Session::Impl::boundary(const LoopPosition& loop) {
   SaveEvery due = every;
   if (group.world_size() > 1) due.time = {};  // rank 0's clock, by orders_here()
   const SaveDecision decision = decide(due, here, last_save, requests);
-  const bool insist = decision.stop || here.last;
+  const bool insist = decision.stop || (here.last && decision.save);
   if (decision.save && (insist || !requests.save.empty() || failures == 0 || group.broadcast(now >= next_attempt))) {
-    if (save(decision.reason, insist)) last_save.epochs = here.epochs;
+    if (save(decision.reason, insist)) {
+      last_save.epochs = here.epochs;
+    } else if (insist && !superseded) {
+      hold(decision.reason);
+    }
   }
+  if (decision.hold) hold(decision.reason);
   asked.save.clear();
   if (decision.stop && !stop) stop = requests.stop;
 }
@@ -165,12 +304,13 @@ void Session::Impl::boundary(const LoopPosition& loop) {
 ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
   ProgressFacts facts;
   facts.step = progress.step;
+  const bool only = progress.top_level_loops() == 1 && progress.open.size() <= 1;
   if (loop.loader != nullptr) {
     const bool over = loop.loader->cursor() == 0 && loop.loader->epoch() > loop.first_epoch;
     facts.epoch = loop.loader->epoch() - loop.first_epoch + (over ? 0 : 1);
     facts.total_epochs = loop.target;
-    if (loops.size() == 1) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
-  } else if (loops.size() == 1) {
+    if (only) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
+  } else if (only && loop.target < kEndless) {
     facts.total_steps = loop.target;
   }
   facts.values = last_logged;

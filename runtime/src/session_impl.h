@@ -4,8 +4,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,60 +21,82 @@
 #include "holdfast/runtime/signals.h"
 #include "progress.h"
 #include "run_keeper.h"
+#include "stack_owner.h"
 #include "tensor_feed.h"
+#include "uncaught_error.h"
 
 namespace holdfast {
 
 inline constexpr const char* kVersion = "0.1.0";
 
-/// What the user tracks besides tensors. The run's own progress is left out: a loop that ends moves its loader on.
-nlohmann::json user_values(const Captured& captured);
-
 struct Session::Impl {
   using Clock = std::chrono::steady_clock;
 
-  // A loop of the program at the session's boundaries.
+  // A loop of the program at the session's boundaries. The ranges that the program holds share it; it does nothing
+  // more once its loop is over.
   class SessionLoop final : public Loop {
    public:
-    SessionLoop(Impl& session, std::size_t index, Site site) : session_(session), index_(index), site_(site) {}
-    void start() override;
-    bool more() const override { return !session_.stop && !position().at_end(); }
+    SessionLoop(Impl& session, std::shared_ptr<LoopPosition> position, Site site)
+        : session_(session), position_(std::move(position)), site_(site) {}
+    bool more() const override { return !is_over_ && !session_.stop && !position_->at_end(); }
     StepInfo begin_step() override;
     void end_step() override;
     void begin_epoch() override;
+    void begin_epoch_steps() override;
+    void leave_epoch_steps() override;
     void end_epoch() override;
-    bool stopping() const override { return session_.stop.has_value(); }
+    void complete() override;
+    void leave(bool thrown) override;
+    bool stopping() const override { return is_over_ || session_.stop || position_->at_end(); }
     c10::Device device() const override { return session_.device.device; }
-    LoopPosition& position() const { return *session_.progress.loops[index_]; }
+    void load_again_in_epoch(bool again) { load_again_in_epoch_ = again; }
 
    private:
+    void leave_now(bool thrown);
+    void count_step();
+    void end(LoopPosition::Over how);
+
     Impl& session_;
-    std::size_t index_;
+    std::shared_ptr<LoopPosition> position_;
     Site site_;
-    std::uint64_t epoch_ = 0;  // begun last
+    bool load_again_in_epoch_ = false;
+    bool is_over_ = false;
   };
 
-  Impl(OptionsRead given, const RankEnvironment& ranks);
+  Impl(OptionsRead given, RankEnvironment ranks);
   ~Impl();
 
   bool is_main() const { return group.is_main(); }
   void require_same_options(const std::vector<OptionInForce>& in_force);
   void restore();
+  storage::Status load_on_all(const storage::VersionReader& version);
   void open_as_main();
   void open_as_other();
   storage::Status load(const storage::Manifest& manifest, TensorFeed* feed, const storage::VersionReader* version);
   void begin_afresh();
   void say_start();
-  Loop& add_loop(LoopPosition position, Site site);
-  void boundary(const LoopPosition& loop);
+  std::shared_ptr<Loop> begin_loop(LoopPosition position, Site site);
+  void load_again();
+  void save_between_loops(Site site);
+  void leave_all();
+  void boundary(const std::shared_ptr<LoopPosition>& loop, bool over);
+  void hold(const std::string& reason);
+  Captured capture() const;
+  void retire(const std::string& name);
+  void require_alive() const;
   bool may_have_parted();
   StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
-  void start_together(const LoopPosition& loop);
+  void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
+  bool write_out(const std::string& reason, Captured captured, const std::string& afterwards);
+  void save_held();
   storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured);
   void prune();
-  bool is_inside() const { return in_step || in_epoch_body; }
+  void say(const std::string& line) { console.say(line); }
+  /// Where exit() is called before finish().
+  static void report_exit();
+  bool is_inside() const { return !progress.open.empty(); }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
   int finish(Site site);
 
@@ -84,6 +108,7 @@ struct Session::Impl {
     Sole& operator=(const Sole&) = delete;
     static std::atomic<bool> alive;
   } sole;
+  static std::atomic<Impl*> current;
 
   SessionOptions options;
   std::uint64_t asked_seed = options.seed;
@@ -93,8 +118,13 @@ struct Session::Impl {
   DeviceChoice device;
   Group group;
   TrackedState tracked;
+  std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
+  std::map<std::string, Captured> retired;   // the last state of what is tracked no more
+  std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
+  bool tracks_late = false;                  // something was tracked since the version was restored
+  std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
-  std::vector<std::unique_ptr<SessionLoop>> loops;
+  std::vector<std::weak_ptr<SessionLoop>> loops;  // that run, the innermost last
 
   std::vector<std::shared_ptr<torch::nn::Module>> modules;  // of the pipelines
   std::vector<std::unique_ptr<Pipeline>> pipelines;
@@ -108,19 +138,23 @@ struct Session::Impl {
   std::vector<std::string> not_exact;
   bool ranks_changed = false;
   std::uint64_t base_step = 0;
-  std::string base_steps_lost;  // a sentence on what the session before did not save
+  std::uint64_t boundaries_at_load = 0;
+  std::uint64_t loops_begun = 0;  // in this process
+  std::string base_steps_lost;    // a sentence on what the session before did not save
 
   LastSave last_save;
-  std::string last_version;    // as users say it
-  nlohmann::json last_values;  // of the last version, to see at the end whether anything changed since
+  std::string last_version;  // as users say it
+  // The state at the end of the loop that ended last, where it was not saved: finish() writes it, for what is tracked
+  // may be gone by then.
+  std::optional<Captured> held;
+  std::string held_reason;
   nlohmann::json pending_metrics = nlohmann::json::object();
   std::vector<std::pair<std::string, double>> last_logged;
   bool save_requested = false;
   StepOrder asked;           // what the ranks agreed on and have not done yet
   bool wish_is_out = false;  // this rank asked for something and has no answer yet
   bool stop_was_wished = false;
-  bool in_step = false;
-  bool in_epoch_body = false;
+  std::optional<std::string> stop_reason;  // the program's own, of session.stop()
   StepInfo step_info;
   Site here;  // in the program: the loop that runs, or finish()
   bool gradients_were_compared = false;
@@ -132,6 +166,7 @@ struct Session::Impl {
   std::optional<std::string> stop;  // why the run ends early
   bool superseded = false;
   std::optional<int> finished;
+  std::optional<TellBeforeDeath> before_death;  // the last member: it uses the group
 };
 
 }  // namespace holdfast

@@ -3,14 +3,17 @@
 
 #include <algorithm>
 
+#include "held_state.h"
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
+#include "job_id.h"
 #include "launcher_progress.h"
 #include "session_impl.h"
 #include "shared_version.h"
 #include "status_json.h"
+#include "stored_name.h"
 
 namespace holdfast {
 
@@ -27,10 +30,58 @@ constexpr int kAttemptsAtTheEnd = 3;
 
 }  // namespace
 
-nlohmann::json user_values(const Captured& captured) {
-  nlohmann::json values = captured.values;
-  values.erase(Progress::kName);
-  return values;
+Captured Session::Impl::capture() const {
+  require_alive();
+  Captured captured = tracked.capture();
+  for (const auto& [name, state] : retired) {
+    captured.tensors.insert(captured.tensors.end(), state.tensors.begin(), state.tensors.end());
+    captured.may_differ.insert(state.may_differ.begin(), state.may_differ.end());
+    captured.values.update(state.values);
+  }
+  return captured;
+}
+
+// Tensors that are tied to another object's are kept as bytes of their own.
+void Session::Impl::retire(const std::string& name) {
+  // Of all that is tracked, for an optimizer can be saved only together with its parameters.
+  if (!before_untrack) before_untrack = tracked.capture();
+  const Captured& all = *before_untrack;
+  const std::string stored = stored_name(name);
+  const auto is_other = [&](const std::string& one) { return one != stored && !one.starts_with(name + "."); };
+  Captured state;
+  for (const storage::TensorSource& source : all.tensors) {
+    if (!is_other(source.name)) state.tensors.push_back(source);
+  }
+  for (const auto& [alias, stored_as] : all.tied) {
+    if (is_other(alias)) continue;
+    const auto source =
+        std::find_if(all.tensors.begin(), all.tensors.end(),
+                     [&, &source_name = stored_as](const auto& one) { return one.name == source_name; });
+    if (source == all.tensors.end()) continue;
+    state.tensors.push_back(*source);
+    state.tensors.back().name = alias;
+  }
+  for (const storage::TensorSource& source : state.tensors) {
+    if (all.may_differ.contains(source.name)) state.may_differ.insert(source.name);
+  }
+  for (const auto& [key, value] : all.values.items()) {
+    if (!is_other(key)) state.values[key] = value;
+  }
+  copy_bytes(state, is_main());
+  retired.insert_or_assign(name, std::move(state));
+}
+
+// Reading them would save whatever lies in their place now.
+void Session::Impl::require_alive() const {
+  for (const auto& [name, owner] : owners) {
+    if (!has_returned(owner)) continue;
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("'{}' is tracked and no longer exists, because the function that declared it has returned: "
+                    "call session.untrack(\"{}\") before it returns, or declare it where it lives until the last "
+                    "loop is over",
+                    name, name));
+  }
 }
 
 // All ranks call it together and get the same answer.
@@ -47,14 +98,16 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
 }
 
 bool Session::Impl::try_save(const std::string& reason, const std::string& afterwards) {
-  const Clock::time_point begin = Clock::now();
   if (group.world_size() > 1 && device.device.is_cuda()) {
     // What is in flight may still fail, and after a fault's abort it "succeeds" with garbage: none of that is saved.
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
     group.check();
   }
-  Captured captured = tracked.capture();
-  const nlohmann::json values = user_values(captured);
+  return write_out(reason, capture(), afterwards);
+}
+
+bool Session::Impl::write_out(const std::string& reason, Captured captured, const std::string& afterwards) {
+  const Clock::time_point begin = Clock::now();
   gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
   std::pair<storage::Status, std::string> outcome;  // and the version's name
@@ -73,9 +126,9 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
   if (group.world_size() > 1) outcome = group.broadcast(outcome, 0, here);
 
   if (status.ok()) {
-    last_save = {progress.step, last_save.epochs, Clock::now()};
+    last_save = {progress.step, last_save.epochs, Clock::now(), progress.boundaries};
     last_version = version;
-    last_values = values;
+    held.reset();
     pending_metrics = nlohmann::json::object();
     save_requested = false;
     failures = 0;
@@ -99,9 +152,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
   request.reason = reason;
   request.position.step = progress.step;
   request.position.samples = progress.samples;
-  for (const auto& loop : progress.loops) {
-    if (loop->started && loop->loader != nullptr) request.position.epoch = loop->loader->epoch();
-  }
+  request.position.epoch = progress.current_epoch();
   request.metrics = pending_metrics;
   request.values = std::move(captured.values);
   request.made_by = {{"holdfast", kVersion},
@@ -110,6 +161,46 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
   request.tensors = std::move(captured.tensors);
   request.tied = std::move(captured.tied);
   return keeper->save(request);
+}
+
+// The state as it is now, for a save that may be needed when what is tracked is gone.
+void Session::Impl::hold(const std::string& reason) {
+  held.reset();
+  try {
+    Captured captured = capture();
+    copy_bytes(captured, is_main());
+    held = std::move(captured);
+    held_reason = reason;
+  } catch (const std::bad_alloc&) {
+    say("the state could not be kept in memory until the program's end, because too little is free: call "
+        "session.save_now() after the last loop");
+  }
+}
+
+void Session::Impl::save_held() {
+  const Captured captured = *std::exchange(held, std::nullopt);
+  for (int attempt = 1; attempt <= kAttemptsAtTheEnd && !superseded; ++attempt) {
+    if (write_out(held_reason, captured, attempt < kAttemptsAtTheEnd ? "; trying again" : "")) return;
+  }
+}
+
+// A place of its own among the program's loops: a resume from a version that was made here comes by here again.
+void Session::Impl::save_between_loops(Site site) {
+  here = site;
+  LoopPosition proto;
+  proto.kind = LoopPosition::Kind::save_now;
+  const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
+  restore();
+  (void)progress.resume(*position);
+  const bool is_first = loops_begun++ == 0;
+  if (position->has_saved && progress.boundaries == boundaries_at_load) {
+    if (position->saved_here && !is_first) load_again();
+    save_requested = false;
+    return;  // the version that was restored is this one, or a later one
+  }
+  progress.mark(position);
+  ++progress.boundaries;
+  if (!save("save_now", /*insist=*/false) && !superseded) hold("save_now");
 }
 
 void Session::Impl::prune() {
@@ -137,27 +228,34 @@ int Session::Impl::finish(Site site) {
   }
   storage::disarm_death_note();
 
-  bool saved = true;
-  if (!stop) {
-    const bool changed = progress.step != last_save.step || save_requested ||
-                         (last_values != nullptr && user_values(tracked.capture()) != last_values);
-    if (group.all_reduce(static_cast<int>(changed), Reduce::max, site) != 0) saved = save("end", /*insist=*/true);
-  } else {
-    saved = progress.step == last_save.step;
+  leave_all();
+  const bool is_left = progress.ends_in_left_loop();
+  if (is_left && held) {
+    progress.reopen_left_loop();
+    held->values[Progress::kName] = progress.state();
   }
-  const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop ? kRunAgain : kDone;
+  // Where a rank could not keep its state in memory, none of them writes.
+  const int holds = group.all_reduce(held.has_value() ? 1 : 0, Reduce::min, site);
+  if (holds != 0 && !superseded) save_held();
+  const bool saved = progress.boundaries == last_save.boundaries || progress.boundaries == boundaries_at_load;
+  const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop || is_left ? kRunAgain : kDone;
   if (is_main()) {
     (void)keeper->metrics().flush();
     if (stop) {
-      console.say(superseded ? *stop : end_line({*stop, progress.step, last_version, progress.step - last_save.step}));
+      console.say(superseded ? *stop
+                             : end_line({*stop, progress.step, last_version, progress.step - last_save.step,
+                                         options.fresh && job_id().empty()}));
     }
     if (!superseded) {
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-      keeper->close(stop ? *stop : "end", {{"exit_code", code},
-                                           {"seconds", seconds},
-                                           {"steps", progress.step - base_step},
-                                           {"saves", saves},
-                                           {"lost_steps", progress.step - last_save.step}});
+      keeper->close(stop      ? *stop
+                    : is_left ? "the loop was left"
+                              : "end",
+                    {{"exit_code", code},
+                     {"seconds", seconds},
+                     {"steps", progress.step - base_step},
+                     {"saves", saves},
+                     {"lost_steps", progress.step - last_save.step}});
     }
   }
   group.close(site);  // the others leave when rank 0 is done

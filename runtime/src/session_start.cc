@@ -11,17 +11,39 @@
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
+#include "holdfast/storage/file_operations.h"
+#include "meeting.h"
 #include "session_impl.h"
 #include "session_seed.h"
 #include "shared_version.h"
 #include "status_json.h"
-#include "uncaught_error.h"
 
 namespace holdfast {
 
 using storage::StatusCode;
 
+namespace {
+
+std::chrono::milliseconds milliseconds(const std::string& duration) {
+  return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
+}
+
+// Not launch, which divides a host's cores among its ranks.
+bool user_set_omp_num_threads() {
+  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv("HOLDFAST_LAUNCH_THREADS") == nullptr;
+}
+
+std::string stopped_before_all_met(int rank) {
+  return fmt::format(
+      "rank {} was told to stop before all ranks had met: nothing was begun; run the same command again "
+      "(exit code {})",
+      rank, static_cast<int>(kRunAgain));
+}
+
+}  // namespace
+
 std::atomic<bool> Session::Impl::Sole::alive{false};
+std::atomic<Session::Impl*> Session::Impl::current{nullptr};
 
 Session::Impl::Sole::Sole() {
   if (!alive.exchange(true)) return;
@@ -30,35 +52,41 @@ Session::Impl::Sole::Sole() {
               "one's scope end before");
 }
 
-Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
+Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
       every(parse_save_every(options.every)),
+      signals(/*answers=*/ranks.rank == 0),
       console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
-      device((options.deterministic ? make_deterministic() : void(),
-              choose_device(options.device, ranks.local_rank, ranks.local_world_size))),
+      device([&] {
+        if (options.deterministic) make_deterministic();
+        if (!ranks.local_known) {
+          const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
+          find_place_on_host(ranks, {milliseconds(options.join_within), milliseconds(options.say_waiting),
+                                     [this](const std::string& line) { console.say_of_rank(line); }});
+        }
+        return choose_device(options.device, ranks.local_rank, ranks.local_world_size);
+      }()),
       group([&] {
         // The others may not come for minutes; whoever stops this job does not wait so long.
-        const NothingToSave scope(fmt::format("rank {} was told to stop before all ranks had met: nothing was begun; "
-                                              "run the same command again (exit code {})",
-                                              ranks.rank, static_cast<int>(kRunAgain)),
-                                  kRunAgain);
-        const auto milliseconds = [](const std::string& duration) {
-          return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
-        };
+        const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
         return Group(ranks, device.device,
                      {.join_within = milliseconds(options.join_within),
                       .say_waiting_after = milliseconds(options.say_waiting),
+                      .silence = milliseconds(options.silence),
                       .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   // Where start() was called, whatever the working directory is when the run is opened.
   boost::system::error_code gone;
-  if (const boost::filesystem::path dir(options.dir); dir.is_relative()) {
+  if (const storage::Path dir(options.dir); dir.is_relative()) {
     options.dir = (boost::filesystem::current_path(gone) / dir).string();
   }
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {
-    tell_before_death([this](const std::string& why) {
+    if (auto shared = gpu_of_two(group.all_gather(device.gpu))) throw Error(StatusCode::invalid, *shared);
+  }
+  if (ranks.world_size > 1) {
+    before_death.emplace([this](const std::string& why) {
       group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
@@ -72,10 +100,23 @@ Session::Impl::Impl(OptionsRead given, const RankEnvironment& ranks)
   seed_all(options.seed);  // alike on all ranks, so that parameters are
   set_session_seed(options.seed);
   tracked.track(Progress::kName, progress);
+  [[maybe_unused]] static const int registered = std::atexit(report_exit);
+  current = this;
+}
+
+// Destructors of what is on the stack do not run then.
+void Session::Impl::report_exit() {
+  const Impl* const session = current.exchange(nullptr);
+  if (session == nullptr || !session->opened || session->finished) return;
+  const std::uint64_t lost = session->progress.step - session->last_save.step;
+  std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start goes on from %s\n",
+               lost == 0 ? "a step under way is not saved"
+                         : fmt::format("{} steps and the one under way are not saved", format_count(lost)).c_str(),
+               session->last_version.empty() ? "the beginning" : ("version " + session->last_version).c_str());
 }
 
 Session::Impl::~Impl() {
-  tell_before_death({});
+  current = nullptr;
   set_session_seed({});
 }
 
@@ -109,10 +150,10 @@ void Session::Impl::restore() {
   }
   opened = true;
   if (!has_base) begin_afresh();
-  last_save = {progress.step, 0, Clock::now()};
+  last_save = {progress.step, 0, Clock::now(), progress.boundaries};
   base_step = progress.step;
+  boundaries_at_load = progress.boundaries;
   for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
-  if (has_base) last_values = user_values(tracked.capture());
   if (!is_main()) return;
   say_start();
   keeper->remove_orphans();
@@ -120,25 +161,33 @@ void Session::Impl::restore() {
 }
 
 // The others follow rank 0 through the versions that it tries: a message for each, and one for the outcome.
+storage::Status Session::Impl::load_on_all(const storage::VersionReader& version) {
+  if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
+  (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
+  MainFeed feed(group, version);
+  return load(version.manifest(), &feed, &version);
+}
+
 void Session::Impl::open_as_main() {
-  keeper = std::make_unique<RunKeeper>(options, console);
-  try {
-    keeper->open(options, [this](const storage::VersionReader& version) {
-      if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
-      (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
-      MainFeed feed(group, version);
-      return load(version.manifest(), &feed, &version);
-    });
-  } catch (const RankFault&) {
-    throw;
-  } catch (const Error& error) {
-    if (!group.fault()) {
-      (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
+  const auto on_all = [this](const auto& act) {
+    try {
+      act();
+    } catch (const RankFault&) {
+      throw;
+    } catch (const Error& error) {
+      if (!group.fault()) {
+        (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
+      }
+      throw;
     }
-    throw;
+    has_base = keeper->writer().base().has_value();
+    (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
+  };
+  if (!opened) {
+    keeper = std::make_unique<RunKeeper>(options, console);
+    return on_all([&] { keeper->open(options, [this](const auto& version) { return load_on_all(version); }); });
   }
-  has_base = keeper->writer().base().has_value();
-  (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
+  on_all([&] { throw_if(load_on_all(keeper->read(*keeper->writer().base()))); });
 }
 
 void Session::Impl::open_as_other() {
@@ -158,15 +207,24 @@ void Session::Impl::open_as_other() {
 // From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
 storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
                                     const storage::VersionReader* version) {
-  LoosenOptions loosen{options.allow_missing, options.allow_unexpected};
-  if (options.load == "subset") loosen.allow_missing = loosen.allow_unexpected = {"*"};
+  LoosenOptions loosen{options.allow_missing, options.allow_unexpected, options.allow_mismatch};
+  if (options.load == "subset") loosen = {.allow_missing = {"*"}, .allow_unexpected = {"*"}, .allow_mismatch = {"*"}};
+  // The state of a later phase waits until it is tracked, and that of an earlier one may be tracked no more.
+  for (const std::string& name : Progress::later_names(manifest)) loosen.waiting.push_back(name);
+  for (const auto& [name, state] : retired) loosen.waiting.push_back(name);
   storage::Status outcome;
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     ranks_changed = saved_world_size(manifest) != group.world_size();
     // Other ranks share a host's cores in another way, and repeat nothing to the bit.
-    restore_environment(saved, options.threads > 0 || ranks_changed);
+    restore_environment(saved, options.threads > 0 || ranks_changed || user_set_omp_num_threads());
+    if (const int before = saved.value("threads", 0);
+        options.threads == 0 && user_set_omp_num_threads() && before != 0 && before != at::get_num_threads()) {
+      restored.notes.push_back(fmt::format(
+          "{} threads, because OMP_NUM_THREADS is set; the version was saved with {} (--holdfast.threads {})",
+          at::get_num_threads(), before, before));
+    }
     if (options.deterministic) make_deterministic();  // the user's word wins over the version's
     not_exact = differences(saved, capture_environment(device.device, group.world_size()));
     // Orders of samples and generators came back with the version; the seed is the one that they were made with.
@@ -190,6 +248,10 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
       if (outcome.ok()) outcome = one;
     }
   }
+  waiting.clear();
+  for (const std::string& name : Progress::later_names(manifest)) {
+    if (!tracked.tracks(name)) waiting.insert(name);
+  }
   if (!outcome.ok() || !is_main()) return outcome;
   last_version = manifest.uid.short_text();
   // What the session that saved it did afterwards is gone, and done again.
@@ -198,6 +260,13 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
   }
   return {};
+}
+
+// What is tracked becomes what the restored version holds, whatever the program did since. Loops stay where they are.
+void Session::Impl::load_again() {
+  progress.loads_again = true;
+  is_main() ? open_as_main() : open_as_other();
+  progress.loads_again = false;
 }
 
 void Session::Impl::begin_afresh() {
@@ -222,7 +291,7 @@ void Session::Impl::say_start() {
     if (amp->precision() != Precision::fp32 && !facts.device.ends_with(precision)) facts.device += precision;
   }
   facts.ranks = group.world_size();
-  facts.sample_exact = ranks_changed;
+  facts.sample_exact = ranks_changed && progress.is_over_loader();  // own batches: nobody knows
   facts.seed = options.seed;
   facts.place = keeper->place();
   facts.every = to_string(every);
@@ -233,8 +302,11 @@ void Session::Impl::say_start() {
   }
   facts.note = device.note;
   console.say(start_line(facts));
-  if (!writer.base() && writer.history().opens().size() > 1) console.say(writer.choice().reason);
-  for (const storage::PassedOver& passed : writer.choice().passed_over) {
+  const storage::Choice& choice = writer.choice();
+  if (choice.starting_point_is_used || (!writer.base() && writer.history().opens().size() > 1)) {
+    console.say(choice.reason);
+  }
+  for (const storage::PassedOver& passed : choice.passed_over) {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   for (const std::string& note : restored.notes) console.say(note);

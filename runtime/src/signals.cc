@@ -1,30 +1,54 @@
 #include "holdfast/runtime/signals.h"
 
+#include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 namespace holdfast {
 namespace {
 
-static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may touch lock-free atomics only");
+// What a process says and ends with that has nothing to save. A handler on any thread may be reading it, so none is
+// ever freed; there is one a session.
+struct LastWords {
+  std::string line;
+  int code;
+  LastWords* former;
+};
+
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<bool>::is_always_lock_free &&
+                  std::atomic<LastWords*>::is_always_lock_free,
+              "a signal handler may touch lock-free atomics only");
 std::atomic<int> first_stop{0};
-std::atomic<int> save_requested{0};
-std::atomic<const char*> last_words{nullptr};  // of a process that has nothing to save
-std::atomic<int> last_code{0};
-static_assert(std::atomic<const char*>::is_always_lock_free);
+std::atomic<bool> save_requested{false};
+std::atomic<bool> interrupted{false};
+std::atomic<bool> answers_interrupts{false};
+std::atomic<bool> stops_already{false};
+std::atomic<bool> on_terminal{false};
+std::atomic<LastWords*> last_words{nullptr};
+LastWords* all_last_words = nullptr;
+
+constexpr std::string_view kAnswer =
+    "\nholdfast: finishing the step, then saving; press again to quit without saving\n";
 
 // Only what a signal handler may call.
+void write_to_stderr(std::string_view text) {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+}
+
 void end_where_nothing_is_to_save() {
-  const char* words = last_words.load();
+  const LastWords* words = last_words.load();
   if (words == nullptr) return;
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, words, std::strlen(words));
-  ::_exit(last_code.load());
+  write_to_stderr(words->line);
+  ::_exit(words->code);
 }
 
 extern "C" void note_stop(int signal) {
+  if (stops_already.load()) return;
   const int saved_errno = errno;
   int none = 0;
   first_stop.compare_exchange_strong(none, signal);
@@ -33,48 +57,98 @@ extern "C" void note_stop(int signal) {
     struct sigaction at_once {};
     at_once.sa_handler = SIG_DFL;
     sigaction(SIGINT, &at_once, nullptr);
+    // A terminal has echoed ^C behind a progress line; elsewhere lines are whole.
+    if (!interrupted.exchange(true) && answers_interrupts.load()) write_to_stderr(kAnswer.substr(on_terminal ? 0 : 1));
   }
   errno = saved_errno;
 }
 
-extern "C" void note_save(int) { save_requested.store(1); }
+extern "C" void note_save(int) { save_requested.store(true); }
+
+extern "C" void let_the_write_fail(int) {}
+
+struct Watched {
+  int signal;
+  void (*handler)(int);
+  bool may_be_ignored;  // by the program's starter, who means it
+  struct sigaction former {};
+  bool installed = false;
+};
+std::array<Watched, 4> watched = {{{SIGTERM, note_stop, false, {}, false},
+                                   {SIGINT, note_stop, true, {}, false},
+                                   {SIGHUP, note_stop, true, {}, false},
+                                   {SIGUSR1, note_save, false, {}, false}}};
+
+void install(int signal, void (*handler)(int)) {
+  struct sigaction ours {};
+  ours.sa_handler = handler;
+  ours.sa_flags = SA_RESTART;
+  sigemptyset(&ours.sa_mask);
+  sigaction(signal, &ours, nullptr);
+}
+
+void let_writes_fail(int signal) {
+  struct sigaction present {};
+  if (sigaction(signal, nullptr, &present) == 0 && present.sa_handler == SIG_DFL) install(signal, let_the_write_fail);
+}
+
+void put_former_actions_back() {
+  for (Watched& one : watched) {
+    if (one.installed) sigaction(one.signal, &one.former, nullptr);
+    one.installed = false;
+  }
+}
 
 }  // namespace
 
-SignalWatch::SignalWatch() {
+void survive_broken_pipes() { let_writes_fail(SIGPIPE); }
+
+SignalWatch::SignalWatch(bool answers) {
+  put_former_actions_back();  // where a session before this one ended early
   first_stop = 0;
-  save_requested = 0;
-  const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGXFSZ};
-  for (int i = 0; i < 5; ++i) {
-    auto& former = former_[i];
-    former.signal = signals[i];
-    sigaction(former.signal, nullptr, &former.action);
-    const bool may_be_ignored = former.signal == SIGHUP || former.signal == SIGINT;
-    if (may_be_ignored && former.action.sa_handler == SIG_IGN) continue;
-    struct sigaction ours {};
-    ours.sa_handler = former.signal == SIGXFSZ ? SIG_IGN : former.signal == SIGUSR1 ? note_save : note_stop;
-    ours.sa_flags = SA_RESTART;
-    sigemptyset(&ours.sa_mask);
-    former.installed = sigaction(former.signal, &ours, nullptr) == 0;
+  save_requested = false;
+  interrupted = false;
+  stops_already = false;
+  answers_interrupts = answers;
+  on_terminal = ::isatty(STDERR_FILENO) == 1;
+  for (Watched& one : watched) {
+    sigaction(one.signal, nullptr, &one.former);
+    if (one.may_be_ignored && one.former.sa_handler == SIG_IGN) continue;
+    one.installed = true;
+    install(one.signal, one.handler);
   }
+  let_writes_fail(SIGPIPE);
+  let_writes_fail(SIGXFSZ);
 }
 
-SignalWatch::~SignalWatch() {
-  for (const auto& former : former_) {
-    if (former.installed) sigaction(former.signal, &former.action, nullptr);
-  }
-}
+SignalWatch::~SignalWatch() { release(); }
 
 std::optional<int> SignalWatch::stop_signal() const {
   const int signal = first_stop.load();
   return signal == 0 ? std::nullopt : std::optional<int>(signal);
 }
 
-bool SignalWatch::take_save_request() { return save_requested.exchange(0) != 0; }
+bool SignalWatch::take_save_request() { return save_requested.exchange(false); }
 
-NothingToSave::NothingToSave(const std::string& sentence, int code) : line_("holdfast: " + sentence + "\n") {
-  last_code = code;
-  last_words = line_.c_str();
+void SignalWatch::stop_is_under_way() {
+  installed_ = false;  // they are the process's from here on
+  stops_already = true;
+  for (const Watched& one : watched) {
+    if (one.installed && one.signal == SIGINT) install(one.signal, one.handler);  // the first one took it out
+  }
+}
+
+void SignalWatch::release() {
+  if (!installed_) return;
+  installed_ = false;
+  put_former_actions_back();
+}
+
+NothingToSave::NothingToSave(const std::string& sentence, int code) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  all_last_words = new LastWords{"holdfast: " + sentence + "\n", code, all_last_words};
+  last_words = all_last_words;
   if (first_stop != 0) end_where_nothing_is_to_save();
 }
 

@@ -18,7 +18,7 @@ TensorNames::Bytes TensorNames::bytes_of(const at::Tensor& tensor) {
           tensor.is_neg()};
 }
 
-void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is_alike) {
+void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is_alike, bool is_variable) {
   if (!by_name_.emplace(name, all_.size()).second) {
     throw Error(storage::StatusCode::invalid,
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
@@ -26,7 +26,12 @@ void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is
   auto& names = by_bytes_[bytes_of(tensor)];
   names.push_back(name);
   by_impl_.emplace(tensor.unsafeGetTensorImpl(), name);
-  all_.push_back({name, tensor, names.front(), is_alike});
+  all_.push_back({name, tensor, names.front(), is_alike, is_variable});
+}
+
+const at::Tensor* TensorNames::find(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &all_[found->second].tensor;
 }
 
 std::vector<std::string> TensorNames::names_of(const at::Tensor& tensor) const {

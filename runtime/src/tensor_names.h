@@ -14,17 +14,20 @@ namespace holdfast {
 struct NamedTensor {
   std::string name;
   at::Tensor tensor;
-  std::string stored_as;  // its own name, or that of the first tensor with the same bytes
-  bool is_alike = true;   // on every rank, or an error: parameters
+  std::string stored_as;     // its own name, or that of the first tensor with the same bytes
+  bool is_alike = true;      // on every rank, or an error: parameters
+  bool is_variable = false;  // a variable of the program's own, which may be given a tensor of another shape
 };
 
 class TensorNames {
  public:
   /// Throws Error (invalid) for a name that is taken.
-  void add(const std::string& name, const at::Tensor& tensor, bool is_alike);
+  void add(const std::string& name, const at::Tensor& tensor, bool is_alike, bool is_variable = false);
 
   /// In the order they were added.
   const std::vector<NamedTensor>& all() const { return all_; }
+  /// Null for a name that was not added.
+  const at::Tensor* find(const std::string& name) const;
   /// Every name of these very bytes: first the tensor's own, then those tied to it. Empty: it is in nothing tracked.
   std::vector<std::string> names_of(const at::Tensor& tensor) const;
 

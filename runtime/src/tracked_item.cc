@@ -9,11 +9,28 @@
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
 #include "splitmix64.h"
+#include "stored_name.h"
 
 namespace holdfast {
 
 using storage::StatusCode;
 using storage::TensorEntry;
+
+namespace {
+
+/// The first pattern that matches `name` or `also`; null where none does.
+const std::string* matching(const std::vector<std::string>& patterns, const std::string& name,
+                            const std::string& also) {
+  for (const std::string& pattern : patterns) {
+    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
+        (!also.empty() && fnmatch(pattern.c_str(), also.c_str(), 0) == 0)) {
+      return &pattern;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace
 
 std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape) {
   std::string text = std::string(to_string(dtype)) + " [";
@@ -21,8 +38,17 @@ std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shap
   return text + "]";
 }
 
+bool has_form_of(const at::Tensor& tensor, const TensorEntry& entry) {
+  return tensor.sizes() == at::IntArrayRef(entry.shape) && *to_dtype(tensor.scalar_type()) == entry.dtype;
+}
+
 std::string describe(const at::Tensor& tensor) {
   return describe(*to_dtype(tensor.scalar_type()), tensor.sizes().vec());
+}
+
+void throw_null(const char* kind, const std::string& name) {
+  throw Error(StatusCode::invalid, std::string(kind) + " '" + name +
+                                       "' is null: make it before it is tracked, saved or restored, or untrack it");
 }
 
 Capture::Capture(const TensorNames& names) : names_(names), buffer_(make_copy_buffer()) {
@@ -57,16 +83,21 @@ void Capture::value(const std::string& name, const nlohmann::json& value) {
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
-           const RankPlace& place)
-    : manifest_(manifest), loosen_(loosen), names_(names), place_(place) {
+           const RankPlace& place, std::set<const void*> parameters)
+    : manifest_(manifest), loosen_(loosen), names_(names), place_(place), parameters_(std::move(parameters)) {
   fit.version = manifest.uid.short_text();
   for (const NamedTensor& named : names.all()) {
     require_storable(named.name, named.tensor);
+    // A variable takes what was saved, which is for its item to do.
+    if (named.is_variable && was_undefined(named.name)) continue;
     const TensorEntry* entry = need_tensor(named.name, describe(named.tensor));
-    if (!entry || !matches(named.name, *entry, named.tensor)) continue;
+    if (!entry) continue;
+    if (named.is_variable && !is_parameter(named.tensor) && !has_form_of(named.tensor, *entry)) continue;
+    if (!matches(named.name, *entry, named.tensor)) continue;
     if (named.name == named.stored_as) {
       fill(*entry, named.tensor);
-    } else if (const TensorEntry* shared = manifest.find(named.stored_as); shared && shared->digest != entry->digest) {
+    } else if (const TensorEntry* shared = manifest.find(stored_name(named.stored_as));
+               shared && shared->digest != entry->digest) {
       differs(Difference::Kind::value, named.name,
               "is tied to " + named.stored_as + " in the program, and has other values than it in the checkpoint");
     }
@@ -77,7 +108,7 @@ bool Plan::is_of_other_ranks(const std::string& name) const {
   if (saved_world_size(manifest_) == place_.world_size) return false;
   // The process's own generators are each rank's own by nature, though a single rank had but one.
   if (name.starts_with("generator.")) return true;
-  const std::string another = rank_name(name, 1);
+  const std::string another = rank_name(stored_name(name), 1);
   return manifest_.find(another) != nullptr || manifest_.values.contains(another);
 }
 
@@ -89,8 +120,9 @@ std::uint64_t Plan::fresh_seed(const std::string& name) const {
 }
 
 std::string Plan::name_of(const std::string& name, std::optional<int> rank) const {
-  const std::string own = rank_name(name, rank.value_or(place_.rank));
-  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : name;
+  const std::string stored = stored_name(name);
+  const std::string own = rank_name(stored, rank.value_or(place_.rank));
+  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : stored;
 }
 
 const TensorEntry* Plan::find_tensor(const std::string& name, std::optional<int> rank) {
@@ -110,6 +142,11 @@ const nlohmann::json* Plan::find_value(const std::string& name, std::optional<in
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 
+bool Plan::was_undefined(const std::string& name) {
+  const nlohmann::json* value = find_value(name);
+  return value != nullptr && *value == "undefined" && find_tensor(name) == nullptr;
+}
+
 std::optional<nlohmann::json> Plan::need_value(const std::string& name, const std::string& what) {
   if (const nlohmann::json* value = find_value(name)) return decode_non_finite(*value);
   missing(name, what);
@@ -117,13 +154,19 @@ std::optional<nlohmann::json> Plan::need_value(const std::string& name, const st
 }
 
 bool Plan::matches(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
-  const storage::Dtype dtype = *to_dtype(tensor.scalar_type());
+  if (has_form_of(tensor, entry)) return true;
   const bool same_shape = tensor.sizes() == at::IntArrayRef(entry.shape);
-  if (same_shape && dtype == entry.dtype) return true;
-  differs(
-      same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
-      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint");
+  const bool may = allowed(
+      loosen_.allow_mismatch, same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
+      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint", {},
+      "stays as the program made it");
+  if (may) staying_.insert(name);
   return false;
+}
+
+bool Plan::takes_other_form(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
+  if (matching(loosen_.allow_mismatch, name, {}) == nullptr) return true;
+  return matches(name, entry, tensor);
 }
 
 void Plan::differs(Difference::Kind kind, const std::string& name, const std::string& what) {
@@ -136,18 +179,22 @@ bool Plan::missing(const std::string& name, const std::string& what, const std::
 }
 
 bool Plan::unexpected(const std::string& name, const std::string& what, const std::string& also) {
+  for (const std::string& owner : loosen_.waiting) {
+    if (name == stored_name(owner) || name.starts_with(owner + ".") || name.starts_with(owner + "@")) return true;
+  }
   return allowed(loosen_.allow_unexpected, Difference::Kind::unexpected, name,
                  "is in the checkpoint (" + what + ") and not in the program", also, "is left unread");
 }
 
+bool Plan::allows_unexpected(const std::string& name, const std::string& also) const {
+  return matching(loosen_.allow_unexpected, name, also) != nullptr;
+}
+
 bool Plan::allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                    const std::string& what, const std::string& also, const char* outcome) {
-  for (const std::string& pattern : patterns) {
-    if (fnmatch(pattern.c_str(), name.c_str(), 0) == 0 ||
-        (!also.empty() && fnmatch(pattern.c_str(), also.c_str(), 0) == 0)) {
-      fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + pattern + "' allows");
-      return true;
-    }
+  if (const std::string* pattern = matching(patterns, name, also)) {
+    fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + *pattern + "' allows");
+    return true;
   }
   differs(kind, name, what);
   return false;
@@ -162,16 +209,22 @@ std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device devi
   return slots_.back().tensor;
 }
 
+std::shared_ptr<at::Tensor> Plan::make_instead_of(const at::Tensor& old, const TensorEntry& entry) {
+  auto& made = instead_of_[{old.unsafeGetTensorImpl(), &entry}];
+  if (!made) made = make(entry, old.device());
+  return made;
+}
+
 void Plan::finish() {
   for (const TensorEntry& entry : manifest_.tensors) {
-    if (!asked_tensors_.contains(shared_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
+    if (!asked_tensors_.contains(program_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
   }
   for (const auto& [alias, name] : manifest_.tied) {
-    if (!asked_tensors_.contains(alias)) unexpected(alias, "tied to " + name);
+    if (!asked_tensors_.contains(program_name(alias))) unexpected(alias, "tied to " + name);
   }
   for (const auto& [name, value] : manifest_.values.items()) {
-    const bool listed = manifest_.find(name) && !asked_tensors_.contains(name);
-    if (!asked_values_.contains(shared_name(name)) && !listed) unexpected(name, "a value");
+    const bool listed = manifest_.find(name) && !asked_tensors_.contains(program_name(name));
+    if (!asked_values_.contains(program_name(name)) && !listed) unexpected(name, "a value");
   }
   std::stable_sort(fit.differences.begin(), fit.differences.end(),
                    [](const Difference& a, const Difference& b) { return a.name < b.name; });

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
@@ -55,7 +56,7 @@ struct Slot {
 class Plan {
  public:
   Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
-       const RankPlace& place = {});
+       const RankPlace& place = {}, std::set<const void*> parameters = {});
 
   const storage::Manifest& manifest() const { return manifest_; }
   const TensorNames& names() const { return names_; }
@@ -75,21 +76,34 @@ class Plan {
   const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what,
                                           std::optional<int> rank = {});
   const nlohmann::json* find_value(const std::string& name, std::optional<int> rank = {});
+  /// Whether `name` is a tensor variable that was saved while it was undefined.
+  bool was_undefined(const std::string& name);
   /// The decoded value of a tracked object, noted as missing where there is none.
   std::optional<nlohmann::json> need_value(const std::string& name, const std::string& what);
 
-  /// Notes a difference unless the entry has the tensor's shape and dtype.
+  /// Notes a difference unless the entry has the tensor's shape and dtype, or the name may stay as it is.
   bool matches(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Whether a variable of another shape or dtype is given a tensor as the entry's; else it stays, which is noted.
+  bool takes_other_form(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Whether the tensor of that name stays as the program made it, because it has another shape or dtype and may.
+  bool stays(const std::string& name) const { return staying_.contains(name); }
+  /// Whether a tracked optimizer updates this tensor.
+  bool is_parameter(const at::Tensor& tensor) const { return parameters_.contains(tensor.unsafeGetTensorImpl()); }
   void differs(Difference::Kind kind, const std::string& name, const std::string& what);
   /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
   bool missing(const std::string& name, const std::string& what, const std::string& also = {});
   bool unexpected(const std::string& name, const std::string& what, const std::string& also = {});
+  /// Whether unexpected() would be allowed. Notes nothing.
+  bool allows_unexpected(const std::string& name, const std::string& also = {}) const;
 
   /// Loads into `tensor`.
   void fill(const storage::TensorEntry& entry, const at::Tensor& tensor);
   /// Loads into a new tensor, which is there once apply steps run.
   std::shared_ptr<at::Tensor> make(const storage::TensorEntry& entry, at::Device device = at::kCPU,
                                    std::vector<std::int64_t> strides = {});
+  /// The tensor that takes the place of the program's `old` one, which has another shape or dtype: one for all
+  /// variables that hold `old`.
+  std::shared_ptr<at::Tensor> make_instead_of(const at::Tensor& old, const storage::TensorEntry& entry);
   /// Runs after every tensor was read and every digest was right, in order of `apply` calls.
   void apply(std::function<void(std::vector<std::string>& notes)> step) { steps_.push_back(std::move(step)); }
 
@@ -104,6 +118,7 @@ class Plan {
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                const std::string& what, const std::string& also, const char* outcome);
 
+  /// As the checkpoint has it.
   std::string name_of(const std::string& name, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;
@@ -112,28 +127,54 @@ class Plan {
   const RankPlace place_;
   std::set<std::string> asked_tensors_;
   std::set<std::string> asked_values_;
+  const std::set<const void*> parameters_;
+  std::set<std::string> staying_;
+  std::map<std::pair<const void*, const storage::TensorEntry*>, std::shared_ptr<at::Tensor>> instead_of_;
   std::vector<Slot> slots_;
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
 };
+
+[[noreturn]] void throw_null(const char* kind, const std::string& name);
 
 class TrackedItem {
  public:
   explicit TrackedItem(std::string name) : name_(std::move(name)) {}
   virtual ~TrackedItem() = default;
   const std::string& name() const { return name_; }
+  /// The address of the user's variable that is tracked; null where the registry keeps the object alive.
+  const void* variable() const { return variable_; }
+  /// Whether the run went on with it: begin() was called, or a version was restored into it.
+  bool has_begun() const { return has_begun_; }
+  void note_begun() { has_begun_ = true; }
+  void refer_to(const void* variable) { variable_ = variable; }
+  /// The module, optimizer or scheduler that the variable holds now; null for everything else.
+  virtual const void* object() const { return nullptr; }
 
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
-  /// The first step is next: what options say now is what the code says.
-  virtual void begin() {}
+  /// The tensors that it updates, where it is an optimizer; false where that cannot be told.
+  virtual bool add_parameters(std::set<const void*>&) const { return true; }
+  /// The first step is next: what flags and options say now is what the code says.
+  virtual void begin(const TensorNames&) {}
   /// Everything else it has.
   virtual void capture(Capture&) const {}
   virtual void plan(Plan&) {}
 
  private:
   std::string name_;
+  const void* variable_ = nullptr;
+  bool has_begun_ = false;
 };
 
+/// What a reference refers to now. Throws Error (invalid) where that is nothing; `kind`: "module".
+template <class Object>
+Object& held_by(const ObjectReference<Object>& reference, const char* kind, const std::string& name) {
+  Object* const object = reference.get();
+  if (object == nullptr) throw_null(kind, name);
+  return *object;
+}
+
+bool has_form_of(const at::Tensor& tensor, const storage::TensorEntry& entry);
 /// "F32 [10, 20]".
 std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape);
 std::string describe(const at::Tensor& tensor);

@@ -10,6 +10,7 @@
 #include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
 #include "optimizer_fields.h"
+#include "stored_name.h"
 
 namespace holdfast {
 namespace {
@@ -176,51 +177,110 @@ class CompleteStateFields : public ScalarFields<CompleteStateFields> {
   const at::Tensor& parameter_;
 };
 
+using Names = std::vector<std::string>;
+
+/// The groups of an optimizer as the code gave them: what a saved one is compared with.
+struct CodeGroups {
+  const OptimizerFields* fields = nullptr;  // the kind of the optimizer that the options are of
+  std::vector<Names> parameters;
+  std::vector<json> options;
+  std::map<std::string, std::size_t> group_of;
+
+  void add(Names names, json given) {
+    for (const std::string& name : names) group_of.emplace(name, parameters.size());
+    parameters.push_back(std::move(names));
+    options.push_back(std::move(given));
+  }
+  /// Null where the code gave that parameter no options of this kind.
+  const json* options_of(const std::string& parameter, const OptimizerFields& kind) const {
+    const auto found = group_of.find(parameter);
+    return fields == &kind && found != group_of.end() ? &options[found->second] : nullptr;
+  }
+};
+
+/// What a checkpoint holds of an optimizer's groups. Refers to its JSON.
+struct SavedGroups {
+  explicit SavedGroups(const json& value) {
+    for (const json& group : value.at("groups")) {
+      const auto others = group.find("initial_of");
+      for (const std::string parameter : group.at("parameters")) {
+        const bool is_other = others != group.end() && others->contains(parameter);
+        options_of.emplace(parameter,
+                           Options{is_other ? others->at(parameter) : group.at("initial"), group.at("current")});
+      }
+      now.push_back(group.at("parameters"));
+    }
+    began = value.contains("began") ? value.at("began").get<std::vector<Names>>() : now;
+    for (const Names& group : began) at_the_start.insert(group.begin(), group.end());
+  }
+  bool knows(const std::string& parameter) const {
+    return options_of.contains(parameter) || at_the_start.contains(parameter);
+  }
+
+  struct Options {
+    const json& initial;
+    const json& current;
+  };
+  std::map<std::string, Options> options_of;  // by parameter
+  std::vector<Names> now;
+  std::vector<Names> began;  // as the code gave them
+  std::set<std::string> at_the_start;
+};
+
 class TrackedOptimizer : public TrackedItem {
  public:
-  TrackedOptimizer(std::string name, torch::optim::Optimizer& optimizer, const OptimizerFields& fields)
-      : TrackedItem(std::move(name)), optimizer_(optimizer), fields_(fields) {
-    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
+  TrackedOptimizer(std::string name, ObjectReference<torch::optim::Optimizer> optimizer)
+      : TrackedItem(std::move(name)), reference_(std::move(optimizer)) {
+    (void)fields_now();
+    for (std::size_t i = 0; i < groups(); ++i) when_tracked_.push_back(options(i));
   }
 
-  void begin() override {
-    code_.clear();
-    for (std::size_t i = 0; i < groups(); ++i) code_.push_back(options(i));
-    begun_ = true;
+  const void* object() const override { return reference_.get(); }
+
+  bool add_parameters(std::set<const void*>& all) const override {
+    for (const auto& group : optimizer().param_groups()) {
+      for (const at::Tensor& parameter : group.params()) all.insert(parameter.unsafeGetTensorImpl());
+    }
+    return true;
   }
+
+  void begin(const TensorNames& names) override { code_ = groups_now(names); }
 
   void capture(Capture& capture) const override {
-    if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer_)) scaled->settle();
-    json value = {{"kind", fields_.name()}, {"groups", json::array()}, {"state", json::object()}};
-    for (std::size_t i = 0; i < groups(); ++i) {
-      const json current = options(i);
-      value["groups"].push_back(
-          {{"parameters", json::array()}, {"initial", i < code_.size() ? code_[i] : current}, {"current", current}});
-    }
+    const OptimizerFields& fields = fields_now();
+    if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer())) scaled->settle();
+    json value = {{"kind", fields.name()}, {"groups", json::array()}, {"state", json::object()}};
+    const CodeGroups now = groups_now(capture.names());
+    for (std::size_t i = 0; i < now.parameters.size(); ++i) value["groups"].push_back(encode_group(now, i));
+    if (code_ && code_->parameters != now.parameters) value["began"] = code_->parameters;
     for (const auto& [name, group, tensor] : parameters(capture.names())) {
-      value["groups"][group]["parameters"].push_back(name);
-      const auto state = optimizer_.state().find(tensor.unsafeGetTensorImpl());
-      if (state == optimizer_.state().end() || value["state"].contains(name)) continue;
+      const auto state = optimizer().state().find(tensor.unsafeGetTensorImpl());
+      if (state == optimizer().state().end() || value["state"].contains(name)) continue;
       CaptureStateFields visitor(capture, state_name(name) + ".");
-      fields_.visit(*state->second, visitor);
+      fields.visit(*state->second, visitor);
       value["state"][name] = std::move(visitor.value);
     }
     capture.value(name(), value);
   }
 
   void plan(Plan& plan) override {
-    const auto program = parameters(plan.names());
-    const auto saved = plan.need_value(name(), std::string("an optimizer, ") + fields_.name());
+    const OptimizerFields& fields = fields_now();
+    (void)parameters(plan.names());  // refuses what could not be saved
+    const auto saved = plan.need_value(name(), std::string("an optimizer, ") + fields.name());
     if (!saved) return;
     try {
-      if (const std::string kind = saved->at("kind"); kind != fields_.name()) {
+      if (const std::string kind = saved->at("kind"); kind != fields.name()) {
         plan.differs(Difference::Kind::value, name(),
-                     std::string("is ") + fields_.name() + " in the program and " + kind + " in the checkpoint");
+                     std::string("is ") + fields.name() + " in the program and " + kind + " in the checkpoint");
         ask_for_all_tensors(plan);
         return;
       }
-      plan_state(plan, *saved, program);
-      plan_options(plan, *saved);
+      const SavedGroups saved_groups(*saved);
+      // Once the run has begun, what the optimizer holds is no more the code's word.
+      const CodeGroups code = code_ ? *code_ : groups_now(plan.names());
+      std::vector<Group> groups = plan_groups(plan, saved_groups, code);
+      plan_state(plan, *saved, saved_groups, groups);
+      plan_options(plan, saved_groups, code, std::move(groups));
     } catch (const json::exception&) {
       plan.differs(Difference::Kind::value, name(),
                    "is an optimizer in the program and something else in the checkpoint");
@@ -234,19 +294,81 @@ class TrackedOptimizer : public TrackedItem {
     at::Tensor tensor;
   };
 
-  std::size_t groups() const { return optimizer_.param_groups().size(); }
+  // What a restore leaves.
+  struct Group {
+    std::vector<at::Tensor> tensors;
+    Names names;        // as the program has them
+    Names saved_names;  // as the checkpoint does, where it knows them
+    json options;
+
+    void add(const std::string& name, const std::string& saved_name, const at::Tensor& tensor) {
+      names.push_back(name);
+      saved_names.push_back(saved_name);
+      tensors.push_back(tensor);
+    }
+    bool has(const std::vector<at::Tensor>& others) const {
+      return std::equal(tensors.begin(), tensors.end(), others.begin(), others.end(),
+                        [](const at::Tensor& a, const at::Tensor& b) { return a.is_same(b); });
+    }
+  };
+
+  torch::optim::Optimizer& optimizer() const { return held_by(reference_, "optimizer", name()); }
+
+  const OptimizerFields& fields_now() const {
+    const torch::optim::Optimizer& now = optimizer();
+    const OptimizerFields* fields = fields_of(now);
+    if (fields) return *fields;
+    throw Error(StatusCode::unsupported,
+                "optimizer '" + name() + "' is a " + c10::demangle(typeid(now).name()) +
+                    ", whose state only its author knows: give it save(holdfast::State&) const and "
+                    "load(const holdfast::State&)");
+  }
+
+  std::size_t groups() const { return optimizer().param_groups().size(); }
   std::string state_name(const std::string& parameter) const { return name() + ".state." + parameter; }
 
   json options(std::size_t group) const {
     ReadOptionFields visitor;
-    fields_.visit(optimizer_.param_groups()[group].options(), visitor);
+    fields_now().visit(optimizer().param_groups()[group].options(), visitor);
     return visitor.options;
+  }
+
+  json default_options() const {
+    ReadOptionFields visitor;
+    fields_now().visit(optimizer().defaults(), visitor);
+    return visitor.options;
+  }
+
+  CodeGroups groups_now(const TensorNames& names) const {
+    CodeGroups now;
+    now.fields = &fields_now();
+    std::vector<Names> by_group(groups());
+    for (const auto& [name, group, tensor] : parameters(names)) by_group[group].push_back(name);
+    for (std::size_t i = 0; i < groups(); ++i) now.add(std::move(by_group[i]), options(i));
+    return now;
+  }
+
+  // Before the run begins, what the code gave is what was there when the optimizer was tracked. Where it gave a
+  // parameter no options, because that joined later, what it has now counts as given.
+  json encode_group(const CodeGroups& now, std::size_t group) const {
+    const json& current = now.options[group];
+    json value = {{"parameters", now.parameters[group]}, {"initial", current}, {"current", current}};
+    if (!code_ && group < when_tracked_.size()) value["initial"] = when_tracked_[group];
+    if (!code_) return value;
+    const json* of_group = nullptr;
+    for (const std::string& parameter : now.parameters[group]) {
+      const json* given = code_->options_of(parameter, *now.fields);
+      if (given == nullptr) given = &current;
+      if (of_group == nullptr) value["initial"] = *(of_group = given);
+      if (given != of_group && *given != *of_group) value["initial_of"][parameter] = *given;
+    }
+    return value;
   }
 
   std::vector<Parameter> parameters(const TensorNames& names) const {
     std::vector<Parameter> found;
     for (std::size_t group = 0; group < groups(); ++group) {
-      const auto& tensors = optimizer_.param_groups()[group].params();
+      const auto& tensors = optimizer().param_groups()[group].params();
       for (std::size_t i = 0; i < tensors.size(); ++i) {
         const auto known = names.names_of(tensors[i]);
         if (known.empty()) {
@@ -264,45 +386,102 @@ class TrackedOptimizer : public TrackedItem {
   void ask_for_all_tensors(Plan& plan) const {
     const std::string prefix = name() + ".state.";
     for (const auto& entry : plan.manifest().tensors) {
-      if (entry.name.starts_with(prefix)) plan.find_tensor(entry.name);
+      if (entry.name.starts_with(prefix)) plan.find_tensor(program_name(entry.name));
     }
   }
 
   void ask_for_tensors_of(Plan& plan, const std::string& parameter) const {
     const std::string prefix = state_name(parameter) + ".";
     for (const auto& entry : plan.manifest().tensors) {
-      if (entry.name.starts_with(prefix)) plan.find_tensor(entry.name);
+      if (entry.name.starts_with(prefix)) plan.find_tensor(program_name(entry.name));
     }
   }
 
-  void plan_state(Plan& plan, const json& saved, const std::vector<Parameter>& program) {
-    std::set<std::string> left;  // the checkpoint's parameters that the program has not claimed yet
-    for (const json& group : saved.at("groups")) {
-      for (const std::string parameter : group.at("parameters")) left.insert(parameter);
+  // Where the code's groups are those that the run began with, the checkpoint's come back, whatever became of them.
+  // Else somebody edited the code: its groups stay, and those that joined while the run went on come back.
+  std::vector<Group> plan_groups(const Plan& plan, const SavedGroups& saved, const CodeGroups& code) const {
+    std::vector<Group> groups;
+    std::vector<Names> saved_names;
+    std::set<std::string> in_program;
+    for (std::size_t i = 0; i < code.parameters.size(); ++i) {
+      Group& group = groups.emplace_back();
+      group.options = code.fields == &fields_now() ? code.options[i] : default_options();
+      for (const std::string& name : code.parameters[i]) {
+        const at::Tensor* tensor = plan.names().find(name);
+        if (tensor == nullptr) continue;
+        const auto aliases = plan.names().names_of(*tensor);
+        const auto known =
+            std::find_if(aliases.begin(), aliases.end(), [&](const auto& one) { return saved.knows(one); });
+        group.add(name, known == aliases.end() ? name : *known, *tensor);
+      }
+      in_program.insert(group.saved_names.begin(), group.saved_names.end());
+      saved_names.push_back(group.saved_names);
     }
-    const std::set<std::string> known = left;
+    const auto are_tracked = [&](const Names& names) {
+      return std::all_of(names.begin(), names.end(), [&](const auto& name) { return plan.names().find(name); });
+    };
+    if (saved_names == saved.began) {
+      if (saved.now == saved.began || !std::all_of(saved.now.begin(), saved.now.end(), are_tracked)) return groups;
+      groups.clear();
+      for (const Names& names : saved.now) groups.push_back(group_of_checkpoint(plan, saved, names));
+      return groups;
+    }
+    const bool may_join = std::string(fields_now().name()) != "LBFGS";  // which has one group
+    for (const Names& names : saved.now) {
+      const bool joined = std::none_of(names.begin(), names.end(), [&](const std::string& name) {
+        return saved.at_the_start.contains(name) || in_program.contains(name) ||
+               plan.allows_unexpected(state_name(name), name);
+      });
+      if (may_join && joined && !names.empty() && are_tracked(names)) {
+        groups.push_back(group_of_checkpoint(plan, saved, names));
+      }
+    }
+    return groups;
+  }
+
+  Group group_of_checkpoint(const Plan& plan, const SavedGroups& saved, const Names& names) const {
+    Group group;
+    group.options = default_options();
+    for (const std::string& name : names) {
+      const at::Tensor& tensor = *plan.names().find(name);
+      group.add(plan.names().names_of(tensor).front(), name, tensor);
+      group.options.update(saved.options_of.at(name).current);
+    }
+    return group;
+  }
+
+  void plan_state(Plan& plan, const json& saved, const SavedGroups& saved_groups, const std::vector<Group>& groups) {
+    std::set<std::string> left;  // the checkpoint's parameters that the program has not claimed yet
+    for (const auto& [name, options] : saved_groups.options_of) left.insert(name);
     auto states = std::make_shared<std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>>>();
     std::set<void*> seen;
     std::set<void*> kept;  // new in the program, and allowed to be
 
-    for (const Parameter& parameter : program) {
-      void* const key = parameter.tensor.unsafeGetTensorImpl();
-      if (!seen.insert(key).second) continue;
-      const auto names = plan.names().names_of(parameter.tensor);
-      const auto found =
-          std::find_if(names.begin(), names.end(), [&](const auto& name) { return known.contains(name); });
-      if (found == names.end()) {
-        plan.missing(state_name(parameter.name), "a parameter of its optimizer", parameter.name);
-        kept.insert(key);
-        continue;
+    for (const Group& group : groups) {
+      for (std::size_t i = 0; i < group.tensors.size(); ++i) {
+        const at::Tensor& tensor = group.tensors[i];
+        const std::string& parameter = group.saved_names[i];
+        void* const key = tensor.unsafeGetTensorImpl();
+        if (!seen.insert(key).second) continue;
+        if (!saved_groups.options_of.contains(parameter)) {
+          plan.missing(state_name(parameter), "a parameter of its optimizer", parameter);
+          kept.insert(key);
+          continue;
+        }
+        left.erase(parameter);
+        if (plan.stays(group.names[i])) {  // what it had is of another shape
+          plan.fit.notes.push_back(state_name(parameter) + " is left unread, as " + parameter + " is");
+          ask_for_tensors_of(plan, parameter);
+          kept.insert(key);
+          continue;
+        }
+        const auto value = saved.at("state").find(parameter);
+        if (value == saved.at("state").end()) continue;
+        auto state = fields_now().make_state();
+        PlanStateFields visitor(plan, state_name(parameter) + ".", *value, tensor.device());
+        fields_now().visit(*state, visitor);
+        states->emplace_back(key, std::move(state));
       }
-      left.erase(*found);
-      const auto value = saved.at("state").find(*found);
-      if (value == saved.at("state").end()) continue;
-      auto state = fields_.make_state();
-      PlanStateFields visitor(plan, state_name(*found) + ".", *value, parameter.tensor.device());
-      fields_.visit(*state, visitor);
-      states->emplace_back(key, std::move(state));
     }
     for (const std::string& parameter : left) {
       plan.unexpected(state_name(parameter), "a parameter of its optimizer", parameter);
@@ -310,84 +489,110 @@ class TrackedOptimizer : public TrackedItem {
     }
 
     plan.apply([this, states, kept](std::vector<std::string>&) {
-      auto& all = optimizer_.state();
+      auto& all = optimizer().state();
       for (auto it = all.begin(); it != all.end();) it = kept.contains(it->first) ? std::next(it) : all.erase(it);
       for (auto& [key, state] : *states) all[key] = std::move(state);
     });
   }
 
-  // The rule: where the code's value still is what the run started with, the checkpoint's current value is restored;
-  // where somebody edited the code, the code wins, and that is said.
-  void plan_options(Plan& plan, const json& saved) {
-    const json& saved_groups = saved.at("groups");
-    std::vector<json> code;
-    std::vector<json> wanted;
+  void plan_options(Plan& plan, const SavedGroups& saved, const CodeGroups& code, std::vector<Group> groups) {
     std::vector<std::string> notes;
-    for (std::size_t i = 0; i < groups(); ++i) {
-      // Once the run has begun, what the optimizer holds is no more the code's word.
-      code.push_back(begun_ && i < code_.size() ? code_[i] : options(i));
-      wanted.push_back(code[i]);
-      const std::string group = name() + " group " + std::to_string(i);
-      if (i >= saved_groups.size()) {
-        notes.push_back(group + " is not in the checkpoint: its options stay as the code gives them");
-        continue;
-      }
-      const json& initial = saved_groups[i].at("initial");
-      const json& current = saved_groups[i].at("current");
-      for (const auto& [key, value] : code[i].items()) {
-        if (!initial.contains(key) || !current.contains(key)) continue;
-        if (value == initial.at(key)) {
-          wanted[i][key] = current.at(key);
-        } else if (value != current.at(key)) {
-          notes.push_back(group + " " + key + ": code says " + value.dump() + ", checkpoint started with " +
-                          initial.at(key).dump() + " and stood at " + current.at(key).dump() + ": the code wins");
-        }
-      }
-      WriteOptionFields probe(wanted[i]);  // throws on a wrong type, before anything changes
-      fields_.visit(*optimizer_.param_groups()[i].options().clone(), probe);
+    for (std::size_t i = 0; i < groups.size(); ++i) restore_options(i, groups[i], saved, code, notes);
+    for (const Group& group : groups) {
+      WriteOptionFields probe(group.options);  // throws on a wrong type, before anything changes
+      fields_now().visit(*optimizer().defaults().clone(), probe);
     }
-    if (saved_groups.size() > groups()) {
-      notes.push_back(name() + " has " + std::to_string(groups()) + " groups in the program and " +
-                      std::to_string(saved_groups.size()) +
-                      " in the checkpoint: the options of the others are left unread");
-    }
-    plan.apply([this, code, wanted, notes](std::vector<std::string>& said) {
-      for (std::size_t i = 0; i < wanted.size(); ++i) {
-        WriteOptionFields visitor(wanted[i]);
-        fields_.visit(optimizer_.param_groups()[i].options(), visitor);
-      }
-      for (std::size_t i = 0; i < wanted.size(); ++i) {
-        for (const at::Tensor& parameter : optimizer_.param_groups()[i].params()) {
-          const auto state = optimizer_.state().find(parameter.unsafeGetTensorImpl());
-          if (state == optimizer_.state().end()) continue;
+    plan.apply([this, groups = std::move(groups), code, notes](std::vector<std::string>& said) {
+      set_groups(groups);
+      for (const Group& group : groups) {
+        for (const at::Tensor& parameter : group.tensors) {
+          const auto state = optimizer().state().find(parameter.unsafeGetTensorImpl());
+          if (state == optimizer().state().end()) continue;
           const at::Tensor values = parameter.detach();
-          CompleteStateFields visitor(wanted[i], values);
-          fields_.visit(*state->second, visitor);
+          CompleteStateFields visitor(group.options, values);
+          fields_now().visit(*state->second, visitor);
         }
       }
       code_ = code;
-      begun_ = true;
       said.insert(said.end(), notes.begin(), notes.end());
     });
   }
 
-  torch::optim::Optimizer& optimizer_;
-  const OptimizerFields& fields_;
-  std::vector<json> code_;  // each group's options as the code gave them
-  bool begun_ = false;      // by begin() or a restore
+  // The rule, for each parameter: where the code's value still is what the run began with, the checkpoint's current
+  // value is restored; where somebody edited the code, the code wins, with a note. A group has one value for all of its
+  // parameters, so where theirs disagree the group's own stays.
+  void restore_options(std::size_t index, Group& group, const SavedGroups& saved, const CodeGroups& code,
+                       std::vector<std::string>& notes) const {
+    struct Wanted {
+      std::vector<std::pair<json, std::string>> values;  // and the first parameter that has it
+      std::set<std::string> edits;
+    };
+    std::map<std::string, Wanted> wanted;  // by option
+    std::set<std::tuple<const json*, const json*, const json*>> seen;
+    for (std::size_t i = 0; i < group.names.size(); ++i) {
+      const auto found = saved.options_of.find(group.saved_names[i]);
+      if (found == saved.options_of.end()) continue;
+      const auto& [initial, current] = found->second;
+      const json* const given = code.options_of(group.names[i], fields_now());
+      if (!seen.emplace(given, &initial, &current).second) continue;
+      for (const auto& [key, own] : group.options.items()) {
+        if (!initial.contains(key) || !current.contains(key)) continue;
+        const bool edited = given != nullptr && given->at(key) != initial.at(key);
+        const json& value = edited ? given->at(key) : current.at(key);
+        Wanted& all = wanted[key];
+        if (edited && value != current.at(key)) {
+          all.edits.insert("code says " + value.dump() + ", checkpoint started with " + initial.at(key).dump() +
+                           " and stood at " + current.at(key).dump() + ": the code wins");
+        }
+        const bool is_new = std::none_of(all.values.begin(), all.values.end(),
+                                         [&value = value](const auto& one) { return one.first == value; });
+        if (is_new) all.values.emplace_back(value, group.names[i]);
+      }
+    }
+    const std::string title = name() + " group " + std::to_string(index);
+    if (seen.empty() && !group.names.empty()) {
+      notes.push_back(title + " is not in the checkpoint: its options stay as the code gives them");
+    }
+    for (const auto& [key, all] : wanted) {
+      if (all.values.size() == 1) {
+        group.options[key] = all.values.front().first;
+        for (const std::string& edit : all.edits) notes.push_back(title + " " + key + ": " + edit);
+        continue;
+      }
+      std::string values;
+      for (const auto& [value, parameter] : all.values) {
+        values += (values.empty() ? "" : ", ") + value.dump() + " for " + parameter;
+      }
+      notes.push_back(title + " " + key + ": its parameters had different values (" + values + "): the group takes " +
+                      group.options[key].dump());
+    }
+  }
+
+  void set_groups(const std::vector<Group>& groups) {
+    auto& present = optimizer().param_groups();
+    std::vector<torch::optim::OptimizerParamGroup> wanted;
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      if (i < present.size() && groups[i].has(present[i].params())) {
+        wanted.push_back(std::move(present[i]));
+      } else {
+        wanted.emplace_back(groups[i].tensors, optimizer().defaults().clone());
+      }
+      WriteOptionFields visitor(groups[i].options);
+      fields_now().visit(wanted.back().options(), visitor);
+    }
+    present = std::move(wanted);
+  }
+
+  const ObjectReference<torch::optim::Optimizer> reference_;
+  std::vector<json> when_tracked_;  // each group's options
+  std::optional<CodeGroups> code_;  // from begin() or a restore on
 };
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name, torch::optim::Optimizer& optimizer) {
-  const OptimizerFields* fields = fields_of(optimizer);
-  if (!fields) {
-    throw Error(StatusCode::unsupported,
-                "optimizer '" + name + "' is a " + c10::demangle(typeid(optimizer).name()) +
-                    ", whose state only its author knows: give it save(holdfast::State&) const and "
-                    "load(const holdfast::State&)");
-  }
-  return std::make_unique<TrackedOptimizer>(std::move(name), optimizer, *fields);
+std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
+                                                    ObjectReference<torch::optim::Optimizer> optimizer) {
+  return std::make_unique<TrackedOptimizer>(std::move(name), std::move(optimizer));
 }
 
 }  // namespace holdfast

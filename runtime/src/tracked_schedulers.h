@@ -14,11 +14,15 @@ class ReduceLROnPlateauScheduler;
 
 namespace holdfast {
 
-/// The step count: all that a rate which is a function of the step needs.
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, torch::optim::LRScheduler& scheduler);
+// What a constructor was given is saved beside the rest, as "constants", where it can be read: it stays the code's, and
+// a difference is noted.
 
-/// The best metric and the three counters; what its constructor was given stays the code's.
+/// The step count: all that a rate which is a function of the step needs.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
-                                                    torch::optim::ReduceLROnPlateauScheduler& scheduler);
+                                                    ObjectReference<torch::optim::LRScheduler> scheduler);
+
+/// The best metric and the three counters.
+std::unique_ptr<TrackedItem> make_tracked_scheduler(
+    std::string name, ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
 
 }  // namespace holdfast

@@ -5,9 +5,12 @@
 #include <torch/optim/schedulers/lr_scheduler.h>
 #include <torch/optim/schedulers/reduce_on_plateau_scheduler.h>
 
+#include <algorithm>
 #include <set>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/nearest_name.h"
+#include "stored_name.h"
 #include "tensor_feed.h"
 #include "tensor_load.h"
 #include "tensor_names.h"
@@ -46,7 +49,7 @@ struct TrackedState::Registry {
   const RankPlace place;
   std::vector<std::unique_ptr<TrackedItem>> items;  // in the order they were tracked
   std::set<std::string> names;
-  std::map<std::pair<const void*, std::type_index>, std::string> objects;
+  std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
 
   void require_free(const std::string& name, const Identity& identity) const {
@@ -54,11 +57,6 @@ struct TrackedState::Registry {
     if (name == "__metadata__") {
       throw Error(StatusCode::invalid,
                   "'__metadata__' means something else in a safetensors file: choose another name");
-    }
-    if (shared_name(name) != name) {
-      throw Error(StatusCode::invalid, "'" + name +
-                                           "' ends as the names of what each rank holds for itself do (@ and a "
-                                           "number): choose another name");
     }
     try {
       nlohmann::json(name).dump();
@@ -68,21 +66,57 @@ struct TrackedState::Registry {
     if (names.contains(name)) {
       throw Error(StatusCode::invalid, "'" + name + "' is tracked already: choose another name");
     }
-    if (const auto found = objects.find({identity.address, identity.type}); found != objects.end()) {
-      throw Error(StatusCode::invalid,
-                  "'" + name + "' is the object that is tracked as '" + found->second + "' already: track it once");
+    if (const auto found = variables.find({identity.address, identity.type}); found != variables.end()) {
+      throw_twice(name, found->second);
     }
   }
 
+  [[noreturn]] static void throw_twice(const std::string& name, const std::string& other) {
+    throw Error(StatusCode::invalid,
+                "'" + name + "' is the object that is tracked as '" + other + "' already: track it once");
+  }
+
+  /// Null where no variable holds `object` now.
+  const TrackedItem* holder_of(const void* object) const {
+    const auto found =
+        std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->object() == object; });
+    return found == items.end() ? nullptr : found->get();
+  }
+
   void add(const Identity& identity, std::unique_ptr<TrackedItem> item) {
+    if (const void* const object = item->object(); object != nullptr) {
+      if (const TrackedItem* other = holder_of(object)) throw_twice(item->name(), other->name());
+    }
+    item->refer_to(identity.address);
     names.insert(item->name());
-    objects.emplace(std::pair(identity.address, identity.type), item->name());
+    if (identity.address != nullptr) {
+      variables.emplace(std::pair(identity.address, identity.type), item->name());
+    }
     items.push_back(std::move(item));
+  }
+
+  void remove(const std::string& name) {
+    const auto found = std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; });
+    if (found == items.end()) {
+      std::string meant;
+      if (!names.empty()) meant = storage::nearest_name(name, {names.begin(), names.end()}).name;
+      throw Error(StatusCode::invalid, "untrack('" + name + "'): nothing is tracked under that name" +
+                                           (meant.empty() ? "" : "; the nearest one is '" + meant + "'"));
+    }
+    std::erase_if(variables, [&](const auto& variable) { return variable.second == name; });
+    names.erase(name);
+    items.erase(found);
   }
 
   TensorNames walk() const {
     TensorNames found;
     for (const auto& item : items) item->add_names(found);
+    return found;
+  }
+
+  std::set<const void*> parameters() const {
+    std::set<const void*> found;
+    for (const auto& item : items) item->add_parameters(found);
     return found;
   }
 
@@ -100,31 +134,29 @@ TrackedState::~TrackedState() = default;
 TrackedState::TrackedState(TrackedState&&) noexcept = default;
 TrackedState& TrackedState::operator=(TrackedState&&) noexcept = default;
 
-void TrackedState::add_module(const std::string& name, std::shared_ptr<torch::nn::Module> module) {
-  const Identity identity{module.get(), typeid(torch::nn::Module)};
-  if (!module) throw Error(StatusCode::invalid, "module '" + name + "' is null: make it before it is tracked");
+void TrackedState::add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module) {
   registry_->require_free(name, identity);
   registry_->add(identity, make_tracked_module(name, std::move(module)));
   registry_->may_hold_parameters = true;
 }
 
-void TrackedState::add_optimizer(const std::string& name, torch::optim::Optimizer& optimizer) {
-  const Identity identity{&optimizer, typeid(torch::optim::Optimizer)};
+void TrackedState::add_optimizer(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::Optimizer> optimizer) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_optimizer(name, optimizer));
+  registry_->add(identity, make_tracked_optimizer(name, std::move(optimizer)));
   registry_->may_hold_parameters = true;
 }
 
-void TrackedState::add_scheduler(const std::string& name, torch::optim::LRScheduler& scheduler) {
-  const Identity identity{&scheduler, typeid(torch::optim::LRScheduler)};
+void TrackedState::add_scheduler(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::LRScheduler> scheduler) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+  registry_->add(identity, make_tracked_scheduler(name, std::move(scheduler)));
 }
 
-void TrackedState::add_scheduler(const std::string& name, torch::optim::ReduceLROnPlateauScheduler& scheduler) {
-  const Identity identity{&scheduler, typeid(torch::optim::ReduceLROnPlateauScheduler)};
+void TrackedState::add_scheduler(const std::string& name, Identity identity,
+                                 ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_scheduler(name, scheduler));
+  registry_->add(identity, make_tracked_scheduler(name, std::move(scheduler)));
 }
 
 void TrackedState::add_tensor(const std::string& name, at::Tensor& tensor) {
@@ -151,19 +183,54 @@ void TrackedState::add_object(const std::string& name, Identity identity, Object
   registry_->may_hold_parameters = true;
 }
 
-bool TrackedState::tracks(const torch::nn::Module& module) const {
-  return registry_->objects.contains({&module, typeid(torch::nn::Module)});
+void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
+
+std::vector<TrackedVariable> TrackedState::variables() const {
+  std::vector<TrackedVariable> all;
+  for (const auto& item : registry_->items) all.push_back({item->name(), item->variable()});
+  return all;
 }
 
+bool TrackedState::tracks(const std::string& name) const { return registry_->names.contains(name); }
+
+bool TrackedState::tracks(const torch::nn::Module& module) const { return registry_->holder_of(&module) != nullptr; }
+
 bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
-  return registry_->objects.contains({&optimizer, typeid(torch::optim::Optimizer)});
+  return registry_->holder_of(&optimizer) != nullptr;
+}
+
+std::vector<std::string> TrackedState::without_optimizer() const {
+  std::set<const void*> optimized;
+  for (const auto& item : registry_->items) {
+    if (!item->add_parameters(optimized)) return {};
+  }
+  std::vector<std::string> found;
+  for (const auto& item : registry_->items) {
+    TensorNames names;
+    item->add_names(names);
+    const bool forgotten = std::any_of(names.all().begin(), names.all().end(), [&](const NamedTensor& named) {
+      const at::Tensor& tensor = named.tensor;
+      return tensor.is_leaf() && tensor.requires_grad() && tensor.grad().defined() &&
+             !optimized.contains(tensor.unsafeGetTensorImpl());
+    });
+    if (forgotten) found.push_back(item->name());
+  }
+  return found;
 }
 
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
+  const bool all_begun =
+      std::all_of(registry_->items.begin(), registry_->items.end(), [](const auto& item) { return item->has_begun(); });
+  if (all_begun) return;
   capture();
-  for (const auto& item : registry_->items) item->begin();
+  const TensorNames names = registry_->walk();
+  for (const auto& item : registry_->items) {
+    if (item->has_begun()) continue;
+    item->begin(names);
+    item->note_begun();
+  }
 }
 
 Captured TrackedState::capture() const {
@@ -174,16 +241,19 @@ Captured TrackedState::capture() const {
 
   Captured captured;
   captured.tensors.reserve(capture.sources.size());
-  for (auto& [name, source] : capture.sources) captured.tensors.push_back(std::move(source));
-  captured.tied = std::move(capture.tied);
-  captured.may_differ = std::move(capture.may_differ);
-  captured.values = std::move(capture.values);
+  for (auto& [name, source] : capture.sources) {
+    source.name = stored_name(name);
+    captured.tensors.push_back(std::move(source));
+  }
+  for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
+  for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
+  for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);
   return captured;
 }
 
 Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place);
+  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   return std::move(plan.fit);
 }
@@ -197,7 +267,7 @@ Restored TrackedState::restore(const storage::VersionReader& version, const Loos
 Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed) {
   // R1. Compare: a misfit is found before anything is overwritten.
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place);
+  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   feed.require(plan.fit);
 
@@ -208,6 +278,7 @@ Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOp
   // nothing that loads can draw from them afterwards.
   Restored restored{std::move(plan.fit.notes)};
   for (const auto& step : plan.steps()) step(restored.notes);
+  for (const auto& item : registry_->items) item->note_begun();
   return restored;
 }
 

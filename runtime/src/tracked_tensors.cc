@@ -5,8 +5,10 @@
 #include <torch/nn/module.h>
 
 #include <mutex>
+#include <optional>
 
 #include "holdfast/runtime/error.h"
+#include "module_flags.h"
 
 namespace holdfast {
 namespace {
@@ -15,45 +17,109 @@ using storage::StatusCode;
 
 class TrackedModule : public TrackedItem {
  public:
-  TrackedModule(std::string name, std::shared_ptr<torch::nn::Module> module)
-      : TrackedItem(std::move(name)), module_(std::move(module)) {}
+  TrackedModule(std::string name, ObjectReference<torch::nn::Module> module)
+      : TrackedItem(std::move(name)), module_(std::move(module)) {
+    (void)module_now();
+  }
+
+  const void* object() const override { return module_.get(); }
 
   void add_names(TensorNames& names) const override {
-    for (const auto& parameter : module_->named_parameters())
+    const torch::nn::Module& module = module_now();
+    for (const auto& parameter : module.named_parameters())
       names.add(name() + "." + parameter.key(), parameter.value(), /*is_alike=*/true);
-    for (const auto& buffer : module_->named_buffers()) {
+    for (const auto& buffer : module.named_buffers()) {
       names.add(name() + "." + buffer.key(), buffer.value(), /*is_alike=*/false);
     }
   }
 
+  void begin(const TensorNames&) override { code_ = flags_of(module_now()); }
+
+  void capture(Capture& capture) const override {
+    const ModuleFlags flags = flags_of(module_now());
+    const ModuleFlags initial = code_ ? overlaid(flags, *code_) : flags;
+    nlohmann::json value = encode(flags);
+    if (initial != flags) value["initial"] = encode(initial);
+    capture.value(name(), value);
+  }
+
+  void plan(Plan& plan) override {
+    const ModuleFlags now = flags_of(module_now());
+    // Once the run has begun, what the module says is no more the code's word.
+    const ModuleFlags code = code_ ? overlaid(now, *code_) : now;
+    const nlohmann::json* value = plan.find_value(name());
+    if (value == nullptr) {  // saved before flags were
+      plan.apply([this, code](std::vector<std::string>&) { code_ = code; });
+      return;
+    }
+    try {
+      const ModuleFlags saved = decode_flags(*value, now);
+      const ModuleFlags initial = value->contains("initial") ? decode_flags(value->at("initial"), now) : saved;
+      plan.apply([this, code, initial, saved](std::vector<std::string>& notes) {
+        const RestoredFlags restored = restore_flags(name(), code, initial, saved);
+        set_flags(module_now(), restored.flags);
+        code_ = code;
+        notes.insert(notes.end(), restored.notes.begin(), restored.notes.end());
+      });
+    } catch (const nlohmann::json::exception&) {
+      plan.differs(Difference::Kind::value, name(), "is a module in the program and something else in the checkpoint");
+    }
+  }
+
  private:
-  std::shared_ptr<torch::nn::Module> module_;
+  torch::nn::Module& module_now() const { return held_by(module_, "module", name()); }
+
+  const ObjectReference<torch::nn::Module> module_;
+  std::optional<ModuleFlags> code_;  // as the code gave them, once the run has begun
 };
 
-// The value keeps what an undefined tensor needs to come back: its device, or "undefined".
 class TrackedTensor : public TrackedItem {
  public:
   TrackedTensor(std::string name, at::Tensor& tensor) : TrackedItem(std::move(name)), tensor_(tensor) {}
 
   void add_names(TensorNames& names) const override {
-    if (tensor_.defined()) names.add(name(), tensor_, /*is_alike=*/false);
+    if (tensor_.defined()) names.add(name(), tensor_, /*is_alike=*/false, /*is_variable=*/true);
+  }
+
+  void begin(const TensorNames&) override {
+    code_ = flag();
+    code_form_ = form();
   }
 
   void capture(Capture& capture) const override {
-    capture.value(name(), tensor_.defined() ? tensor_.device().str() : "undefined");
+    const std::string device = tensor_.defined() ? tensor_.device().str() : "undefined";
+    nlohmann::json value = {{"device", device}};
+    if (const auto requires_grad = flag()) {
+      value["requires_grad"] = *requires_grad;
+      value["initial"] = code_.value_or(*requires_grad);
+    }
+    if (tensor_.defined() && !code_form_.empty() && code_form_ != form()) value["began"] = code_form_;
+    capture.value(name(), value.size() == 1 ? value.at("device") : value);
   }
 
   void plan(Plan& plan) override {
     const nlohmann::json* saved = plan.find_value(name());
-    if (tensor_.defined()) return;
+    if (!tensor_.defined()) {
+      plan_new_tensor(plan, saved);
+    } else {
+      plan_other_form(plan, saved);
+    }
+    plan_flag(plan, saved);
+  }
+
+ private:
+  void plan_new_tensor(Plan& plan, const nlohmann::json* saved) {
     const storage::TensorEntry* entry = plan.find_tensor(name());
     if (!entry) {
       if (!saved) plan.missing(name(), "an undefined tensor");
       return;
     }
     at::Device device = at::kCPU;
-    if (saved && saved->is_string() && *saved != "undefined") {
-      at::Device was(saved->get<std::string>());
+    std::string was_on;
+    if (saved && saved->is_string()) was_on = *saved;
+    if (saved && saved->is_object()) was_on = saved->value("device", "");
+    if (!was_on.empty() && was_on != "undefined") {
+      at::Device was(was_on);
       // Another rank's GPU is none of this one's.
       if (was.is_cuda() && plan.place().device.is_cuda() && plan.saved_ranks() != plan.place().world_size) {
         was = plan.place().device;
@@ -67,8 +133,66 @@ class TrackedTensor : public TrackedItem {
     plan.apply([this, made = plan.make(*entry, device)](std::vector<std::string>&) { tensor_ = *made; });
   }
 
- private:
+  // A variable that holds a tensor of another shape or dtype is given one as was saved, or none. Where that is not what
+  // the run began with, somebody edited the code.
+  void plan_other_form(Plan& plan, const nlohmann::json* value) {
+    const storage::TensorEntry* entry = plan.find_tensor(name());
+    std::string began;
+    if (value != nullptr && value->is_object()) began = value->value("began", "");
+    if (entry != nullptr && began.empty()) began = describe(entry->dtype, entry->shape);
+    const std::string code = code_form_.empty() ? form() : code_form_;
+    plan.apply([this, code](std::vector<std::string>&) { code_form_ = code; });
+    if (plan.was_undefined(name())) {
+      plan.apply([this](std::vector<std::string>&) { tensor_ = at::Tensor(); });
+      return;
+    }
+    if (entry == nullptr || plan.is_parameter(tensor_) || has_form_of(tensor_, *entry)) return;
+    if (!plan.takes_other_form(name(), *entry, tensor_)) return;
+    if (code != began) {
+      plan.fit.notes.push_back(name() + " is " + code + " in the code and was " + began +
+                               " when the run began: it takes the checkpoint's " +
+                               describe(entry->dtype, entry->shape));
+    }
+    plan.apply([this, made = plan.make_instead_of(tensor_, *entry)](std::vector<std::string>&) {
+      if (made->is_floating_point() || made->is_complex()) made->set_requires_grad(tensor_.requires_grad());
+      tensor_ = *made;
+    });
+  }
+
+  std::string form() const { return tensor_.defined() ? describe(tensor_) : ""; }
+
+  // Where the variable is undefined now, the code says nothing.
+  void plan_flag(Plan& plan, const nlohmann::json* value) {
+    const std::optional<bool> code = code_ ? code_ : flag();
+    std::optional<bool> initial, saved;
+    if (value != nullptr && value->is_object() && value->contains("requires_grad")) {
+      saved = value->at("requires_grad").get<bool>();
+      initial = value->value("initial", *saved);
+    }
+    plan.apply([this, code, initial, saved](std::vector<std::string>& notes) {
+      code_ = code;
+      if (!saved || !flag()) return;
+      if (!code || *code == *initial) {
+        tensor_.set_requires_grad(*saved);
+      } else {
+        tensor_.set_requires_grad(*code);
+        if (*code == *saved) return;
+        notes.push_back(name() + ": code says it " + (*code ? "requires" : "does not require") +
+                        " a gradient, unlike when the checkpoint's run began: the code wins");
+      }
+    });
+  }
+
+  // None where gradients cannot be asked for, or are those of a computation, which is not saved.
+  std::optional<bool> flag() const {
+    const bool has_flag =
+        tensor_.defined() && (tensor_.is_floating_point() || tensor_.is_complex()) && tensor_.is_leaf();
+    return has_flag ? std::optional(tensor_.requires_grad()) : std::nullopt;
+  }
+
   at::Tensor& tensor_;
+  std::optional<bool> code_;  // whether the code made it require gradients, once the run has begun
+  std::string code_form_;     // and its dtype and shape; empty: undefined
 };
 
 at::Tensor state_of(const at::Generator& generator) {
@@ -172,7 +296,7 @@ class DefaultGenerators : public TrackedItem {
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module) {
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module) {
   return std::make_unique<TrackedModule>(std::move(name), std::move(module));
 }
 

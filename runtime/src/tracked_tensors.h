@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/tracked_state.h"
 #include "tracked_item.h"
 
@@ -16,10 +17,14 @@ class Module;
 
 namespace holdfast {
 
-/// Parameters and buffers, as "name.path".
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, std::shared_ptr<torch::nn::Module> module);
+/// Parameters and buffers, as "name.path"; the value of the name is the flags:
+///   {"frozen": ["fc.weight", …], "eval": ["norm", …], "initial": {"frozen": […], "eval": […]}}
+/// "initial" is what they were when the run began, where that is something else.
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module);
 
-/// The variable, not the handle it holds now: it may be assigned anew, and be undefined.
+/// The variable, not the handle it holds now: it may be assigned another one, and be undefined. Its value is the
+/// device, or, where the tensor may require a gradient, {"device": "cpu", "requires_grad": true, "initial": false}, the
+/// last as it was when the run began.
 std::unique_ptr<TrackedItem> make_tracked_tensor(std::string name, at::Tensor& tensor);
 
 std::unique_ptr<TrackedItem> make_tracked_generator(std::string name, at::Generator& generator);

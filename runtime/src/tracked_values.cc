@@ -51,6 +51,8 @@ class TrackedObject : public TrackedItem {
  public:
   TrackedObject(std::string name, ObjectAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
 
+  bool add_parameters(std::set<const void*>&) const override { return false; }  // it may be an optimizer
+
   void capture(Capture& capture) const override {
     State state;
     access_.save(state);

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -32,16 +33,26 @@ constexpr std::chrono::hours kNoLimit{24 * 30};
 
 // The sockets that are open now: what blocks in them can be woken by shutting them down, which c10d itself offers for
 // none of its Gloo and store calls.
-std::set<int> open_sockets() {
+std::set<OpenSocket> open_sockets() {
   namespace fs = boost::filesystem;
-  std::set<int> sockets;
+  std::set<OpenSocket> sockets;
   boost::system::error_code error;
   for (fs::directory_iterator entry("/proc/self/fd", error), end; !error && entry != end; entry.increment(error)) {
     const int fd = std::atoi(entry->path().filename().c_str());
     struct stat info {};
-    if (::fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode)) sockets.insert(fd);
+    if (::fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode)) sockets.insert({fd, info.st_ino});
   }
   return sockets;
+}
+
+// The port of one of its ends, where it is an internet socket.
+std::optional<std::uint16_t> port_of(int fd, int (*end)(int, sockaddr*, socklen_t*)) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (end(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
+  if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+  return std::nullopt;
 }
 
 // Whether the socket is one end of a connection that this process uses. Shutting down one that listens makes Gloo end
@@ -50,25 +61,29 @@ bool is_ours_to_end(int fd, std::uint16_t store_port) {
   int listens = 0;
   socklen_t length = sizeof listens;
   if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) != 0 || listens != 0) return false;
-  sockaddr_storage own{};
-  length = sizeof own;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) != 0) return false;
-  const auto port = own.ss_family == AF_INET    ? reinterpret_cast<const sockaddr_in&>(own).sin_port
-                    : own.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(own).sin6_port
-                                                : htons(store_port);
-  return ntohs(port) != store_port;
+  const auto own = port_of(fd, ::getsockname);
+  return own && *own != store_port;
 }
 
-std::vector<int> opened_since(const std::set<int>& before, std::uint16_t store_port) {
-  std::vector<int> fresh;
-  for (const int fd : open_sockets()) {
-    if (!before.contains(fd) && is_ours_to_end(fd, store_port)) fresh.push_back(fd);
+// Whether the other end is where the store listens.
+bool leads_to_store(int fd, std::uint16_t store_port) { return port_of(fd, ::getpeername) == store_port; }
+
+// Another thread of the program may have opened some meanwhile, so callers ask what each is.
+std::vector<OpenSocket> opened_since(const std::set<OpenSocket>& before) {
+  std::vector<OpenSocket> fresh;
+  for (const OpenSocket& socket : open_sockets()) {
+    if (!before.contains(socket)) fresh.push_back(socket);
   }
   return fresh;
 }
 
-void shut_down(const std::vector<int>& sockets) {
-  for (const int fd : sockets) ::shutdown(fd, SHUT_RDWR);
+// What is closed by now may have left its number to a file or a connection of the program's.
+void shut_down(const std::vector<OpenSocket>& sockets) {
+  for (const OpenSocket& socket : sockets) {
+    struct stat now {};
+    if (::fstat(socket.descriptor, &now) != 0 || !S_ISSOCK(now.st_mode) || now.st_ino != socket.inode) continue;
+    ::shutdown(socket.descriptor, SHUT_RDWR);
+  }
 }
 
 // The address by which this host reaches rank 0: there the others reach us too. A host's own name often resolves to the
@@ -123,7 +138,8 @@ at::Tensor bytes_in(std::string& text) {
 StoreConnection::StoreConnection(c10d::Store& store, std::uint16_t port) {
   const auto before = open_sockets();
   store_ = store.clone();
-  sockets_ = opened_since(before, port);
+  sockets_ = opened_since(before);
+  std::erase_if(sockets_, [&](const OpenSocket& socket) { return !leads_to_store(socket.descriptor, port); });
 }
 
 StoreConnection::~StoreConnection() = default;
@@ -143,8 +159,13 @@ struct Transport::Backends {
   c10::intrusive_ptr<c10d::Backend> control;
   c10::intrusive_ptr<c10d::Backend> gloo;
   c10::intrusive_ptr<c10d::Backend> nccl;
-  std::vector<int> sockets;
+  std::vector<OpenSocket> sockets;
 };
+
+void Transport::prepare(c10::Device device) {
+  // Our watch ends waits. NCCL's own watchdog would end the process, without a word or a last line in the log.
+  if (device.is_cuda()) ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
+}
 
 Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device)
     : backends_(std::make_unique<Backends>()), world_size_(ranks.world_size) {
@@ -156,8 +177,6 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
                                                   ranks.world_size);
 #ifdef HOLDFAST_NCCL
   if (device.is_cuda()) {
-    // Our watch ends waits. NCCL's own watchdog would end the process, without a word or a last line in the log.
-    ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kNoLimit;
     options->is_high_priority_stream = true;  // an exchange takes little of the device and others wait for it
@@ -178,11 +197,16 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
   data_->setDefaultBackend(device.is_cuda() ? c10d::ProcessGroup::BackendType::NCCL
                                             : c10d::ProcessGroup::BackendType::GLOO);
   (void)exchange("a");  // every connection is there now
-  backends_->sockets = opened_since(before, ranks.port);
+  backends_->sockets = opened_since(before);
+  std::erase_if(backends_->sockets,
+                [&](const OpenSocket& socket) { return !is_ours_to_end(socket.descriptor, ranks.port); });
 }
 
 Transport::~Transport() {
-  if (backends_->nccl) backends_->nccl->shutdown();
+  try {
+    if (backends_->nccl) backends_->nccl->shutdown();
+  } catch (const std::exception&) {  // of a group that broke: there is nothing left to shut down
+  }
 }
 
 std::vector<std::string> Transport::exchange(const std::string& bytes) {
@@ -204,7 +228,10 @@ void Transport::broadcast(std::string& bytes, int from) {
 
 void Transport::interrupt() {
   shut_down(backends_->sockets);
-  if (backends_->nccl) backends_->nccl->abort();
+  try {
+    if (backends_->nccl) backends_->nccl->abort();
+  } catch (const std::exception&) {  // called by the watch, whose word on what broke it stands
+  }
 }
 
 }  // namespace holdfast

@@ -8,6 +8,7 @@
 #include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -21,6 +22,14 @@ class Store;
 }  // namespace c10d
 
 namespace holdfast {
+
+/// A socket of this process by its descriptor, which another one may get after it is closed, and the number by which
+/// the kernel knows it, which stays its own.
+struct OpenSocket {
+  int descriptor;
+  std::uint64_t inode;
+  auto operator<=>(const OpenSocket&) const = default;
+};
 
 /// A connection of its own to the same store, whose blocked calls end when it is closed.
 class StoreConnection {
@@ -38,11 +47,13 @@ class StoreConnection {
 
  private:
   c10::intrusive_ptr<c10d::Store> store_;
-  std::vector<int> sockets_;
+  std::vector<OpenSocket> sockets_;
 };
 
 class Transport {
  public:
+  /// What the process's environment must say for ranks on `device`: before other threads read it.
+  static void prepare(c10::Device device);
   /// All ranks call it. The store is joined already.
   Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device);
   ~Transport();

@@ -4,9 +4,11 @@
 #include <torch/csrc/utils/cpp_stacktraces.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <utility>
 
 #include "holdfast/runtime/error.h"
@@ -15,20 +17,30 @@
 namespace holdfast {
 namespace {
 
-std::terminate_handler first_handler = nullptr;  // the system's, or the program's
-std::terminate_handler next_handler = nullptr;
-bool passed_on = false;  // a handler set later ends in the one it found: ours
+// Any thread may end the process, while another one sets these.
+std::atomic<std::terminate_handler> first_handler{nullptr};  // the system's, or the program's
+std::atomic<std::terminate_handler> next_handler{nullptr};
+std::atomic<bool> passed_on{false};  // a handler set later ends in the one it found: ours
 
-std::function<void(const std::string&)>& listener() {
-  static auto* const last = new std::function<void(const std::string&)>;  // outlives static destructors
-  return *last;
+struct Listening {
+  // Held while the listener is called, so that what it uses is not destroyed meanwhile; recursive, because what the
+  // listener does may end the process too.
+  std::recursive_mutex mutex;
+  std::function<void(const std::string&)> listener;
+};
+
+Listening& listening() {
+  static auto* const one = new Listening;  // outlives static destructors
+  return *one;
 }
 
-pid_t listens = 0;  // the process: what it forks inherits the listener, and ends for reasons of its own
+// The process: what it forks inherits the listener, and ends for reasons of its own.
+std::atomic<pid_t> listens{0};
 
 void tell(const std::string& why) {
   if (::getpid() != listens) return;
-  if (const auto once = std::exchange(listener(), {})) once(why);
+  const std::lock_guard lock(listening().mutex);
+  if (const auto once = std::exchange(listening().listener, {})) once(why);
 }
 
 // What the system's handler would say, without the trace of LibTorch's own frames: in Python, too, that comes only
@@ -39,7 +51,7 @@ void say_without_trace(const c10::Error& error) {
 }
 
 [[noreturn]] void on_terminate() {
-  const std::terminate_handler next = passed_on ? first_handler : next_handler;
+  const std::terminate_handler next = (passed_on ? first_handler : next_handler).load();
   if (const std::exception_ptr current = std::current_exception()) {
     try {
       std::rethrow_exception(current);
@@ -72,16 +84,23 @@ void say_without_trace(const c10::Error& error) {
 void report_uncaught_errors() {
   const std::terminate_handler present = std::get_terminate();
   if (present == on_terminate) return;
-  if (first_handler == nullptr) first_handler = present;
+  std::terminate_handler nobody = nullptr;
+  first_handler.compare_exchange_strong(nobody, present);
   next_handler = present;
   std::set_terminate(on_terminate);
 }
 
-void tell_before_death(std::function<void(const std::string&)> told) {
+TellBeforeDeath::TellBeforeDeath(std::function<void(const std::string&)> listener) {
   static const bool registered = std::atexit([] { tell("it called exit() before session.finish()"); }) == 0;
   (void)registered;
+  const std::lock_guard lock(listening().mutex);
   listens = ::getpid();
-  listener() = std::move(told);
+  listening().listener = std::move(listener);
+}
+
+TellBeforeDeath::~TellBeforeDeath() {
+  const std::lock_guard lock(listening().mutex);
+  listening().listener = {};
 }
 
 }  // namespace holdfast

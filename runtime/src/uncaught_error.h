@@ -11,8 +11,14 @@ namespace holdfast {
 /// that was there. Call again after another handler was set, to stand before it.
 void report_uncaught_errors();
 
-/// Called once with the words of an exception that nobody caught, or with what exit() was called for, before the
-/// process ends. Empty: nobody listens. One at a time.
-void tell_before_death(std::function<void(const std::string& why)> listener);
+/// While it lives, `listener` is called once, on whichever thread ends the process, with the words of an exception that
+/// nobody caught, or with what exit() was called for. One at a time. The destructor waits for a call under way.
+class TellBeforeDeath {
+ public:
+  explicit TellBeforeDeath(std::function<void(const std::string& why)> listener);
+  ~TellBeforeDeath();
+  TellBeforeDeath(const TellBeforeDeath&) = delete;
+  TellBeforeDeath& operator=(const TellBeforeDeath&) = delete;
+};
 
 }  // namespace holdfast

@@ -10,6 +10,7 @@
 
 #include "call_site.h"
 #include "host_name.h"
+#include "start_thread.h"
 
 namespace holdfast {
 namespace {
@@ -25,6 +26,11 @@ constexpr milliseconds kTell{1000};
 // The store's host stays so long after a failure, for the others to read why.
 constexpr milliseconds kLinger{1500};
 
+// A closed connection means that a rank is dead. The one that is silent already is the likeliest, so this much silence
+// is enough then; and so long a rank waits for the news before it says only that the connection broke.
+constexpr milliseconds kSilenceOfTheDead{3000};
+constexpr milliseconds kVerdict{4000};
+
 // What an exception says may be a whole file; the others hear its beginning, at every heartbeat.
 constexpr std::size_t kLongestText = 4096;
 
@@ -34,9 +40,7 @@ std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_s
 std::string place_of_pids() {
   char space[64] = "";
   if (::readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) return {};
-  std::string boot;
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::getline(file, boot);
+  const std::string boot = boot_id();
   return boot.empty() ? boot : boot + " " + space;
 }
 
@@ -70,8 +74,26 @@ Watch::Watch(c10d::Store& store, WatchOptions options)
   wishes_taken_.resize(seen_.size());
   seen_[static_cast<std::size_t>(options_.rank)].record = record_of_this_process();
   last_read_ = now;
-  talker_ = std::thread([this] { talk(); });
-  guard_ = std::thread([this] { guard(); });
+  try {
+    talker_ = start_thread("to tell the other ranks that this one lives", [this] { talk(); });
+    speaker_ = start_thread("to print what the watch over the ranks finds", [this] { speak(); });
+    guard_ = start_thread("to watch over the other ranks", [this] { guard(); });
+  } catch (...) {
+    end_threads();
+    throw;
+  }
+}
+
+void Watch::end_threads() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (guard_.joinable()) guard_.join();
+  connection_.close();
+  if (talker_.joinable()) talker_.join();
+  if (speaker_.joinable()) speaker_.join();
 }
 
 // What holds the store must not end before the others have read why.
@@ -80,7 +102,7 @@ void Watch::linger() const {
   for (std::unique_lock lock(mutex_); fault_ && options_.rank == options_.store_rank;) {
     const auto now = Clock::now();
     const bool waited_for = std::any_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
-      return one.record.state != WatchRecord::State::failed && !one.ended && now - one.beat < kSilence;
+      return one.record.state != WatchRecord::State::failed && !one.ended && now - one.beat < options_.silence;
     });
     if (!waited_for || now >= until) return;
     changed_.wait_for(lock, kTick);
@@ -93,12 +115,8 @@ Watch::~Watch() {
     std::unique_lock lock(mutex_);
     // Or the others learn of this rank's end before its reason. A store that does not answer is not asked.
     if (fault_ && Clock::now() - last_read_ < kTell) tell_now(lock);
-    stopping_ = true;
   }
-  changed_.notify_all();
-  guard_.join();
-  connection_.close();
-  talker_.join();
+  end_threads();
 }
 
 std::uint64_t Watch::enter(const std::string& operation, const std::string& site) {
@@ -135,9 +153,10 @@ void Watch::tell_now(std::unique_lock<std::mutex>& lock) {
   changed_.wait_for(lock, kTell, [&] { return told_ >= next || reading_failed_ || stopping_; });
 }
 
-std::optional<std::string> Watch::verdict(milliseconds patience) const {
+std::optional<std::string> Watch::verdict() {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, patience, [&] { return fault_.has_value(); });
+  connection_broke_ = true;
+  changed_.wait_for(lock, kVerdict, [&] { return fault_.has_value(); });
   return fault_;
 }
 
@@ -189,8 +208,9 @@ StepOrder Watch::follow(std::uint64_t step, std::source_location site, std::uniq
     own.record.operation = "the next step";
     own.record.site = fmt::format("{}, step {}", text_of(site), step + 1);
     ++own.record.sequence;
+    urgent_ = true;  // tell it
     do {
-      urgent_ = true;  // ask
+      asking_ = true;
       changed_.notify_all();
     } while (!changed_.wait_for(lock, kHurry, news));
     own.changed = Clock::now();
@@ -222,52 +242,74 @@ void Watch::look_for_ended_processes(Clock::time_point now) {
   }
 }
 
-// Talks to the store: our record out, everybody's in.
+// Talks to the store: our record out, everybody's in; of a rank that waits for rank 0's grant that one alone, in
+// between.
 void Watch::talk() {
   std::vector<std::string> keys;
   for (int rank = 0; rank < options_.world_size; ++rank) keys.push_back(key_of(rank));
+  const std::vector<std::string> first_key(keys.begin(), keys.begin() + 1);
+  auto due = Clock::now();
   std::unique_lock lock(mutex_);
+  const auto failed_with = [&] {
+    reading_failed_ = true;
+    changed_.notify_all();
+  };
   while (!stopping_) {
+    if (!urgent_ && Clock::now() < due) {
+      if (asking_) {
+        asking_ = false;
+        lock.unlock();
+        std::vector<std::string> texts;
+        try {
+          texts = connection_.get(first_key);
+        } catch (const std::exception&) {
+        }
+        lock.lock();
+        if (texts.empty()) return failed_with();
+        listen_to(0, texts[0], Clock::now());
+        changed_.notify_all();
+      }
+      changed_.wait_until(lock, due, [&] { return stopping_ || urgent_ || asking_; });
+      continue;
+    }
+    due = Clock::now() + kBeat;
     WatchRecord own = seen_[static_cast<std::size_t>(options_.rank)].record;
     own.beat = ++seen_[static_cast<std::size_t>(options_.rank)].record.beat;
     urgent_ = false;
     ++begun_;
     lock.unlock();
-    bool failed = false;
     std::vector<std::string> texts;
     try {
       connection_.set(key_of(options_.rank), encode(own));
       texts = connection_.get(keys);
     } catch (const std::exception&) {
-      failed = true;
     }
     lock.lock();
     ++told_;
-    if (failed) {
-      reading_failed_ = true;
-      changed_.notify_all();
-      return;  // a connection that broke stays broken
-    }
-    listen_to(texts, Clock::now());
+    if (texts.empty()) return failed_with();  // a connection that broke stays broken
+    const auto now = Clock::now();
+    last_read_ = now;
+    for (int rank = 0; rank < options_.world_size; ++rank) listen_to(rank, texts[static_cast<std::size_t>(rank)], now);
     changed_.notify_all();
-    changed_.wait_for(lock, kBeat, [&] { return stopping_ || urgent_; });
   }
 }
 
-void Watch::listen_to(const std::vector<std::string>& texts, Clock::time_point now) {
-  last_read_ = now;
-  for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
-    if (static_cast<int>(rank) == options_.rank) {
-      seen_[rank].beat = now;
-      continue;
-    }
-    auto record = decode_record(texts[rank]);
-    if (!record) continue;
-    Seen& seen = seen_[rank];
-    if (record->beat != seen.record.beat) seen.beat = now;
-    if (record->state != seen.record.state || record->sequence != seen.record.sequence) seen.changed = now;
-    seen.record = std::move(*record);
+void Watch::listen_to(int rank, const std::string& text, Clock::time_point now) {
+  Seen& seen = seen_[static_cast<std::size_t>(rank)];
+  if (rank == options_.rank) {
+    seen.beat = now;
+    return;
   }
+  auto record = decode_record(text);
+  if (!record) {
+    set_fault({rank, fmt::format("rank {} sends heartbeats that rank {} cannot read; start the same build of the "
+                                 "program on all hosts",
+                                 rank, options_.rank)});
+    return;
+  }
+  if (record->beat != seen.record.beat) seen.beat = now;
+  if (record->state != seen.record.state || record->sequence != seen.record.sequence) seen.changed = now;
+  seen.record = std::move(*record);
 }
 
 // What judge() needs. While the store does not answer nothing is known of anybody but the one who holds it.
@@ -298,6 +340,20 @@ void Watch::set_fault(const Fault& fault) {
   changed_.notify_all();
 }
 
+// Writes what the guard finds: a terminal that was stopped, or a folder on a mount that hangs, may hold this up for
+// good.
+void Watch::speak() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    changed_.wait(lock, [&] { return stopping_ || !to_say_.empty(); });
+    if (to_say_.empty()) continue;
+    const std::string line = std::exchange(to_say_, {});
+    lock.unlock();
+    options_.say(line);
+    lock.lock();
+  }
+}
+
 void Watch::guard() {
   bool said = false;
   std::uint64_t said_at = 0;
@@ -316,7 +372,8 @@ void Watch::guard() {
     look_for_ended_processes(now);
     const auto all = peers(now);
     if (!fault_) {
-      if (auto fault = judge(options_.rank, all)) {
+      const auto silence = connection_broke_ ? std::min(options_.silence, kSilenceOfTheDead) : options_.silence;
+      if (auto fault = judge(options_.rank, all, silence)) {
         set_fault(*fault);
       } else if (reading_failed_ && options_.store_rank < 0) {
         set_fault({-1, "the launcher's store is gone, so the ranks can no longer hear of each other"});
@@ -334,11 +391,9 @@ void Watch::guard() {
       said = !whom.empty();
       said_at = own.record.sequence;
       if (!said) continue;
-      const std::string text =
+      to_say_ =
           fmt::format("rank {} waits in {} at {} for {}", options_.rank, own.record.operation, own.record.site, whom);
-      lock.unlock();
-      options_.say(text);
-      lock.lock();
+      changed_.notify_all();
     }
   }
 }

@@ -1,7 +1,8 @@
 // The watch over all ranks: tells the others every quarter of a second where this rank is, reads where they are, and
 // when something is wrong that no waiting will mend ends this rank's wait, so that every rank stops with one sentence.
 //
-// Two threads: one talks to the store and may be blocked by it (its host can stand still), one judges and never blocks.
+// Three threads: one talks to the store and may be blocked by it (its host can stand still), one prints and may be
+// blocked by the terminal or the run's folder, one judges and never blocks.
 // Threads: enter, leave and check from the rank's own thread; fail and fault from any.
 #pragma once
 
@@ -27,6 +28,8 @@ struct WatchOptions {
   int store_rank = 0;  // whose process holds the store; -1: the launcher's
   /// Waiting for a slow rank is said once, after so long.
   std::chrono::milliseconds say_waiting_after{30000};
+  /// A rank that is not heard of for so long is gone or stands still.
+  std::chrono::milliseconds silence{15000};
   std::function<void()> interrupt = {};  // ends this rank's wait
   std::function<void(const std::string&)> say = {};
 };
@@ -52,8 +55,9 @@ class Watch {
   void fail(const std::string& text, int origin);
   /// Before this process ends for a fault: where it holds the store, waits a moment for the others to read why.
   void linger() const;
-  /// Waits for the others' news on what broke this rank's connection. Empty where there are none in time.
-  std::optional<std::string> verdict(std::chrono::milliseconds patience) const;
+  /// A connection of this rank broke, so another rank is dead: waits for the news on which one. Empty where there are
+  /// none in time.
+  std::optional<std::string> verdict();
   /// This rank has done `step`: what all ranks do here, as horizon.h says. Waits where rank 0 has granted no further
   /// step, until it does or a fault is found. `last`: see Horizon::reach.
   StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site);
@@ -70,13 +74,15 @@ class Watch {
     std::optional<Clock::time_point> ended = {};  // when its process was seen to be over
   };
   void talk();
-  void listen_to(const std::vector<std::string>& texts, Clock::time_point now);
+  void listen_to(int rank, const std::string& text, Clock::time_point now);
   void guard();
+  void speak();
   std::vector<Peer> peers(Clock::time_point now) const;
   void set_fault(const Fault& fault);
   void look_for_ended_processes(Clock::time_point now);
   void tell_now(std::unique_lock<std::mutex>& lock);
   StepOrder lead(std::uint64_t step, std::uint64_t last);
+  void end_threads();
   StepOrder follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock);
 
   WatchOptions options_;
@@ -86,7 +92,10 @@ class Watch {
   std::vector<Seen> seen_;  // by rank, our own too
   Clock::time_point last_read_;
   bool reading_failed_ = false;
-  bool urgent_ = false;                      // talk now
+  bool urgent_ = false;  // talk now
+  bool asking_ = false;  // read rank 0's record now
+  bool connection_broke_ = false;
+  std::string to_say_;                       // the speaker's next line
   Horizon horizon_;                          // rank 0's
   std::vector<std::uint64_t> wishes_taken_;  // by rank
   std::uint64_t done_at_ = 0;                // the step of the last order that this rank followed
@@ -95,6 +104,7 @@ class Watch {
   bool judging_ = true;
   std::optional<std::string> fault_;
   std::thread talker_;
+  std::thread speaker_;
   std::thread guard_;
 };
 

@@ -125,8 +125,8 @@ std::string encode(const WatchRecord& record) {
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-std::optional<WatchRecord> decode_record(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+std::optional<WatchRecord> decode_record(const std::string& text) try {
+  const auto json = nlohmann::json::parse(text);
   if (!json.is_object()) return std::nullopt;
   WatchRecord record;
   for (int i = 0; i < 4; ++i) {
@@ -148,9 +148,11 @@ std::optional<WatchRecord> decode_record(const std::string& text) {
   record.recent = calls_of(json);
   record.entered = json.value("entered", std::uint64_t{0});
   return record;
+} catch (const std::exception&) {  // another type where this build has a number, say
+  return std::nullopt;
 }
 
-std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
+std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono::milliseconds silence) {
   const auto others = [&](auto&& fact) -> std::optional<Fault> {
     for (int rank = 0; rank < static_cast<int>(peers.size()); ++rank) {
       if (rank == self) continue;
@@ -185,10 +187,12 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
     return fault;
   }
   if (auto fault = others([&](int rank, const Peer& peer) -> Text {
-        if (peer.silent < kSilence || peer.record.state == State::closed) return {};
-        return fmt::format("{} has not been heard of for {:.0f} s: it was killed, or stands still; it was {}; {}",
-                           name_of(rank, peer.record), static_cast<double>(peer.silent.count()) / 1000,
-                           whereabouts(peer.record), seen_from(self, peers));
+        if (peer.silent < silence || peer.record.state == State::closed) return {};
+        return fmt::format(
+            "{} has not been heard of for {:.0f} s (--holdfast.silence allows less): it was killed, or stands still; "
+            "it was {}; {}",
+            name_of(rank, peer.record), static_cast<double>(peer.silent.count()) / 1000, whereabouts(peer.record),
+            seen_from(self, peers));
       })) {
     return fault;
   }

@@ -70,14 +70,11 @@ struct Fault {
   std::string text;
 };
 
-/// Heartbeats that stay away for so long mean that the process is gone or stands still.
-inline constexpr std::chrono::milliseconds kSilence{3000};
-
 /// The first of the facts that stop all ranks, as rank `self` sees it; nothing while all is well, also where one is
 /// merely slow. Facts, in this order: a rank failed; a rank's connection is closed or its process over; a rank was
-/// silent for kSilence; a rank waits in an operation where another one waits in, or has called, a different one of the
+/// silent for `silence`; a rank waits in an operation where another one waits in, or has called, a different one of the
 /// same number.
-std::optional<Fault> judge(int self, const std::vector<Peer>& peers);
+std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono::milliseconds silence);
 
 /// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed, or
 /// where a lower rank waits too and says it.

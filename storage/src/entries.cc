@@ -59,12 +59,12 @@ std::string encode(const OpenEntry& entry) {
   writer.field("epoch", entry.epoch);
   writer.field("base", entry.base ? json(entry.base->text()) : json());
   writer.field("rewind", entry.rewind);
-  if (!entry.fresh_token.empty()) writer.field("fresh_token", entry.fresh_token);
   writer.field("host", entry.host);
   writer.field("pid", entry.pid);
   writer.field("platform", entry.platform);
   writer.field("program", entry.program);
   writer.field("time", entry.time);
+  if (!entry.job.empty()) writer.field("job", entry.job);
   return std::move(writer).finish();
 }
 
@@ -99,12 +99,12 @@ Result<OpenEntry> decode_open(std::string_view bytes) {
   open.epoch = fields.number("epoch");
   open.base = fields.uid_or_null("base");
   open.rewind = fields.boolean("rewind");
-  if (fields.has("fresh_token")) open.fresh_token = fields.text("fresh_token");
   open.host = fields.text("host");
   open.pid = fields.integer("pid");
   open.platform = fields.text("platform");
   open.program = fields.text("program");
   open.time = fields.text("time");
+  if (entry->contains("job")) open.job = fields.text("job");
   if (!fields.ok()) return fields.status();
   return open;
 }

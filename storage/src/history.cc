@@ -89,38 +89,6 @@ std::optional<VersionName> parse_version_name(const std::string& text) {
   return VersionName{std::stoull(number), session};
 }
 
-/// The open entry, among those that the line of `tip` came through, that did what `is_meant` describes.
-template <class IsMeant>
-const OpenEntry* find_in_line(const History& history, const Uid& tip, const IsMeant& is_meant) {
-  std::map<std::string, const OpenEntry*> last_open;
-  for (const OpenEntry& open : history.opens()) last_open[open.uid.session] = &open;
-  std::set<std::string> followed;
-  for (std::optional<Uid> at = tip; at && followed.insert(at->session).second;) {
-    const auto open = last_open.find(at->session);
-    if (open == last_open.end()) return nullptr;
-    if (is_meant(*open->second)) return open->second;
-    at = open->second->base;
-  }
-  return nullptr;
-}
-
-/// The start that already followed `options.from` or `options.fresh`, and whose versions are the newest line.
-const OpenEntry* followed_before(const History& history, const ChooseOptions& options) {
-  if (!options.from && !(options.fresh && !options.fresh_token.empty())) return nullptr;
-  const auto preferred = by_preference(history);
-  if (preferred.empty()) return nullptr;
-  const Uid& tip = preferred.front().uid;
-  if (options.fresh) {
-    return find_in_line(history, tip, [&](const OpenEntry& open) {
-      return open.rewind && !open.base && open.fresh_token == options.fresh_token;
-    });
-  }
-  const auto name = options.from && !options.rewind_again ? parse_version_name(*options.from) : std::nullopt;
-  if (!name) return nullptr;
-  return find_in_line(history, tip,
-                      [&](const OpenEntry& open) { return open.rewind && open.base && name->matches(*open.base); });
-}
-
 std::optional<std::string> condemnation(const History& history, const Uid& uid, const std::string& program) {
   int deaths = 0;
   std::string reasons;
@@ -279,11 +247,41 @@ Result<VersionRef> find_version(const History& history, const std::string& text)
                                          ", for history forked there; add the letters after the number");
 }
 
-Result<Choice> choose_base(const History& history, const ChooseOptions& options) {
+namespace {
+
+constexpr std::string_view kAgain = "again:";
+
+// A command that a restarter repeats names the same starting point each time. Why it has been used up; empty: it has
+// not.
+std::string used_up(const History& history, const ChooseOptions& options) {
+  const auto last =
+      std::find_if(history.opens().rbegin(), history.opens().rend(), [](const OpenEntry& open) { return open.rewind; });
+  if (last == history.opens().rend()) return {};
+  // Where nothing was saved since, the command is followed once more.
+  if (history.versions().empty() || history.versions().back().order < SessionOrder{last->epoch, last->uid.session}) {
+    return {};
+  }
+  if (options.fresh && !last->base && !options.job.empty() && last->job == options.job) {
+    return "; this job began from scratch at " + excerpt(last->time) + ", so --holdfast.fresh is done";
+  }
+  const auto name = options.from ? parse_version_name(*options.from) : std::nullopt;
+  if (name && last->base && name->matches(*last->base)) {
+    return "; the run went back to version " + last->base->short_text() + " at " + excerpt(last->time) +
+           ", so --holdfast.from " + *options.from + " is done (--holdfast.from again:" + *options.from +
+           " goes back once more)";
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
+  ChooseOptions options = given;
+  const std::string used = used_up(history, options);
+  if (!used.empty()) options.fresh = false, options.from.reset();
+  if (options.from && options.from->starts_with(kAgain)) options.from = options.from->substr(kAgain.size());
   Choice choice;
-  const OpenEntry* const before = followed_before(history, options);
-  choice.followed_before = before != nullptr;
-  if (options.fresh && !before) {
+  if (options.fresh) {
     choice.rewind = true;
     choice.reason = history.versions().empty() ? "starting from scratch"
                                                : "starting from scratch because that was asked for (--holdfast.fresh); "
@@ -292,7 +290,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
                                                      list_of(history.versions(), 5);
     return choice;
   }
-  if (options.from && !before) {
+  if (options.from) {
     auto version = find_version(history, *options.from);
     if (!version) return version.status();
     if (history.is_dropped(version->uid)) {
@@ -317,15 +315,8 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
     }
   }
   if (choice.version) {
-    choice.reason = "resuming from version " + choice.version->uid.short_text();
-    if (before) {
-      const std::string when = "session " + before->uid.session + " (" + excerpt(before->time) + ")";
-      choice.reason += options.fresh
-                           ? ", which came of the start from scratch that this command asked for: " + when +
-                                 " began it; give --holdfast.fresh in a new command to start from scratch again"
-                           : ", which came of version " + before->base->short_text() + ": " + when +
-                                 " went back to it already; add --holdfast.rewind-again to go back once more";
-    }
+    choice.reason = "resuming from version " + choice.version->uid.short_text() + used;
+    choice.starting_point_is_used = !used.empty();
     for (const PassedOver& passed : choice.passed_over) {
       choice.reason += "; passed over " + passed.uid.short_text() + ": " + passed.reason;
     }
@@ -348,7 +339,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
                                               kRemedy);
   }
   choice.reason = history.opens().empty() ? "starting from scratch: a new run"
-                                          : "starting from scratch: no earlier session had saved a version";
+                                          : "starting from scratch: no earlier session had saved a version" + used;
   return choice;
 }
 

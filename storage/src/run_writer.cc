@@ -99,6 +99,7 @@ RunWriter::RunWriter(Store& store, const OpenRequest& request)
   open_.pid = request.pid;
   open_.platform = request.platform;
   open_.program = request.program;
+  open_.job = request.job;
 }
 
 Uid RunWriter::next_uid() {
@@ -147,9 +148,8 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
 
   ChooseOptions options;
   options.from = request.from;
-  options.rewind_again = request.rewind_again;
   options.fresh = request.fresh;
-  options.fresh_token = request.fresh_token;
+  options.job = request.job;
   options.program = request.program;
   for (bool settled = false; !settled;) {
     bool again = false;
@@ -182,7 +182,6 @@ Status RunWriter::choose(const ChooseOptions& options) {
   choice_ = std::move(*choice);
   open_.base = choice_.version ? std::optional(choice_.version->uid) : std::nullopt;
   open_.rewind = choice_.rewind;
-  open_.fresh_token = choice_.rewind && !choice_.version ? options.fresh_token : "";
   return {};
 }
 

@@ -104,6 +104,7 @@ class Run:
 
 
 with tempfile.TemporaryDirectory() as folder:
+    environment["HOLDFAST_SILENCE"] = f"{silence}s"
     environment["TMPDIR"] = folder  # what a launcher leaves that was killed with its whole host
     alone = Chain(launch(a, nodes=1), programs, folder, "one-host", epochs * 8, "never", env=environment)
     check(alone.wait() == 0 and len(alone.records) == epochs * steps_an_epoch * ranks, "four ranks on one host", alone.text)

@@ -115,6 +115,25 @@ TEST_CASE("on_a_terminal_the_progress_line_moves_and_makes_room_for_others") {
   CHECK(last.back() == '\n');
 }
 
+TEST_CASE("a_moving_line_is_cut_between_characters_and_never_above_100_percent") {
+  Page page;
+  const Console::Clock::time_point start{100s};
+  Console console(page.file, Console::Style::terminal);
+  std::string name;
+  for (int i = 0; i < 60; ++i) name += "ä€";  // two bytes, three bytes
+  const auto facts = [&] { return ProgressFacts{.step = 7, .total_steps = 5, .values = {{name, 1}}}; };
+  console.progress(6, start, facts);
+  console.progress(7, start + 200ms, facts);
+  const std::string text = page.text();
+  CHECK(contains(text, "step 7/5 100 %"));
+  std::size_t characters = 0;
+  for (const char byte : text.substr(text.find("step")))
+    characters += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+  CHECK(characters == 79);
+  const auto tail = text.substr(text.size() - 3);
+  CHECK((tail == "€" || tail.substr(1) == "ä"));
+}
+
 TEST_CASE("the_log_has_every_line_with_its_time_also_those_said_before_it_was_open") {
   Page page;
   std::string log;

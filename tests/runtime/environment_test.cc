@@ -13,6 +13,7 @@ using holdfast::choose_device;
 using holdfast::differences;
 using holdfast::Error;
 using holdfast::Gpu;
+using holdfast::gpu_of_two;
 using holdfast::GpuFacts;
 using holdfast::has_kernels_for;
 using nlohmann::json;
@@ -71,6 +72,31 @@ TEST_CASE("a_gpu_without_kernels_is_refused_with_a_remedy_and_cpu_is_always_ther
   CHECK(choose_device("cpu", p100).device.is_cpu());
   CHECK(choose_device("auto", facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
   CHECK(choose_device("cuda", facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
+}
+
+TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
+  const auto seen = [](std::initializer_list<Gpu> gpus) {
+    auto facts = facts_of({});
+    facts.gpus = gpus;
+    return facts;
+  };
+  const Gpu h200{"H200", 9, 0, "GPU-1"}, other{"H200", 9, 0, "GPU-2"}, p100{"P100", 6, 0, "GPU-3"};
+  // All GPUs, or one for each rank, or two.
+  CHECK(choose_device("cuda", seen({h200, other}), 1, 2).device == c10::Device(c10::kCUDA, 1));
+  CHECK(choose_device("cuda", seen({h200, other}), 1, 2).gpu == "H200 (GPU-2)");
+  CHECK(choose_device("cuda", seen({other}), 1, 2).device == c10::Device(c10::kCUDA, 0));
+  CHECK(choose_device("cuda", seen({other}), 1, 2).gpu == "H200 (GPU-2)");
+  CHECK(choose_device("cuda", seen({h200, other}), 3, 4).device == c10::Device(c10::kCUDA, 1));
+  // Kernels are of the rank's GPU, not of the first.
+  CHECK(choose_device("cuda", seen({p100, h200}), 1, 2).device == c10::Device(c10::kCUDA, 1));
+  CHECK_THROWS_AS(choose_device("cuda", seen({h200, p100}), 1, 2), Error);
+  CHECK_THROWS_AS(choose_device("cuda", seen({{"H200", 9, 0}}), 1, 2), Error);  // nobody can tell whose it is
+
+  CHECK_FALSE(gpu_of_two({"H200 (GPU-1)", "H200 (GPU-2)"}));
+  CHECK_FALSE(gpu_of_two({"", ""}));
+  const auto shared = gpu_of_two({"H200 (GPU-1)", "H200 (GPU-2)", "H200 (GPU-1)"});
+  REQUIRE(shared);
+  CHECK(contains(*shared, "ranks 0 and 2 have the same GPU, H200 (GPU-1)"));
 }
 
 TEST_CASE("auto_takes_the_cpu_where_no_gpu_can_be_meant_and_cuda_says_why_not") {

@@ -26,7 +26,26 @@ TEST_CASE("a_frame_carries_small_values_and_leaves_long_ones_out") {
     CHECK(got.bytes == bytes);
     CHECK((got.value == sent.value || (bytes > 3900 && got.value.empty())));
   }
-  CHECK_THROWS_AS(decode_frame(std::string(kFrameBytes, 'x')), Error);
+}
+
+TEST_CASE("what_is_not_a_frame_of_this_build_is_an_error_whatever_it_says") {
+  for (const char* wire : {"", "x", "{}\n", "[1]\n",
+                           R"({"s":1,"o":2,"c":"","w":"","b":0})"
+                           "\n",
+                           R"({"s":1,"o":"","c":"","w":"","b":-1})"
+                           "\n",
+                           R"({"s":1,"o":"","c":"","w":"","b":18446744073709551615})"
+                           "\n",
+                           R"({"s":1,"o":"","c":"","w":"","b":1e300})"
+                           "\n",
+                           R"({"s":1,"o":"","c":"","w":"","b":2000000000000})"
+                           "\n",
+                           R"({"s":1,"o":"","c":"","w":"","b":0})"}) {
+    std::string bytes = wire;
+    CAPTURE(bytes);
+    bytes.resize(kFrameBytes, bytes.empty() ? 'x' : '\0');
+    CHECK_THROWS_AS(decode_frame(bytes), Error);
+  }
 }
 
 TEST_CASE("the_rank_that_differs_from_most_is_named") {

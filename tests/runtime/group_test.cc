@@ -138,6 +138,12 @@ TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_w
          group.broadcast(tensor, 7);
        },
        "names rank 7, and there are ranks 0 to 1"},
+      // Refused before anything is told to the others, so also where one rank alone asks for it.
+      {[](Group& group) {
+         if (group.is_main()) (void)group.all_reduce(3, holdfast::Reduce::mean);
+         throw std::runtime_error("the mean of integers");
+       },
+       "the mean of integers"},
       {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, and there are ranks 0 to 1"},
       {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, and there are ranks 0 to 1"},
       {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, and there are ranks 0 to 1"},
@@ -202,6 +208,83 @@ TEST_CASE("two_threads_at_once_are_found_out") {
     INFO(rank.text);
     CHECK(rank.text.find("while another of its threads is in all_reduce at group_test.cc:") != std::string::npos);
   }
+}
+
+TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
+  const auto ended = ranks::run_processes(
+      2,
+      [](const RankEnvironment& place, int pipe) {
+        ::dup2(pipe, STDERR_FILENO);
+        ::unsetenv("TORCH_CPP_LOG_LEVEL");
+        Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
+        TORCH_WARN("this looks wrong on rank ", place.rank);
+        group.close();
+        return 0;
+      },
+      std::chrono::seconds(30));
+  for (const std::size_t rank : {0, 1}) {
+    INFO(ended[rank].text);
+    CHECK(ended[rank].code == 0);
+    CHECK(ended[rank].text.find("Warning: this looks wrong on rank " + std::to_string(rank)) != std::string::npos);
+  }
+}
+
+TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
+  const auto ended = ranks::run_processes(
+      3,
+      [](RankEnvironment place, int) {
+        place.local_known = false;
+        place.local_rank = 0;
+        place.local_world_size = 1;
+        if (place.listen_fd) ::close(*place.listen_fd);  // as launchers that know nothing of us
+        place.listen_fd.reset();
+        ::usleep(300000);  // until nobody listens there any more
+        Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
+        const bool right = group.local_rank() == place.rank;
+        group.close();
+        return right ? 0 : 1;
+      },
+      std::chrono::seconds(40));
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+}
+
+TEST_CASE("a_terminal_that_takes_no_line_keeps_nobody_from_hearing_of_a_fault", "[full]") {
+  const auto ended = ranks::run_processes(
+      2,
+      [](const RankEnvironment& place, int pipe) {
+        std::atomic<bool> stuck = false;
+        const auto say = [&](const std::string&) {
+          stuck = true;
+          ::sleep(1000);
+        };
+        try {
+          Group group(place, c10::kCPU,
+                      {.join_within = std::chrono::seconds(20),
+                       .say_waiting_after = std::chrono::milliseconds(100),
+                       .say = say});
+          group.barrier();
+          if (place.rank == 1) {
+            ::sleep(2);
+            ::_exit(3);
+          }
+          try {
+            group.barrier();
+          } catch (const holdfast::RankFault& fault) {
+            const std::string text = (stuck ? "stuck, but: " : "not stuck: ") + std::string(fault.what());
+            (void)!::write(pipe, text.data(), text.size());
+            ::_exit(1);
+          }
+        } catch (const std::exception&) {
+        }
+        return 9;
+      },
+      std::chrono::seconds(20));
+  INFO(ended[0].text);
+  CHECK(ended[0].code == 1);
+  CHECK(ended[0].text.find("stuck, but: rank 1 ") == 0);
 }
 
 TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {

@@ -2,6 +2,7 @@
 // stopped: same losses, same bytes.
 #include <torch/torch.h>
 
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -229,6 +230,33 @@ TEST_CASE("schedulers_go_on") {
   CHECK(resumed.rates(4, 1.0f) == all);
 }
 
+TEST_CASE("a_schedulers_constants_that_differ_in_the_code_are_noted_and_the_codes_stay") {
+  const auto program = [](double gamma, int patience) {
+    auto made = std::make_unique<Program>(make<optim::SGD>(optim::SGDOptions(0.1)));
+    auto step_lr = std::make_shared<optim::StepLR>(*made->optimizer, 3, gamma);
+    auto plateau = std::make_shared<optim::ReduceLROnPlateauScheduler>(
+        *made->optimizer, optim::ReduceLROnPlateauScheduler::min, 0.5, patience);
+    made->state.track("step_lr", *step_lr).track("plateau", *plateau);
+    return std::tuple(std::move(made), step_lr, plateau);
+  };
+  const auto [saved, step_lr, plateau] = program(0.5, 1);
+  TrackedRun run;
+  run.save(saved->state);
+  const auto [same, step_lr2, plateau2] = program(0.5, 1);
+  CHECK(same->state.restore(run.newest()).notes.empty());
+  const auto [edited, step_lr3, plateau3] = program(0.9, 4);
+  CHECK(edited->state.restore(run.newest()).notes ==
+        std::vector<std::string>{"step_lr gamma: code says 0.9, checkpoint was made with 0.5: the code wins",
+                                 "plateau patience: code says 4, checkpoint was made with 1: the code wins"});
+  for (int i = 0; i < 4; ++i) step_lr3->step();
+  CHECK(std::abs(edited->optimizer->param_groups()[0].options().get_lr() - 0.09) < 1e-12);
+
+  auto captured = saved->state.capture();  // as it was saved before constants were
+  captured.values["step_lr"].erase("constants");
+  run.save(std::move(captured));
+  CHECK(edited->state.restore(run.newest()).notes.size() == 1);
+}
+
 TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   auto program = [](double lr, double momentum) {
     return Program(make<optim::SGD>(optim::SGDOptions(lr).momentum(momentum)));
@@ -239,6 +267,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   TrackedRun run;
   {
     auto first = program(0.01, 0.9);
+    first.state.begin();
     first.steps(1);
     options(first).lr(0.005);  // as a schedule does
     run.save(first.state);
@@ -276,6 +305,282 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
     const auto value = late.newest().manifest().values.at("optimizer").at("groups").at(0);
     CHECK(value.at("initial").at("lr") == 0.3);
   }
+}
+
+namespace {
+
+/// Four parameters, "net.a" to "net.d", and an optimizer with groups of them: {{"ab", 0.1}, {"c", 0.2}}.
+struct GroupedProgram {
+  using Groups = std::vector<std::pair<std::string, double>>;  // letters and learning rate
+
+  explicit GroupedProgram(const Groups& groups) {
+    for (const char letter : std::string("abcd")) {
+      parameters[letter] = net->register_parameter(std::string(1, letter), torch::ones({2}) * letter);
+    }
+    state.track("net", net).track("optimizer", optimizer);
+    make_optimizer(groups);
+  }
+  void make_optimizer(const Groups& groups) {
+    std::vector<optim::OptimizerParamGroup> list;
+    for (const auto& [letters, lr] : groups) list.push_back(group(letters, lr));
+    optimizer = std::make_shared<optim::SGD>(std::move(list), optim::SGDOptions(1).momentum(0.9));
+  }
+  optim::OptimizerParamGroup group(const std::string& letters, double lr) {
+    std::vector<torch::Tensor> tensors;
+    for (const char letter : letters) tensors.push_back(parameters.at(letter));
+    return {tensors, std::make_unique<optim::SGDOptions>(optim::SGDOptions(lr).momentum(0.9))};
+  }
+  void set_lr(std::size_t group, double lr) { optimizer->param_groups()[group].options().set_lr(lr); }
+  void step() {
+    optimizer->zero_grad();
+    torch::Tensor sum = torch::zeros({1});
+    for (const auto& [letter, parameter] : parameters) sum = sum + parameter.square().sum();
+    sum.backward();
+    optimizer->step();
+  }
+  Groups groups() const {
+    Groups now;
+    for (const auto& group : optimizer->param_groups()) {
+      std::string letters;
+      for (const auto& tensor : group.params()) {
+        for (const auto& [letter, parameter] : parameters) {
+          if (parameter.is_same(tensor)) letters += letter;
+        }
+      }
+      now.emplace_back(letters, group.options().get_lr());
+    }
+    return now;
+  }
+
+  std::shared_ptr<torch::nn::Module> net = std::make_shared<torch::nn::Module>();
+  std::map<char, torch::Tensor> parameters;
+  std::shared_ptr<optim::SGD> optimizer = std::make_shared<optim::SGD>(std::vector{torch::ones({1})}, 1);
+  TrackedState state;
+};
+using Groups = GroupedProgram::Groups;
+
+/// A version of a program that began with `groups` and changed since.
+template <class Change>
+TrackedRun saved_after(const Groups& groups, const Change& change) {
+  GroupedProgram program(groups);
+  program.state.begin();
+  program.step();
+  change(program);
+  program.step();
+  TrackedRun run;
+  run.save(program.state);
+  return run;
+}
+
+}  // namespace
+
+TEST_CASE("options_follow_their_parameters_where_groups_stand_in_another_order") {
+  const TrackedRun run = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
+    program.set_lr(0, 0);
+    program.set_lr(1, 0.5);
+  });
+  GroupedProgram swapped({{"cd", 0.1}, {"ab", 0.1}});
+  CHECK(swapped.state.restore(run.newest()).notes.empty());
+  CHECK(swapped.groups() == Groups{{"cd", 0.5}, {"ab", 0}});
+
+  const TrackedRun fewer = saved_after({{"b", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
+    program.set_lr(0, 0);
+    program.set_lr(1, 0.5);
+  });
+  GroupedProgram inserted({{"a", 0.1}, {"b", 0.1}, {"cd", 0.1}});
+  const auto notes = inserted.state.restore(fewer.newest(), {.allow_missing = {"net.a"}, .allow_unexpected = {}}).notes;
+  CHECK(inserted.groups() == Groups{{"a", 0.1}, {"b", 0}, {"cd", 0.5}});
+  REQUIRE(notes.size() == 2);
+  CHECK(notes[1] == "optimizer group 0 is not in the checkpoint: its options stay as the code gives them");
+}
+
+TEST_CASE("groups_that_changed_while_the_run_went_on_come_back") {
+  const auto check = [](const Groups& began, const auto& change) {
+    GroupedProgram program(began);
+    program.state.begin();
+    program.step();
+    change(program);
+    program.step();
+    TrackedRun run;
+    run.save(program.state);
+    const Groups groups = program.groups();
+    CHECK(groups != began);
+    program.step();
+
+    GroupedProgram resumed(began);
+    CHECK(resumed.state.restore(run.newest()).notes.empty());
+    CHECK(resumed.groups() == groups);
+    TrackedRun next;
+    next.save(resumed.state);
+    CHECK(next.newest().manifest().values == run.newest().manifest().values);
+    resumed.step();
+    CHECK(other_parts(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
+    // Also where the same process goes back to a version of before.
+    GroupedProgram fresh(began);
+    fresh.state.begin();
+    TrackedRun start;
+    start.save(fresh.state);
+    CHECK(resumed.state.restore(start.newest()).notes.empty());
+    CHECK(resumed.groups() == began);
+    CHECK(other_parts(bytes_of(resumed.state), bytes_of(fresh.state)) == kNone);
+  };
+  SECTION("one joined") {
+    check({{"ab", 0.1}},
+          [](GroupedProgram& program) { program.optimizer->add_param_group(program.group("cd", 0.05)); });
+  }
+  SECTION("one joined and rates changed") {
+    check({{"ab", 0.1}}, [](GroupedProgram& program) {
+      program.optimizer->add_param_group(program.group("c", 0.05));
+      program.set_lr(0, 0.3);
+      program.set_lr(1, 0.4);
+    });
+  }
+  SECTION("a parameter joined a group") {
+    check({{"ab", 0.1}, {"c", 0.2}}, [](GroupedProgram& program) {
+      program.optimizer->param_groups()[1].params().push_back(program.parameters['d']);
+    });
+  }
+  SECTION("made a second time with fewer parameters") {
+    check({{"ab", 0.1}, {"cd", 0.2}}, [](GroupedProgram& program) { program.make_optimizer({{"d", 0.3}}); });
+  }
+  SECTION("split, merged and reordered") {
+    check({{"ab", 0.1}, {"cd", 0.2}}, [](GroupedProgram& program) {
+      program.make_optimizer({{"bc", 0.3}, {"d", 0.2}, {"a", 0.1}});
+    });
+  }
+}
+
+TEST_CASE("a_group_that_joined_comes_back_beside_groups_that_somebody_edited") {
+  const TrackedRun run = saved_after({{"a", 0.1}, {"b", 0.1}}, [](GroupedProgram& program) {
+    program.optimizer->add_param_group(program.group("c", 0.05));
+  });
+  GroupedProgram edited({{"b", 0.1}, {"a", 0.1}});
+  CHECK(edited.state.restore(run.newest()).notes.empty());
+  CHECK(edited.groups() == Groups{{"b", 0.1}, {"a", 0.1}, {"c", 0.05}});
+  // Not where the user said that it may stay out, and not where it was the code that had it.
+  GroupedProgram without({{"b", 0.1}, {"a", 0.1}});
+  CHECK(without.state.restore(run.newest(), {.allow_missing = {}, .allow_unexpected = {"net.c"}}).notes.size() == 1);
+  CHECK(without.groups().size() == 2);
+  const TrackedRun three = saved_after({{"a", 0.1}, {"b", 0.1}, {"c", 0.1}}, [](GroupedProgram&) {});
+  GroupedProgram removed({{"a", 0.1}, {"b", 0.1}});
+  CHECK_THAT(error_of([&] { removed.state.restore(three.newest()); }),
+             Catch::Matchers::Contains("optimizer.state.net.c is in the checkpoint"));
+}
+
+TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_where_they_agree") {
+  const TrackedRun one = saved_after({{"abcd", 0.1}}, [](GroupedProgram& program) { program.set_lr(0, 0.05); });
+  GroupedProgram split({{"ab", 0.1}, {"cd", 0.1}});
+  CHECK(split.state.restore(one.newest()).notes.empty());
+  CHECK(split.groups() == Groups{{"ab", 0.05}, {"cd", 0.05}});
+
+  const TrackedRun two = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
+    program.set_lr(0, 0.05);
+    program.set_lr(1, 0.05);
+  });
+  GroupedProgram merged({{"abcd", 0.1}});
+  CHECK(merged.state.restore(two.newest()).notes.empty());
+  CHECK(merged.groups() == Groups{{"abcd", 0.05}});
+
+  const TrackedRun other = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
+    program.set_lr(0, 0.05);
+    program.set_lr(1, 0.02);
+  });
+  GroupedProgram disagreeing({{"abcd", 0.1}});
+  const auto notes = disagreeing.state.restore(other.newest()).notes;
+  CHECK(disagreeing.groups() == Groups{{"abcd", 0.1}});
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0] ==
+        "optimizer group 0 lr: its parameters had different values (0.05 for net.a, 0.02 for net.c): the group takes "
+        "0.1");
+}
+
+namespace {
+
+/// A program that makes its optimizer a second time while it runs, with another rate, and its scheduler with it.
+struct RemakingProgram {
+  RemakingProgram() : net(3, 2) {
+    make_optimizer(0.1);
+    state.track("net", net).track("optimizer", optimizer).track("scheduler", scheduler);
+  }
+  void make_optimizer(double lr) {
+    optimizer = std::make_shared<optim::Adam>(net->parameters(), optim::AdamOptions(lr));
+    scheduler = std::make_unique<optim::StepLR>(*optimizer, 3, 0.5);
+  }
+  void steps(int count) {
+    for (int i = 0; i < count; ++i) {
+      optimizer->zero_grad();
+      net->forward(torch::ones({1, 3})).square().sum().backward();
+      optimizer->step();
+      scheduler->step();
+    }
+  }
+  torch::nn::Linear net;
+  std::shared_ptr<optim::Adam> optimizer;
+  std::unique_ptr<optim::LRScheduler> scheduler;
+  TrackedState state;
+};
+
+}  // namespace
+
+TEST_CASE("an_optimizer_that_is_made_a_second_time_is_what_is_saved_and_goes_on") {
+  RemakingProgram program;
+  program.state.begin();
+  program.steps(2);
+  program.make_optimizer(0.01);
+  program.steps(2);
+  TrackedRun run;
+  run.save(program.state);
+  program.steps(5);
+
+  RemakingProgram resumed;  // with the first rate
+  CHECK(resumed.state.restore(run.newest()).notes.empty());
+  CHECK(resumed.optimizer->param_groups()[0].options().get_lr() == 0.01);
+  resumed.steps(5);
+  CHECK(other_tensors(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
+}
+
+namespace {
+
+struct OwnOptimizer : optim::SGD {
+  using SGD::SGD;
+};
+
+struct SavedOptimizer : optim::SGD {
+  using SGD::load;
+  using SGD::save;
+  using SGD::SGD;
+  int hidden = 3;
+  void save(holdfast::State& state) const { state.put("hidden", hidden); }
+  void load(const holdfast::State& state) { state.get_to("hidden", hidden); }
+};
+
+}  // namespace
+
+TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_save_is_due") {
+  torch::nn::Linear net(2, 3), other(2, 3);
+  std::unique_ptr<optim::Optimizer> optimizer = std::make_unique<optim::Adam>(net->parameters(), 0.1);
+  TrackedState state;
+  state.track("net", net).track("optimizer", optimizer);
+  CHECK(state.tracks(*optimizer));
+  state.begin();
+  optimizer = std::make_unique<optim::SGD>(net->parameters(), 0.1);
+  CHECK(state.capture().values.at("optimizer").at("kind") == "SGD");
+  optimizer = std::make_unique<optim::SGD>(other->parameters(), 0.1);
+  CHECK_THAT(error_of([&] { state.capture(); }),
+             Catch::Matchers::Contains("optimizer 'optimizer', group 0: parameter 0") &&
+                 Catch::Matchers::Contains("is in no tracked module"));
+  optimizer = std::make_unique<OwnOptimizer>(net->parameters(), optim::SGDOptions(0.1));
+  CHECK_THAT(error_of([&] { state.capture(); }),
+             Catch::Matchers::Contains("'optimizer' is a ") && Catch::Matchers::Contains("OwnOptimizer"));
+  optimizer.reset();
+  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("optimizer 'optimizer' is null"));
+
+  auto saved = std::make_unique<SavedOptimizer>(net->parameters(), optim::SGDOptions(0.1));
+  state.untrack("optimizer");
+  state.track("optimizer", saved);
+  CHECK(state.capture().values.at("optimizer").at("values").at("hidden") == 3);
+  saved.reset();
+  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("'optimizer' is null"));
 }
 
 TEST_CASE("state_that_an_edited_option_asks_for_besides_begins_from_zeros") {
@@ -317,23 +622,6 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
   state.track("weight", forgotten->weight);
   CHECK(error_of([&] { state.begin(); }).empty());
 }
-
-namespace {
-
-struct OwnOptimizer : optim::SGD {
-  using SGD::SGD;
-};
-
-struct SavedOptimizer : optim::SGD {
-  using SGD::load;
-  using SGD::save;
-  using SGD::SGD;
-  int hidden = 3;
-  void save(holdfast::State& state) const { state.put("hidden", hidden); }
-  void load(const holdfast::State& state) { state.get_to("hidden", hidden); }
-};
-
-}  // namespace
 
 TEST_CASE("an_optimizer_of_the_users_own_needs_save_and_load") {
   torch::nn::Linear net(2, 3);

@@ -202,8 +202,10 @@ TEST_CASE("help_lists_every_option_with_default_value_and_origin") {
   CHECK(options.help);
   const auto text = holdfast::help_text(options);
   for (const char* name :
-       {"config", "dir", "run", "seed", "every", "keep", "device", "from", "fresh", "deterministic", "take-over",
-        "threads", "join-within", "say-waiting", "load", "allow-missing", "allow-unexpected", "help"}) {
+       {"config",         "dir",     "run",         "seed",          "every",         "keep",
+        "device",         "from",    "fresh",       "deterministic", "take-over",     "threads",
+        "join-within",    "silence", "say-waiting", "load",          "allow-missing", "allow-unexpected",
+        "allow-mismatch", "help"}) {
     CHECK(contains(text, std::string("--holdfast.") + name + " "));
   }
   CHECK(contains(text, "now 8 (command line), default 3"));

@@ -1,6 +1,8 @@
 #include "holdfast/runtime/rank_environment.h"
 
+#include <array>
 #include <map>
+#include <vector>
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
@@ -103,6 +105,74 @@ TEST_CASE("every_launchers_variables_say_the_same_ranks") {
   CHECK(slurm.world_size == 7);
   CHECK(slurm.local_world_size == 3);
   CHECK(slurm.address == "gpu03");
+}
+
+TEST_CASE("mpi_libraries_say_the_same_ranks_each_in_its_own_words") {
+  const std::vector<std::array<const char*, 4>> libraries = {
+      {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+      {"MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"},
+      {"JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE"},
+      {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"},
+      {"PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE"},
+  };
+  for (const auto& [rank, size, local_rank, local_size] : libraries) {
+    CAPTURE(rank, local_rank);
+    const auto one_host = read({{rank, "3"}, {size, "4"}, {local_rank, "3"}, {local_size, "4"}});
+    CHECK(one_host.rank == 3);
+    CHECK(one_host.world_size == 4);
+    CHECK(one_host.local_rank == 3);
+    CHECK(one_host.local_world_size == 4);
+    CHECK(one_host.address == "127.0.0.1");
+    CHECK(one_host.port >= 15000);
+    const Variables two_hosts = {{rank, "3"}, {size, "4"}, {local_rank, "1"}, {local_size, "2"}};
+    CHECK(contains(refusal(two_hosts), "MASTER_ADDR"));
+    Variables with_address = two_hosts;
+    with_address["MASTER_ADDR"] = "node0";
+    CHECK(read(with_address).address == "node0");
+    CHECK(read(with_address).local_rank == 1);
+    CHECK(contains(refusal({{size, "4"}}), std::string(rank) + " is not set"));
+  }
+}
+
+TEST_CASE("a_place_on_the_host_that_no_launcher_says_is_found_later") {
+  const auto kube = read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"MASTER_ADDR", "job-0"}, {"MASTER_PORT", "23456"}});
+  CHECK(kube.rank == 5);
+  CHECK_FALSE(kube.local_known);
+  CHECK_FALSE(read({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}).local_known);
+  CHECK(read({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}).local_known);
+  CHECK(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).local_known);
+  // Half of it is not enough to share a host's cores by.
+  CHECK_FALSE(
+      read({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "1"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "1"}})
+          .local_known);
+}
+
+TEST_CASE("a_launcher_inside_a_slurm_task_is_told_from_srun_itself") {
+  const Variables task = {{"SLURM_PROCID", "1"},
+                          {"SLURM_STEP_ID", "0"},
+                          {"SLURM_STEP_NUM_TASKS", "2"},
+                          {"SLURM_LOCALID", "0"},
+                          {"SLURM_STEP_NODELIST", "gpu[03-04]"},
+                          {"SLURM_JOB_ID", "7"},
+                          {"SLURM_NODEID", "1"},
+                          {"SLURM_STEP_TASKS_PER_NODE", "1(x2)"}};
+  Variables hydra = task;
+  hydra.insert({{"PMI_RANK", "5"},
+                {"PMI_SIZE", "8"},
+                {"MPI_LOCALRANKID", "1"},
+                {"MPI_LOCALNRANKS", "4"},
+                {"MASTER_ADDR", "gpu03"}});
+  CHECK(read(hydra).rank == 5);
+  CHECK(read(hydra).world_size == 8);
+  Variables srun = task;  // --mpi=pmi2
+  srun.insert({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"PMIX_RANK", "1"}});
+  CHECK(read(srun).launcher == "srun");
+  CHECK(read(srun).address == "gpu03");
+}
+
+TEST_CASE("a_rank_of_unknown_many_is_not_taken_for_one_alone") {
+  CHECK(contains(refusal({{"PMIX_RANK", "1"}}), "PMIX_RANK"));
+  CHECK(contains(refusal({{"PMIX_RANK", "1"}}), "WORLD_SIZE"));
 }
 
 TEST_CASE("a_batch_script_without_srun_is_one_rank") {

@@ -49,6 +49,9 @@ inline void note_fact() {
   fact().compare_exchange_strong(nobody, Clock::now().time_since_epoch().count());
 }
 
+/// So that tests of what stands still are fast.
+inline constexpr std::chrono::seconds kSilence{3};
+
 inline constexpr int kStopped = 42;  // the body threw a RankFault
 
 /// Runs `act` in `count` processes, each of which says something in `pipe` and ends with what `act` returns. What is
@@ -159,7 +162,7 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
     try {
       const c10::Device mine(device, static_cast<c10::DeviceIndex>(device == c10::kCPU ? -1 : place.local_rank));
       if (mine.is_cuda()) c10::impl::VirtualGuardImpl(device).setDevice(mine);
-      holdfast::Group group(place, mine, {.join_within = std::chrono::seconds(30)});
+      holdfast::Group group(place, mine, {.join_within = std::chrono::seconds(30), .silence = kSilence});
       try {
         text = body(group);
         group.close();
@@ -200,6 +203,8 @@ inline std::vector<Ended> run_sessions(int count, const std::function<int()>& bo
     ::setenv("MASTER_ADDR", "127.0.0.1", 1);
     ::setenv("HOLDFAST_LAUNCH", "1", 1);
     ::setenv("OMP_NUM_THREADS", "1", 1);
+    ::setenv("HOLDFAST_LAUNCH_THREADS", "1", 1);
+    ::setenv("HOLDFAST_SILENCE", "3s", 0);
     // The test's own frames would catch what main()'s caller does not.
     int code = 0;
     std::thread([&] { code = body(); }).join();

@@ -17,11 +17,13 @@
 #include "catch.h"
 #include "holdfast/runtime/accumulate.h"
 #include "holdfast/runtime/amp.h"
+#include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/metrics.h"
 #include "holdfast/storage/version_reader.h"
+#include "session_run.h"
 #include "storage/forwarding_files.h"
 #include "storage/scratch_folder.h"
 #include "store_files.h"
@@ -40,71 +42,6 @@ struct Numbers : torch::data::datasets::Dataset<Numbers> {
 using Batches = Loader<decltype(Numbers().map(torch::data::transforms::Stack<>()))>;
 
 Batches batches() { return Batches(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = 2}); }  // 5 steps
-
-struct Run {
-  ScratchFolder folder;
-  std::string every = "never";
-
-  SessionOptions options() const {
-    SessionOptions given;
-    given.dir = folder.path().string();
-    given.run = "run";
-    given.every = every;
-    given.device = "cpu";
-    return given;
-  }
-  // The session's own lines go to a file, so that a test's output stays short.
-  template <class Body>
-  auto session(Body&& body, SessionOptions given) const {
-    char name[] = "program";
-    char* argv[] = {name, nullptr};
-    int argc = 1;
-    const int kept = ::dup(STDERR_FILENO);
-    const int file = ::open((folder / "stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    ::dup2(file, STDERR_FILENO);
-    ::close(file);
-    struct Restore {
-      int fd;
-      ~Restore() {
-        ::dup2(fd, STDERR_FILENO);
-        ::close(fd);
-      }
-    } restore{kept};
-    auto session = Session::start(argc, argv, given);
-    return body(session);
-  }
-  template <class Body>
-  auto session(Body&& body) const {
-    return session(std::forward<Body>(body), options());
-  }
-
-  std::unique_ptr<storage::Store> store() const {
-    return storage::open_file_store(folder / "run", {.read_only = true});
-  }
-  storage::History history() const {
-    storage::History history;
-    REQUIRE(history.refresh(*store()).ok());
-    return history;
-  }
-  std::vector<storage::Manifest> versions() const {
-    const auto past = history();
-    std::vector<storage::Manifest> manifests;
-    for (const auto& version : past.versions()) {
-      manifests.push_back(storage::VersionReader::open(*store(), version.uid)->manifest());
-    }
-    return manifests;
-  }
-  std::vector<storage::Note> close_notes() const {
-    auto notes = history().notes();
-    std::erase_if(notes, [](const storage::Note& note) { return note.kind != storage::NoteKind::close; });
-    return notes;
-  }
-  std::vector<nlohmann::json> metrics() const {
-    const auto metrics = storage::read_metrics(*store(), history());
-    REQUIRE(metrics.ok());
-    return *metrics;
-  }
-};
 
 // Tells when it is saved and loaded.
 struct Watched {
@@ -283,11 +220,11 @@ TEST_CASE("loops_in_a_row_and_counted_loops_go_on_where_they_were") {
       warm_up += 1;
       if (batch.number() == stop_at) ::raise(SIGTERM);
     }
-    for (auto& step : session.steps({.count = 20})) {
+    for ([[maybe_unused]] auto& step : session.steps({.count = 20})) {
       const auto sample = static_cast<std::uint64_t>(other.draw().data.sum().item<double>());
       hash = hash * 31 + engine() + sample;
       ++drawn;
-      if (step.number() == stop_at) ::raise(SIGTERM);
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     }
     return session.finish();
   };
@@ -312,11 +249,11 @@ TEST_CASE("a_loop_that_has_not_begun_keeps_its_place") {
   const auto program = [&](Session& session, std::uint64_t epochs, std::uint64_t stop_at) {
     auto loader = batches();
     session.track("first", first).track("second", second);
-    const auto stop = [&](std::uint64_t step) {
-      if (step == stop_at) ::raise(SIGTERM);
+    const auto stop = [&] {
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     };
-    for (auto& batch : session.steps(loader, {.epochs = epochs})) ++first, stop(batch.number());
-    for (auto& step : session.steps({.count = 4})) ++second, stop(step.number());
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = epochs})) ++first, stop();
+    for ([[maybe_unused]] auto& step : session.steps({.count = 4})) ++second, stop();
     return session.finish();
   };
   CHECK(run.session([&](Session& s) { return program(s, 1, 7); }) == kRunAgain);
@@ -334,9 +271,9 @@ TEST_CASE("two_loops_over_one_loader_have_epochs_of_their_own") {
     auto loader = batches();
     session.track("first", first).track("second", second);
     for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 1})) ++first;
-    for (auto& batch : session.steps(loader, {.epochs = 2})) {
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 2})) {
       ++second;
-      if (batch.number() == stop_at) ::raise(SIGTERM);
+      if (session.step() + 1 == stop_at) ::raise(SIGTERM);
     }
     return session.finish();
   };
@@ -604,12 +541,16 @@ TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
   CHECK_FALSE(says(piped, useless));
 }
 
-TEST_CASE("tracking_after_the_run_was_opened_is_refused") {
+TEST_CASE("tracking_and_untracking_in_a_loops_body_are_refused") {
   const Run run;
   run.session([&](Session& session) {
-    session.restore();
-    double late = 0;
-    CHECK_THROWS_AS(session.track("late", late), Error);
+    double early = 0, late = 0;
+    session.track("early", early);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
+      CHECK_THROWS_AS(session.track("late", late), Error);
+      CHECK_THROWS_AS(session.untrack("early"), Error);
+    }
+    return session.finish();
   });
 }
 
@@ -671,18 +612,118 @@ TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
   Run run;
   run.every = "1";
   for (const bool again : {false, true}) {
-    run.session([again](Session& s) {
+    const auto life = [again](Session& s) {
       Weight net;
       torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
       auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
       const auto step = [&](const StepInfo& at, double x) { pipeline.step(at, [&] { return (net.w * x).sum(); }); };
       for (auto& at : s.steps({.count = 2})) step(at, 1);
       for (auto& at : s.steps({.count = 3})) {
-        if (!again && at.number() == 5) return;
-        step(at, at.number() == 5 ? 4 : 1);
+        if (!again && at.number() == 3) throw std::runtime_error("an end without a save");
+        step(at, at.number() == 3 ? 4 : 1);
       }
       CHECK(net.w.item<double>() == -3);
       s.finish();
-    });
+    };
+    if (again) {
+      run.session(life);
+    } else {
+      CHECK_THROWS_AS(run.session(life), std::runtime_error);
+    }
   }
+}
+
+TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline_after_a_resume") {
+  Run run;
+  run.every = "1";
+  for (const bool again : {false, true}) {
+    const auto life = [&](Session& s) {
+      Weight net;
+      const torch::Tensor other = net.register_parameter("other", torch::zeros({1}));
+      torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(1));
+      auto pipeline = s.pipeline(net, optimizer, {Ema(0.5)});
+      torch::Tensor(other).set_requires_grad(false);
+      for (auto& at : s.steps({.count = 4})) {
+        if (at.number() == 2) torch::Tensor(other).set_requires_grad(true);
+        if (!again && at.number() == 3) throw std::runtime_error("an end without a save");
+        pipeline.step(at, [&] { return (net.w + other).sum(); });
+      }
+      CHECK(net.w.item<double>() == -4);
+      CHECK(other.item<double>() == -3);
+      s.finish();
+    };
+    if (again) {
+      run.session(life);
+    } else {
+      CHECK_THROWS_AS(run.session(life), std::runtime_error);
+    }
+  }
+}
+
+TEST_CASE("eval_after_the_last_step_makes_no_further_version") {
+  const Run run;
+  for (int start = 0; start < 2; ++start) {
+    run.session([&](Session& s) {
+      Weight net;
+      s.track("net", net);
+      for ([[maybe_unused]] auto& at : s.steps({.count = 2})) {
+      }
+      net.eval();
+      CHECK(s.finish() == kDone);
+    });
+    CHECK(run.versions().size() == 1);
+    CHECK(run.versions()[0].values.at("net").at("eval").empty());
+  }
+}
+
+TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, bool stops) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      for (auto& batch : session.steps(loader, {.epochs = 2})) {
+        if (stops && batch.number() == 1) session.stop("enough");
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, true) == kRunAgain);
+  CHECK(life(4, false) == kDone);
+  CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+  const Run run;
+  run.session([](Session& session) {
+    torch::nn::Linear net(1, 1), target(1, 1);
+    torch::optim::Adam optimizer(net->parameters(), 0.1);
+    session.track("net", net).track("target", target);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 2})) {
+      optimizer.zero_grad();
+      (net->forward(torch::ones({1, 1})) - target->forward(torch::ones({1, 1})).detach()).sum().backward();
+      optimizer.step();
+    }
+    return session.finish();
+  });
+  CHECK(run.said().find("no tracked optimizer holds the parameters of 'net'") != std::string::npos);
+  CHECK(run.said().find("parameters of 'target'") == std::string::npos);
+}
+
+TEST_CASE("a_restarted_job_begins_from_scratch_once_and_a_start_by_hand_says_how_to_go_on") {
+  const Run run;
+  auto fresh = run.options();
+  fresh.fresh = true;
+  Noted noted;
+  CHECK(run.session(noted.stopping_at(2)) == kRunAgain);
+  ::setenv("SLURM_JOB_ID", "71", 1);
+  noted.sum = 0;
+  noted.steps.clear();
+  CHECK(run.session(noted.stopping_at(3), fresh) == kRunAgain);
+  CHECK(run.session(noted.stopping_at(0), fresh) == kDone);
+  ::unsetenv("SLURM_JOB_ID");
+  CHECK(noted.steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
+  CHECK(noted.sum == 45);
+  CHECK(run.said().find("without --holdfast.fresh") == std::string::npos);
+  CHECK(run.session(noted.stopping_at(2), fresh) == kRunAgain);
+  CHECK(run.said().find("run the same command again without --holdfast.fresh") != std::string::npos);
 }

@@ -3,6 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+
 #include "catch.h"
 
 using holdfast::SignalWatch;
@@ -107,6 +111,99 @@ TEST_CASE("a_write_beyond_the_file_size_limit_fails_and_does_not_kill") {
     SignalWatch watch;
     raise_here(SIGXFSZ);
     return 0;
+  });
+  CHECK(status == 0);
+}
+
+TEST_CASE("the_first_interrupt_is_answered_once_and_by_one_rank_only") {
+  for (const bool answers : {true, false}) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const int status = in_child([&] {
+      ::dup2(ends[1], STDERR_FILENO);
+      std::signal(SIGINT, SIG_DFL);
+      SignalWatch watch(answers);
+      raise_here(SIGTERM);
+      raise_here(SIGINT);
+      return watch.stop_signal() == SIGTERM ? 0 : 1;
+    });
+    ::close(ends[1]);
+    char said[200] = "";
+    const ssize_t got = ::read(ends[0], said, sizeof said);
+    ::close(ends[0]);
+    CHECK(status == 0);
+    CHECK(std::string(said, static_cast<std::size_t>(got)) ==
+          (answers ? "holdfast: finishing the step, then saving; press again to quit without saving\n" : ""));
+  }
+}
+
+TEST_CASE("a_stop_that_is_under_way_makes_further_stop_signals_harmless_to_the_end_of_the_process") {
+  CHECK(in_child([] {
+          std::signal(SIGINT, SIG_DFL);
+          std::signal(SIGHUP, SIG_DFL);
+          {
+            SignalWatch watch;
+            raise_here(SIGINT);
+            watch.stop_is_under_way();
+            raise_here(SIGINT);
+          }
+          for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGTERM, SIGINT}) raise_here(signal);
+          SignalWatch next;  // of a program that begins another session all the same
+          if (next.stop_signal()) return 1;
+          raise_here(SIGTERM);
+          return next.stop_signal() == SIGTERM ? 0 : 2;
+        }) == 0);
+}
+
+TEST_CASE("a_program_that_goes_on_after_a_complete_run_can_be_stopped") {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    const int status = in_child([&] {
+      for (const int one : {SIGTERM, SIGINT, SIGHUP}) std::signal(one, SIG_DFL);
+      SignalWatch watch;
+      watch.release();
+      raise_here(signal);
+      return 0;
+    });
+    CAPTURE(signal);
+    CHECK(WIFSIGNALED(status));
+    CHECK(WTERMSIG(status) == signal);
+  }
+}
+
+TEST_CASE("a_broken_pipe_fails_the_write_and_ends_nobody_neither_in_a_session_nor_after_it") {
+  CHECK(in_child([] {
+          int ends[2];
+          if (::pipe(ends) != 0) return 1;
+          ::close(ends[0]);
+          const auto fails = [&] { return ::write(ends[1], "x", 1) < 0 && errno == EPIPE; };
+          {
+            SignalWatch watch;
+            if (!fails()) return 2;
+          }
+          return fails() ? 0 : 3;
+        }) == 0);
+}
+
+TEST_CASE("what_a_program_set_for_broken_pipes_and_large_files_stays") {
+  CHECK(in_child([] {
+          static volatile std::sig_atomic_t seen = 0;
+          std::signal(SIGPIPE, [](int) { seen = seen + 1; });
+          std::signal(SIGXFSZ, [](int) { seen = seen + 1; });
+          SignalWatch watch;
+          raise_here(SIGPIPE);
+          raise_here(SIGXFSZ);
+          return seen == 2 ? 0 : 1;
+        }) == 0);
+}
+
+TEST_CASE("programs_that_a_session_starts_inherit_nothing_of_its_signals") {
+  const int status = in_child([] {
+    std::signal(SIGINT, SIG_DFL);
+    std::signal(SIGHUP, SIG_DFL);
+    SignalWatch watch;
+    watch.stop_is_under_way();
+    // The signals that it ignores, in hexadecimal: none of ours.
+    return std::system("grep -q '^SigIgn:.*0000000$' /proc/self/status") == 0 ? 0 : 1;
   });
   CHECK(status == 0);
 }

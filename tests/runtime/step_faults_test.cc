@@ -130,6 +130,27 @@ TEST_CASE("faults_inside_nccl_stop_every_rank_with_the_reason", "[gpu][alone]") 
   if (ranks::are_on_two_gpus()) every_rank_stops(2, 1, "cuda", std::chrono::seconds(40));
 }
 
+// As while a virtual machine moves to another host, or a page is fetched from a disk that sleeps.
+TEST_CASE("one_rank_that_stood_still_for_less_than_the_silence_that_counts_goes_on", "[full][alone]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(
+      3,
+      [&] {
+        ::unsetenv("HOLDFAST_SILENCE");  // its default
+        return train(folder.path(), "frozen", 3, 1, "cpu");
+      },
+      std::chrono::seconds(60),
+      [](const std::vector<pid_t>& pids) {
+        while (ranks::fact() == 0) ::usleep(1000);
+        ::sleep(6);
+        for (const pid_t pid : pids) ::kill(pid, SIGCONT);
+      });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+}
+
 TEST_CASE("a_slow_backward_is_no_fault", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(

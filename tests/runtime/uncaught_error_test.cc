@@ -6,7 +6,9 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
 
 #include "catch.h"
 #include "holdfast/runtime/session.h"
@@ -68,7 +70,8 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    holdfast::tell_before_death([&](const std::string& why) { (void)!::write(ends[1], why.data(), why.size()); });
+    const holdfast::TellBeforeDeath tells(
+        [&](const std::string& why) { (void)!::write(ends[1], why.data(), why.size()); });
     const pid_t forked = ::fork();
     if (forked == 0) std::exit(0);
     ::waitpid(forked, nullptr, 0);
@@ -79,6 +82,31 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
   const std::string said = read_to_end(ends[0]);
   ::waitpid(child, nullptr, 0);
   CHECK(said == "then it called exit() before session.finish()");
+}
+
+TEST_CASE("what_listens_to_a_death_outlives_its_call") {
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::atomic<bool> called = false;
+    {
+      std::string words = "it was there";
+      const holdfast::TellBeforeDeath tells([&](const std::string&) {
+        called = true;
+        ::usleep(300000);
+        (void)!::write(ends[1], words.data(), words.size());
+      });
+      std::thread([] { std::exit(0); }).detach();
+      while (!called) ::usleep(1000);
+      // The scope ends while another thread's call is under way.
+    }
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  CHECK(read_to_end(ends[0]) == "it was there");
+  ::waitpid(child, nullptr, 0);
 }
 
 TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {

@@ -29,6 +29,10 @@ Peer failed(int origin, const std::string& text) {
   return one;
 }
 
+std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
+  return holdfast::judge(self, peers, milliseconds(3000));
+}
+
 std::string text_of(const std::optional<Fault>& fault) { return fault ? fault->text : ""; }
 bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
 
@@ -37,6 +41,7 @@ bool contains(const std::string& text, const std::string& words) { return text.f
 TEST_CASE("slow_ranks_are_no_fault") {
   const auto waiting = peer(State::inside, 5, "barrier", milliseconds(100), std::chrono::hours(3));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(2900))}));
+  CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(14000))}, milliseconds(15000)));
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "barrier")}));
   // One operation on: it has just been let out of ours.
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 6, "save")}));
@@ -51,6 +56,7 @@ TEST_CASE("silence_closed_connections_and_failures_are_faults_with_rank_and_both
   REQUIRE(silent);
   CHECK(silent->rank == 1);
   CHECK(contains(silent->text, "rank 1 (pid 7 on host) has not been heard of for 3 s"));
+  CHECK(contains(silent->text, "--holdfast.silence"));
   CHECK(contains(silent->text, "it was after step at step.cc:1"));
   CHECK(contains(silent->text, "rank 0 was in barrier at barrier.cc:1"));
 
@@ -149,5 +155,10 @@ TEST_CASE("records_come_back_as_they_were_told") {
   CHECK(again->origin == 3);
   CHECK(again->pid == 7);
   CHECK(contains(again->text, "a \"text\"\nwith "));
-  CHECK_FALSE(decode_record("nonsense"));
+  // Of another build, perhaps: nothing of it is believed, and nothing thrown.
+  for (const char* other : {"nonsense", "[1]", R"({"state":5})", R"({"beat":"x"})", R"({"recent":[[["a"]],[7]]})",
+                            R"({"recent":[[["a"]],[0]]})", R"({"wish":[1,2]})", R"({"pid":{}})"}) {
+    CAPTURE(other);
+    CHECK_FALSE(decode_record(other));
+  }
 }

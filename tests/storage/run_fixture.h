@@ -52,8 +52,7 @@ struct SessionOf {
   std::optional<std::string> from = std::nullopt;
   bool fresh = false;
   bool take_over = false;
-  bool rewind_again = false;
-  std::string fresh_token = "";
+  std::string job = "";
 };
 
 struct Opened {
@@ -78,8 +77,7 @@ inline Opened open_run(Store& store, const SessionOf& who = {}) {
   request.from = who.from;
   request.fresh = who.fresh;
   request.take_over = who.take_over;
-  request.rewind_again = who.rewind_again;
-  request.fresh_token = who.fresh_token;
+  request.job = who.job;
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
   request.pause = [](double) {};

@@ -272,6 +272,56 @@ TEST_CASE("a_deliberate_rewind_stays_rewound_and_leaves_the_rest_alone") {
   }
 }
 
+TEST_CASE("a_starting_point_that_a_restarted_command_repeats_counts_once") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);  // 1 open, 2.. saves
+    for (int step = 1; step <= 3; ++step) REQUIRE(session->save(version(step)).ok());
+  }
+  {
+    auto session = open_run(*store, {.session = "bbbbbbbb", .from = "2"});
+    REQUIRE(session.step == 1);
+  }
+  {
+    auto session = open_run(*store, {.session = "cccccccc", .from = "2"});  // nothing was saved since
+    REQUIRE(session.step == 1);
+    REQUIRE(session->save(version(7)).ok());
+    REQUIRE(session->drop({Uid{2, "aaaaaaaa"}}, "retention").ok());
+  }
+  auto again = open_run(*store, {.session = "dddddddd", .from = "2"});
+  REQUIRE(again.ok());
+  CHECK(again.step == 7);
+  CHECK(again->choice().starting_point_is_used);
+  CHECK(again->choice().reason.find("--holdfast.from again:2") != std::string::npos);
+  REQUIRE(again->save(version(8)).ok());
+  again.writer->reset();
+  CHECK(open_run(*store, {.session = "eeeeeeee", .from = "2-aaaa"}).step == 8);
+  {  // another rewind is a new one, and so is a word that says so
+    auto session = open_run(*store, {.session = "ffffffff", .from = "3"});
+    REQUIRE(session.step == 2);
+    REQUIRE(session->save(version(9)).ok());
+  }
+  CHECK(open_run(*store, {.session = "abababab", .from = "3"}).step == 9);
+  CHECK(open_run(*store, {.session = "acacacac", .from = "again:3"}).step == 2);
+}
+
+TEST_CASE("a_start_from_scratch_counts_once_for_each_job_and_always_by_hand") {
+  const auto store = open_memory_store(make_memory_image());
+  {
+    auto session = open_run(*store);
+    REQUIRE(session->save(version(1)).ok());
+  }
+  { CHECK_FALSE(open_run(*store, {.session = "bbbbbbbb", .fresh = true, .job = "slurm-7"}).step); }
+  {
+    auto session = open_run(*store, {.session = "cccccccc", .fresh = true, .job = "slurm-7"});
+    CHECK_FALSE(session.step);  // nothing was saved since
+    REQUIRE(session->save(version(2)).ok());
+  }
+  CHECK(open_run(*store, {.session = "dddddddd", .fresh = true, .job = "slurm-7"}).step == 2);
+  CHECK_FALSE(open_run(*store, {.session = "eeeeeeee", .fresh = true, .job = "slurm-8"}).step);
+  CHECK_FALSE(open_run(*store, {.session = "ffffffff", .fresh = true}).step);
+}
+
 TEST_CASE("foreign_and_torn_files_never_stop_a_run") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
@@ -534,112 +584,36 @@ TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
   }
 }
 
-// A restart repeats its command line, starting point included.
-TEST_CASE("a_starting_point_counts_once_however_often_the_command_is_repeated") {
-  const auto store = open_memory_store(make_memory_image());
-  int number = 0;
-  const auto start = [&](SessionOf who) {
-    who.session = "b000000" + std::to_string(number++);
-    return open_run(*store, who);
-  };
-  {
-    auto session = open_run(*store);
-    for (int step = 1; step <= 3; ++step) REQUIRE(session->save(version(step)).ok());
-  }
-  const SessionOf command{.from = "2"};
-  {
-    auto session = start(command);
-    CHECK(session.step == 1);
-    CHECK_FALSE(session->choice().followed_before);
-  }
-  CHECK(start(command).step == 1);  // the first saved nothing, so nothing is lost
-  {
-    auto session = start(command);
-    REQUIRE(session->save(version(11)).ok());
-    REQUIRE(session->save(version(12)).ok());
-  }
-  SECTION("the newest version of the line that came of it") {
-    {
-      auto session = start(command);
-      CHECK(session.step == 12);
-      CHECK(session->choice().followed_before);
-      CHECK_FALSE(session->choice().rewind);
-      CHECK(session->choice().reason.find("which came of version 2-aaaa: session b0000002 ") != std::string::npos);
-      CHECK(session->choice().reason.find("--holdfast.rewind-again") != std::string::npos);
-      REQUIRE(session->save(version(13)).ok());
-    }
-    CHECK(start(command).step == 13);
-    CHECK(start({.from = "2-aaaa"}).step == 13);
-    CHECK(start({.from = "000002-aaaaaaaa"}).step == 13);
-  }
-  SECTION("also where retention has removed the starting point") {
-    {
-      auto session = start({});
-      REQUIRE(session->save(version(13)).ok());
-      REQUIRE(session->prune({.keep_last = 1}).ok());
-    }
-    CHECK(start(command).step == 13);
-  }
-  SECTION("another starting point is another wish") {
-    CHECK(start({.from = "3"}).step == 2);
-    REQUIRE(start({.from = "3"})->save(version(21)).ok());
-    CHECK(start({.from = "3"}).step == 21);
-    CHECK(start(command).step == 1);  // that line did not come of version 2
-  }
-  SECTION("a second rewind takes another word") {
-    const SessionOf again{.from = "2", .rewind_again = true};
-    CHECK(start(again).step == 1);
-    REQUIRE(start(again)->save(version(21)).ok());
-    CHECK(start(command).step == 21);
-    CHECK(start(again).step == 1);
-  }
-  SECTION("nothing is made of what is no version") {
-    CHECK(start({.from = "x"}).writer.code() == StatusCode::invalid);
-    CHECK(start({.from = "77"}).writer.code() == StatusCode::not_found);
-  }
-}
-
-TEST_CASE("a_start_from_scratch_counts_once_for_the_command_that_asks_for_it") {
-  const auto store = open_memory_store(make_memory_image());
-  int number = 0;
-  const auto start = [&](SessionOf who) {
-    who.session = "b000000" + std::to_string(number++);
-    return open_run(*store, who);
-  };
-  { REQUIRE(open_run(*store)->save(version(1)).ok()); }
-  const SessionOf job{.fresh = true, .fresh_token = "slurm-7"};
-  CHECK_FALSE(start(job).step);
-  CHECK_FALSE(start(job).step);  // the first saved nothing: not the earlier line, but from scratch again
-  REQUIRE(start(job)->save(version(11)).ok());
-  {
-    auto session = start(job);
-    CHECK(session.step == 11);
-    CHECK(session->choice().followed_before);
-    CHECK(session->choice().reason.find("the start from scratch that this command asked for") != std::string::npos);
-  }
-  CHECK_FALSE(start({.fresh = true, .fresh_token = "slurm-8"}).step);
-  CHECK_FALSE(start({.fresh = true}).step);  // by hand: each time
-  CHECK(start({}).step == 11);
-}
-
 namespace {
 
-/// A process that has everything this one has open, and ends when this object does.
-class Child {
+[[noreturn]] void wait_for_ever() {
+  for (;;) ::pause();
+}
+
+/// A process that ends when this object does, however the test ends.
+class Process {
  public:
-  Child() : pid_(::fork()) {
-    if (pid_ == 0) {
-      for (;;) ::pause();
-    }
-  }
-  ~Child() {
+  explicit Process(pid_t pid) : pid_(pid) {}
+  ~Process() { end(); }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  void end() {
+    if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    ::waitpid(pid_, nullptr, 0);  // a grandchild is another one's to wait for
+    pid_ = 0;
   }
 
  private:
-  const pid_t pid_;
+  pid_t pid_;
 };
+
+/// A process that has everything this one has open.
+pid_t fork_idle() {
+  const pid_t pid = ::fork();
+  if (pid == 0) wait_for_ever();
+  return pid;
+}
 
 }  // namespace
 
@@ -648,7 +622,7 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
   const auto store = open_file_store(folder / "run");
   SECTION("after an end in order") {
     auto session = open_run(*store);
-    const Child child;
+    const Process child(fork_idle());
     REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
     const auto next = open_run(*store, {.session = "bbbbbbbb"});
     CHECK(next.ok());
@@ -657,21 +631,19 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
   SECTION("after a death, which is said, and the next holder is known again") {
     int ready[2];
     REQUIRE(::pipe(ready) == 0);
-    const pid_t trainer = ::fork();
-    if (trainer == 0) {
+    const pid_t forked = ::fork();
+    if (forked == 0) {
       auto session = open_run(*store);
-      const pid_t helper = ::fork();
-      if (helper == 0) {
-        for (;;) ::pause();
-      }
-      (void)!::write(ready[1], &helper, sizeof helper);
-      for (;;) ::pause();
+      const pid_t idle = fork_idle();
+      (void)!::write(ready[1], &idle, sizeof idle);
+      wait_for_ever();
     }
-    pid_t helper = 0;
-    REQUIRE(::read(ready[0], &helper, sizeof helper) == static_cast<ssize_t>(sizeof helper));
+    Process trainer(forked);
+    pid_t idle = 0;
+    REQUIRE(::read(ready[0], &idle, sizeof idle) == static_cast<ssize_t>(sizeof idle));
+    const Process helper(idle);
     CHECK(open_run(*store, {.session = "cccccccc"}).writer.code() == StatusCode::busy);
-    ::kill(trainer, SIGKILL);
-    ::waitpid(trainer, nullptr, 0);
+    trainer.end();
     {
       const auto next = open_run(*store, {.session = "bbbbbbbb"});
       CHECK(next.ok());
@@ -680,7 +652,6 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
       const auto third = open_run(*open_file_store(folder / "run"), {.session = "dddddddd"});
       CHECK(third.writer.code() == StatusCode::busy);
     }
-    ::kill(helper, SIGKILL);
     ::close(ready[0]);
     ::close(ready[1]);
   }

@@ -244,3 +244,12 @@ TEST_CASE("safetensors_lengths_that_lie_are_refused_before_anything_is_read") {
   // A caller that passes less than the header.
   CHECK(decode_safetensors_header(length(4) + "{}", 100).code() == StatusCode::invalid);
 }
+
+TEST_CASE("what_a_header_says_is_quoted_short_and_without_control_characters") {
+  const std::string dtype = "X\\u001b[31m" + std::string(5 << 20, 'x');
+  const std::string prefix = with_length("{\"a\":{\"dtype\":\"" + dtype + "\",\"shape\":[1],\"data_offsets\":[0,1]}}");
+  const auto header = decode_safetensors_header(prefix, prefix.size() + 1);
+  CHECK(header.code() == StatusCode::unsupported);
+  CHECK(header.status().message().size() < 500);
+  CHECK(header.status().message().find('\x1b') == std::string::npos);
+}

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "catch.h"
+#include "holdfast/storage/text.h"
 
 using namespace holdfast::storage;
 

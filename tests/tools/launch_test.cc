@@ -592,18 +592,51 @@ TEST_CASE("logs_are_a_file_for_each_rank_and_are_appended_to") {
   CHECK(count(content_of(logs + "/rank-0.log"), "---- start 0 of rank 0 at ") == 2);
 }
 
-TEST_CASE("a_reader_that_leaves_lets_the_ranks_save_and_end") {
+TEST_CASE("ranks_go_on_when_the_reader_of_their_output_leaves") {
   ScratchFolder scratch;
-  const std::string told = (scratch / "told").string();
-  const std::string rank = "trap 'echo told >>" + told + "; exit 75' TERM; while :; do echo more; sleep 0.02; done";
-  const std::string code = (scratch / "code").string();
-  const int status = std::system(("(" + program_beside("holdfast") + " launch --nproc 2 sh -c \"" + rank + "\" 2>" +
-                                  (scratch / "err").string() + "; echo $? >" + code + ") | head -n 3 >/dev/null")
-                                     .c_str());
+  const std::string told = (scratch / "told").string(), ends = (scratch / "ends").string();
+  const std::string rank = "trap 'echo told >>" + told +
+                           "' TERM PIPE; for i in \\$(seq 200); do echo more; sleep 0.01; " + "done; echo end >>" +
+                           ends;
+  const std::string nproc = GENERATE("1", "2");
+  const std::string code = (scratch / "code").string(), err = (scratch / "err").string();
+  const bool also_errors = GENERATE(false, true);
+  const int status =
+      std::system(("(" + program_beside("holdfast") + " launch --nproc " + nproc + " sh -c \"" + rank + "\" 2>" +
+                   (also_errors ? "&1" : err) + "; echo $? >" + code + ") | head -n 3 >/dev/null")
+                      .c_str());
   CHECK(status == 0);
-  CHECK(content_of(told) == "told\ntold\n");
-  CHECK(content_of(code) == "75\n");
-  CHECK(contains(content_of(scratch / "err"), "the reader of standard output is gone"));
+  CHECK(content_of(code) == "0\n");
+  CHECK(content_of(told).empty());
+  CHECK(count(content_of(ends), "end\n") == std::stoi(nproc));
+  if (!also_errors) CHECK(contains(content_of(err), "the reader of standard output is gone; the ranks go on"));
+}
+
+TEST_CASE("a_bar_that_rewrites_its_line_is_seen_while_it_moves_where_no_terminal_shows_it") {
+  Launch launch({"--nproc", "2", "sh", "-c",
+                 "printf '\\r10 %%'; printf '\\r20 %%'; i=0; until [ -e $HERE/end ]; do i=$((i+1)); printf '\\r30 %%'; "
+                 "printf \"\\ri=$i\"; sleep 0.01; done; printf '\\r100 %%\\n'; printf 'windows\\r\\n'"});
+  CHECK(launch.prints("[0] 30 %\n"));
+  CHECK(launch.prints("[1] 30 %\n"));
+  CHECK(launch.prints("[0] ", 4));
+  write_file(launch.folder() + "/end", "");
+  CHECK(launch.wait() == 0);
+  for (const std::string rank : {"[0] ", "[1] "}) {
+    CHECK(contains(launch.out(), rank + "100 %\n" + rank + "windows\n"));
+    // Far fewer lines than parts.
+    CHECK(count(launch.out(), rank + "i=") + count(launch.out(), rank + "30 %") < 60);
+  }
+}
+
+TEST_CASE("a_line_without_an_end_does_not_fill_the_memory") {
+  const Said said = launch({"--nproc", "2", "sh", "-c", "head -c 5000000 /dev/zero | tr '\\0' x"});
+  std::size_t longest = 0, bytes = 0;
+  for (const std::string& line : lines_of(said.out)) {
+    longest = std::max(longest, line.size());
+    bytes += line.size() - 4;
+  }
+  CHECK(longest < 3'000'000);
+  CHECK(bytes == 10'000'000);
 }
 
 TEST_CASE("a_program_that_cannot_be_started_is_named_with_the_nearest_that_can") {

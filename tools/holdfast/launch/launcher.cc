@@ -404,7 +404,7 @@ void Launcher::read_from(Stream& stream, bool at_end) {
   if (got < 0 && (errno == EINTR || (errno == EAGAIN && !at_end))) return;
   std::string lines;
   if (got > 0) {
-    stream.lines->take({buffer, static_cast<std::size_t>(got)}, lines);
+    stream.lines->take({buffer, static_cast<std::size_t>(got)}, lines, Clock::now());
   } else {
     stream.lines->end(lines);
     ::close(stream.pipe);
@@ -428,11 +428,8 @@ void Launcher::reader_left(const Output& output) {
     say(fmt::format("cannot write to {}: {}; what ranks write there is lost", name, std::strerror(output.error())));
     return;
   }
-  // What SIGPIPE does to an ordinary program, but gently: the ranks save and end.
-  say(fmt::format("the reader of {} is gone, so the ranks are told to stop (SIGTERM)", name));
-  stop_asked_ = true;
-  if (!outcome_.first_failure) outcome_.told_to_stop = true;
-  pass_on(SIGTERM);
+  // As of a rank without launch: a terminal or a pipe that is gone is no reason to lose a training.
+  say(fmt::format("the reader of {} is gone; the ranks go on and what they write there is dropped", name));
 }
 
 void Launcher::say(const std::string& sentence) { err_.add_own_line("holdfast launch: " + sentence); }
@@ -457,7 +454,7 @@ std::vector<std::string> Launcher::last_lines(const Rank& rank) const {
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   LinePrefixer lines("", false);
   std::string ignored;
-  lines.take(bytes, ignored);
+  lines.take(bytes, ignored, {});
   lines.end(ignored);
   return {lines.last_lines().begin(), lines.last_lines().end()};
 }

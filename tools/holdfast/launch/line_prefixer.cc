@@ -17,7 +17,7 @@ std::string_view visible(std::string_view line) {
 
 }  // namespace
 
-void LinePrefixer::take(std::string_view bytes, std::string& lines) {
+void LinePrefixer::take(std::string_view bytes, std::string& lines, Clock::time_point now) {
   if (prefix_.empty()) lines.append(bytes);
   for (auto end = bytes.find('\n'); end != std::string_view::npos; end = bytes.find('\n')) {
     if (open_.empty()) {
@@ -29,12 +29,24 @@ void LinePrefixer::take(std::string_view bytes, std::string& lines) {
     bytes.remove_prefix(end + 1);
   }
   open_.append(bytes);
-  // A progress bar may rewrite itself for hours before its newline; a terminal forgets what is overwritten, too.
-  if (overwrites_ && open_.size() > 4096) {
-    const auto seen = visible(open_);
-    if (seen.size() < open_.size()) open_ = "\r" + std::string(seen);
-  }
+  move(lines, now);
   if (open_.size() >= kLongestLine) end(lines);
+}
+
+// A progress bar may rewrite itself for hours before its newline. What it wrote before its last carriage return is
+// complete, unless that belongs to the line's end; what that overwrote is forgotten, as a terminal forgets it.
+void LinePrefixer::move(std::string& lines, Clock::time_point now) {
+  const auto last = open_.rfind('\r');
+  if (last == std::string::npos) return;
+  const std::string complete(visible(std::string_view(open_).substr(0, last)));
+  const std::string unfinished = open_.substr(last + 1);
+  if (overwrites_ || prefix_.empty() || unfinished.empty() || complete.empty() || now < due_) {
+    open_ = complete + '\r' + unfinished;
+    return;
+  }
+  lines.append(prefix_).append(complete).push_back('\n');
+  due_ = now + kMoving;
+  open_ = '\r' + unfinished;
 }
 
 void LinePrefixer::end(std::string& lines) {
@@ -48,7 +60,7 @@ std::string LinePrefixer::progress() const {
 
 void LinePrefixer::finish(std::string_view line, std::string& lines) {
   const auto seen = visible(line);
-  if (!prefix_.empty()) lines.append(prefix_).append(overwrites_ ? seen : line).push_back('\n');
+  if (!prefix_.empty()) lines.append(prefix_).append(seen).push_back('\n');
   last_lines_.emplace_back(seen.substr(0, kKeptOfALine));
   if (last_lines_.size() > kLinesKept) last_lines_.pop_front();
 }

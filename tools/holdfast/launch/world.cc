@@ -82,6 +82,7 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
   if (has_socket) ours["HOLDFAST_LISTEN_FD"] = std::to_string(start.listening);
   // Else every rank's OpenMP takes all cores, and they are slower together than one alone.
   if (world.ranks_here > 1 && !std::getenv("OMP_NUM_THREADS")) {
+    ours["HOLDFAST_LAUNCH_THREADS"] = "1";  // the user did not say it, so a version's own number counts
     ours["OMP_NUM_THREADS"] = std::to_string(std::max(1, cores() / world.ranks_here));
   }
 

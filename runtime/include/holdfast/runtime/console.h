@@ -43,6 +43,7 @@ struct EndFacts {
   std::uint64_t step = 0;
   std::string version = {};   // the last durable one; empty: none
   std::uint64_t unsaved = 0;  // steps since that version
+  bool fresh = false;         // the command says --holdfast.fresh, and would begin from scratch again
 };
 
 struct ProgressFacts {

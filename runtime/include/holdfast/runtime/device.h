@@ -7,6 +7,7 @@
 
 #include <c10/core/Device.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@ struct Gpu {
   std::string name = {};
   int major = 0;  // compute capability
   int minor = 0;
+  std::string id = {};  // no other GPU, or part of one, of any host has it; empty: unknown
 };
 
 struct GpuFacts {
@@ -39,15 +41,21 @@ bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
 struct DeviceChoice {
   c10::Device device = c10::kCPU;
   std::string note = {};  // a sentence worth saying: why the CPU although a GPU is here; else empty
+  std::string gpu = {};   // its name and id, "NVIDIA H200 (GPU-5a0d...)"; empty for the CPU, or where it has no id
 };
 
 /// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) where the GPU is wanted, or auto finds one, and this
 /// LibTorch cannot use it; auto takes the CPU where there is no GPU or LibTorch was built without CUDA.
-/// Of several ranks on this host each takes the GPU of its own number; throws where there are fewer of them.
+/// Of several ranks on this host each takes the GPU of its own number. Where a rank sees fewer GPUs than there are
+/// ranks, it takes it that each was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
+/// tells whether that is so.
 DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank = 0,
                            int local_world_size = 1);
 /// With the facts of this machine, which are asked for only where they matter. Makes a GPU LibTorch's current one, so
 /// that "cuda" means it.
 DeviceChoice choose_device(std::string_view wanted, int local_rank = 0, int local_world_size = 1);
+
+/// `gpus`: of each rank the DeviceChoice's. Why the ranks cannot go on where two of them share a GPU; else nothing.
+std::optional<std::string> gpu_of_two(const std::vector<std::string>& gpus);
 
 }  // namespace holdfast

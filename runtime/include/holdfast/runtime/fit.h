@@ -12,6 +12,8 @@ namespace holdfast {
 struct LoosenOptions {
   std::vector<std::string> allow_missing;     // in the program, not in the checkpoint: stays as the program made it
   std::vector<std::string> allow_unexpected;  // in the checkpoint, not in the program: left unread
+  std::vector<std::string> waiting = {};      // tracked names (no patterns) that the program may not track now
+  std::vector<std::string> allow_mismatch = {};  // of another shape or dtype: stays as the program made it
 };
 
 struct Difference {

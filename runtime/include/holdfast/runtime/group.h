@@ -54,6 +54,7 @@ concept JsonValue = requires(nlohmann::json json, const T& value) {
 struct GroupOptions {
   std::chrono::milliseconds join_within{300000};       // how long to wait for the others to come
   std::chrono::milliseconds say_waiting_after{30000};  // for a slow rank, once
+  std::chrono::milliseconds silence{15000};            // a rank unheard of for so long counts as dead
   std::function<void(const std::string&)> say = {};    // by default to stderr
   bool watch = true;  // without it nothing ends a wait for a rank that is gone: to measure what the watch costs
 };
@@ -103,6 +104,9 @@ class Group {
   template <class T>
   requires std::is_arithmetic_v<T> T all_reduce(T value, Reduce how = Reduce::sum, Site site = Site::current()) {
     static_assert(!std::same_as<T, bool>, "all_reduce takes numbers; of a bool, reduce an int");
+    if (!std::is_floating_point_v<T> && how == Reduce::mean) {
+      throw Error(storage::StatusCode::invalid, "the mean of integers is not an integer; give a double");
+    }
     const char* const numbers = std::is_floating_point_v<T> ? "numbers" : "whole numbers";
     const std::vector<T> all = gather_values("all_reduce", name_of(how) + numbers, value, site);
     T result = all.front();
@@ -113,11 +117,7 @@ class Group {
         result = all[i];  // NaN is the least and the greatest, as in LibTorch
       }
     }
-    if (how != Reduce::mean) return result;
-    if constexpr (!std::is_floating_point_v<T>) {
-      throw Error(storage::StatusCode::invalid, "the mean of whole numbers is no whole number; give a double");
-    }
-    return static_cast<T>(result / static_cast<T>(all.size()));
+    return how == Reduce::mean ? static_cast<T>(result / static_cast<T>(all.size())) : result;
   }
 
   /// In place; all ranks must give one shape and dtype. `mean` and `sum` of CPU tensors are added in another order on

@@ -88,6 +88,12 @@ class LoaderBase {
   /// middle of an epoch. Changes nothing when it throws.
   void set_state(const nlohmann::json& state);
 
+  /// How many loaders the process had made before this one: the session knows loaders by the order of their making.
+  std::uint64_t number() const;
+  static std::uint64_t next_number();
+  /// Expires with the loader.
+  std::weak_ptr<void> alive() const;
+
  protected:
   /// Fetches the samples at the given indices as one batch of the dataset's type; called from any thread.
   using Fetch = std::function<std::shared_ptr<void>(const std::vector<std::size_t>& indices)>;
@@ -110,7 +116,7 @@ class LoaderBase {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // owned alone
 };
 
 namespace detail {

@@ -3,9 +3,15 @@
 // A boundary lies after each step's body, and after each epoch's body where epochs are looped over. Only there is
 // anything saved, and only there does a loop end early. A step is the dataset's own batch, on the session's device, and
 // also knows its number.
+//
+// A loop begins where the program iterates over its range, and is over when it is complete or when the program leaves
+// it: by break, return or an exception. A step that is left counts as done. Loops may stand in each other's bodies,
+// unless both are over one loader; a step is then an iteration of an innermost loop.
 #pragma once
 
 #include <cstdint>
+#include <exception>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -26,14 +32,14 @@ struct CountOptions {
 
 /// What a step knows besides its batch.
 struct StepFacts {
-  std::uint64_t number = 0;
+  std::uint64_t number = 0;  // of the loop, from 1
   std::uint64_t epoch = 0;
   double weight = 1;
   std::uint64_t samples = 0;       // of all ranks; 0: the program makes its own batches
   std::uint64_t batch_size = 0;    // a whole batch's
   std::uint64_t samples_left = 0;  // in the epoch, after this step
   std::uint64_t steps_left = 0;    // in the epoch, or of the count, after this one
-  std::uint64_t loop = 0;          // the program's, from 0 in the order in which they begin
+  std::uint64_t loop = 0;          // which one; the same in each session of the run
 };
 
 /// Of the batch that a loader handed out last.
@@ -43,7 +49,7 @@ class StepInfo {
  public:
   StepInfo() = default;
   explicit StepInfo(const StepFacts& facts) : facts_(facts) {}
-  std::uint64_t number() const { return facts_.number; }  // from 1, over the whole run and all its loops
+  std::uint64_t number() const { return facts_.number; }  // in its loop, from 1, over all sessions of the run
   std::uint64_t epoch() const { return facts_.epoch; }    // from 0
   /// Of this rank's mean loss in the mean over all samples of the step; 1 in one process.
   double weight() const { return facts_.weight; }
@@ -66,43 +72,87 @@ class Step<Batch, false> : public StepInfo {
   Batch value;
 };
 
-/// One loop of the program as its session sees it. The ranges below call it; users do not.
-/// Owned by the session. Throws Error.
+/// One loop of the program as its session sees it. The ranges below call it; users do not. Throws Error.
 class Loop {
  public:
   virtual ~Loop() = default;
-  /// Before the first step: restores the run if that has not happened, and goes to this loop's own position.
-  virtual void start() = 0;
   /// Whether another step (or epoch) is to begin.
   virtual bool more() const = 0;
-  /// A step begins; the number it has.
+  /// A step begins; what it knows.
   virtual StepInfo begin_step() = 0;
   /// After the body of a step: counts it, saves what is due, notes whether to stop.
   virtual void end_step() = 0;
   virtual void begin_epoch() = 0;
+  /// The steps of the epoch begin. What its body did before was done by the session that saved, too.
+  virtual void begin_epoch_steps() = 0;
+  /// The steps of an epoch were left before its end.
+  virtual void leave_epoch_steps() = 0;
   virtual void end_epoch() = 0;
+  /// No step follows.
+  virtual void complete() = 0;
+  /// The program left the loop: the step under way counts. `thrown`: by an exception, so nothing is written.
+  virtual void leave(bool thrown) = 0;
   virtual bool stopping() const = 0;
   virtual c10::Device device() const = 0;
+};
+
+/// Begins a loop: restores the run if that has not happened, and goes to the loop's own position.
+using BeginLoop = std::function<std::shared_ptr<Loop>()>;
+
+/// A loop that runs, held by the iterator of its range: destroyed early, the program left it.
+class RunningLoop {
+ public:
+  /// `epoch_steps`: it is the loop's epoch that is left, not the loop.
+  explicit RunningLoop(std::shared_ptr<Loop> loop, bool epoch_steps = false)
+      : loop_(std::move(loop)), epoch_steps_(epoch_steps) {}
+  RunningLoop(RunningLoop&&) noexcept = default;
+  RunningLoop& operator=(RunningLoop&&) noexcept = default;
+  ~RunningLoop() noexcept(false) {
+    if (!loop_) return;
+    const bool thrown = std::uncaught_exceptions() > exceptions_;
+    if (!epoch_steps_) {
+      loop_->leave(thrown);
+    } else if (!thrown) {
+      loop_->leave_epoch_steps();
+    }
+  }
+  Loop& operator*() const { return *loop_; }
+  Loop* operator->() const { return loop_.get(); }
+  const std::shared_ptr<Loop>& shared() const { return loop_; }
+  /// The loop ran to its end.
+  void complete() {
+    const auto loop = std::exchange(loop_, nullptr);
+    if (!epoch_steps_) loop->complete();
+  }
+
+ private:
+  std::shared_ptr<Loop> loop_;
+  bool epoch_steps_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 template <class Dataset>
 class StepRange {
  public:
   using Batch = typename Loader<Dataset>::Batch;
-  StepRange(Loop& loop, Loader<Dataset>& loader, bool one_epoch)
-      : loop_(loop), loader_(loader), one_epoch_(one_epoch) {}
+  StepRange(BeginLoop begin, Loader<Dataset>& loader) : begin_(std::move(begin)), loader_(loader) {}
+  StepRange(std::shared_ptr<Loop> epoch_of, Loader<Dataset>& loader)
+      : epoch_of_(std::move(epoch_of)), loader_(loader) {}
 
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
     using difference_type = std::ptrdiff_t;
     using value_type = Step<Batch>;
-    explicit Iterator(StepRange& range) : range_(&range) { fetch(); }
+    Iterator(RunningLoop loop, Loader<Dataset>& loader, bool one_epoch)
+        : loop_(std::move(loop)), loader_(&loader), one_epoch_(one_epoch) {
+      fetch();
+    }
     Step<Batch>& operator*() { return *step_; }
     Step<Batch>* operator->() { return &*step_; }
     Iterator& operator++() {
       step_.reset();
-      range_->loop_.end_step();
+      loop_->end_step();
       fetch();
       return *this;
     }
@@ -111,37 +161,40 @@ class StepRange {
 
    private:
     void fetch() {
-      Loop& loop = range_->loop_;
-      while (range_->one_epoch_ ? !loop.stopping() : loop.more()) {
-        if (auto batch = range_->loader_.next_on(loop.device())) {
-          step_.emplace(std::move(*batch), loop.begin_step());
+      while (one_epoch_ ? !loop_->stopping() : loop_->more()) {
+        if (auto batch = loader_->next_on(loop_->device())) {
+          step_.emplace(std::move(*batch), loop_->begin_step());
           return;
         }
-        if (range_->one_epoch_) return;
+        if (one_epoch_) break;
       }
+      loop_.complete();
     }
-    StepRange* range_;
+    RunningLoop loop_;
+    Loader<Dataset>* loader_;
+    bool one_epoch_;
     std::optional<Step<Batch>> step_;
   };
 
   Iterator begin() {
-    if (!one_epoch_) loop_.start();
-    return Iterator(*this);
+    if (!epoch_of_) return Iterator(RunningLoop(begin_()), loader_, /*one_epoch=*/false);
+    epoch_of_->begin_epoch_steps();
+    return Iterator(RunningLoop(epoch_of_, /*epoch_steps=*/true), loader_, /*one_epoch=*/true);
   }
   std::default_sentinel_t end() const { return {}; }
 
  private:
-  Loop& loop_;
+  BeginLoop begin_;
+  std::shared_ptr<Loop> epoch_of_;  // the steps of one epoch of this loop
   Loader<Dataset>& loader_;
-  bool one_epoch_;
 };
 
 /// What is left of one epoch: a range of its steps.
 template <class Dataset>
 class Epoch : public StepRange<Dataset> {
  public:
-  Epoch(Loop& loop, Loader<Dataset>& loader, std::uint64_t number)
-      : StepRange<Dataset>(loop, loader, true), number_(number) {}
+  Epoch(std::shared_ptr<Loop> loop, Loader<Dataset>& loader, std::uint64_t number)
+      : StepRange<Dataset>(std::move(loop), loader), number_(number) {}
   std::uint64_t number() const { return number_; }  // from 0
 
  private:
@@ -151,18 +204,18 @@ class Epoch : public StepRange<Dataset> {
 template <class Dataset>
 class EpochRange {
  public:
-  EpochRange(Loop& loop, Loader<Dataset>& loader) : loop_(loop), loader_(loader) {}
+  EpochRange(BeginLoop begin, Loader<Dataset>& loader) : begin_(std::move(begin)), loader_(loader) {}
 
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
     using difference_type = std::ptrdiff_t;
     using value_type = Epoch<Dataset>;
-    explicit Iterator(EpochRange& range) : range_(&range) { begin_epoch(); }
+    Iterator(RunningLoop loop, Loader<Dataset>& loader) : loop_(std::move(loop)), loader_(&loader) { begin_epoch(); }
     Epoch<Dataset>& operator*() { return *epoch_; }
     Epoch<Dataset>* operator->() { return &*epoch_; }
     Iterator& operator++() {
-      range_->loop_.end_epoch();
+      loop_->end_epoch();
       begin_epoch();
       return *this;
     }
@@ -172,35 +225,36 @@ class EpochRange {
    private:
     void begin_epoch() {
       epoch_.reset();
-      if (!range_->loop_.more()) return;
-      range_->loop_.begin_epoch();
-      epoch_.emplace(range_->loop_, range_->loader_, range_->loader_.epoch());
+      if (!loop_->more()) {
+        loop_.complete();
+        return;
+      }
+      loop_->begin_epoch();
+      epoch_.emplace(loop_.shared(), *loader_, loader_->epoch());
     }
-    EpochRange* range_;
+    RunningLoop loop_;
+    Loader<Dataset>* loader_;
     std::optional<Epoch<Dataset>> epoch_;
   };
 
-  Iterator begin() {
-    loop_.start();
-    return Iterator(*this);
-  }
+  Iterator begin() { return Iterator(RunningLoop(begin_()), loader_); }
   std::default_sentinel_t end() const { return {}; }
 
  private:
-  Loop& loop_;
+  BeginLoop begin_;
   Loader<Dataset>& loader_;
 };
 
 class CountRange {
  public:
-  explicit CountRange(Loop& loop) : loop_(loop) {}
+  explicit CountRange(BeginLoop begin) : begin_(std::move(begin)) {}
 
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
     using difference_type = std::ptrdiff_t;
     using value_type = StepInfo;
-    explicit Iterator(Loop& loop) : loop_(&loop) { begin_step(); }
+    explicit Iterator(RunningLoop loop) : loop_(std::move(loop)) { begin_step(); }
     StepInfo& operator*() { return *step_; }
     Iterator& operator++() {
       loop_->end_step();
@@ -213,20 +267,21 @@ class CountRange {
    private:
     void begin_step() {
       step_.reset();
-      if (loop_->more()) step_ = loop_->begin_step();
+      if (loop_->more()) {
+        step_ = loop_->begin_step();
+      } else {
+        loop_.complete();
+      }
     }
-    Loop* loop_;
+    RunningLoop loop_;
     std::optional<StepInfo> step_;
   };
 
-  Iterator begin() {
-    loop_.start();
-    return Iterator(loop_);
-  }
+  Iterator begin() { return Iterator(RunningLoop(begin_())); }
   std::default_sentinel_t end() const { return {}; }
 
  private:
-  Loop& loop_;
+  BeginLoop begin_;
 };
 
 }  // namespace holdfast

@@ -22,6 +22,8 @@ class MetricsWriter {
   /// `open`: the session's open entry, which names the object.
   MetricsWriter(storage::Store& store, const storage::Uid& open);
 
+  /// Throws Error(invalid) where log() would not take `values`.
+  static void check(const nlohmann::json& values);
   /// Adds a record; `values` is an object whose members follow step, epoch and time (seconds since 1970). A number that
   /// is not finite becomes the string "nan", "inf" or "-inf", for JSON has none. Appends once the oldest record is
   /// older than kHold or there are kHoldBytes. Throws Error(invalid) where `values` is no object or has one of the

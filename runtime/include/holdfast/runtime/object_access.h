@@ -2,9 +2,12 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "holdfast/runtime/error.h"
 #include "holdfast/runtime/state.h"
 
 namespace holdfast {
@@ -16,15 +19,36 @@ struct ObjectAccess {
   std::function<void(const State& own, const std::vector<State>& shares)> load_shares = {};
 };
 
+/// `find` gives the object, a reference, whenever it is saved or loaded.
+template <class Find>
+ObjectAccess access_object_by(Find find) {
+  using Object = std::remove_reference_t<decltype(find())>;
+  ObjectAccess access{[find](State& state) { std::as_const(find()).save(state); },
+                      [find](const State& state) { find().load(state); }};
+  if constexpr (HasShares<Object>) {
+    access.load_shares = [find](const State& own, const std::vector<State>& shares) {
+      find().load_shares(own, shares);
+    };
+  }
+  return access;
+}
+
 /// The object outlives it.
 template <HasState T>
 ObjectAccess access_object(T& x) {
-  ObjectAccess access{[&x](State& state) { std::as_const(x).save(state); },
-                      [&x](const State& state) { x.load(state); }};
-  if constexpr (HasShares<T>) {
-    access.load_shares = [&x](const State& own, const std::vector<State>& shares) { x.load_shares(own, shares); };
-  }
-  return access;
+  return access_object_by([&x]() -> T& { return x; });
+}
+
+/// What the pointer `x`, tracked as `name`, points to then. The pointer outlives it.
+template <class T>
+ObjectAccess access_object_through(const std::string& name, T& x) {
+  return access_object_by([name, &x]() -> decltype(*x) {
+    if (!x) {
+      throw Error(storage::StatusCode::invalid,
+                  "'" + name + "' is null: make it before it is saved or restored, or untrack it");
+    }
+    return *x;
+  });
 }
 
 }  // namespace holdfast

@@ -33,12 +33,14 @@ struct SessionOptions {
   bool take_over = false;       // although another process seems to own the run
   std::string precision = "";   // of pipelines with Amp: auto | fp32 | bf16 | fp16; empty: as the program says
   bool deterministic = false;   // kernels that repeat exactly, where LibTorch has a choice; an error where it has none
-  int threads = 0;              // intra-op threads; 0: those of the version, or LibTorch's choice
+  int threads = 0;              // intra-op; 0: OMP_NUM_THREADS where you set it, else as saved
   std::string load = "exact";   // exact: checkpoint and program must name the same state | subset: load what both name
   std::string join_within = "5min";                // how long to wait for the other ranks at the start
+  std::string silence = "15s";                     // a rank that nobody has heard from for so long counts as dead
   std::string say_waiting = "30s";                 // waiting for a slow rank is said once, after so long
   std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
   std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
+  std::vector<std::string> allow_mismatch = {};    // patterns of names that may have another shape or dtype
 };
 
 /// One option as it stands, for --holdfast.help.

@@ -1,8 +1,11 @@
-// Which rank this process is, as its launcher says in the environment: torchrun, holdfast launch, Slurm's srun, Open
-// MPI's mpirun, or nobody at all, which is rank 0 of 1.
+// Which rank this process is, as its launcher says in the environment: torchrun, holdfast launch, what sets RANK and
+// WORLD_SIZE as they do, Slurm's srun, the mpirun of Open MPI, MPICH, Intel MPI, MVAPICH or Cray, IBM's jsrun, or
+// nobody at all, which is rank 0 of 1.
 //
 // Sources: PyTorch, "torchrun (Elastic Launch)", environment variables; Slurm, srun(1), output environment variables;
-// Open MPI FAQ, "environment variables available in an MPI process".
+// Open MPI FAQ, "environment variables available in an MPI process"; MPICH, "Using the Hydra Process Manager"; Intel
+// MPI Library Developer Reference, environment variables; MVAPICH2 user guide; HPE Cray PALS, mpiexec(1); the PMI-1 and
+// PMIx standards.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +21,7 @@ struct RankEnvironment {
   int world_size = 1;
   int local_rank = 0;  // on this host: which of its GPUs
   int local_world_size = 1;
+  bool local_known = true;            // the launcher said the two; else they are found when the ranks meet
   std::string address = "127.0.0.1";  // of rank 0's store
   std::uint16_t port = 0;
   std::string launcher = "";          // for sentences; empty: nobody started us

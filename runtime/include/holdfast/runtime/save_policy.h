@@ -31,7 +31,9 @@ struct Boundary {
   std::uint64_t step = 0;    // steps done over the whole run
   std::uint64_t epochs = 0;  // epochs done, bodies included
   std::chrono::steady_clock::time_point now;
-  bool last = false;  // no step follows: the run is complete
+  bool last = false;             // a loop that is in no other one's body is over
+  bool one_of_several = false;   // another such loop came before it, so others may follow
+  std::uint64_t boundaries = 0;  // passed in this process, this one included
 };
 
 /// The newest version of this run; before the first one, where and when the session began.
@@ -39,17 +41,20 @@ struct LastSave {
   std::uint64_t step = 0;
   std::uint64_t epochs = 0;
   std::chrono::steady_clock::time_point time;
+  std::uint64_t boundaries = 0;
 };
 
 struct SaveDecision {
   bool save = false;
   bool stop = false;   // start no further step
+  bool hold = false;   // keep the state in memory: this may be the program's last boundary
   std::string reason;  // of the save, or of the stop where nothing is left to save; empty where neither is due
 };
 
 /// - A request to save is always met; all other saves need a position that is not the last save's.
 /// - A request to stop saves and stops, except at the last boundary: a complete run has nothing to come back for.
-/// - The last boundary saves: "end".
+/// - The end of the program's first loop saves: "end". Ends of later ones are held in memory where nothing else is due,
+///   since a program may have thousands of short loops; what is held last is written by finish().
 /// - A number of steps or epochs is due where a multiple of it lies in (last save, here]: versions stay at round
 ///   numbers whatever was saved in between.
 SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests);

@@ -3,8 +3,8 @@
 // Where a launcher started several processes each is a rank of one run: all of them run the same program, rank 0 reads,
 // writes and speaks, and what stops one stops all.
 //
-// Declare it first: it must outlive nothing, and what it tracks must live until finish(). It touches tracked objects at
-// boundaries, in restore() and in finish() only, never in its destructor.
+// What it tracks must live until the last loop that follows is over: tracked objects are read and written at
+// boundaries, in restore() and in save_now() only, never in finish() or the destructor.
 // Threads: one at a time, the one that trains. One session in a process at a time.
 // Errors: holdfast::Error with one sentence, RankFault where ranks cannot go on together. Uncaught, it is printed and
 // ends the process with exit code 1.
@@ -33,11 +33,11 @@ namespace holdfast {
 
 /// What finish() returns.
 enum ExitCode : int {
-  kDone = 0,         // the loops ran to their ends and the last version is saved
+  kDone = 0,         // the loops are complete and the last version is saved
   kUsage = 64,       // an option is wrong (EX_USAGE)
   kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE); its work goes on
   kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one is there
-  kRunAgain = 75,    // stopped early after a save: run the same command again (EX_TEMPFAIL)
+  kRunAgain = 75,    // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL)
 };
 
 class Session {
@@ -52,13 +52,19 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Names what is saved; see tracked_state.h for what it may be. Before the first step only.
+  /// Names what is saved; see tracked_state.h for what it may be. Before the first step, or between two loops: objects
+  /// of a later phase wait in the checkpoint until they are tracked. An object on the stack must live until the last
+  /// loop that follows, or be untracked: a loop that begins after its function has returned is refused.
   template <class T>
   Session& track(const std::string& name, T&& x) {
     if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
-    tracked().track(name, std::forward<T>(x));
+    tracked(name).track(name, std::forward<T>(x));
+    if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
     return *this;
   }
+  /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
+  /// versions, so that a resume finds it where the program tracks it again.
+  void untrack(const std::string& name);
 
   /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below
   /// do it at their first step where it has not been done. True where something was restored.
@@ -67,7 +73,7 @@ class Session {
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
   template <class Dataset>
   StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
-    return {loader_loop(loader, options.epochs, /*nested=*/false, site), loader, /*one_epoch=*/false};
+    return {loader_loop(loader, options.epochs, /*nested=*/false, site), loader};
   }
   /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
   /// epoch's last step is saved after the epoch's body.
@@ -82,7 +88,14 @@ class Session {
 
   /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
   /// version.
-  void save_now(nlohmann::json metrics = nlohmann::json::object());
+  void save_now(nlohmann::json metrics = nlohmann::json::object(), Site site = Site::current());
+
+  /// Ends the run early: it saves at the next boundary, and finish() returns kRunAgain, as after a signal. `reason` is
+  /// logged and kept. On several ranks one that calls it is enough.
+  void stop(const std::string& reason);
+  /// The innermost loop is complete after this step's (or epoch's) body, as when it has converged: the next start goes
+  /// past it. Every rank calls it in the same step. Throws Error(invalid) outside a loop.
+  void done(const std::string& reason = "");
 
   /// Adds numbers to the run's metrics under the present step: `session.log({{"loss", loss.item<float>()}})`.
   void log(const nlohmann::json& values);
@@ -194,7 +207,9 @@ class Session {
   /// The run will end early: skip what only makes sense after a whole loop.
   bool stopping() const;
 
-  /// Makes the last version durable, closes the run, and gives the exit code.
+  /// Makes the last version durable, closes the run, and gives the exit code. The last boundary of the program's last
+  /// loop is the last version: finish() reads nothing that is tracked, so objects of a function that has returned are
+  /// fine. What changes after the last loop is not saved; call save_now() where it should be.
   int finish(Site site = Site::current());
 
  private:
@@ -222,10 +237,11 @@ class Session {
   }
   Pipeline make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                          torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
-  TrackedState& tracked();
+  TrackedState& tracked(const std::string& name);
+  void remember_owner(const std::string& name, const void* variable);
   void shard(LoaderBase& loader);
-  Loop& loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
-  Loop& counted_loop(std::uint64_t count, Site site);
+  BeginLoop loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
+  BeginLoop counted_loop(std::uint64_t count, Site site);
   void print_text(const std::string& text);
 
   std::unique_ptr<Impl> impl_;

@@ -1,9 +1,14 @@
 // TrackedState: everything a run must bring back, by name, as tensors and small JSON values, and back again to the bit.
 //
-// Lifetimes: what is tracked by reference must live until the last capture() or restore(); modules given as a
-// shared_ptr or a TORCH_MODULE holder are kept alive. Nothing is touched in between, nor by the destructor: modules
-// are walked anew each time, so that Module::to() or reset() after track() is fine.
-// Threads: one at a time, the one that trains.
+// What is tracked is a variable, and what is saved is what it holds then: a pointer or a TORCH_MODULE holder may be
+// given another module or optimizer at any time, and Module::to() or reset() after track() is fine. Lifetimes: the
+// variable must live until the last capture() or restore(), or until untrack(). Only a module that is given as a
+// temporary shared_ptr is kept alive. Nothing is touched in between, nor by the destructor. Threads: one at a time, the
+// one that trains.
+//
+// Flags are state: which parameters require gradients, and which submodules are in training mode. As an optimizer's
+// options, a flag is restored where the code's is the one that the run began with; else the code's stays, and a note
+// says so.
 //
 // Names: module "net" gives "net.conv1.weight"; optimizer "optimizer" gives "optimizer.state.net.conv1.weight.exp_avg";
 // the process's generators give "generator.cpu", "generator.cuda0", …. Gradients are not part of the state.
@@ -26,6 +31,7 @@
 
 #include "holdfast/runtime/fit.h"
 #include "holdfast/runtime/object_access.h"
+#include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
 #include "holdfast/runtime/state.h"
 #include "holdfast/runtime/value_access.h"
@@ -56,6 +62,12 @@ struct Restored {
   std::vector<std::string> notes;  // sentences: options where the code wins, what was allowed to be missing, …
 };
 
+/// A tracked item, and the user's variable that it refers to.
+struct TrackedVariable {
+  std::string name;
+  const void* address = nullptr;  // null where what is tracked is kept alive here
+};
+
 /// A TORCH_MODULE holder: `Net net;`.
 template <class T>
 concept IsModuleHolder = requires(const T& holder) {
@@ -73,25 +85,37 @@ class TrackedState {
   TrackedState(TrackedState&&) noexcept;
   TrackedState& operator=(TrackedState&&) noexcept;
 
-  /// Takes modules, optimizers, torch::optim's schedulers, tensors, generators, the standard random engines, user types
-  /// with save(State&)/load(const State&) or state()/set_state(json), and anything with a JSON form.
-  /// Throws Error (invalid) for a name that is taken, empty or not UTF-8, and for an object that is tracked already.
+  /// Takes modules, optimizers and torch::optim's schedulers (themselves, or the holder or pointer that holds them),
+  /// tensors, generators, the standard random engines, user types with save(State&)/load(const State&) or
+  /// state()/set_state(json), and anything with a JSON form.
+  /// Throws Error (invalid) for a name that is taken, empty or not UTF-8, for a pointer that is null, and for an object
+  /// that is tracked already.
   template <class T>
   TrackedState& track(const std::string& name, T& x);
-  /// As above, for `track("net", std::make_shared<Net>())`.
+  /// A module that nobody else holds, and that is kept alive: `track("net", std::make_shared<Net>())`.
   template <std::derived_from<torch::nn::Module> M>
   TrackedState& track(const std::string& name, std::shared_ptr<M>&& module) {
-    add_module(name, std::move(module));
+    add_module(name, {nullptr, typeid(void)}, {[module = std::move(module)] { return module.get(); }});
     return *this;
   }
 
+  /// Forgets a tracked item: its name is free, and its variable is not looked at again. Throws Error (invalid) for a
+  /// name that is not tracked.
+  void untrack(const std::string& name);
+
+  /// In the order they were tracked.
+  std::vector<TrackedVariable> variables() const;
+  bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
+  /// Tracked modules and tensors with gradients that no tracked optimizer holds, so that the optimizer was forgotten;
+  /// none where that cannot be told.
+  std::vector<std::string> without_optimizer() const;
   /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
   bool may_hold_parameters() const;
 
-  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes the
-  /// optimizers' options as they are now as the values the code gave. restore() does so too.
+  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes flags and
+  /// the optimizers' options as they are now as the values the code gave. restore() does so too.
   void begin();
 
   /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
@@ -115,10 +139,11 @@ class TrackedState {
     const void* address;
     std::type_index type;
   };
-  void add_module(const std::string& name, std::shared_ptr<torch::nn::Module> module);
-  void add_optimizer(const std::string& name, torch::optim::Optimizer& optimizer);
-  void add_scheduler(const std::string& name, torch::optim::LRScheduler& scheduler);
-  void add_scheduler(const std::string& name, torch::optim::ReduceLROnPlateauScheduler& scheduler);
+  void add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module);
+  void add_optimizer(const std::string& name, Identity identity, ObjectReference<torch::optim::Optimizer> optimizer);
+  void add_scheduler(const std::string& name, Identity identity, ObjectReference<torch::optim::LRScheduler> scheduler);
+  void add_scheduler(const std::string& name, Identity identity,
+                     ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
   void add_tensor(const std::string& name, at::Tensor& tensor);
   void add_generator(const std::string& name, at::Generator& generator);
   void add_value(const std::string& name, Identity identity, ValueAccess access);
@@ -130,10 +155,18 @@ class TrackedState {
 template <class T>
 TrackedState& TrackedState::track(const std::string& name, T& x) {
   [[maybe_unused]] const Identity identity{static_cast<const void*>(std::addressof(x)), typeid(T)};
-  if constexpr (IsModuleHolder<T>) {
-    add_module(name, x.ptr());
-  } else if constexpr (std::is_convertible_v<T, std::shared_ptr<torch::nn::Module>>) {
-    add_module(name, x);
+  if constexpr (PointsTo<T, torch::nn::Module>) {
+    add_module(name, identity, reference_through<torch::nn::Module>(x));
+  } else if constexpr (PointsTo<T, torch::optim::Optimizer>) {
+    if constexpr (HasState<std::remove_cvref_t<decltype(*x)>>) {
+      add_object(name, identity, access_object_through(name, x));
+    } else {
+      add_optimizer(name, identity, reference_through<torch::optim::Optimizer>(x));
+    }
+  } else if constexpr (PointsTo<T, torch::optim::LRScheduler>) {
+    add_scheduler(name, identity, reference_through<torch::optim::LRScheduler>(x));
+  } else if constexpr (PointsTo<T, torch::optim::ReduceLROnPlateauScheduler>) {
+    add_scheduler(name, identity, reference_through<torch::optim::ReduceLROnPlateauScheduler>(x));
   } else {
     static_assert(!std::is_const_v<T>, "track() needs an object that restore() may change: it is const");
     if constexpr (HasState<T>) {
@@ -141,12 +174,13 @@ TrackedState& TrackedState::track(const std::string& name, T& x) {
     } else if constexpr (HasJsonState<T>) {
       add_value(name, identity, access_json_state(x));
     } else if constexpr (std::derived_from<T, torch::nn::Module>) {
-      add_module(name, std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &x));  // not owned
+      add_module(name, identity, reference_to<torch::nn::Module>(x));
     } else if constexpr (std::derived_from<T, torch::optim::Optimizer>) {
-      add_optimizer(name, x);
-    } else if constexpr (std::derived_from<T, torch::optim::LRScheduler> ||
-                         std::derived_from<T, torch::optim::ReduceLROnPlateauScheduler>) {
-      add_scheduler(name, x);
+      add_optimizer(name, identity, reference_to<torch::optim::Optimizer>(x));
+    } else if constexpr (std::derived_from<T, torch::optim::LRScheduler>) {
+      add_scheduler(name, identity, reference_to<torch::optim::LRScheduler>(x));
+    } else if constexpr (std::derived_from<T, torch::optim::ReduceLROnPlateauScheduler>) {
+      add_scheduler(name, identity, reference_to<torch::optim::ReduceLROnPlateauScheduler>(x));
     } else if constexpr (std::is_same_v<T, at::Tensor>) {
       add_tensor(name, x);
     } else if constexpr (std::is_same_v<T, at::Generator>) {

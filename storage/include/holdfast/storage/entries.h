@@ -23,12 +23,12 @@ struct OpenEntry {
   std::uint64_t epoch = 0;  // highest seen + 1; (epoch, session) orders sessions
   std::optional<Uid> base;  // the version it goes on from; empty: from scratch
   bool rewind = false;      // the user chose `base` over newer versions, or chose to start afresh
-  std::string fresh_token;  // of a start from scratch: which command's it was; empty: given by hand
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
   std::string program;  // identifies the program's build; see Note::program
   std::string time;
+  std::string job = {};  // of the scheduler or launcher that starts the same command again; empty: none
 };
 
 enum class NoteKind {

@@ -68,12 +68,13 @@ inline constexpr std::uint64_t kPoisonSteps = 10;
 inline constexpr int kPoisonDeaths = 2;
 
 struct ChooseOptions {
-  std::optional<std::string> from = std::nullopt;  // "42", "42-7f3a" or a full uid: a deliberate rewind
-  bool rewind_again = false;                       // `from` counts although an earlier start followed it
-  bool fresh = false;                              // a deliberate start from scratch
-  std::string fresh_token = {};                    // names the command that asks for it; empty: by hand, each time
-  std::string program;                             // whose deaths count
-  std::map<Uid, Status> failed = {};               // versions that this session could not load, and why
+  /// A rewind to "42", "42-7f3a" or a full uid. It counts once: where the last rewind of the journal went there, the
+  /// newest version after it is chosen. "again:42" rewinds once more.
+  std::optional<std::string> from = std::nullopt;
+  bool fresh = false;                 // a start from scratch, once for each job
+  std::string job = {};               // of OpenEntry
+  std::string program;                // whose deaths count
+  std::map<Uid, Status> failed = {};  // versions that this session could not load, and why
 };
 
 /// A version passed over, and why.
@@ -85,19 +86,15 @@ struct PassedOver {
 struct Choice {
   std::optional<VersionRef> version;  // empty: start from scratch
   bool rewind = false;
-  bool followed_before = false;  // `from` or `fresh` had been followed by an earlier start and was not followed again
-  std::string reason;            // one sentence
+  std::string reason;                   // one sentence
+  bool starting_point_is_used = false;  // `from` or `fresh` was given, and had been followed before
   std::vector<PassedOver> passed_over;
 };
 
-/// A restart repeats its command line, in which the starting point still stands. So `from` counts once: where the line
-/// of the newest version was begun by a rewind to that very version, the choice is the newest version instead, unless
-/// `rewind_again`. `fresh` with a token counts once for that token in the same way. What an earlier start followed
-/// without saving a version is followed again, since nothing would be lost.
-///
 /// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base where
 /// it rewound to one, and as absent otherwise: so nothing that a slower session acknowledged meanwhile is passed by.
 /// Older versions follow the lineage: a session's own, then those up to its base. A dropped version is never chosen;
+/// a starting point that a restarted command repeats counts once;
 /// one that failed to load or was condemned by deaths is passed over for the next older one. Errors: `from` names
 /// nothing (or several); versions exist and none is left.
 Result<Choice> choose_base(const History& history, const ChooseOptions& options);

@@ -29,12 +29,11 @@ struct OpenRequest {
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
-  std::string program;  // identifies the build, so that only its own deaths count
-  std::optional<std::string> from = std::nullopt;
-  bool rewind_again = false;  // follow `from` although an earlier start did
+  std::string program;                             // identifies the build, so that only its own deaths count
+  std::optional<std::string> from = std::nullopt;  // as in ChooseOptions
   bool fresh = false;
-  std::string fresh_token = {};  // names the command that asks for `fresh`, for all its restarts; empty: by hand
-  bool take_over = false;        // start although a living process of this host holds the run
+  std::string job = {};
+  bool take_over = false;  // start although a living process of this host holds the run
   /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
   /// the version over. Must not change the program before the version is known to fit. May be called more than once.
   std::function<Status(const VersionReader&)> load;

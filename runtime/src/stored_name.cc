@@ -1,0 +1,24 @@
+#include "stored_name.h"
+
+#include "holdfast/runtime/rank_place.h"
+
+namespace holdfast {
+namespace {
+
+// "@", digits, and then only "@"s: what stands for a rank, or is escaped.
+bool needs_escape(const std::string& name) {
+  const std::size_t last = name.find_last_not_of('@');
+  return last != std::string::npos && shared_name(name.substr(0, last + 1)).size() <= last;
+}
+
+}  // namespace
+
+std::string stored_name(const std::string& name) { return needs_escape(name) ? name + "@" : name; }
+
+std::string program_name(const std::string& stored) {
+  const std::string name = shared_name(stored);
+  const bool is_escaped = name.ends_with('@') && needs_escape(name.substr(0, name.size() - 1));
+  return is_escaped ? name.substr(0, name.size() - 1) : name;
+}
+
+}  // namespace holdfast

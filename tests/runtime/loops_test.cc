@@ -1,0 +1,368 @@
+// Loops of a session: in each other's bodies, in a row, left by the program, stopped and declared complete.
+#include <signal.h>
+#include <sys/wait.h>
+#include <torch/torch.h>
+
+#include <stdexcept>
+
+#include "catch.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/loop.h"
+#include "holdfast/runtime/session.h"
+#include "progress.h"
+#include "session_run.h"
+
+namespace {
+
+using namespace holdfast;
+
+struct Numbers : torch::data::datasets::Dataset<Numbers> {
+  torch::data::Example<> get(std::size_t index) override {
+    return {torch::full({1}, static_cast<float>(index)), torch::zeros({1})};
+  }
+  std::optional<std::size_t> size() const override { return 10; }
+};
+auto batches() { return Loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = 2}); }  // 5 steps
+
+int count_to(Session& session, double& x, std::uint64_t count, double leaves_at) {
+  session.track("x", x);
+  for ([[maybe_unused]] auto& step : session.steps({.count = count})) {
+    x += 1;
+    if (x == leaves_at) break;
+  }
+  return session.finish();
+}
+
+}  // namespace
+
+TEST_CASE("each_loop_numbers_its_own_steps_and_the_session_counts_those_of_innermost_loops") {
+  const Run run;
+  run.session([](Session& session) {
+    std::vector<std::uint64_t> outer, inner;
+    for (auto& a : session.steps({.count = 2})) {
+      outer.push_back(a.number());
+      for (auto& b : session.steps({.count = 3})) inner.push_back(b.number());
+      outer.push_back(a.number());
+    }
+    CHECK(session.step() == 6);
+    for (auto& step : session.steps({.count = 2})) inner.push_back(step.number());
+    CHECK(session.step() == 8);
+    CHECK(outer == std::vector<std::uint64_t>{1, 1, 2, 2});
+    CHECK(inner == std::vector<std::uint64_t>{1, 2, 3, 1, 2, 3, 1, 2});
+    return session.finish();
+  });
+}
+
+TEST_CASE("a_loop_inside_a_loop_over_the_same_loader_is_refused_when_it_begins") {
+  const Run run;
+  run.session([](Session& session) {
+    auto loader = batches();
+    bool refused = false;
+    try {
+      for ([[maybe_unused]] auto& outer : session.steps(loader, {.epochs = 1})) {
+        for ([[maybe_unused]] auto& inner : session.steps(loader, {.epochs = 1})) FAIL("it began");
+      }
+    } catch (const Error& error) {
+      refused = std::string(error.what()).find("same loader") != std::string::npos;
+    }
+    CHECK(refused);
+  });
+}
+
+TEST_CASE("a_step_that_is_left_counts_and_the_next_start_continues_after_it") {
+  const Run run;
+  double x = 0;
+  CHECK(run.session([&](Session& s) { return count_to(s, x, 100, 5); }) == kRunAgain);
+  CHECK(run.said().find("left in step 5 of 100") != std::string::npos);
+  REQUIRE(run.versions().size() == 1);
+  CHECK(run.versions()[0].position.step == 5);
+  CHECK(run.versions()[0].values.at("x") == 5);
+  x = -1;
+  CHECK(run.session([&](Session& s) { return count_to(s, x, 7, 0); }) == kDone);
+  CHECK(x == 7);
+}
+
+TEST_CASE("return_and_an_exception_leave_a_loop_as_break_does") {
+  for (const bool throws : {false, true}) {
+    const Run run;
+    double x = 0;
+    const auto life = [&](int leaves_at) {
+      return run.session([&](Session& session) {
+        session.track("x", x);
+        try {
+          [&] {
+            for (auto& step : session.steps({.count = 6})) {
+              x += 1;
+              if (static_cast<int>(step.number()) != leaves_at) continue;
+              if (throws) throw std::runtime_error("the program's own");
+              return;
+            }
+          }();
+        } catch (const std::runtime_error&) {
+        }
+        return session.finish();
+      });
+    };
+    CHECK(life(4) == kRunAgain);
+    REQUIRE(run.versions().size() == 1);
+    CHECK(run.versions()[0].position.step == 4);
+    x = -1;
+    CHECK(life(0) == kDone);
+    CHECK(x == 6);
+  }
+}
+
+TEST_CASE("a_loop_that_is_left_in_its_last_step_is_complete") {
+  const Run run;
+  double x = 0;
+  CHECK(run.session([&](Session& s) { return count_to(s, x, 5, 5); }) == kDone);
+  CHECK(run.said().find("left in step") == std::string::npos);
+  const Run other;
+  CHECK(other.session([&](Session& session) {
+    auto loader = batches();
+    for (auto& batch : session.steps(loader, {.epochs = 1})) {
+      if (batch.number() == 5) break;
+    }
+    return session.finish();
+  }) == kDone);
+}
+
+TEST_CASE("finish_in_a_loops_body_leaves_the_loop") {
+  const Run run;
+  double x = 0;
+  const auto life = [&](std::uint64_t leaves_at) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      for (auto& step : session.steps({.count = 6})) {
+        x += 1;
+        if (step.number() == leaves_at) return session.finish();
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(3) == kRunAgain);
+  REQUIRE(run.versions().size() == 1);
+  CHECK(run.versions()[0].position.step == 3);
+  CHECK(life(0) == kDone);
+  CHECK(x == 6);
+}
+
+TEST_CASE("a_loop_declared_done_is_complete_and_the_next_start_goes_past_it") {
+  for (const bool breaks : {false, true}) {
+    const Run run;
+    int steps = 0, epochs = 0;
+    const auto life = [&] {
+      return run.session([&](Session& session) {
+        session.track("steps", steps).track("epochs", epochs);
+        for (auto& step : session.steps({.count = 100})) {
+          ++steps;
+          if (step.number() == 4) session.done("converged");
+          if (step.number() == 4 && breaks) break;
+        }
+        auto loader = batches();
+        for (auto& epoch : session.epochs(loader, 9)) {
+          for ([[maybe_unused]] auto& batch : epoch) ++steps;
+          if (++epochs == 2) session.done();
+        }
+        return session.finish();
+      });
+    };
+    CHECK(life() == kDone);
+    CHECK(run.said().find("complete after step 4: converged") != std::string::npos);
+    CHECK(steps == 14);
+    CHECK(life() == kDone);
+    CHECK(steps == 14);
+    CHECK(epochs == 2);
+  }
+  const Run run;
+  run.session([](Session& session) { CHECK_THROWS_AS(session.done("late"), Error); });
+}
+
+TEST_CASE("the_program_can_ask_to_stop_at_the_next_boundary") {
+  const Run run;
+  double x = 0;
+  const auto life = [&](std::uint64_t stops_at) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      for (auto& step : session.steps({.count = 6})) {
+        if (step.number() == stops_at) session.stop("the disk is needed");
+        x += 1;
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2) == kRunAgain);
+  REQUIRE(run.versions().size() == 1);
+  CHECK(run.versions()[0].position.step == 2);
+  CHECK(run.versions()[0].reason == "the disk is needed");
+  CHECK(run.said().find("the disk is needed") != std::string::npos);
+  CHECK(life(0) == kDone);
+  CHECK(x == 6);
+}
+
+TEST_CASE("an_epoch_that_is_left_says_which_samples_it_did_not_use") {
+  const Run run;
+  run.session([](Session& session) {
+    auto loader = batches();
+    for (auto& epoch : session.epochs(loader, 2)) {
+      for (auto& batch : epoch) {
+        if (epoch.number() == 0 && batch.number() == 2) break;
+      }
+    }
+    CHECK(session.step() == 7);
+    return session.finish();
+  });
+  CHECK(run.said().find("epoch 1 was left with 6 of its 10 samples unused") != std::string::npos);
+}
+
+TEST_CASE("exit_in_a_loops_body_saves_nothing_and_says_what_is_lost", "[full]") {
+  Run run;
+  run.every = "2";
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    run.session([](Session& session) {
+      double x = 0;
+      session.track("x", x);
+      for (auto& step : session.steps({.count = 9})) {
+        x += 1;
+        if (step.number() == 6) std::exit(3);
+      }
+      return session.finish();
+    });
+    ::_exit(9);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 3);
+  CHECK(run.versions().back().position.step == 4);
+  CHECK(run.said().find("exit() was called before session.finish(): 1 step") != std::string::npos);
+}
+
+TEST_CASE("short_loops_in_a_row_do_not_each_save_at_their_end") {
+  const Run run;
+  double x = 0;
+  const auto life = [&](int rounds) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      for (int round = 0; round < rounds; ++round) {
+        for ([[maybe_unused]] auto& step : session.steps({.count = 5})) x += 1;
+      }
+      x = -7;  // after the last boundary
+      return session.finish();
+    });
+  };
+  CHECK(life(60) == kDone);
+  const auto versions = run.versions();
+  REQUIRE(versions.size() == 2);  // the end of the first loop, which may have been the only one, and the program's
+  CHECK(versions[0].position.step == 5);
+  CHECK(versions[1].position.step == 300);
+  CHECK(versions[1].values.at("x") == 300);
+  CHECK(life(60) == kDone);
+  CHECK(run.versions().size() == 2);
+}
+
+TEST_CASE("a_signal_between_loops_is_met_where_the_next_one_begins_and_nothing_is_done_twice") {
+  const Run run;
+  double x = 0;
+  const auto life = [&](bool stops) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      for ([[maybe_unused]] auto& step : session.steps({.count = 3})) x += 1;
+      x *= 2;
+      if (stops) ::raise(SIGTERM);
+      for ([[maybe_unused]] auto& step : session.steps({.count = 2})) x += 0.5;
+      return session.finish();
+    });
+  };
+  CHECK(life(true) == kRunAgain);
+  x = -1;
+  CHECK(life(false) == kDone);
+  CHECK(x == 7);
+}
+
+namespace {
+
+[[gnu::noinline]] void train_with_locals(Session& session, const char* name, bool untracks) {
+  std::vector<double> values(100, 1.0);
+  session.track(name, values);
+  for ([[maybe_unused]] auto& step : session.steps({.count = 2})) values[0] += 1;
+  if (untracks) session.untrack(name);
+}
+
+[[gnu::noinline]] void train_others(Session& session) {
+  double others[3] = {1, 2, 3};
+  std::uint64_t steps = 0;
+  session.track("steps", steps);
+  for ([[maybe_unused]] auto& step : session.steps({.count = 2})) others[steps++] += 1;
+}
+
+}  // namespace
+
+TEST_CASE("a_loop_that_begins_when_a_tracked_object_is_gone_is_refused_and_names_it") {
+  const Run run;
+  std::string said;
+  run.session([&](Session& session) {
+    train_with_locals(session, "values", /*untracks=*/false);
+    try {
+      train_others(session);
+    } catch (const Error& error) {
+      said = error.what();
+    }
+  });
+  CHECK(said.find("'values'") != std::string::npos);
+  CHECK(said.find("untrack(\"values\")") != std::string::npos);
+  REQUIRE(run.versions().size() == 1);
+  CHECK(run.versions()[0].values.at("values").at(0) == 3);
+}
+
+TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
+  const Run run;
+  CHECK(run.session([&](Session& session) {
+    train_with_locals(session, "first", /*untracks=*/true);
+    train_with_locals(session, "second", /*untracks=*/true);
+    return session.finish();
+  }) == kDone);
+  const auto last = run.versions().back();
+  CHECK(last.position.step == 4);
+  CHECK(last.values.at("first").at(0) == 3);
+  CHECK(last.values.at("second").at(0) == 3);
+}
+
+TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") {
+  const Run run;
+  const auto life = [&](std::uint64_t first, std::uint64_t stops_at) {
+    return run.session([&](Session& session) {
+      double x = 0, y = 0;
+      session.track("x", x);
+      for ([[maybe_unused]] auto& step : session.steps({.count = first})) x += 1;
+      session.track("y", y);
+      for (auto& step : session.steps({.count = 4})) {
+        y += 1;
+        if (step.number() == stops_at) session.stop("enough");
+      }
+      CHECK(y == static_cast<double>(stops_at == 0 ? 4 : stops_at));
+      return session.finish();
+    });
+  };
+  CHECK(life(3, 2) == kRunAgain);
+  CHECK_THROWS_AS(life(5, 0), Error);
+  CHECK(life(3, 0) == kDone);
+}
+
+TEST_CASE("progress_of_versions_that_do_not_say_at_which_loop_they_were_made_is_that_of_the_last_loop") {
+  Progress progress;
+  LoopPosition counted;
+  counted.target = 9;
+  const auto first = progress.begin(counted);
+  const auto position = [](int done) { return nlohmann::json{{"kind", "count"}, {"done", done}}; };
+  progress.set_state({{"step", 7}, {"samples", 0}, {"loops", {position(9), position(3)}}});
+  progress.resume(*first);
+  CHECK(first->done == 9);
+  CHECK_FALSE(first->saved_here);
+  const auto second = progress.begin(counted);
+  progress.resume(*second);
+  CHECK(second->done == 3);
+  CHECK(second->saved_here);
+}

@@ -1,0 +1,279 @@
+// Training programs of the shapes that people write: loops in loops, functions whose locals are gone at the end, loops
+// that are left. Each tells a trace what it computed, and dies by SIGKILL at the n-th word that it tells.
+#pragma once
+
+#include <signal.h>
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "holdfast/holdfast.h"
+
+namespace shapes {
+
+/// What a program computed at one place of it. Written whole (it is shorter than PIPE_BUF).
+struct Word {
+  char place[40] = {};
+  double value = 0;
+};
+
+class Trace {
+ public:
+  Trace(int pipe, int dies_at) : pipe_(pipe), dies_at_(dies_at) {}
+  void tell(const std::string& place, double value) {
+    if (++told_ == dies_at_) ::kill(::getpid(), SIGKILL);
+    Word word;
+    std::strncpy(word.place, place.c_str(), sizeof word.place - 1);
+    word.value = value;
+    if (::write(pipe_, &word, sizeof word) != sizeof word) std::abort();
+  }
+
+ private:
+  int pipe_;
+  int dies_at_;  // 0: nowhere
+  int told_ = 0;
+};
+
+using holdfast::Session;
+
+class Samples : public torch::data::datasets::Dataset<Samples> {
+ public:
+  torch::data::Example<> get(std::size_t index) override {
+    return {torch::full({2}, 0.1 * static_cast<double>(index)), torch::tensor(static_cast<double>(index % 3))};
+  }
+  std::optional<std::size_t> size() const override { return 10; }
+};
+inline auto samples(std::int64_t batch_size) {
+  return holdfast::Loader(Samples().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+}
+
+inline std::string at(const char* name, std::uint64_t a, std::uint64_t b = 0) {
+  return name + std::to_string(a) + "." + std::to_string(b);
+}
+
+/// One step of SGD with dropout on `net`; the loss.
+inline double train_on(torch::nn::Linear& net, torch::optim::Optimizer& optimizer, const torch::Tensor& data) {
+  optimizer.zero_grad();
+  const auto loss = (net->forward(torch::dropout(data, 0.5, true)) - 1).square().mean();
+  loss.backward();
+  optimizer.step();
+  return loss.item<double>();
+}
+
+/// Collect and train, as in reinforcement learning: what the inner loop reads is made by the outer body before it.
+inline int collect_and_train(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  std::mt19937 generator(3);
+  torch::Tensor batch = torch::zeros({4, 2});
+  double x = 0;
+  session.track("net", net).track("optimizer", optimizer).track("generator", generator).track("batch", batch);
+  session.track("x", x);
+  for (auto& round : session.steps({.count = 3})) {
+    batch.fill_(static_cast<double>(generator() % 100) * 0.01).add_(torch::rand({4, 2}));
+    x += 1;
+    for (auto& step : session.steps({.count = 4})) {
+      x = x * 1.5 + static_cast<double>(step.number());
+      trace.tell(at("inner", round.number(), step.number()), train_on(net, optimizer, batch) + x);
+    }
+    for (auto& step : session.steps({.count = 2})) {
+      x -= 0.25;
+      trace.tell(at("second", round.number(), step.number()), x + net->weight.sum().item<double>());
+    }
+    x *= 0.5;
+    trace.tell(at("tail", round.number()), x);
+  }
+  return session.finish();
+}
+
+/// Epochs over loaders inside a counted loop, one loader for all rounds and one that is made in each.
+inline int loaders_in_rounds(Session& session, Trace& trace) {
+  double sum = 0;
+  session.track("sum", sum);
+  auto outer = samples(5);
+  for (auto& round : session.steps({.count = 3})) {
+    for (auto& batch : session.steps(outer, {.epochs = 1})) {
+      sum = sum * 1.25 + batch.data[0].sum().item<double>();
+      trace.tell(at("one", round.number(), batch.number()), sum);
+    }
+    auto fresh = samples(4);
+    for (auto& batch : session.steps(fresh, {.epochs = 1})) {
+      sum = sum * 0.75 + batch.data[0].sum().item<double>();
+      trace.tell(at("fresh", round.number(), batch.number()), sum);
+    }
+  }
+  return session.finish();
+}
+
+/// Epochs whose body resets a tracked value before its batches and evaluates after them, with loops of its own.
+inline int epochs_with_bodies(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::Adam optimizer(net->parameters(), 0.01);
+  double of_epoch = 0, total = 0;
+  session.track("net", net).track("optimizer", optimizer).track("of_epoch", of_epoch).track("total", total);
+  auto loader = samples(4);
+  for (auto& epoch : session.epochs(loader, 2)) {
+    of_epoch = 0;
+    for (auto& step : session.steps({.count = 2})) {
+      total += 1;
+      trace.tell(at("warm", epoch.number(), step.number()), total);
+    }
+    for (auto& batch : epoch) {
+      of_epoch += train_on(net, optimizer, batch.data.to(torch::kFloat));
+      for (auto& again : session.steps({.count = 2})) {
+        total += 0.5 * of_epoch;  // what a body does before a loop in it is repeated, then undone: only loops tell
+        trace.tell(at("again", epoch.number() * 10 + batch.number(), again.number()), total + of_epoch);
+      }
+    }
+    total += of_epoch;
+    for (auto& step : session.steps({.count = 2})) {
+      total *= 1.5;
+      trace.tell(at("evaluate", epoch.number(), step.number()), total);
+    }
+  }
+  return session.finish();
+}
+
+/// Two loops in a row with code between them, the first of which the program leaves.
+inline int left_and_followed(Session& session, Trace& trace) {
+  double x = 1;
+  session.track("x", x);
+  for (auto& step : session.steps({.count = 100})) {
+    x += static_cast<double>(step.number());
+    trace.tell(at("first", step.number()), x);
+    if (x > 10) break;
+  }
+  x *= 2;
+  for (auto& step : session.steps({.count = 3})) {
+    x += 0.5;
+    trace.tell(at("second", step.number()), x);
+  }
+  x *= 3;
+  session.save_now();
+  x += 1;
+  for (auto& step : session.steps({.count = 2})) {
+    x += 0.125;
+    trace.tell(at("third", step.number()), x);
+  }
+  return session.finish();
+}
+
+[[gnu::noinline]] inline void train_in_a_function(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), 0.1);
+  std::vector<double> losses(3, 0.5);
+  torch::Tensor mean = torch::zeros({2});
+  session.track("net", net).track("optimizer", optimizer).track("losses", losses).track("mean", mean);
+  for (auto& step : session.steps({.count = 5})) {
+    losses.push_back(train_on(net, optimizer, torch::rand({4, 2})));
+    mean = mean * 0.9 + net->weight.detach()[0] * 0.1;
+    trace.tell(at("step", step.number()), losses.back() + mean.sum().item<double>());
+  }
+}
+
+[[gnu::noinline]] inline double overwrite_the_stack() {
+  volatile double numbers[4096];
+  double sum = 0;
+  for (int i = 0; i < 4096; ++i) numbers[i] = 1e300;
+  for (int i = 0; i < 4096; ++i) sum += numbers[i];
+  return sum;
+}
+
+/// As most programs are built: the locals of the function that trains are gone when main calls finish().
+inline int function_that_returned(Session& session, Trace& trace) {
+  train_in_a_function(session, trace);
+  (void)overwrite_the_stack();
+  return session.finish();
+}
+
+/// A target network that is replaced by a clone now and then, and an optimizer that is made again, behind pointers.
+inline int replaced_objects(Session& session, Trace& trace) {
+  auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  auto target = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  auto optimizer = std::make_unique<torch::optim::Adam>(net->parameters(), 0.1);
+  session.track("net", net).track("target", target).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 8})) {
+    const auto data = torch::rand({4, 2});
+    optimizer->zero_grad();
+    const auto loss = (net->forward(data) - target->forward(data).detach() - 1).square().mean();
+    loss.backward();
+    optimizer->step();
+    if (step.number() % 3 == 0) target = std::dynamic_pointer_cast<torch::nn::LinearImpl>(net->clone());
+    if (step.number() == 4) optimizer = std::make_unique<torch::optim::Adam>(net->parameters(), 0.01);
+    trace.tell(at("step", step.number()), loss.item<double>() + target->weight.sum().item<double>());
+  }
+  return session.finish();
+}
+
+/// Layers are frozen and unfrozen, and dropout is switched off, while the program trains.
+inline int flags_that_change(Session& session, Trace& trace) {
+  torch::nn::Sequential net(torch::nn::Linear(2, 4), torch::nn::Dropout(0.5), torch::nn::Linear(4, 1));
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  for (auto& parameter : net[0]->parameters()) parameter.requires_grad_(false);
+  session.track("net", net).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 7})) {
+    if (step.number() == 3) {
+      for (auto& parameter : net[0]->parameters()) parameter.requires_grad_(true);
+    }
+    if (step.number() == 5) net[1]->eval();
+    optimizer.zero_grad();
+    const auto loss = (net->forward(torch::rand({4, 2})) - 1).square().mean();
+    loss.backward();
+    optimizer.step();
+    trace.tell(at("step", step.number()), loss.item<double>());
+  }
+  return session.finish();
+}
+
+[[gnu::noinline]] inline double first_phase(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), 0.1);
+  session.track("pretrained", net).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 4})) {
+    trace.tell(at("first", step.number()), train_on(net, optimizer, torch::rand({4, 2})));
+  }
+  session.untrack("pretrained");
+  session.untrack("optimizer");
+  return net->weight.sum().item<double>();
+}
+
+[[gnu::noinline]] inline void second_phase(Session& session, Trace& trace, double from) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::Adam optimizer(net->parameters(), 0.01);
+  double x = from;
+  session.track("tuned", net).track("x", x).track("adam", optimizer);
+  for (auto& step : session.steps({.count = 4})) {
+    x = x * 0.5 + train_on(net, optimizer, torch::rand({4, 2}));
+    trace.tell(at("second", step.number()), x);
+  }
+}
+
+/// Two functions that train one after the other, each with objects of its own.
+inline int two_phases(Session& session, Trace& trace) {
+  const double from = first_phase(session, trace);
+  second_phase(session, trace, from);
+  (void)overwrite_the_stack();
+  return session.finish();
+}
+
+struct Shape {
+  const char* name;
+  int (*train)(Session&, Trace&);
+};
+
+inline const std::vector<Shape>& all() {
+  static const std::vector<Shape> shapes = {
+      {"collect_and_train", collect_and_train},           {"loaders_in_rounds", loaders_in_rounds},
+      {"epochs_with_bodies", epochs_with_bodies},         {"left_and_followed", left_and_followed},
+      {"function_that_returned", function_that_returned}, {"replaced_objects", replaced_objects},
+      {"flags_that_change", flags_that_change},           {"two_phases", two_phases},
+  };
+  return shapes;
+}
+
+}  // namespace shapes

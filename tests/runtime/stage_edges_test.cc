@@ -1,0 +1,45 @@
+// Where stages meet what a pipeline seldom does.
+#include <torch/torch.h>
+
+#include "catch.h"
+#include "holdfast/holdfast.h"
+
+namespace {
+
+using namespace holdfast;
+
+struct Trained {
+  Group group{RankEnvironment(), c10::kCPU};
+  torch::nn::Linear net{2, 1};
+  torch::optim::SGD optimizer{net->parameters(), torch::optim::SGDOptions(0.1)};
+  // Without anybody to say things to.
+  StageContext context{"test", group, c10::kCPU, *net, optimizer, {{"weight", net->weight}, {"bias", net->bias}}};
+};
+
+}  // namespace
+
+TEST_CASE("a_backward_pass_over_what_came_before_the_averages_took_the_parameters_place_is_an_error") {
+  Trained one;
+  Pipeline pipeline(one.context, {Ema(0.5)});
+  StepFacts facts;
+  facts.steps_left = 10;
+  for (int i = 0; i < 3; ++i)
+    pipeline.step(StepInfo(facts), [&] { return one.net->forward(torch::ones({1, 2})).sum(); });
+  const auto x = torch::ones({1, 2}, torch::requires_grad());
+  const auto loss = one.net->forward(x).square().sum();
+  const auto averages = pipeline.stage<Ema>().swap_in();
+  CHECK_THROWS_AS(loss.backward(), c10::Error);
+}
+
+TEST_CASE("stages_of_a_pipeline_that_nobody_listens_to_work_as_others_do") {
+  Trained one;
+  Pipeline pipeline(one.context, {Accumulate(3)});
+  StepFacts facts;
+  facts.steps_left = 10;
+  const auto step = [&] {
+    pipeline.step(StepInfo(facts), [&] { return one.net->forward(torch::ones({1, 2})).sum(); });
+  };
+  step();
+  facts.loop = 1;  // the loop left a window, which is worth a line
+  CHECK_NOTHROW(step());
+}

@@ -1,0 +1,34 @@
+// How many threads a run that is resumed computes with.
+#include <ATen/Parallel.h>
+
+#include "catch.h"
+#include "holdfast/holdfast.h"
+#include "ranks.h"
+#include "storage/scratch_folder.h"
+
+TEST_CASE("threads_that_the_user_set_in_the_environment_count_over_those_of_the_version") {
+  const ScratchFolder folder;
+  // `user`: OMP_NUM_THREADS is the user's, not launch's.
+  const auto said = [&](std::uint64_t steps, int threads, bool user) {
+    const auto ended = ranks::run_sessions(1, [&, steps, threads, user]() -> int {
+      if (user) ::unsetenv("HOLDFAST_LAUNCH_THREADS");
+      at::set_num_threads(threads);  // LibTorch read the variable when this process began
+      std::string words[] = {"train", "--holdfast.dir=" + folder.path().string()};
+      char* argv[] = {words[0].data(), words[1].data(), nullptr};
+      int argc = 2;
+      auto session = holdfast::Session::start(argc, argv, {.run = "run", .every = "never", .device = "cpu"});
+      std::uint64_t done = 0;
+      session.track("done", done);
+      for (auto& step : session.steps({.count = steps})) done = step.number();
+      std::printf("with %d threads\n", at::get_num_threads());
+      return session.finish();
+    });
+    return ended[0].text;
+  };
+  CHECK(said(1, 3, false).find("with 3 threads") != std::string::npos);
+  CHECK(said(2, 2, false).find("with 3 threads") != std::string::npos);
+  const std::string user = said(3, 2, true);
+  CAPTURE(user);
+  CHECK(user.find("with 2 threads") != std::string::npos);
+  CHECK(user.find("2 threads, because OMP_NUM_THREADS is set; the version was saved with 3") != std::string::npos);
+}
