@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -82,23 +83,36 @@ void on_signal(int signal, siginfo_t* info, void*) {
   std::abort();
 }
 
+/// A stack that overflowed cannot run the handler. Of this thread only; one that it has already stays.
+void give_alternative_stack() {
+  stack_t present{};
+  if (::sigaltstack(nullptr, &present) != 0 || (present.ss_flags & SS_DISABLE) == 0) return;
+  // Kept for ever: the kernel knows its address for as long as the thread runs.
+  static auto& stacks = *new std::vector<std::unique_ptr<std::array<char, 64 * 1024>>>;
+  stacks.push_back(std::make_unique<std::array<char, 64 * 1024>>());
+  stack_t stack{};
+  stack.ss_sp = stacks.back()->data();
+  stack.ss_size = stacks.back()->size();
+  ::sigaltstack(&stack, nullptr);
+}
+
 void install() {
+  static std::mutex mutex;
+  const std::lock_guard hold(mutex);
+  give_alternative_stack();
   if (installed) return;
   installed = true;
-  // A stack that overflowed cannot run the handler.
-  static std::array<char, 64 * 1024> alternative;
-  stack_t stack{};
-  stack.ss_sp = alternative.data();
-  stack.ss_size = alternative.size();
-  ::sigaltstack(&stack, nullptr);
   for (std::size_t cause = 0; cause < kCauses.size(); ++cause) {
     if (kCauses[cause].signal == 0) continue;
+    // Known before the handler can run, which reads it.
+    ::sigaction(kCauses[cause].signal, nullptr, &previous_actions[cause]);
     struct sigaction action {};
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    ::sigaction(kCauses[cause].signal, &action, &previous_actions[cause]);
+    ::sigaction(kCauses[cause].signal, &action, nullptr);
   }
-  previous_terminate = std::set_terminate(on_terminate);
+  previous_terminate = std::get_terminate();
+  std::set_terminate(on_terminate);
 }
 
 }  // namespace

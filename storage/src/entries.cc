@@ -3,6 +3,7 @@
 #include <array>
 
 #include "entry_text.h"
+#include "holdfast/storage/text.h"
 
 namespace holdfast::storage {
 
@@ -18,6 +19,20 @@ std::optional<NoteKind> parse_note_kind(std::string_view name) {
     if (to_string(kind) == name) return kind;
   }
   return std::nullopt;
+}
+
+/// What the decoder refuses is not written: the decoder itself says so, since these entries are small.
+template <class Decode>
+Result<std::string> checked(std::string text, const Decode& decode) {
+  if (text.size() > kMaxEntryBytes) {
+    return Status(StatusCode::invalid, "a journal entry of " + std::to_string(text.size()) +
+                                           " bytes could not be read back, which is possible up to " +
+                                           std::to_string(kMaxEntryBytes) + ": shorten its reason and details");
+  }
+  if (const auto back = decode(text); !back) {
+    return Status(StatusCode::invalid, "a journal entry could not be read back: " + back.status().message());
+  }
+  return text;
 }
 
 }  // namespace
@@ -68,6 +83,13 @@ std::string encode(const Note& note) {
   return std::move(writer).finish();
 }
 
+Result<std::string> encode_checked(const OpenEntry& entry) { return checked(encode(entry), decode_open); }
+
+Result<std::string> encode_checked(const Note& note) {
+  if (Status status = check_json(note.details, 1, "details"); !status) return status;
+  return checked(encode(note), decode_note);
+}
+
 Result<OpenEntry> decode_open(std::string_view bytes) {
   const auto entry = read_entry(bytes, "open");
   if (!entry) return entry.status();
@@ -103,8 +125,8 @@ Result<Note> decode_note(std::string_view bytes) {
   if (!fields.ok()) return fields.status();
   const auto known = parse_note_kind(kind);
   if (!known) {
-    return Status(StatusCode::unsupported, "the note entry has the kind \"" + kind +
-                                               "\", which this Holdfast does not know: use a newer Holdfast");
+    return Status(StatusCode::unsupported, "the note entry has the kind " + in_quotes(kind) +
+                                               ", which this Holdfast does not know: use a newer Holdfast");
   }
   note.kind = *known;
   return note;

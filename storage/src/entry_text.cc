@@ -1,8 +1,11 @@
 #include "entry_text.h"
 
+#include <algorithm>
 #include <limits>
+#include <set>
 
 #include "holdfast/storage/manifest.h"
+#include "holdfast/storage/text.h"
 #include "strict_json.h"
 
 namespace holdfast::storage {
@@ -23,6 +26,33 @@ std::string name_of(std::string_view kind) {
 }  // namespace
 
 std::string to_text(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+Status check_json(const json& value, int depth, const std::string& what) {
+  const auto invalid = [&](const std::string& problem) { return Status(StatusCode::invalid, what + " " + problem); };
+  if (value.is_discarded()) return invalid("is the result of a failed json::parse and cannot be saved");
+  if (!value.is_structured() && !value.is_binary()) return {};
+  // A binary value is written as an object with a list in it.
+  if (depth + (value.is_binary() ? 2 : 1) > kMaxEntryDepth) {
+    return invalid("nests deeper than the " + std::to_string(kMaxEntryDepth) +
+                   " levels that can be read back: flatten it, or track it as a tensor");
+  }
+  if (value.is_binary()) return {};
+  if (value.is_object()) {
+    // Bytes that are not UTF-8 are replaced, after which two keys may be the same.
+    const auto& object = value.get_ref<const json::object_t&>();
+    const bool plain = std::all_of(object.begin(), object.end(), [](const auto& item) { return is_utf8(item.first); });
+    std::set<std::string> keys;
+    for (const auto& [key, item] : object) {
+      if (!plain && !keys.insert(to_text(key)).second) {
+        return invalid("has two keys that are not UTF-8 and would become one, " + to_text(key) + ": rename them");
+      }
+    }
+  }
+  for (const json& item : value) {
+    if (Status status = check_json(item, depth + 1, what); !status) return status;
+  }
+  return {};
+}
 
 EntryWriter::EntryWriter(std::string_view kind) {
   text_ = "{\"holdfast\":\"" + std::string(kind) + "\",\"format\":" + std::to_string(kFormatVersion);
@@ -91,8 +121,9 @@ Result<json> read_entry(std::string_view bytes, std::string_view kind) {
     for (const json& feature : features) {
       if (!feature.is_string()) return corrupt("has a \"needs_features\" that does not list names");
       // Format 1 began with no features, so every one is from a later release.
-      return Status(StatusCode::unsupported, what + " needs the feature \"" + feature.get<std::string>() +
-                                                 "\", which this Holdfast does not know: use a newer Holdfast");
+      return Status(StatusCode::unsupported, what + " needs the feature " +
+                                                 in_quotes(feature.get_ref<const std::string&>()) +
+                                                 ", which this Holdfast does not know: use a newer Holdfast");
     }
   }
   return entry;
@@ -148,7 +179,7 @@ json FieldReader::object(const char* key) {
 Uid FieldReader::uid(const char* key) {
   const std::string value = text(key);
   if (auto uid = Uid::parse(value)) return *uid;
-  fail("has a \"" + std::string(key) + "\" that is not a number and a session: \"" + value + "\"");
+  fail("has a \"" + std::string(key) + "\" that is not a number and a session: " + in_quotes(value));
   return {};
 }
 

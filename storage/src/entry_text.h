@@ -18,6 +18,10 @@ namespace holdfast::storage {
 /// JSON text in one line. Bytes that are not UTF-8 become U+FFFD, numbers that are not finite become null.
 std::string to_text(const nlohmann::json& value);
 
+/// Whether a reader takes what to_text() makes of `value`, which lies `depth` levels deep in an entry: `invalid` with a
+/// sentence that begins with `what` where it nests too deep, is no value, or has two keys that become one.
+Status check_json(const nlohmann::json& value, int depth, const std::string& what);
+
 /// Builds an entry line by line.
 class EntryWriter {
  public:

@@ -9,6 +9,9 @@
 
 #include "file_io.h"
 #include "file_writer.h"
+#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/text.h"
+#include "process_identity.h"
 
 namespace holdfast::storage {
 namespace {
@@ -44,13 +47,35 @@ class FileReader final : public ObjectReader {
 
 class FileLock final : public HostLock {
  public:
-  FileLock(FileOperations& files, int fd) : files_(files), fd_(fd) {}
-  ~FileLock() override { files_.close(fd_); }
+  FileLock(FileOperations& files, int fd, std::string left_by)
+      : files_(files), fd_(fd), left_by_(std::move(left_by)), pid_(::getpid()) {}
+  ~FileLock() override {
+    // The lock belongs to the open file, which a forked child has too: only the process that took it gives it up.
+    if (pid_ == ::getpid()) files_.unlock(fd_);
+    files_.close(fd_);
+  }
+  std::string left_by() const override { return left_by_; }
 
  private:
   FileOperations& files_;
   const int fd_;
+  const std::string left_by_;
+  const pid_t pid_;
 };
+
+/// What the lock's file says: who holds it, for people; which process that is, for state_of_process().
+struct LockText {
+  std::string holder;
+  std::string process;
+};
+
+LockText read_lock(FileOperations& files, int fd) {
+  char text[512];
+  const std::int64_t got = files.read(fd, text, sizeof text, 0);
+  const std::string_view all(text, static_cast<std::size_t>(std::max<std::int64_t>(got, 0)));
+  const std::size_t line = all.find('\n');
+  return {excerpt(all.substr(0, line)), line == std::string_view::npos ? "" : std::string(all.substr(line + 1))};
+}
 
 /// Creates `path` (O_EXCL) with these bytes. Leaves nothing behind under that name on failure.
 Status write_new_file(FileOperations& files, const Path& path, std::string_view bytes, bool durable) {
@@ -185,7 +210,7 @@ class FileStore final : public Store {
     if (fd == -ELOOP) return Status(StatusCode::corrupt, path.string() + " is a link that leads in a circle");
     if (fd < 0) return status_from_errno(-fd, "open", path);
     FileInfo info;
-    const int asked = ask(path, info);
+    const int asked = uninterrupted([&] { return files_.status_of(fd, info); });
     if (asked < 0 || info.is_directory) {
       files_.close(fd);
       if (asked < 0) return status_from_errno(-asked, "open", path);
@@ -222,23 +247,30 @@ class FileStore final : public Store {
 
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
     const Path path = root_ / "hints" / "session.lock";
-    const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
-    if (fd < 0) return status_from_errno(-fd, "open", path);
-    const int locked = uninterrupted([&] { return files_.lock(fd); });
-    if (locked == -EAGAIN) {
-      char text[256];
-      const std::int64_t got = files_.read(fd, text, sizeof text, 0);
+    std::string left_by;
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
+      if (fd == -EACCES) return lock_of_another_user(path);
+      if (fd < 0) return status_from_errno(-fd, "open", path);
+      const int locked = uninterrupted([&] { return files_.lock(fd); });
+      if (locked == 0) {
+        // Who holds it is for messages only: failing to write it changes nothing.
+        const std::string text = std::string(holder) + "\n" + this_process();
+        files_.truncate(fd, 0);
+        files_.write(fd, text.data(), text.size(), 0);
+        return std::unique_ptr<HostLock>(new FileLock(files_, fd, left_by));
+      }
+      const LockText present = locked == -EAGAIN ? read_lock(files_, fd) : LockText();
       files_.close(fd);
-      return Status(StatusCode::busy, got > 0 ? std::string(text, static_cast<std::size_t>(got)) : "another process");
+      if (locked != -EAGAIN) return Status(StatusCode::unsupported, "no lock can be taken on " + path.string());
+      if (attempt > 0 || state_of_process(present.process) != ProcessState::gone) {
+        return Status(StatusCode::busy, present.holder.empty() ? "another process" : present.holder);
+      }
+      // A child of the holder has the open file still. Under a new file of that name the next start finds us.
+      left_by = present.holder;
+      if (files_.unlink(path) < 0) return Status(StatusCode::busy, present.holder);
     }
-    if (locked < 0) {
-      files_.close(fd);
-      return Status(StatusCode::unsupported, "no lock can be taken on " + path.string());
-    }
-    // Who holds it is for the message only: failing to write it changes nothing.
-    files_.truncate(fd, 0);
-    files_.write(fd, holder.data(), holder.size(), 0);
-    return std::unique_ptr<HostLock>(new FileLock(files_, fd));
+    return Status(StatusCode::busy, "another process");  // not reached
   }
 
   Status perform(std::vector<Step> steps) override {
@@ -258,6 +290,17 @@ class FileStore final : public Store {
   Status writable() const {
     if (!options_.read_only) return {};
     return {StatusCode::read_only, root_.string() + " was opened for reading only"};
+  }
+
+  /// A lock whose file this user may not write: what it says of its holder still counts. Nobody can be kept out.
+  Result<std::unique_ptr<HostLock>> lock_of_another_user(const Path& path) {
+    LockText present;
+    if (const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY | O_NONBLOCK, 0); }); fd >= 0) {
+      present = read_lock(files_, fd);
+      files_.close(fd);
+    }
+    if (state_of_process(present.process) == ProcessState::running) return Status(StatusCode::busy, present.holder);
+    return Status(StatusCode::unsupported, path.string() + " belongs to another user");
   }
 
   int ask(const Path& path, FileInfo& info) const {
@@ -280,6 +323,11 @@ class FileStore final : public Store {
     const int made = uninterrupted([&] { return files_.make_directory(path); });
     if (made >= 0 || (made == -EEXIST && is_folder(path))) return {};
     if (made == -EEXIST) {
+      if (const std::string link = broken_link(path); !link.empty()) {
+        return {StatusCode::not_found, link +
+                                           "; make what it leads to, mount it, or choose another folder with "
+                                           "--holdfast.dir"};
+      }
       return {StatusCode::invalid, path.string() +
                                        " is a file where a folder is needed; move it away or choose another "
                                        "folder with --holdfast.dir"};
@@ -287,17 +335,47 @@ class FileStore final : public Store {
     return status_from_errno(-made, "make the folder", path);
   }
 
+  /// "PATH is a link to TARGET, which is not there"; empty where it is no link, or one that leads somewhere.
+  std::string broken_link(const Path& path) const {
+    boost::system::error_code error;
+    const Path target = boost::filesystem::read_symlink(path, error);
+    FileInfo info;
+    const int asked = error ? 0 : ask(path, info);
+    if (asked == -ELOOP) return path.string() + " is a link that leads in a circle";
+    return asked < 0 ? path.string() + " is a link to " + target.string() + ", which is not there" : "";
+  }
+
+  /// Naming a run where the folder of runs belongs would begin another run inside it. Where that run is there already,
+  /// somebody wants it so.
+  Status is_no_run(const Path& home) const {
+    if (!is_folder(home / "journal") || is_folder(root_ / "journal")) return {};
+    std::vector<std::string> names;
+    if (list_names(home / "journal", names) < 0) return {};
+    const auto is_entry = [](const std::string& name) { return parse_entry_name("journal/" + name).has_value(); };
+    if (std::none_of(names.begin(), names.end(), is_entry)) return {};
+    const Path name = home.filename();
+    return {StatusCode::invalid,
+            home.string() +
+                " is itself a run, not a folder of runs: give the folder that holds it, "
+                "--holdfast.dir " +
+                home.parent_path().string() +
+                (name == root_.filename() ? "" : ", with --holdfast.run " + name.string() + " for that run")};
+  }
+
   Status make_folders(const Path& home, bool& made_home) {
     if (!is_folder(home)) {
       // A whole missing path is rather a typing error, or a drive that is not mounted, than a wish.
       FileInfo info;
       const int asked = ask(home.parent_path(), info);
-      if (asked == -ENOENT) {
+      if (asked == -ENOENT || asked == -ELOOP) {
+        const std::string link = broken_link(home.parent_path());
         return {StatusCode::not_found, "there is no folder " + home.parent_path().string() + " to make " +
-                                           home.filename().string() +
-                                           " in; make it, mount it, or choose another folder with --holdfast.dir"};
+                                           home.filename().string() + " in" + (link.empty() ? "" : ": " + link) +
+                                           "; make it, mount it, or choose another folder with --holdfast.dir"};
       }
       made_home = true;
+    } else if (Status status = is_no_run(home); !status.ok()) {
+      return status;
     }
     for (const Path& folder : {home, root_}) {
       if (Status status = make_folder(folder); !status.ok()) return status;
@@ -374,7 +452,7 @@ class FileStore final : public Store {
     if (fd < 0) return status_from_errno(-fd, "open", path);
     std::uint64_t offset = 0;  // pwrite(2) on an O_APPEND descriptor appends whatever the offset
     FileInfo info;
-    if (how == O_APPEND && ask(path, info) >= 0) offset = info.bytes;
+    if (how == O_APPEND && files_.status_of(fd, info) >= 0) offset = info.bytes;
     const Status status = write_fully(files_, fd, std::as_bytes(std::span(bytes.data(), bytes.size())), offset, path);
     files_.close(fd);
     return status;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
 #include "file_io.h"
@@ -170,7 +171,12 @@ void FileWriter::write_blocks() {
     waiting_.pop_front();
     const bool skip = !failure_.ok();
     hold.unlock();
-    const Status status = skip ? Status() : write(block);
+    Status status;
+    try {
+      if (!skip) status = write(block);
+    } catch (const std::bad_alloc&) {                      // past a thread's first function it would end the process
+      status = Status(StatusCode::no_space, "no memory");  // short: a string that needs none of its own
+    }
     pool_->give_back(std::move(block.buffer));
     hold.lock();
     if (failure_.ok() && !status.ok()) failure_ = status;

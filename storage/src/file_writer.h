@@ -28,6 +28,7 @@ class BufferPool {
   };
   using Buffer = std::unique_ptr<std::byte, Free>;
 
+  BufferPool() { idle_.reserve(kBuffersPerWriter); }  // so that giving back never needs memory
   Buffer take();
   void give_back(Buffer buffer);
 

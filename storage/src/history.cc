@@ -4,6 +4,8 @@
 #include <tuple>
 #include <utility>
 
+#include "holdfast/storage/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -77,7 +79,7 @@ std::optional<std::string> condemnation(const History& history, const Uid& uid, 
       continue;
     }
     ++deaths;
-    reasons += (reasons.empty() ? "" : ", ") + note.reason;
+    reasons += (reasons.empty() ? "" : ", ") + excerpt(note.reason);
   }
   if (deaths < kPoisonDeaths) return std::nullopt;
   return "this program died " + std::to_string(deaths) + " times within " + std::to_string(kPoisonSteps) +
@@ -146,10 +148,10 @@ Status History::refresh(const Store& store) {
     if (read_.contains(name)) continue;
     if (!entry) {
       read_.insert(name);
-      warnings_.push_back(store.location() + "/" + name + " is no journal entry of this library; ignored");
+      warnings_.push_back(store.location() + "/" + excerpt(name) + " is no journal entry of this library; ignored");
       continue;
     }
-    auto bytes = store.get(name, std::uint64_t{1} << 24);
+    auto bytes = store.get(name, kMaxEntryBytes);
     if (bytes.code() == StatusCode::not_found) continue;
     // Whether a later session took over must be known, not guessed.
     if (!bytes && bytes.code() != StatusCode::corrupt && entry->kind == EntryKind::open) return bytes.status();
@@ -233,7 +235,7 @@ Result<VersionRef> find_version(const History& history, const std::string& text)
   const auto name = parse_version_name(text);
   if (!name) {
     return Status(StatusCode::invalid,
-                  "\"" + text + "\" names no version; write its number, such as 42, or 42-7f3a where history forked");
+                  in_quotes(text) + " names no version; write its number, such as 42, or 42-7f3a where history forked");
   }
   std::vector<VersionRef> matches;
   for (const VersionRef& version : history.versions()) {
@@ -265,11 +267,11 @@ std::string used_up(const History& history, const ChooseOptions& options) {
     return {};
   }
   if (options.fresh && !last->base && !options.job.empty() && last->job == options.job) {
-    return "; this job began from scratch at " + last->time + ", so --holdfast.fresh is done";
+    return "; this job began from scratch at " + excerpt(last->time) + ", so --holdfast.fresh is done";
   }
   const auto from = options.from ? parse_version_name(*options.from) : std::nullopt;
   if (from && last->base && from->names(*last->base)) {
-    return "; the run went back to version " + last->base->short_text() + " at " + last->time +
+    return "; the run went back to version " + last->base->short_text() + " at " + excerpt(last->time) +
            ", so --holdfast.from " + *options.from + " is done (--holdfast.from again:" + *options.from +
            " goes back once more)";
   }

@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "entry_text.h"
+#include "holdfast/storage/safetensors.h"
 #include "holdfast/storage/text.h"
+#include "strict_json.h"
 #include "tensor_bytes.h"
 
 namespace holdfast::storage {
@@ -18,6 +20,32 @@ namespace {
 constexpr std::string_view kWhat = "the manifest";
 // Boxes of one tensor are compared pair by pair.
 constexpr std::size_t kMaxPartsOfATensor = 4096;
+
+// Whatever a manifest says, no reader asks for more memory than a header may have.
+constexpr std::uint64_t kMaxPayloadHeader = 8 + kMaxSafetensorsHeader;
+
+std::string in_mebibytes(std::uint64_t bytes) {
+  constexpr std::uint64_t kMebibyte = 1 << 20;
+  return bytes < kMebibyte ? std::to_string(bytes) + " bytes"
+                           : std::to_string((bytes + kMebibyte / 2) / kMebibyte) + " MiB";
+}
+
+/// The few that matter, largest first: "replay" (1073 MiB), "log" (12 MiB).
+std::string largest_values(const Manifest& manifest) {
+  constexpr std::size_t kShown = 3;
+  std::vector<std::pair<std::uint64_t, std::string>> sizes;
+  if (manifest.values.is_object()) {
+    for (const auto& [name, value] : manifest.values.items()) sizes.emplace_back(to_text(value).size(), name);
+  }
+  sizes.emplace_back(to_text(manifest.metrics).size(), "metrics");
+  sizes.emplace_back(to_text(manifest.made_by).size(), "made_by");
+  std::sort(sizes.rbegin(), sizes.rend());
+  std::string text;
+  for (std::size_t i = 0; i < std::min(kShown, sizes.size()); ++i) {
+    text += (i > 0 ? ", " : "") + in_quotes(sizes[i].second) + " (" + in_mebibytes(sizes[i].first) + ")";
+  }
+  return text;
+}
 
 // --- encoding: keys in the order of the grammar in FORMAT.md, without going through a json object, which would sort
 // them
@@ -51,7 +79,9 @@ std::string tensor_text(const TensorEntry& tensor) {
     if (i > 0) text += ',';
     text += part_text(tensor.parts[i]);
   }
-  return text + "]}";
+  text += ']';
+  if (tensor.non_finite > 0) text += ",\"non_finite\":" + std::to_string(tensor.non_finite);
+  return text + "}";
 }
 
 // --- decoding
@@ -67,9 +97,6 @@ Result<FileEntry> decode_file(const json& object) {
   file.digest = fields.digest("digest");
   file.header_bytes = fields.number("header_bytes");
   file.header_digest = fields.digest("header_digest");
-  // Only names that this library builds: none of them leaves the run's folder.
-  if (!parse_payload_name(file.name)) fields.fail("has the name " + in_quotes(file.name) + ", which is no payload's");
-  if (file.header_bytes > file.bytes) fields.fail(in_quotes(file.name) + " has a header that is longer than the file");
   if (!fields.ok()) return fields.status();
   return file;
 }
@@ -97,6 +124,7 @@ Result<TensorEntry> decode_tensor(const std::string& name, const json& object) {
   const std::string dtype = fields.text("dtype");
   tensor.shape = fields.extents("shape");
   tensor.digest = fields.digest("digest");
+  if (fields.has("non_finite")) tensor.non_finite = fields.number("non_finite");
   if (!fields.ok()) return fields.status();
   const auto known = parse_dtype(dtype);
   if (!known) {
@@ -114,6 +142,28 @@ Result<TensorEntry> decode_tensor(const std::string& name, const json& object) {
     tensor.parts.push_back(*std::move(part));
   }
   return tensor;
+}
+
+// --- what a manifest must be, whether it is read or about to be written
+
+/// Every file is a payload of this run, listed once.
+Problem check_files(const Manifest& manifest) {
+  std::set<std::string_view> names;
+  for (const FileEntry& file : manifest.files) {
+    // Only names that this library builds: none of them leaves the run's folder.
+    if (!parse_payload_name(file.name)) {
+      return "'s file has the name " + in_quotes(file.name) + ", which is no payload's";
+    }
+    if (file.header_bytes > file.bytes) {
+      return "'s file " + in_quotes(file.name) + " has a header that is longer than the file";
+    }
+    if (file.header_bytes > kMaxPayloadHeader) {
+      return "'s file " + in_quotes(file.name) + " has a header of " + std::to_string(file.header_bytes) +
+             " bytes, more than the " + std::to_string(kMaxPayloadHeader) + " that a payload may have";
+    }
+    if (!names.insert(file.name).second) return " lists the file " + in_quotes(file.name) + " twice";
+  }
+  return std::nullopt;
 }
 
 /// A part holds what its place and its box promise.
@@ -168,6 +218,37 @@ Problem check_tensor(const TensorEntry& tensor, const std::vector<FileEntry>& fi
   return std::nullopt;
 }
 
+/// Every tensor is whole and listed once.
+Problem check_tensors(const Manifest& manifest) {
+  for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
+    const TensorEntry& tensor = manifest.tensors[i];
+    const auto about = [&](const std::string& problem) {
+      return "'s tensor " + in_quotes(tensor.name) + " " + problem;
+    };
+    if (!is_utf8(tensor.name)) return about("has a name that is not UTF-8");
+    if (i > 0 && manifest.tensors[i - 1].name >= tensor.name) return about("is listed twice or out of order");
+    if (Problem problem = check_tensor(tensor, manifest.files)) return about(*problem);
+  }
+  return std::nullopt;
+}
+
+/// Another name leads to a stored tensor and is not stored itself.
+Problem check_tied(const Manifest& manifest) {
+  const auto stored = [&](const std::string& name) {
+    const auto found =
+        std::lower_bound(manifest.tensors.begin(), manifest.tensors.end(), name,
+                         [](const TensorEntry& entry, const std::string& wanted) { return entry.name < wanted; });
+    return found != manifest.tensors.end() && found->name == name;
+  };
+  for (const auto& [alias, name] : manifest.tied) {
+    const std::string what = " ties " + in_quotes(alias);
+    if (!is_utf8(alias)) return what + ", which is not UTF-8";
+    if (stored(alias)) return what + ", which is stored itself";
+    if (!stored(name)) return what + " to a tensor that is not stored";
+  }
+  return std::nullopt;
+}
+
 /// No byte of a file belongs to two tensors; in a file that this version wrote, each byte after the header to one.
 Problem check_layout(const Manifest& manifest) {
   std::vector<std::vector<std::pair<std::uint64_t, std::uint64_t>>> ranges(manifest.files.size());
@@ -179,16 +260,24 @@ Problem check_layout(const Manifest& manifest) {
     const auto name = parse_payload_name(file.name);
     const bool own = name && name->uid == manifest.uid;
     if (own && name->world_size != manifest.world_size) {
-      return "lists " + in_quotes(file.name) + ", which is not of a world of " + std::to_string(manifest.world_size);
+      return " lists " + in_quotes(file.name) + ", which is not of a world of " + std::to_string(manifest.world_size);
     }
     std::sort(ranges[i].begin(), ranges[i].end());
     std::uint64_t reached = file.header_bytes;
     for (const auto& [begin, end] : ranges[i]) {
-      if (begin < reached) return "gives bytes of " + in_quotes(file.name) + " to two tensors";
-      if (own && begin > reached) return "leaves bytes of " + in_quotes(file.name) + " to no tensor";
+      if (begin < reached) return " gives bytes of " + in_quotes(file.name) + " to two tensors";
+      if (own && begin > reached) return " leaves bytes of " + in_quotes(file.name) + " to no tensor";
       reached = end;
     }
-    if (own && reached != file.bytes) return "leaves bytes of " + in_quotes(file.name) + " to no tensor";
+    if (own && reached != file.bytes) return " leaves bytes of " + in_quotes(file.name) + " to no tensor";
+  }
+  return std::nullopt;
+}
+
+/// A sentence that goes on from "the manifest", or none.
+Problem check_structure(const Manifest& manifest) {
+  for (const auto check : {check_files, check_tensors, check_tied, check_layout}) {
+    if (Problem problem = check(manifest)) return problem;
   }
   return std::nullopt;
 }
@@ -197,14 +286,10 @@ Status decode_files(const json& entry, Manifest& manifest) {
   const auto files = entry.find("files");
   if (files == entry.end() || !files->is_array())
     return {StatusCode::corrupt, std::string(kWhat) + " has no list \"files\""};
-  std::set<std::string> names;
   for (const json& item : *files) {
     if (!item.is_object()) return {StatusCode::corrupt, std::string(kWhat) + " lists a file that is not an object"};
     auto file = decode_file(item);
     if (!file) return file.status();
-    if (!names.insert(file->name).second) {
-      return {StatusCode::corrupt, std::string(kWhat) + " lists the file " + in_quotes(file->name) + " twice"};
-    }
     manifest.files.push_back(*std::move(file));
   }
   return {};
@@ -219,9 +304,6 @@ Status decode_tensors(const json& entry, Manifest& manifest) {
   for (const auto& [name, value] : tensors->items()) {
     auto tensor = decode_tensor(name, value);
     if (!tensor) return tensor.status();
-    if (Problem problem = check_tensor(*tensor, manifest.files)) {
-      return {StatusCode::corrupt, std::string(kWhat) + "'s tensor " + in_quotes(name) + " " + *problem};
-    }
     manifest.tensors.push_back(*std::move(tensor));
   }
   return {};
@@ -232,11 +314,9 @@ Status decode_tied(const json& entry, Manifest& manifest) {
   if (tied == entry.end() || !tied->is_object())
     return {StatusCode::corrupt, std::string(kWhat) + " has no object \"tied\""};
   for (const auto& [alias, target] : tied->items()) {
-    const auto stored = [&](const std::string& name) { return entry.at("tensors").contains(name); };
-    const std::string what = std::string(kWhat) + " ties " + in_quotes(alias);
-    if (stored(alias)) return {StatusCode::corrupt, what + ", which is stored itself"};
-    if (!target.is_string() || !stored(target.get_ref<const std::string&>())) {
-      return {StatusCode::corrupt, what + " to a tensor that is not stored"};
+    if (!target.is_string()) {
+      return {StatusCode::corrupt,
+              std::string(kWhat) + " ties " + in_quotes(alias) + " to a tensor that is not stored"};
     }
     manifest.tied.emplace(alias, target.get<std::string>());
   }
@@ -274,6 +354,7 @@ std::string encode(const Manifest& manifest) {
       {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}});
   writer.field("world_size", manifest.world_size);
   writer.field("durability", manifest.durability);
+  if (manifest.non_finite) writer.field("non_finite", *manifest.non_finite);
   writer.object("metrics", manifest.metrics);
   writer.object("values", manifest.values);
   writer.object("made_by", manifest.made_by);
@@ -291,6 +372,34 @@ std::string encode(const Manifest& manifest) {
   return std::move(writer).finish();
 }
 
+Status check_values(const Manifest& manifest) {
+  for (const auto& [key, section] :
+       {std::pair("metrics", &manifest.metrics), std::pair("made_by", &manifest.made_by)}) {
+    if (Status status = check_json(*section, 1, std::string("\"") + key + "\""); !status) return status;
+  }
+  // Each value by its name, which the user knows.
+  if (!manifest.values.is_object()) return check_json(manifest.values, 1, "\"values\"");
+  for (const auto& [name, value] : manifest.values.items()) {
+    if (Status status = check_json(value, 2, "the value " + in_quotes(name)); !status) return status;
+  }
+  return {};
+}
+
+Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit) {
+  if (Status status = check_values(manifest); !status) return status;
+  if (Problem problem = check_structure(manifest)) {
+    return Status(StatusCode::invalid, std::string(kWhat) + *problem + ", so the version could not be read back");
+  }
+  std::string text = encode(manifest);
+  if (text.size() <= limit) return text;
+  const std::uint64_t bytes = text.size();
+  text = {};  // it may be most of what fits into memory
+  return Status(StatusCode::invalid, "the version's values have " + in_mebibytes(bytes) + " as text, more than the " +
+                                         in_mebibytes(limit) + " that can be read back; the largest are " +
+                                         largest_values(manifest) +
+                                         ": track large data as a tensor, which has no such limit");
+}
+
 Result<Manifest> decode_manifest(std::string_view bytes) {
   const auto entry = read_entry(bytes, "save");
   if (!entry) return entry.status();
@@ -305,6 +414,7 @@ Result<Manifest> decode_manifest(std::string_view bytes) {
   const json position = fields.object("position");
   const std::int64_t world_size = fields.integer("world_size");
   manifest.durability = fields.text("durability");
+  if (fields.has("non_finite")) manifest.non_finite = fields.number("non_finite");
   manifest.metrics = fields.object("metrics");
   manifest.values = fields.object("values");
   manifest.made_by = fields.object("made_by");
@@ -322,7 +432,7 @@ Result<Manifest> decode_manifest(std::string_view bytes) {
   if (Status status = decode_files(*entry, manifest); !status) return status;
   if (Status status = decode_tensors(*entry, manifest); !status) return status;
   if (Status status = decode_tied(*entry, manifest); !status) return status;
-  if (Problem problem = check_layout(manifest)) return Status(StatusCode::corrupt, std::string(kWhat) + " " + *problem);
+  if (Problem problem = check_structure(manifest)) return Status(StatusCode::corrupt, std::string(kWhat) + *problem);
   return manifest;
 }
 

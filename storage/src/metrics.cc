@@ -1,6 +1,7 @@
 #include "holdfast/storage/metrics.h"
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -35,7 +36,8 @@ Steps parse_lines(std::string_view text) {
 Result<std::vector<json>> read_metrics(const Store& store, const History& history) {
   Steps steps;
   for (const OpenEntry& open : history.opens()) {
-    const auto text = store.get(metrics_name(open.uid));
+    // Lines are appended for as long as the run trains, so no length is too much.
+    const auto text = store.get(metrics_name(open.uid), std::numeric_limits<std::uint64_t>::max());
     if (!text && text.code() == StatusCode::not_found) continue;
     if (!text) return text.status();
     for (auto& [step, record] : parse_lines(*text)) steps[step] = std::move(record);

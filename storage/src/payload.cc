@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "holdfast/storage/safetensors.h"
+#include "non_finite.h"
 
 namespace holdfast::storage {
 namespace {
@@ -69,17 +70,22 @@ Status write_header(PayloadStream& stream, const std::string& header) {
   return {};
 }
 
-Result<Digest> write_tensor(PayloadStream& stream, const TensorSource& source, std::uint64_t bytes) {
+/// Sets the digest of `entry` and how many of its numbers are not finite.
+Status write_tensor(PayloadStream& stream, const TensorSource& source, std::uint64_t bytes, TensorEntry& entry) {
   DigestStream digest;
+  NonFiniteCounter non_finite(entry.dtype);
   for (std::uint64_t done = 0; done < bytes;) {
     std::span<std::byte> room = stream.room();
     room = room.first(std::min<std::uint64_t>(room.size(), bytes - done));
     source.copy(done, room);
     digest.update(room);
+    non_finite.update(room);
     if (Status status = stream.advance(room.size()); !status) return status;
     done += room.size();
   }
-  return digest.finish();
+  entry.digest = digest.finish();
+  entry.non_finite = non_finite.count();
+  return {};
 }
 
 }  // namespace
@@ -109,10 +115,11 @@ Result<PayloadTable> write_payload(Store& store, const std::string& name,
   if (Status status = write_header(stream, *header_text); !status) return status;
   table.tensors.reserve(header.tensors.size());
   for (const SafetensorsTensor& tensor : header.tensors) {
-    const auto digest = write_tensor(stream, *source_of.at(tensor.name), tensor.end - tensor.begin);
-    if (!digest) return digest.status();
     const TensorPart whole{0, header.data_begin + tensor.begin, header.data_begin + tensor.end, {}, {}};
-    table.tensors.push_back({tensor.name, tensor.dtype, tensor.shape, *digest, {whole}});
+    TensorEntry entry{tensor.name, tensor.dtype, tensor.shape, {}, {whole}};
+    const std::uint64_t bytes = tensor.end - tensor.begin;
+    if (Status status = write_tensor(stream, *source_of.at(tensor.name), bytes, entry); !status) return status;
+    table.tensors.push_back(std::move(entry));
   }
   if (Status status = stream.finish(); !status) return status;
   table.file.digest = stream.digest();

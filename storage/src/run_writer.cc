@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <thread>
 #include <utility>
+
+#include "holdfast/storage/text.h"
 
 namespace holdfast::storage {
 namespace {
@@ -58,10 +61,23 @@ std::optional<std::set<std::string>> live_files(const Store& store, const std::v
   return live;
 }
 
+/// Two sessions cannot lose each other's versions because both create first and list afterwards. Where creates do not
+/// exclude each other, or a listing may lack what was created, no version could be acknowledged.
+Status check_can_commit(const Store& store) {
+  const Capabilities can = store.capabilities();
+  const char* lack = !can.create_only_enforced ? "lets two sessions create the same file"
+                     : !can.list_after_create  ? "may list a folder without what was just created in it"
+                                               : nullptr;
+  if (lack == nullptr) return {};
+  return {StatusCode::unsupported, store.location() + " is on storage that " + lack +
+                                       ", so no version saved there could be relied on; choose another folder with "
+                                       "--holdfast.dir. Versions that are there can be read"};
+}
+
 Status superseded(const std::string& run, const OpenEntry& by) {
   return {StatusCode::superseded, "run " + run + " was taken over by session " + by.uid.session + " on host " +
-                                      by.host + " (pid " + std::to_string(by.pid) + ") at " + by.time +
-                                      "; this session stops and saves nothing more"};
+                                      excerpt(by.host) + " (pid " + std::to_string(by.pid) + ") at " +
+                                      excerpt(by.time) + "; this session stops and saves nothing more"};
 }
 
 }  // namespace
@@ -72,9 +88,11 @@ RunWriter::RunWriter(Store& store, const OpenRequest& request)
       program_(request.program),
       wall_time_(request.wall_time),
       seconds_(request.seconds),
+      pause_(request.pause),
       say_(request.say) {
   if (!wall_time_) wall_time_ = system_time;
   if (!seconds_) seconds_ = system_seconds;
+  if (!pause_) pause_ = [](double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); };
   if (!say_) say_ = [](const std::string&) {};
   open_.uid.session = request.session;
   open_.host = request.host;
@@ -102,12 +120,24 @@ SessionOrder RunWriter::order() const { return {open_.epoch, open_.uid.session};
 //   dropped
 //       ours) → once more from O1
 Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenRequest& request) {
+  if (!is_session_id(request.session)) {
+    return Status(StatusCode::invalid, in_quotes(request.session) + " is not a session's id, 8 hexadecimal digits");
+  }
+  if (!is_utf8(request.run)) {
+    return Status(StatusCode::invalid,
+                  "the run's name " + in_quotes(request.run) + " is not UTF-8: choose another one with --holdfast.run");
+  }
   std::unique_ptr<RunWriter> writer(new RunWriter(store, request));
   if (Status status = store.prepare(); !status.ok()) return status;
+  if (Status status = check_can_commit(store); !status.ok()) return status;
   auto lock =
       store.lock("pid " + std::to_string(request.pid) + " on host " + request.host + " since " + writer->wall_time_());
   if (lock) {
     writer->lock_ = std::move(*lock);
+    if (const std::string before = writer->lock_->left_by(); !before.empty()) {
+      writer->say_("the run was still locked for " + before +
+                   ", which is gone: a process that it started keeps the lock; this session takes the run over");
+    }
   } else if (lock.code() == StatusCode::busy && !request.take_over) {
     return Status(StatusCode::busy, "run " + request.run + " in " + store.location() + " is already running as " +
                                         lock.status().message() +
@@ -168,7 +198,8 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
   if (!open_.base) return {};
   const Uid base = *open_.base;
   Status status;
-  for (int i = 0; i < 3; ++i) {  // a way to the bytes that fails may work a moment later
+  for (const double seconds : {0.0, 0.2, 1.0}) {  // a way to the bytes that fails may work a moment later
+    if (seconds > 0) pause_(seconds);
     auto version = VersionReader::open(store_, base);
     status = version ? (request.load ? request.load(*version) : Status()) : version.status();
     if (status.code() != StatusCode::unreadable) break;
@@ -200,7 +231,9 @@ Status RunWriter::create_open() {
   open_.uid = next_uid();
   open_.epoch = history_.highest_epoch() + 1;
   open_.time = wall_time_();
-  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), encode(open_));
+  const auto text = encode_checked(open_);
+  if (!text) return text.status();
+  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), *text);
 }
 
 Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
@@ -246,6 +279,12 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   bool published = false;
   bool acknowledged = false;
 
+  // What could not be read back is refused before the payload costs anything.
+  manifest.metrics = request.metrics;
+  manifest.values = request.values;
+  manifest.made_by = request.made_by;
+  if (Status status = check_values(manifest); !status.ok()) return status;
+
   Status status = store_.perform({
       {"S1 draw the number",
        [&] {
@@ -266,7 +305,9 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
       {"S4 sync data beside staging the manifest",
        [&] {
          Status synced, written;
-         text = encode(manifest);
+         auto checked = encode_checked(manifest);
+         if (!checked) return checked.status();
+         text = *std::move(checked);
          saved.bytes = manifest.payload_bytes() + text.size();
          store_.together([&] { synced = store_.sync_folder("data"); },
                          [&] {
@@ -306,6 +347,14 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   saved_ = true;
   saved.durability = manifest.durability;
   saved.seconds = seconds_() - begin;
+  saved.non_finite = manifest.non_finite.value_or(0);
+  constexpr std::size_t kNamed = 3;
+  for (const TensorEntry& tensor : manifest.tensors) {
+    if (tensor.non_finite > 0 && saved.non_finite_tensors.size() < kNamed) {
+      saved.non_finite_tensors.push_back(tensor.name);
+    }
+  }
+  non_finite_[saved.uid] = saved.non_finite;
   previous_cost_ = {{"seconds", saved.seconds}, {"bytes", saved.bytes}};
   return saved;
 }
@@ -319,16 +368,15 @@ Status RunWriter::describe(const SaveRequest& request, const std::vector<Payload
   manifest.position = request.position;
   manifest.world_size = static_cast<int>(tables.size());
   manifest.durability = store_.capabilities().durable_put ? "fsynced" : "process-safe";
-  manifest.metrics = request.metrics;
-  manifest.values = request.values;
-  manifest.made_by = request.made_by;
   manifest.cost = previous_cost_;
   manifest.tied = request.tied;
+  manifest.non_finite = 0;
   for (const PayloadTable& table : tables) {
     const std::size_t file = manifest.files.size();
     manifest.files.push_back(table.file);
     for (TensorEntry tensor : table.tensors) {
       for (TensorPart& part : tensor.parts) part.file = file;
+      *manifest.non_finite += tensor.non_finite;
       manifest.tensors.push_back(std::move(tensor));
     }
   }
@@ -347,10 +395,22 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
     if (note.kind == NoteKind::verdict) doubtful.insert(note.about.begin(), note.about.end());
   }
   if (newest_) doubtful.erase(*newest_);  // it loaded, or this session wrote it: whatever was said before
-  const RetentionPlan plan = plan_retention(history_, retention, pinned, doubtful);
+  const RetentionPlan plan =
+      plan_retention(history_, retention, pinned, doubtful, [this](const Uid& uid) { return non_finite_of(uid); });
+  if (plan.kept_finite && plan.kept_finite != kept_finite_) say_(plan.reason);
+  kept_finite_ = plan.kept_finite;
   if (plan.drop.empty()) return plan.drop;
   if (Status status = drop(plan.drop, plan.reason); !status.ok()) return status;
   return plan.drop;
+}
+
+/// Versions whose writer did not count, or whose manifest cannot be read now, are taken for finite.
+std::uint64_t RunWriter::non_finite_of(const Uid& uid) {
+  if (const auto known = non_finite_.find(uid); known != non_finite_.end()) return known->second;
+  const auto bytes = store_.get(entry_name(uid, EntryKind::save));
+  const auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
+  if (!manifest) return 0;
+  return non_finite_[uid] = manifest->non_finite.value_or(0);
 }
 
 // Prune. As with a takeover, both sides create first and list afterwards: a session that opens the run from a version
@@ -495,7 +555,9 @@ void RunWriter::sign(Note& note) {
 
 Status RunWriter::publish_note(Note note, bool durable) {
   sign(note);
-  return publish_entry(store_, entry_name(note.uid, EntryKind::note), encode(note), durable);
+  const auto text = encode_checked(note);
+  if (!text) return text.status();
+  return publish_entry(store_, entry_name(note.uid, EntryKind::note), *text, durable);
 }
 
 }  // namespace holdfast::storage

@@ -1,6 +1,7 @@
 // A thread where the system grants one more.
 #pragma once
 
+#include <new>
 #include <system_error>
 #include <thread>
 
@@ -12,6 +13,8 @@ std::thread start_thread(const Work& work) {
   try {
     return std::thread(work);
   } catch (const std::system_error&) {
+    return {};
+  } catch (const std::bad_alloc&) {
     return {};
   }
 }

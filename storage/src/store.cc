@@ -1,5 +1,7 @@
 #include "holdfast/storage/store.h"
 
+#include "holdfast/storage/text.h"
+
 namespace holdfast::storage {
 
 Result<std::string> Store::get(const std::string& name, std::uint64_t limit) const {

@@ -10,6 +10,7 @@
 #include <boost/filesystem/operations.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <exception>
 #include <numeric>
 #include <thread>
 
@@ -93,11 +94,11 @@ class SystemFiles final : public FileOperations {
   }
   int status(const Path& path, FileInfo& info) override {
     struct stat found {};
-    if (::stat(path.c_str(), &found) < 0) return -errno;
-    info.is_directory = S_ISDIR(found.st_mode);
-    info.bytes = static_cast<std::uint64_t>(found.st_size);
-    info.modified_ns = std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
-    return 0;
+    return ::stat(path.c_str(), &found) < 0 ? -errno : take(found, info);
+  }
+  int status_of(int fd, FileInfo& info) override {
+    struct stat found {};
+    return ::fstat(fd, &found) < 0 ? -errno : take(found, info);
   }
   int mount_info(const Path& path, MountInfo& info) override {
     struct statfs found {};
@@ -116,17 +117,45 @@ class SystemFiles final : public FileOperations {
     return 0;
   }
   int lock(int fd) override {
-    struct flock whole {};
-    whole.l_type = F_WRLCK;
-    whole.l_whence = SEEK_SET;
-    const int result = static_cast<int>(or_errno(::fcntl(fd, F_OFD_SETLK, &whole)));
+    const int result = set_lock(fd, F_WRLCK);
     return result == -EACCES ? -EAGAIN : result;  // fcntl(2) allows either
   }
+  int unlock(int fd) override { return set_lock(fd, F_UNLCK); }
+  // An exception, such as that of memory that ran out, reaches the caller, from whichever of the two it comes.
   void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    std::thread beside = start_thread(first);
-    if (!beside.joinable()) first();
-    second();
-    if (beside.joinable()) beside.join();
+    std::exception_ptr failure;
+    const auto guarded = [&] {
+      try {
+        first();
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    };
+    std::thread beside = start_thread(guarded);
+    const bool alone = !beside.joinable();
+    if (alone) first();
+    try {
+      second();
+    } catch (...) {
+      if (!alone) beside.join();
+      throw;
+    }
+    if (!alone) beside.join();
+    if (failure) std::rethrow_exception(failure);
+  }
+
+ private:
+  static int take(const struct stat& found, FileInfo& info) {
+    info.is_directory = S_ISDIR(found.st_mode);
+    info.bytes = static_cast<std::uint64_t>(found.st_size);
+    info.modified_ns = std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
+    return 0;
+  }
+  static int set_lock(int fd, short type) {
+    struct flock whole {};
+    whole.l_type = type;
+    whole.l_whence = SEEK_SET;
+    return static_cast<int>(or_errno(::fcntl(fd, F_OFD_SETLK, &whole)));
   }
 };
 

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "start_thread.h"
@@ -86,7 +87,12 @@ Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::
     reader = start_thread([&] {
       for (std::uint64_t done = 0; done < into.size();) {
         const std::span<std::byte> piece = piece_at(done);
-        Status read = file.read(begin + done, piece);
+        Status read;
+        try {
+          read = file.read(begin + done, piece);
+        } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
+          read = Status(StatusCode::unreadable, "no memory");  // short: a string that needs none of its own
+        }
         done += piece.size();
         const std::lock_guard lock(mutex);
         if (read) {

@@ -19,6 +19,8 @@ namespace {
 // A tensor from this size on may get a second thread: one reads ahead while the other hashes.
 constexpr std::uint64_t kReadAheadBytes = 32 << 20;
 constexpr int kMaxThreads = 8;
+// Short enough for a string that needs no memory of its own.
+constexpr const char* kNoMemory = "no memory";
 
 std::string range_text(std::uint64_t begin, std::uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);
@@ -45,7 +47,12 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
   Status failure;
   const auto work = [&] {
     for (std::size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      Status status = job(i);
+      Status status;
+      try {
+        status = job(i);
+      } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
+        status = Status(StatusCode::unreadable, kNoMemory);
+      }
       if (status) continue;
       next.store(count);
       const std::lock_guard lock(mutex);
@@ -56,6 +63,7 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
     }
   };
   std::vector<std::thread> others;
+  others.reserve(static_cast<std::size_t>(threads));  // what throws while a thread runs ends the process
   for (std::size_t i = 1; i < std::min(count, static_cast<std::size_t>(threads)); ++i) {
     others.push_back(start_thread(work));
     if (!others.back().joinable()) break;
@@ -63,6 +71,9 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
   work();
   for (std::thread& other : others) {
     if (other.joinable()) other.join();
+  }
+  if (failure.message() == kNoMemory) {
+    return {StatusCode::unreadable, "there is not enough memory to read the version"};
   }
   return failure;
 }

@@ -28,7 +28,9 @@ class ForwardingFiles : public holdfast::storage::FileOperations {
   int list(const Path& folder, std::vector<std::string>& names) override { return base_.list(folder, names); }
   int status(const Path& path, holdfast::storage::FileInfo& info) override { return base_.status(path, info); }
   int mount_info(const Path& path, holdfast::storage::MountInfo& info) override { return base_.mount_info(path, info); }
+  int status_of(int fd, holdfast::storage::FileInfo& info) override { return base_.status_of(fd, info); }
   int lock(int fd) override { return base_.lock(fd); }
+  int unlock(int fd) override { return base_.unlock(fd); }
   void together(const std::function<void()>& first, const std::function<void()>& second) override {
     base_.together(first, second);
   }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -319,4 +320,74 @@ TEST_CASE("a_manifest_may_use_a_part_of_an_older_versions_file") {
   manifest.files[0].name = "data/000041-51d0aa02.r0of4.safetensors";
   manifest.files[0].bytes = 5000;
   CHECK(decode_manifest(encode(manifest)));
+}
+
+// What would be refused when it is read is refused when it is written, and the other way round.
+TEST_CASE("a_manifest_that_would_not_open_is_never_encoded") {
+  const auto nested = [](int levels) {
+    nlohmann::json value = 1;
+    for (int i = 0; i < levels; ++i) value = nlohmann::json::array({value});
+    return value;
+  };
+  const auto with = [](const std::function<void(Manifest&)>& change) {
+    Manifest manifest = sample();
+    change(manifest);
+    return manifest;
+  };
+  using M = Manifest&;
+  const std::vector<std::pair<std::string, Manifest>> manifests = {
+      {"", sample()},
+      {"", boxed()},
+      {"", with([&](M m) { m.values["deep"] = nested(62); })},
+      {"the value \"deep\" nests deeper than the 64 levels", with([&](M m) { m.values["deep"] = nested(63); })},
+      {"\"metrics\" nests deeper", with([&](M m) { m.metrics["deep"] = nested(63); })},
+      {"\"made_by\" nests deeper", with([&](M m) { m.made_by["deep"] = nested(63); })},
+      {"", with([&](M m) {
+         m.values["bytes"] = nlohmann::json::binary({1, 2, 3});
+       })},
+      {"", with([&](M m) {
+         m.values["latin"] = {{"\xe4", 1}};
+       })},
+      {"the value \"latin\" has two keys", with([&](M m) {
+         m.values["latin"] = {{"\xe4", 1}, {"\xf6", 2}};
+       })},
+      {"the value \"text\" is the result of a failed json::parse",
+       with([&](M m) { m.values["text"] = nlohmann::json(nlohmann::json::value_t::discarded); })},
+      {"ties \"a.bias\", which is stored itself", with([&](M m) { m.tied["a.bias"] = "a.weight"; })},
+      {"ties \"b.bias\" to a tensor that is not stored", with([&](M m) { m.tied["b.bias"] = "c"; })},
+      {"is listed twice", with([&](M m) { m.tensors.insert(m.tensors.begin(), m.tensors.front()); })},
+      {"has no part", with([&](M m) { m.tensors[0].parts.clear(); })},
+      {"leaves bytes of", with([&](M m) { m.files[0].bytes += 1; })},
+      {"has a header of 100000009 bytes, more than the 100000008", with([&](M m) {
+         m.files[0].header_bytes = 100'000'009;
+         m.files[0].bytes = m.files[0].header_bytes + 28;
+         for (TensorEntry& tensor : m.tensors) {
+           tensor.parts[0].begin += 100'000'009 - 4096;
+           tensor.parts[0].end += 100'000'009 - 4096;
+         }
+       })},
+      {"which is no payload's", with([&](M m) { m.files[0].name = "data/../x.safetensors"; })},
+  };
+  for (const auto& [problem, manifest] : manifests) {
+    INFO(problem);
+    const auto text = encode_checked(manifest);
+    INFO(text.status().message());
+    CHECK(text.ok() == problem.empty());
+    if (!text) {
+      CHECK(text.code() == StatusCode::invalid);
+      CHECK(text.status().message().find(problem) != std::string::npos);
+    }
+    if (!manifest.values.contains("text")) CHECK(decode_manifest(encode(manifest)).ok() == problem.empty());
+  }
+}
+
+TEST_CASE("a_manifest_above_the_readers_limit_is_refused_with_the_largest_values_and_the_remedy") {
+  Manifest manifest = sample();
+  manifest.values = {{"replay", std::string(3 << 20, 'x')}, {"log", std::string(1 << 20, 'x')}, {"lr", 0.1}, {"n", 1}};
+  const std::uint64_t bytes = encode(manifest).size();
+  CHECK(encode_checked(manifest, bytes).ok());
+  const auto refused = encode_checked(manifest, bytes - 1);
+  REQUIRE(refused.code() == StatusCode::invalid);
+  CHECK(refused.status().message().find("the largest are \"replay\" (3 MiB), \"log\" (1 MiB), ") != std::string::npos);
+  CHECK(refused.status().message().find("track large data as a tensor") != std::string::npos);
 }

@@ -57,15 +57,16 @@ struct SessionOf {
 
 struct Opened {
   Result<std::unique_ptr<RunWriter>> writer;
-  std::optional<std::uint64_t> step;  // of the version that was loaded
-  std::vector<std::string> said;
+  std::optional<std::uint64_t> step;                         // of the version that was loaded
+  std::vector<std::string> said;                             // while the run was opened
+  std::shared_ptr<const std::vector<std::string>> all_said;  // until now
   RunWriter* operator->() { return writer->get(); }
   bool ok() const { return writer.ok(); }
 };
 
 inline Opened open_run(Store& store, const SessionOf& who = {}) {
   std::optional<std::uint64_t> step;
-  std::vector<std::string> said;
+  const auto said = std::make_shared<std::vector<std::string>>();  // the writer may speak later too
   OpenRequest request;
   request.run = "test";
   request.session = who.session;
@@ -79,14 +80,15 @@ inline Opened open_run(Store& store, const SessionOf& who = {}) {
   request.job = who.job;
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
-  request.say = [&said](const std::string& line) { said.push_back(line); };
+  request.pause = [](double) {};
+  request.say = [said](const std::string& line) { said->push_back(line); };
   request.load = [&step](const VersionReader& reader) {
     auto read = read_step(reader);
     if (read) step = *read;
     return read.status();
   };
   auto writer = RunWriter::open(store, request);
-  return {std::move(writer), step, std::move(said)};
+  return {std::move(writer), step, *said, said};
 }
 
 }  // namespace run_fixture

@@ -1,11 +1,19 @@
 #include "holdfast/storage/run_writer.h"
 
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <functional>
+#include <limits>
 
 #include "catch.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/memory_store.h"
+#include "storage/forwarding_files.h"
 #include "storage/run_fixture.h"
 #include "storage/scratch_folder.h"
 
@@ -388,4 +396,286 @@ TEST_CASE("a_closed_session_does_nothing_more") {
   REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
   CHECK(session->save(version(2)).code() == StatusCode::invalid);
   CHECK(open_run(*store, {.session = "bbbbbbbb"}).step == 1);  // and its lock is free
+}
+
+TEST_CASE("a_version_that_could_not_be_read_back_is_not_acknowledged_and_leaves_nothing") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  REQUIRE(session->save(version(1)).ok());
+  SaveRequest request = version(2);
+  SECTION("a value nests too deep") {
+    nlohmann::json deep = 1;
+    for (int i = 0; i < 100; ++i) deep = nlohmann::json::array({deep});
+    request.values["deep"] = deep;
+  }
+  SECTION("a tied name leads nowhere") { request.tied["v"] = "gone"; }
+  const auto saved = session->save(request);
+  CHECK(saved.code() == StatusCode::invalid);
+  CHECK(store->list("data")->size() == 1);
+  CHECK(session->save(version(3)).ok());
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 3});
+}
+
+TEST_CASE("an_entry_that_could_not_be_read_back_is_not_written") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  const auto before = *store->list("journal");
+  const std::string long_text(kMaxEntryBytes, 'x');
+  CHECK(session->note(NoteKind::verdict, {}, long_text, {}).code() == StatusCode::invalid);
+  CHECK(session->note(NoteKind::verdict, {}, "", {{"text", long_text}}).code() == StatusCode::invalid);
+  CHECK(*store->list("journal") == before);
+  // A session that others could not see would not stop them.
+  CHECK(open_run(*store, {.session = "not hex!", .take_over = true}).writer.code() == StatusCode::invalid);
+  CHECK(open_run(*store, {.session = "bbbbbbbb", .program = long_text, .take_over = true}).writer.code() ==
+        StatusCode::invalid);
+  CHECK(*store->list("journal") == before);
+  CHECK(session->save(version(1)).ok());
+}
+
+TEST_CASE("storage_on_which_two_sessions_could_lose_each_others_versions_is_not_opened_for_writing") {
+  class Overwriting final : public ForwardingFiles {  // neither links nor exclusive renames nor O_EXCL
+   public:
+    int open(const Path& path, int flags, int mode) override {
+      return ForwardingFiles::open(path, flags & ~O_EXCL, mode);
+    }
+    int link(const Path&, const Path&) override { return -EPERM; }
+    int rename_exclusive(const Path&, const Path&) override { return -EINVAL; }
+  } files;
+  ScratchFolder folder;
+  { REQUIRE(open_run(*open_file_store(folder / "run"))->save(version(1)).ok()); }
+  const auto store = open_file_store(folder / "run", {}, files);
+  const auto session = open_run(*store, {.session = "bbbbbbbb"});
+  REQUIRE(session.writer.code() == StatusCode::unsupported);
+  CHECK(session.writer.status().message().find("--holdfast.dir") != std::string::npos);
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("a_base_that_cannot_be_read_is_tried_again_after_a_pause") {
+  const auto store = open_memory_store(make_memory_image());
+  { REQUIRE(open_run(*store)->save(version(1)).ok()); }
+  OpenRequest request;
+  request.run = "test";
+  request.session = "bbbbbbbb";
+  int readable_after = 0, tries = 0;
+  std::vector<double> pauses;
+  request.pause = [&](double seconds) { pauses.push_back(seconds); };
+  request.load = [&](const VersionReader&) {
+    return tries++ < readable_after ? Status(StatusCode::unreadable, "the mount is gone") : Status();
+  };
+  SECTION("until it can be read") {
+    readable_after = 2;
+    CHECK(RunWriter::open(*store, request).ok());
+    CHECK(tries == 3);
+  }
+  SECTION("and is never passed by") {
+    readable_after = 100;
+    CHECK(RunWriter::open(*store, request).code() == StatusCode::unreadable);
+    CHECK(tries == 3);
+  }
+  REQUIRE(pauses.size() == 2);
+  CHECK(pauses[0] > 0);
+  CHECK(pauses[1] > pauses[0]);
+}
+
+TEST_CASE("a_run_name_that_is_not_utf8_is_refused_before_anything_is_written") {
+  const auto store = open_memory_store(make_memory_image());
+  OpenRequest request;
+  request.run = "gr\xf6\xdf";
+  request.session = "bbbbbbbb";
+  const auto writer = RunWriter::open(*store, request);
+  CHECK(writer.code() == StatusCode::invalid);
+  CHECK(writer.status().message().find("\"gr\\xf6\\xdf\"") != std::string::npos);
+  CHECK(store->list("journal")->empty());
+}
+
+namespace {
+
+/// A version with one tensor more, "moment", which holds `count` NaN.
+SaveRequest with_nan(std::uint64_t step, std::size_t count) {
+  SaveRequest request = version(step);
+  request.tensors.push_back(constant_tensor("moment", 1));
+  request.tensors.back().copy = [count](std::uint64_t offset, std::span<std::byte> into) {
+    for (std::size_t at = 0; at < into.size(); at += sizeof(float)) {
+      const bool is_nan = (offset + at) / sizeof(float) < count;
+      const float value = is_nan ? std::numeric_limits<float>::quiet_NaN() : 1.0F;
+      std::memcpy(into.data() + at, &value, sizeof value);
+    }
+  };
+  return request;
+}
+
+std::vector<std::uint64_t> numbers_of(const Store& store) {
+  History history;
+  REQUIRE(history.refresh(store).ok());
+  std::vector<std::uint64_t> numbers;
+  for (const VersionRef& version : history.versions()) numbers.push_back(version.uid.seq);
+  return numbers;
+}
+
+}  // namespace
+
+TEST_CASE("a_version_knows_how_many_of_its_numbers_are_not_finite") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  const auto finite = session->save(version(1));
+  CHECK(finite->non_finite == 0);
+  CHECK(finite->non_finite_tensors.empty());
+  const auto bad = session->save(with_nan(2, 5));
+  CHECK(bad->non_finite == 5);
+  CHECK(bad->non_finite_tensors == std::vector<std::string>{"moment"});
+  const auto read = [&](const Uid& uid) { return VersionReader::open(*store, uid)->manifest(); };
+  CHECK(read(finite->uid).non_finite == std::uint64_t{0});
+  CHECK(read(bad->uid).non_finite == std::uint64_t{5});
+  CHECK(read(bad->uid).find("moment")->non_finite == 5);
+  CHECK(read(bad->uid).find("b")->non_finite == 0);
+  // Nothing is written of a tensor that is finite, and old manifests have neither key.
+  CHECK(store->get(entry_name(finite->uid, EntryKind::save))->find("\"non_finite\":0,") != std::string::npos);
+  Manifest old = read(finite->uid);
+  old.non_finite.reset();
+  CHECK(encode(old).find("non_finite") == std::string::npos);
+  CHECK_FALSE(decode_manifest(encode(old))->non_finite);
+}
+
+TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  for (int step = 1; step <= 2; ++step) REQUIRE(session->save(version(step)).ok());
+  for (int step = 3; step <= 4; ++step) REQUIRE(session->save(with_nan(step, 20)).ok());
+  SECTION("within a session, and the drop says why") {
+    CHECK(session->prune({.keep_last = 2})->size() == 1);
+    REQUIRE(session.all_said->size() == 1);
+    CHECK(session.all_said->back().find("version 3-aaaa") != std::string::npos);
+    CHECK(numbers_of(*store) == std::vector<std::uint64_t>{3, 4, 5});
+    CHECK(session->prune({.keep_last = 2})->empty());
+    CHECK(session.all_said->size() == 1);  // said once
+    History history;
+    REQUIRE(history.refresh(*store).ok());
+    CHECK(history.notes().back().reason.find("version 3-aaaa, the newest whose tensors are all finite") !=
+          std::string::npos);
+  }
+  SECTION("in a session that did not write it") {
+    session = open_run(*store, {.session = "bbbbbbbb", .take_over = true});
+    REQUIRE(session->save(with_nan(5, 20)).ok());
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*store);
+    CHECK(left.size() == 3);
+    CHECK(left.front() == 3);
+  }
+  SECTION("until a finite one is among those kept") {
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    REQUIRE(session->save(version(5)).ok());
+    REQUIRE(session->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*store);
+    CHECK(left.size() == 2);
+    CHECK(left.front() == 5);
+  }
+  SECTION("infinities that are there on purpose keep nothing back") {
+    const auto other = open_memory_store(make_memory_image());
+    auto masked = open_run(*other);
+    for (int step = 1; step <= 5; ++step) REQUIRE(masked->save(with_nan(step, 7)).ok());
+    REQUIRE(masked->prune({.keep_last = 2}).ok());
+    CHECK(numbers_of(*other) == std::vector<std::uint64_t>{5, 6});
+    REQUIRE(masked->save(with_nan(6, 8)).ok());
+    REQUIRE(masked->save(with_nan(7, 9)).ok());
+    REQUIRE(masked->prune({.keep_last = 2}).ok());
+    const auto left = numbers_of(*other);
+    CHECK(left.size() == 3);
+    CHECK(left.front() == 6);
+  }
+}
+
+namespace {
+
+[[noreturn]] void wait_for_ever() {
+  for (;;) ::pause();
+}
+
+/// A process that ends when this object does, however the test ends.
+class Process {
+ public:
+  explicit Process(pid_t pid) : pid_(pid) {}
+  ~Process() { end(); }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);  // a grandchild is another one's to wait for
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+/// A process that has everything this one has open.
+pid_t fork_idle() {
+  const pid_t pid = ::fork();
+  if (pid == 0) wait_for_ever();
+  return pid;
+}
+
+}  // namespace
+
+TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  SECTION("after an end in order") {
+    auto session = open_run(*store);
+    const Process child(fork_idle());
+    REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
+    const auto next = open_run(*store, {.session = "bbbbbbbb"});
+    CHECK(next.ok());
+    CHECK(next.said.empty());
+  }
+  SECTION("after a death, which is said, and the next holder is known again") {
+    int ready[2];
+    REQUIRE(::pipe(ready) == 0);
+    const pid_t forked = ::fork();
+    if (forked == 0) {
+      auto session = open_run(*store);
+      const pid_t idle = fork_idle();
+      (void)!::write(ready[1], &idle, sizeof idle);
+      wait_for_ever();
+    }
+    Process trainer(forked);
+    pid_t idle = 0;
+    REQUIRE(::read(ready[0], &idle, sizeof idle) == static_cast<ssize_t>(sizeof idle));
+    const Process helper(idle);
+    CHECK(open_run(*store, {.session = "cccccccc"}).writer.code() == StatusCode::busy);
+    trainer.end();
+    {
+      const auto next = open_run(*store, {.session = "bbbbbbbb"});
+      CHECK(next.ok());
+      REQUIRE(next.said.size() == 1);
+      CHECK(next.said[0].find("a process that it started keeps the lock") != std::string::npos);
+      const auto third = open_run(*open_file_store(folder / "run"), {.session = "dddddddd"});
+      CHECK(third.writer.code() == StatusCode::busy);
+    }
+    ::close(ready[0]);
+    ::close(ready[1]);
+  }
+  SECTION("and its own end gives up nobody's lock") {
+    auto session = open_run(*store);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      session = open_run(*store, {.session = "eeeeeeee"});  // the copy of the parent's session ends here
+      ::_exit(0);
+    }
+    ::waitpid(child, nullptr, 0);
+    CHECK(open_run(*store, {.session = "bbbbbbbb"}).writer.code() == StatusCode::busy);
+  }
+}
+
+TEST_CASE("a_holder_that_nobody_here_can_judge_keeps_its_lock") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  auto session = open_run(*store);
+  const Path lock = folder / "run" / "hints" / "session.lock";
+  for (const std::string process : {"", "\nprocess 999999 1 other-boot/pid:[1]", "\nprocess x", "\nprocess ../1 1 x"}) {
+    REQUIRE(store->put("hints/session.lock", "pid 9 on host elsewhere" + process).ok());
+    const auto next = open_run(*store, {.session = "bbbbbbbb"});
+    REQUIRE(next.writer.code() == StatusCode::busy);
+    CHECK(next.writer.status().message().find("is already running as pid 9 on host elsewhere;") != std::string::npos);
+  }
 }

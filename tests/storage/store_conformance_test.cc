@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
+#include <boost/filesystem/string_file.hpp>
 #include <cerrno>
 #include <cstring>
 #include <functional>
@@ -283,6 +284,39 @@ TEST_CASE("folders_that_cannot_be_used_are_named_with_the_remedy") {
     CHECK(status.code() == StatusCode::invalid);
     CHECK(status.message().find("is a file where a folder is needed") != std::string::npos);
   }
+  SECTION("a link leads nowhere") {
+    boost::filesystem::create_symlink("/mnt/gone", folder / "runs");
+    for (const Path& run : {folder / "runs" / "run", folder / "runs" / "deeper" / "run"}) {
+      const Status status = open_file_store(run)->prepare();
+      CHECK(status.code() == StatusCode::not_found);
+      CHECK(status.message().find((folder / "runs").string() + " is a link to /mnt/gone, which is not there; ") !=
+            std::string::npos);
+    }
+    boost::filesystem::create_symlink("round", folder / "round");
+    CHECK(open_file_store(folder / "round")->prepare().message().find("leads in a circle") != std::string::npos);
+  }
+  SECTION("the folder of runs is a run itself") {
+    const auto run = open_file_store(folder / "spiral");
+    REQUIRE(run->prepare().ok());
+    const Path inside = folder / "spiral" / "spiral";
+    REQUIRE(open_file_store(inside)->prepare().ok());  // nothing was saved there yet: it may be any folder
+    boost::filesystem::remove_all(inside);
+    REQUIRE(run->put("journal/000001-aaaaaaaa.open.json", "").ok());
+    const Status status = open_file_store(inside)->prepare();
+    CHECK(status.code() == StatusCode::invalid);
+    CHECK(status.message() == (folder / "spiral").string() +
+                                  " is itself a run, not a folder of runs: give the folder that holds it, "
+                                  "--holdfast.dir " +
+                                  folder.path().string());
+    CHECK_FALSE(boost::filesystem::exists(inside));
+    CHECK(open_file_store(folder / "spiral" / "other")->prepare().message().find("with --holdfast.run spiral") !=
+          std::string::npos);
+    boost::filesystem::create_directories(inside / "journal");  // somebody has it so already
+    CHECK(open_file_store(inside)->prepare().ok());
+    // A run beside others, one in a folder of its own name, and a journal that is none of ours.
+    boost::filesystem::create_directories(folder / "tulip" / "journal");
+    for (const char* other : {"rose", "tulip/tulip"}) CHECK(open_file_store(folder / other)->prepare().ok());
+  }
   SECTION("the path is too long") {
     const Status status = open_file_store(folder / std::string(300, 'x'))->prepare();
     CHECK(status.code() == StatusCode::name_too_long);
@@ -367,4 +401,23 @@ TEST_CASE("the_umask_alone_decides_who_may_write") {
     if (!is_folder) ++files;
   }
   CHECK(files == 6);
+}
+
+TEST_CASE("an_object_has_the_length_of_the_file_that_was_opened") {
+  class Replaced final : public ForwardingFiles {  // another file takes the name right after it was opened
+   public:
+    int open(const Path& path, int flags, int mode) override {
+      const int fd = ForwardingFiles::open(path, flags, mode);
+      if (path.filename() == "a" && (flags & O_CREAT) == 0) {
+        boost::filesystem::remove(path);
+        boost::filesystem::save_string_file(path, "x");
+      }
+      return fd;
+    }
+  } files;
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run", {}, files);
+  REQUIRE(store->prepare().ok());
+  REQUIRE(write_object(*store, "data/a", "long enough", 11).ok());
+  CHECK(*store->get("data/a") == "long enough");
 }

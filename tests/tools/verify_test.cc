@@ -80,11 +80,14 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
     boost::filesystem::resize_file(scratch / "mnist" / name, 4400);
     const auto finding = finding_of(1);
     CHECK(finding["code"] == "incomplete");
-    CHECK(finding["tensor"] == "w");
+    CHECK(finding["begin"] == 4400);
+    CHECK(finding["message"] == "the file has 4400 bytes instead of 4608; 1 tensor in it is lost: \"w\"");
   }
-  SECTION("a missing file") {
+  SECTION("a missing file is one line, however many tensors were in it") {
     boost::filesystem::remove(scratch / "mnist" / name);
-    finding_of(2);
+    const auto finding = finding_of(1);
+    CHECK(finding["tensor"] == nullptr);
+    CHECK(finding["message"] == "the file is missing; 2 tensors in it are lost: \"b\", \"w\"");
   }
   SECTION("a torn manifest") {
     const path manifest = scratch / "mnist/journal/000003-aaaaaaaa.save.json";

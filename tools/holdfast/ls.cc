@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <new>
 #include <set>
 #include <thread>
 
@@ -69,11 +71,25 @@ std::vector<Row> examine_all(const RunFolder& run) {
   std::vector<Row> rows(versions.size());
   std::atomic<std::size_t> next{0};
   const auto work = [&] {
-    for (std::size_t i = next++; i < rows.size(); i = next++) rows[i] = examine(run, hint, versions[i].uid);
+    for (std::size_t i = next++; i < rows.size(); i = next++) {
+      try {
+        rows[i] = examine(run, hint, versions[i].uid);
+      } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
+        rows[i].uid = versions[i].uid;
+        rows[i].status = Status(StatusCode::unreadable, "no memory");  // short: a string that needs none of its own
+      }
+    }
   };
   std::vector<std::thread> others;
   const std::size_t threads = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 8);
-  for (std::size_t i = 1; i < std::min(threads, rows.size() / 64 + 1); ++i) others.emplace_back(work);
+  others.reserve(threads);  // what throws while a thread runs ends the process
+  for (std::size_t i = 1; i < std::min(threads, rows.size() / 64 + 1); ++i) {
+    try {
+      others.emplace_back(work);
+    } catch (const std::exception&) {
+      break;  // no more threads, or no memory for one: those that run do all of it
+    }
+  }
   work();
   for (std::thread& other : others) other.join();
   return rows;
@@ -180,10 +196,11 @@ ordered_json to_json(const Row& row, bool is_next) {
                  {"tensors", row.tensors},
                  {"durability", row.head->durability},
                  {"parent", uid_or_null(row.head->parent)},
+                 {"non_finite", or_null(row.head->non_finite)},
                  {"metrics", ordered_json(row.head->metrics)}});
   } else {
     for (const char* key : {"step", "epoch", "samples", "time", "age_seconds", "reason", "bytes", "tensors",
-                            "durability", "parent", "metrics"}) {
+                            "durability", "parent", "non_finite", "metrics"}) {
       json[key] = nullptr;
     }
   }
@@ -203,6 +220,9 @@ std::string remark_of(const Row& row) {
   if (!row.status.ok()) {
     remarks.push_back(
         styled(Style::bad, fmt::format("{}: {}", to_string(row.status.code()), printable(row.status.message()))));
+  }
+  if (row.head && row.head->non_finite.value_or(0) > 0) {
+    remarks.push_back(styled(Style::bad, plural(*row.head->non_finite, "number") + " NaN or infinite"));
   }
   if (row.left_behind) remarks.push_back(styled(Style::dim, "left behind by a rewind or another session"));
   for (const std::string& note : row.notes) remarks.push_back(styled(Style::dim, printable(note)));
@@ -438,7 +458,8 @@ void add_ls(CLI::App& app, Invocation& invocation) {
       "            latest: uid, number, step, epoch, time, age_seconds\n"
       "  a run:    run, path, bytes_on_disk, next_start: version, ok, reason; warnings[], dropped[] (uids),\n"
       "            versions[]: uid, number, session, step, epoch, samples, time, age_seconds, reason, bytes, tensors,\n"
-      "            durability, parent, metrics, verified: ok, time (null: not verified); state (ok, corrupt,\n"
+      "            durability, parent, non_finite (numbers that are NaN or infinite; null: not counted), metrics,\n"
+      "            verified: ok, time (null: not verified); state (ok, corrupt,\n"
       "            incomplete, unreadable, unsupported, dropping), problem, next, left_behind, notes[];\n"
       "            sessions[]: session, order, time, host, pid, platform, base, rewind, ended\n"
       "  an error: error: code, message, exit",

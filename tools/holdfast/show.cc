@@ -78,6 +78,7 @@ ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {
                        {"tied_to", line.tied_to.empty() ? ordered_json() : ordered_json(line.tied_to)},
                        {"digest", checkpoint.is_version ? ordered_json(tensor.digest.hex()) : ordered_json()},
                        {"parts", ordered_json::array()}};
+  if (checkpoint.is_version) json["non_finite"] = tensor.non_finite;
   for (const storage::TensorPart& part : tensor.parts) {
     json["parts"].push_back(
         {{"file", checkpoint.manifest.files[part.file].name}, {"begin", part.begin}, {"end", part.end}});
@@ -115,6 +116,7 @@ ordered_json to_json(const Checkpoint& checkpoint) {
                  {"reason", manifest.reason},
                  {"world_size", ranks_of(manifest)},
                  {"durability", manifest.durability},
+                 {"non_finite", manifest.non_finite ? ordered_json(*manifest.non_finite) : ordered_json()},
                  {"metrics", ordered_json(manifest.metrics)},
                  {"values", ordered_json(manifest.values)},
                  {"made_by", ordered_json(manifest.made_by)},
@@ -167,6 +169,9 @@ void print_facts(const Checkpoint& checkpoint) {
                            plural(static_cast<std::uint64_t>(ranks_of(manifest)), "rank")));
     fact("continues", manifest.parent ? manifest.parent->short_text() : "nothing: started from scratch");
     fact("durability", printable(manifest.durability));
+    if (manifest.non_finite.value_or(0) > 0) {
+      fact("not finite", styled(Style::bad, plural(*manifest.non_finite, "number") + " NaN or infinite"));
+    }
   }
   for (std::size_t i = 0; i < manifest.files.size(); ++i) {
     fact(i == 0 ? "files" : "", printable(manifest.files[i].name) + ", " + format_bytes(manifest.files[i].bytes));
@@ -206,7 +211,11 @@ void print_tensors(const std::vector<Line>& lines, bool stats) {
       for (const auto& number : {line.stats->min, line.stats->max, line.stats->mean}) cells.push_back(cell(number));
       cells.push_back(line.stats->nan > 0 ? styled(Style::bad, nan) : nan);
     }
-    cells.push_back(tied ? styled(Style::dim, "tied to " + printable(line.tied_to)) : "");
+    std::string remark = tied ? styled(Style::dim, "tied to " + printable(line.tied_to)) : "";
+    if (!tied && line.tensor->non_finite > 0) {
+      remark = styled(Style::bad, format_count(line.tensor->non_finite) + " NaN or infinite");
+    }
+    cells.push_back(std::move(remark));
     table.row(std::move(cells));
   }
   print("\n" + table.text());
@@ -274,11 +283,13 @@ void add_show(CLI::App& app, Invocation& invocation) {
           "  holdfast show runs/mnist\n  holdfast show runs/mnist 42 --stats --filter \"*.weight\"\n"
           "  holdfast show model.safetensors",
           "  kind (version, file), path, bytes, files[]: name, bytes, digest; problem, passed_over[]: uid, reason;\n"
-          "  tensors[]: name, dtype, shape, bytes, tied_to, digest, parts[]: file, begin, end;\n"
+          "  tensors[]: name, dtype, shape, bytes, tied_to, digest, parts[]: file, begin, end; non_finite (of a "
+          "version);\n"
           "             with --stats, stats: elements, min, max, mean, nan (\"Infinity\" and \"NaN\" are strings)\n"
           "  a version: run, uid, number, session, parent, step, epoch, samples, time, reason, world_size, "
           "durability,\n"
-          "             metrics, values, made_by, cost\n"
+          "             non_finite (numbers that are NaN or infinite; null: not counted), metrics, values, made_by, "
+          "cost\n"
           "  a file:    metadata\n"
           "  an error:  error: code, message, exit",
           "  0  shown\n  2  wrong command line\n  3  there is no such version or tensor, or it cannot be read"));

@@ -45,6 +45,22 @@ bool is_damage(StatusCode code) {
   return code == StatusCode::corrupt || code == StatusCode::incomplete || code == StatusCode::not_found;
 }
 
+/// Which tensors lie in a file beyond its `there` bytes: all of them by name would be a line for each.
+std::string lost_tensors(const storage::Manifest& manifest, std::size_t file, std::uint64_t there) {
+  constexpr std::size_t kNamed = 3;
+  std::size_t lost = 0;
+  std::string names;
+  for (const storage::TensorEntry& tensor : manifest.tensors) {
+    const bool is_lost = std::any_of(tensor.parts.begin(), tensor.parts.end(), [&](const storage::TensorPart& part) {
+      return part.file == file && part.end > there;
+    });
+    if (is_lost && ++lost <= kNamed) names += (names.empty() ? "" : ", ") + in_quotes(tensor.name);
+  }
+  if (lost == 0) return "";
+  return fmt::format("; {} in it {} lost: {}{}", plural(lost, "tensor"), lost == 1 ? "is" : "are", names,
+                     lost > kNamed ? ", …" : "");
+}
+
 Report verify(const RunFolder& run, const Uid& uid) {
   Report report;
   report.uid = uid;
@@ -82,17 +98,8 @@ Report verify(const RunFolder& run, const Uid& uid) {
       const StatusCode code = there < file.bytes ? StatusCode::incomplete : StatusCode::corrupt;
       const std::string what =
           object ? fmt::format("the file has {} bytes instead of {}", there, file.bytes) : "the file is missing";
-      bool named = false;
-      for (const storage::TensorEntry& tensor : checkpoint->manifest.tensors) {
-        for (const storage::TensorPart& part : tensor.parts) {
-          if (part.file != i || part.end <= there) continue;
-          report.findings.push_back({code, file.name, tensor.name, part.begin, part.end, what});
-          named = true;
-        }
-      }
-      if (!named)
-        report.findings.push_back(
-            {code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes), what});
+      report.findings.push_back({code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes),
+                                 what + lost_tensors(checkpoint->manifest, i, there)});
     }
   }
   // Files of a version that a living session is removing vanish one by one: gone is not damaged.

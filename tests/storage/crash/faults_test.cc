@@ -81,6 +81,7 @@ const std::map<std::string, std::vector<const char*>> kHarmless = {
       "close journal/*", "close hints/session.lock"}},
     {"the lock is a courtesy between processes of one host",
      {"lock hints/session.lock", "truncate hints/session.lock", "write hints/session.lock", "read hints/session.lock"}},
+    {"whether the folder of runs is itself a run only spares people a slip", {"status runs/journal"}},
     {"asked again when the folders are made", {"mount_info runs/alpha"}},
     {"making the folder tells as well",
      {"status //home", "status home/runs", "status runs/alpha", "status data", "status hints", "status journal",

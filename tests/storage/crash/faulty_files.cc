@@ -121,6 +121,9 @@ int FaultyFiles::status(const Path& path, FileInfo& info) {
 int FaultyFiles::mount_info(const Path& path, MountInfo& info) {
   return pass("mount_info", path, [&] { return inner_.mount_info(path, info); });
 }
+int FaultyFiles::status_of(int fd, FileInfo& info) {
+  return pass("status", path_of(fd), [&] { return inner_.status_of(fd, info); });
+}
 int FaultyFiles::lock(int fd) {
   return pass("lock", path_of(fd), [&] { return inner_.lock(fd); });
 }

@@ -51,6 +51,7 @@ class DeadlyFiles : public FileOperations {
   }
   int status(const Path& path, FileInfo& info) override { return call(), system_files().status(path, info); }
   int mount_info(const Path& path, MountInfo& info) override { return call(), system_files().mount_info(path, info); }
+  int status_of(int fd, FileInfo& info) override { return call(), system_files().status_of(fd, info); }
   int lock(int fd) override { return call(), system_files().lock(fd); }
   void together(const std::function<void()>& first, const std::function<void()>& second) override {
     system_files().together(first, second);

@@ -496,6 +496,16 @@ int SimulatedDisk::status(const Path& path, FileInfo& info) {
   return 0;
 }
 
+int SimulatedDisk::status_of(int fd, FileInfo& info) {
+  const Descriptor* descriptor = find_descriptor(fd);
+  if (!descriptor) return -EBADF;
+  const Inode& inode = content_.inodes[descriptor->inode];
+  info = {};
+  info.is_directory = inode.is_directory;
+  info.bytes = inode.is_directory ? 0 : inode.bytes->size();
+  return 0;
+}
+
 int SimulatedDisk::mount_info(const Path& path, MountInfo& info) {
   if (!content_.find(path)) return -ENOENT;
   info.type = "simulated";

@@ -101,6 +101,7 @@ class SimulatedDisk : public FileOperations {
   int list(const Path& folder, std::vector<std::string>& names) override;
   int status(const Path& path, FileInfo& info) override;
   int mount_info(const Path& path, MountInfo& info) override;
+  int status_of(int fd, FileInfo& info) override;
   int lock(int fd) override;
   void together(const std::function<void()>& first, const std::function<void()>& second) override;
   void reached(std::string_view step) override;

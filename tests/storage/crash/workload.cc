@@ -106,6 +106,7 @@ OpenRequest request_to_open(std::uint64_t session) {
   // Time stands still: the same operations must write the same bytes, or "distinct images" would count clock ticks.
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
+  request.pause = [](double) {};
   request.load = load_and_compare;
   request.say = [](const std::string&) {};
   return request;

@@ -24,6 +24,7 @@ OpenRequest request_of(const std::string& session) {
   // Clocks that stand still: nothing may rest on them, and equal states stay equal.
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
+  request.pause = [](double) {};
   return request;
 }
 
@@ -339,7 +340,7 @@ std::vector<std::string> World::try_to_go_on() const {
 
   History history;
   if (Status read = history.refresh(store); !read.ok()) return {"cannot list afterwards: " + read.message()};
-  auto choice = choose_base(history, {std::nullopt, false, "program", {}});
+  auto choice = choose_base(history, {.program = "program"});
   if (!choice.ok() || !choice->version || choice->version->uid != saved->uid) {
     broken.push_back("the version saved afterwards is not the latest");
   }

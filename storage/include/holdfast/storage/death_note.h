@@ -13,8 +13,9 @@
 
 namespace holdfast::storage {
 
-/// Arms the handlers for this process: at most one note at a time, from the main thread. `note.kind` must be death;
-/// reason and `details.steps` are filled in when it is written.
+/// Arms the handlers for this process: at most one note at a time, for a cause in any thread. A stack that overflows is
+/// a cause that can be noted in threads that called this, or that have an alternative signal stack of their own.
+/// `note.kind` must be death; reason and `details.steps` are filled in when it is written.
 void arm_death_note(const Path& run_folder, const Note& note);
 /// How many steps were completed since loading; async-signal-safe reads use it.
 void death_note_steps(std::uint64_t steps);

@@ -14,6 +14,9 @@
 
 namespace holdfast::storage {
 
+/// The most that an open entry or a note may have: a reader takes a larger one for damage.
+inline constexpr std::uint64_t kMaxEntryBytes = std::uint64_t{1} << 24;
+
 /// A session took the run over. Never deleted.
 struct OpenEntry {
   Uid uid;
@@ -51,6 +54,9 @@ std::string_view to_string(NoteKind kind);
 
 std::string encode(const OpenEntry& entry);
 std::string encode(const Note& note);
+/// As encode(), with everything checked that the decoder will check: `invalid` for what it would refuse.
+Result<std::string> encode_checked(const OpenEntry& entry);
+Result<std::string> encode_checked(const Note& note);
 Result<OpenEntry> decode_open(std::string_view bytes);
 Result<Note> decode_note(std::string_view bytes);
 

@@ -35,8 +35,9 @@ class FileOperations {
  public:
   virtual ~FileOperations() = default;
 
-  /// A new descriptor. Flags and mode as open(2); O_CLOEXEC is always added.
-  virtual int open(const Path& path, int flags, int mode = 0644) = 0;
+  /// A new descriptor. Flags and mode as open(2); O_CLOEXEC is always added. The umask alone decides who may write: a
+  /// group that shares a folder sets it to 002.
+  virtual int open(const Path& path, int flags, int mode = 0666) = 0;
   virtual int close(int fd) = 0;
   /// May transfer less than asked, as the kernel may.
   virtual std::int64_t read(int fd, void* into, std::size_t bytes, std::uint64_t offset) = 0;
@@ -57,10 +58,14 @@ class FileOperations {
   /// Names (not paths) in a folder, without "." and "..", in no particular order.
   virtual int list(const Path& folder, std::vector<std::string>& names) = 0;
   virtual int status(const Path& path, FileInfo& info) = 0;
+  /// Of an open file, whatever its name leads to by now.
+  virtual int status_of(int fd, FileInfo& info) = 0;
   virtual int mount_info(const Path& path, MountInfo& info) = 0;
   /// A non-blocking exclusive lock of the whole file that belongs to the open file description (fcntl F_OFD_SETLK) and
   /// so ends with the process. -EAGAIN while somebody else holds it.
   virtual int lock(int fd) = 0;
+  /// Gives the lock up also where a child process has the open file description too; close() does not.
+  virtual int unlock(int /*fd*/) { return 0; }
 
   /// Runs both, possibly at the same time; returns when both are done.
   virtual void together(const std::function<void()>& first, const std::function<void()>& second) = 0;

@@ -14,11 +14,15 @@
 #include "holdfast/storage/dtype.h"
 #include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/store.h"
 
 namespace holdfast::storage {
 
 /// The format this library writes; it refuses larger ones with a sentence.
 inline constexpr int kFormatVersion = 1;
+
+/// A reader takes a larger manifest for damage.
+inline constexpr std::uint64_t kMaxManifestBytes = kMaxObjectBytes;
 
 struct FileEntry {
   std::string name;  // "data/…"
@@ -43,6 +47,7 @@ struct TensorEntry {
   std::vector<std::int64_t> shape;
   Digest digest;  // of the tensor's bytes, row-major, little-endian
   std::vector<TensorPart> parts;
+  std::uint64_t non_finite = 0;  // how many of its numbers are NaN or infinite
   std::uint64_t bytes() const;
 };
 
@@ -63,6 +68,7 @@ struct Manifest {
   Position position;
   int world_size = 1;
   std::string durability;                             // "process-safe" | "fsynced": what the home store could promise
+  std::optional<std::uint64_t> non_finite;            // of all tensors; empty: its writer did not count
   nlohmann::json metrics = nlohmann::json::object();  // the user's, numbers by name
   nlohmann::json values = nlohmann::json::object();   // small non-tensor state
   nlohmann::json made_by = nlohmann::json::object();  // versions, platform, seeds, what bit-exactness needs
@@ -78,6 +84,12 @@ struct Manifest {
 
 /// The entry's exact bytes: one tensor a line, the last line digests all bytes before it.
 std::string encode(const Manifest& manifest);
+/// As encode(), with everything checked that decode_manifest() will check, by the same functions and constants:
+/// `invalid` for what it would refuse. Above `limit` bytes the error names the largest values.
+Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit = kMaxManifestBytes);
+/// Whether what the user gave a version can be written and read back: its metrics, values and made_by nest no deeper
+/// than a reader allows, and no two keys of an object become one. Cheap enough to ask before any payload is written.
+Status check_values(const Manifest& manifest);
 /// `corrupt` names what is wrong; `unsupported` for a newer format or an unknown feature.
 Result<Manifest> decode_manifest(std::string_view bytes);
 

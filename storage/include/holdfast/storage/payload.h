@@ -30,7 +30,8 @@ struct PayloadTable {
   std::vector<TensorEntry> tensors;
 };
 
-/// Streams the sources into a new safetensors object, hashing file and tensors on the way, and makes its bytes durable.
+/// Streams the sources into a new safetensors object, hashing file and tensors and counting numbers that are not finite
+/// on the way, and makes its bytes durable.
 /// Memory: the store's write buffers, whatever the tensors' sizes. Any failure voids the object.
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -15,14 +18,20 @@ struct Retention {
 };
 
 struct RetentionPlan {
-  std::vector<Uid> drop;  // oldest first
-  std::string reason;     // one sentence
+  std::vector<Uid> drop;                          // oldest first
+  std::string reason;                             // one sentence
+  std::optional<Uid> kept_finite = std::nullopt;  // stays beyond `keep_last` for the sake of its finite tensors
 };
 
 /// Keeps the newest `keep_last` versions in the order of takeovers and everything in `pinned` (this session's base,
 /// saves in flight). Versions in `doubtful` (known bad, or published but not proven durable) do not count as kept: the
 /// plan never leaves fewer than one version that is not doubtful.
+///
+/// `non_finite(uid)` is how many numbers of a version's tensors are NaN or infinite; asked only where the answer
+/// matters. Where all that would be kept have some, the newest of those that have the fewest stays too: NaN must not
+/// push out the last version that is worth going back to. The fewest, not none, because a tensor may hold infinities on
+/// purpose, as a mask of attention does.
 RetentionPlan plan_retention(const History& history, const Retention& retention, const std::set<Uid>& pinned,
-                             const std::set<Uid>& doubtful);
+                             const std::set<Uid>& doubtful, const std::function<std::uint64_t(const Uid&)>& non_finite);
 
 }  // namespace holdfast::storage

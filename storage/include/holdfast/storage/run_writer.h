@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -41,6 +42,8 @@ struct OpenRequest {
   /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's.
   std::function<std::string()> wall_time;
   std::function<double()> seconds;
+  /// Waits before a base that could not be read is tried again. Default: sleeps.
+  std::function<void(double seconds)> pause = nullptr;
 };
 
 /// Everything about a version except its tensors.
@@ -59,6 +62,8 @@ struct SavedVersion {
   std::uint64_t bytes = 0;  // payload and manifest
   std::string durability;
   double seconds = 0;
+  std::uint64_t non_finite = 0;                      // how many numbers of its tensors are NaN or infinite
+  std::vector<std::string> non_finite_tensors = {};  // the names of the first few tensors that hold them
 };
 
 class RunWriter {
@@ -76,7 +81,8 @@ class RunWriter {
   /// could not be made durable. Anything else: the version is void and the next save uses a new number.
   Result<SavedVersion> save(const SaveRequest& request);
 
-  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped.
+  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped. Says which version stays longer
+  /// because those after it hold NaN or infinities.
   Result<std::vector<Uid>> prune(const Retention& retention);
   /// Removes these versions: P2–P5. `invalid` for the newest acknowledged one, or for this session's base before
   /// its first save.
@@ -102,12 +108,14 @@ class RunWriter {
   Status check_not_superseded();                                                                             // S7, P3
   void sign(Note& note);
   Status publish_note(Note note, bool durable);
+  std::uint64_t non_finite_of(const Uid& uid);
 
   Store& store_;
   std::string run_;
   std::string program_;
   std::function<std::string()> wall_time_;
   std::function<double()> seconds_;
+  std::function<void(double)> pause_;
   std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
@@ -118,6 +126,8 @@ class RunWriter {
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;
+  std::map<Uid, std::uint64_t> non_finite_;  // of versions that were asked about; a manifest is read once
+  std::optional<Uid> kept_finite_;           // the version that prune() last said it keeps
   nlohmann::json previous_cost_ = nlohmann::json::object();
 };
 

@@ -20,6 +20,9 @@
 
 namespace holdfast::storage {
 
+/// The most that Store::get() reads, so the most that a manifest may have when it is written.
+inline constexpr std::uint64_t kMaxObjectBytes = std::uint64_t{1} << 30;
+
 /// What a driver promises. All flags are positive: a new driver that sets none is used in the most careful way.
 struct Capabilities {
   bool create_only_enforced = false;  // of two creates of one name, exactly one succeeds
@@ -64,6 +67,8 @@ class StagedObject {
 class HostLock {
  public:
   virtual ~HostLock() = default;
+  /// The text of the holder before, where it is gone and only a process that it had started kept the lock; else empty.
+  virtual std::string left_by() const { return {}; }
 };
 
 /// One named step of a protocol.
@@ -96,7 +101,7 @@ class Store {
   virtual Result<std::vector<std::string>> list(const std::string& folder) const = 0;
   virtual Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const = 0;
   /// A whole small object. `corrupt` above `limit` bytes.
-  Result<std::string> get(const std::string& name, std::uint64_t limit = std::uint64_t{1} << 30) const;
+  Result<std::string> get(const std::string& name, std::uint64_t limit = kMaxObjectBytes) const;
   /// Ok also where it is not there.
   virtual Status remove(const std::string& name) = 0;
 
