@@ -15,6 +15,9 @@ struct State::Contents {
   std::map<std::string, at::Tensor> tensors;
   std::set<std::string> alike;  // of tensors
   std::map<std::string, nlohmann::json> values;
+  std::vector<StatePart> parts;
+  bool takes_only_parts = false;
+  std::set<std::string> saved_parts;
 };
 
 namespace {
@@ -34,9 +37,44 @@ std::string describe(const at::Tensor& tensor) {
   return text.str();
 }
 
+[[noreturn]] void throw_taken(const std::string& key) {
+  throw Error(StatusCode::invalid, "save() put '" + key + "' twice: give each part a name of its own");
+}
+
+constexpr std::size_t kLongJson = 4096;
+
+/// About how long its text is, counted up to kLongJson.
+std::size_t length_of(const nlohmann::json& value) {
+  if (value.is_string()) return value.get_ref<const std::string&>().size();
+  std::size_t length = 4;
+  if (!value.is_structured()) return length;
+  for (const auto& item : value.items()) {
+    length += item.key().size() + length_of(item.value());
+    if (length > kLongJson) break;
+  }
+  return length;
+}
+
+bool is_long(const nlohmann::json& value) { return length_of(value) > kLongJson; }
+
 }  // namespace
 
 State::State() : contents_(std::make_shared<Contents>()) {}
+
+State State::of_parts() {
+  State state;
+  state.contents_->takes_only_parts = true;
+  return state;
+}
+
+State State::of_saved(std::map<std::string, at::Tensor> tensors, std::map<std::string, nlohmann::json> values,
+                      std::set<std::string> parts) {
+  State state;
+  state.contents_->tensors = std::move(tensors);
+  state.contents_->values = std::move(values);
+  state.contents_->saved_parts = std::move(parts);
+  return state;
+}
 
 State State::nested(const std::string& name) const {
   State view = *this;
@@ -55,35 +93,88 @@ std::map<std::string, nlohmann::json> State::values() const { return below(conte
 
 bool State::is_alike(const std::string& name) const { return contents_->alike.contains(prefix_ + name); }
 
+const std::vector<StatePart>& State::parts() const { return contents_->parts; }
+bool State::takes_only_parts() const { return contents_->takes_only_parts; }
+void State::add_part(StatePart part) { contents_->parts.push_back(std::move(part)); }
+
+void State::require_part(const std::string& name) const {
+  if (contents_->saved_parts.contains(prefix_ + name)) return;
+  throw Error(StatusCode::misfit, "the checkpoint holds no part '" + prefix_ + name + "' that load() asks for");
+}
+
+bool State::has_value(const std::string& name) const { return contents_->values.contains(prefix_ + name); }
+
 void State::put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike) {
+  if (takes_only_parts()) return;
   const std::string key = prefix_ + name;
-  if (name.empty() || contents_->values.contains(key) || !contents_->tensors.emplace(key, tensor).second) {
-    throw Error(StatusCode::invalid, "save() put '" + key + "' twice or under an empty name: give each part its own");
-  }
+  if (contents_->values.contains(key) || !contents_->tensors.emplace(key, tensor).second) throw_taken(key);
   if (is_alike) contents_->alike.insert(key);
 }
 
 void State::put_value(const std::string& name, nlohmann::json value) {
+  if (takes_only_parts()) return;
   const std::string key = prefix_ + name;
-  if (name.empty() || contents_->tensors.contains(key) || !contents_->values.emplace(key, std::move(value)).second) {
-    throw Error(StatusCode::invalid, "save() put '" + key + "' twice or under an empty name: give each part its own");
+  if (contents_->tensors.contains(key) || contents_->values.contains(key)) throw_taken(key);
+  if (is_long(value) || is_columns(value)) {
+    ColumnWriter column;
+    column.json(std::move(value));
+    column.put_to(*this, name);
+  } else {
+    contents_->values.emplace(key, std::move(value));
+  }
+}
+
+void State::put_raw(const std::string& name, nlohmann::json value) {
+  if (!contents_->values.emplace(prefix_ + name, std::move(value)).second) throw_taken(prefix_ + name);
+}
+
+const nlohmann::json* State::raw(const std::string& name) const {
+  const auto found = contents_->values.find(prefix_ + name);
+  return found == contents_->values.end() ? nullptr : &found->second;
+}
+
+const at::Tensor* State::find_tensor(const std::string& name) const {
+  const auto found = contents_->tensors.find(prefix_ + name);
+  return found == contents_->tensors.end() ? nullptr : &found->second;
+}
+
+bool State::is_columns(const nlohmann::json& value) {
+  return value.is_object() && value.size() == 2 && value.contains("columns") && value.contains("arrays");
+}
+
+bool State::put_small(const std::string& name, nlohmann::json value) {
+  try {
+    (void)value.dump();
+  } catch (const nlohmann::json::exception&) {
+    return false;  // text that is not UTF-8
+  }
+  put_value(name, std::move(value));
+  return true;
+}
+
+void State::absorb(const std::string& name, const State& other) {
+  for (const auto& [key, tensor] : other.tensors()) put_tensor(name + key, tensor, other.is_alike(key));
+  for (const auto& [key, value] : other.values()) {
+    if (!contents_->values.emplace(prefix_ + name + key, value).second) throw_taken(prefix_ + name + key);
   }
 }
 
 const at::Tensor& State::tensor(const std::string& name) const {
-  const auto found = contents_->tensors.find(prefix_ + name);
-  if (found == contents_->tensors.end()) {
+  const at::Tensor* const found = find_tensor(name);
+  if (found == nullptr) {
     throw Error(StatusCode::misfit, "the checkpoint holds no tensor '" + prefix_ + name + "' that load() asks for");
   }
-  return found->second;
+  return *found;
 }
 
-const nlohmann::json& State::value(const std::string& name) const {
-  const auto found = contents_->values.find(prefix_ + name);
-  if (found == contents_->values.end()) {
+nlohmann::json State::value(const std::string& name) const {
+  const nlohmann::json* const found = raw(name);
+  if (found == nullptr) {
     throw Error(StatusCode::misfit, "the checkpoint holds no value '" + prefix_ + name + "' that load() asks for");
   }
-  return found->second;
+  if (!is_columns(*found)) return *found;
+  ColumnReader column(*this, name);
+  return column.json();
 }
 
 void State::copy_tensor(const std::string& name, at::Tensor& into) const {

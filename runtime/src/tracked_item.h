@@ -16,6 +16,7 @@
 #include "holdfast/runtime/fit.h"
 #include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
+#include "holdfast/runtime/state.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
 #include "tensor_names.h"
@@ -150,6 +151,12 @@ class TrackedItem {
   /// The module, optimizer or scheduler that the variable holds now; null for everything else.
   virtual const void* object() const { return nullptr; }
 
+  /// What is to be tracked under names of their own with it ("name.part"), as it is now.
+  virtual std::vector<StatePart> parts() const { return {}; }
+  /// The item whose part it is; null for what the user tracked.
+  const TrackedItem* owner() const { return owner_; }
+  void belongs_to(const TrackedItem* owner) { owner_ = owner; }
+
   /// Its tensors that live in the program and that optimizers may refer to. Capture and Plan take care of these.
   virtual void add_names(TensorNames&) const {}
   /// The tensors that it updates, where it is an optimizer; false where that cannot be told.
@@ -163,6 +170,7 @@ class TrackedItem {
  private:
   std::string name_;
   const void* variable_ = nullptr;
+  const TrackedItem* owner_ = nullptr;
   bool has_begun_ = false;
 };
 

@@ -51,6 +51,7 @@ struct TrackedState::Registry {
   std::set<std::string> names;
   std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
+  const TrackedItem* owner = nullptr;  // of what is added now
 
   void require_free(const std::string& name, const Identity& identity) const {
     if (name.empty()) throw Error(StatusCode::invalid, "track() needs a name that is not empty");
@@ -88,11 +89,15 @@ struct TrackedState::Registry {
       if (const TrackedItem* other = holder_of(object)) throw_twice(item->name(), other->name());
     }
     item->refer_to(identity.address);
+    item->belongs_to(owner);
     names.insert(item->name());
     if (identity.address != nullptr) {
       variables.emplace(std::pair(identity.address, identity.type), item->name());
     }
-    items.push_back(std::move(item));
+    // An object is loaded after its parts.
+    const auto before =
+        std::find_if(items.begin(), items.end(), [&](const auto& other) { return other.get() == owner; });
+    items.insert(before, std::move(item));
   }
 
   void remove(const std::string& name) {
@@ -103,9 +108,22 @@ struct TrackedState::Registry {
       throw Error(StatusCode::invalid, "untrack('" + name + "'): nothing is tracked under that name" +
                                            (meant.empty() ? "" : "; the nearest one is '" + meant + "'"));
     }
+    const TrackedItem* const item = found->get();
+    if (item->owner() != nullptr) {
+      throw Error(StatusCode::invalid, "untrack('" + name + "'): it is a part of '" + item->owner()->name() +
+                                           "', which is what can be untracked");
+    }
+    std::vector<std::string> gone{name};
+    for (const auto& other : items) {
+      if (other->owner() == item) gone.push_back(other->name());
+    }
+    for (const std::string& each : gone) forget(each);
+  }
+
+  void forget(const std::string& name) {
     std::erase_if(variables, [&](const auto& variable) { return variable.second == name; });
     names.erase(name);
-    items.erase(found);
+    std::erase_if(items, [&](const auto& item) { return item->name() == name; });
   }
 
   TensorNames walk() const {
@@ -179,15 +197,48 @@ void TrackedState::add_value(const std::string& name, Identity identity, ValueAc
 
 void TrackedState::add_object(const std::string& name, Identity identity, ObjectAccess access) {
   registry_->require_free(name, identity);
+  registry_->may_hold_parameters = registry_->may_hold_parameters || access.may_bear_parts;
   registry_->add(identity, make_tracked_object(name, std::move(access)));
-  registry_->may_hold_parameters = true;
 }
 
 void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
 
+void TrackedState::find_parts() const {
+  std::vector<const TrackedItem*> objects;
+  for (const auto& item : registry_->items) {
+    if (item->owner() == nullptr) objects.push_back(item.get());
+  }
+  for (const TrackedItem* const object : objects) {
+    const std::vector<StatePart> parts = object->parts();
+    // What was there and is elsewhere now, as where a vector grew, is another variable.
+    std::vector<std::string> gone;
+    std::set<std::string> known;
+    for (const auto& item : registry_->items) {
+      if (item->owner() != object) continue;
+      const bool stays = std::any_of(parts.begin(), parts.end(), [&](const StatePart& part) {
+        return part.name == item->name() && part.address == item->variable();
+      });
+      stays ? (void)known.insert(item->name()) : gone.push_back(item->name());
+    }
+    for (const std::string& name : gone) registry_->forget(name);
+    registry_->owner = object;
+    try {
+      for (const StatePart& part : parts) {
+        if (!known.contains(part.name)) part.track(const_cast<TrackedState&>(*this), part.name);
+      }
+    } catch (...) {
+      registry_->owner = nullptr;
+      throw;
+    }
+    registry_->owner = nullptr;
+  }
+}
+
 std::vector<TrackedVariable> TrackedState::variables() const {
   std::vector<TrackedVariable> all;
-  for (const auto& item : registry_->items) all.push_back({item->name(), item->variable()});
+  for (const auto& item : registry_->items) {
+    if (item->owner() == nullptr) all.push_back({item->name(), item->variable()});
+  }
   return all;
 }
 
@@ -200,6 +251,7 @@ bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
 }
 
 std::vector<std::string> TrackedState::without_optimizer() const {
+  find_parts();
   std::set<const void*> optimized;
   for (const auto& item : registry_->items) {
     if (!item->add_parameters(optimized)) return {};
@@ -221,6 +273,7 @@ std::vector<std::string> TrackedState::without_optimizer() const {
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
 
 void TrackedState::begin() {
+  find_parts();
   const bool all_begun =
       std::all_of(registry_->items.begin(), registry_->items.end(), [](const auto& item) { return item->has_begun(); });
   if (all_begun) return;
@@ -234,6 +287,7 @@ void TrackedState::begin() {
 }
 
 Captured TrackedState::capture() const {
+  find_parts();
   const TensorNames names = registry_->walk();
   Capture capture(names);
   for (const auto& item : registry_->items) item->capture(capture);
@@ -252,6 +306,7 @@ Captured TrackedState::capture() const {
 }
 
 Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
+  find_parts();
   const TensorNames names = registry_->walk();
   Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
@@ -266,6 +321,7 @@ Restored TrackedState::restore(const storage::VersionReader& version, const Loos
 
 Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed) {
   // R1. Compare: a misfit is found before anything is overwritten.
+  find_parts();
   const TensorNames names = registry_->walk();
   Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);

@@ -46,27 +46,67 @@ class TrackedValue : public TrackedItem {
   ValueAccess access_;
 };
 
-// value: {"values": {…}, "tensors": ["name", …], "undefined": ["name", …]}; tensor "x" is stored as "<name>.x".
+/// "net" of the object "agent" is "agent.net"; of what has no name of its own the part says how it is joined.
+std::string joined(const std::string& name, const std::string& key) {
+  const bool is_joined = key.empty() || key[0] == '.' || key[0] == ':';
+  return name + (is_joined ? "" : ".") + key;
+}
+
+/// Whether a saved value has the form below, and is not what a container was saved as that is small.
+bool is_object_form(const nlohmann::json& value) {
+  return value.is_object() && value.contains("values") && value.contains("tensors") && value.contains("undefined");
+}
+
+// value: {"values": {…}, "tensors": ["name", …], "undefined": ["name", …], "parts": ["name", …]}; tensor "x" is stored
+// as "<name>.x". Parts are items of their own, and left out where there are none. Where all there is is one value
+// without a name, as of a small container, it is the value.
 class TrackedObject : public TrackedItem {
  public:
   TrackedObject(std::string name, ObjectAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
 
-  bool add_parameters(std::set<const void*>&) const override { return false; }  // it may be an optimizer
+  bool add_parameters(std::set<const void*>&) const override { return !access_.may_be_optimizer; }
+
+  std::vector<StatePart> parts() const override {
+    if (!access_.may_bear_parts) return {};
+    State state = State::of_parts();
+    access_.save(state);
+    std::vector<StatePart> parts = state.parts();
+    for (StatePart& part : parts) part.name = joined(name(), part.name);
+    return parts;
+  }
 
   void capture(Capture& capture) const override {
     State state;
     access_.save(state);
-    auto value = nlohmann::json{
-        {"values", state.values()}, {"tensors", nlohmann::json::array()}, {"undefined", nlohmann::json::array()}};
-    for (const auto& [key, tensor] : state.tensors()) {
-      value[tensor.defined() ? "tensors" : "undefined"].push_back(key);
-      if (tensor.defined()) capture.tensor(name() + "." + key, tensor, state.is_alike(key));
+    const auto values = state.values();
+    const auto tensors = state.tensors();
+    if (tensors.empty() && state.parts().empty() && values.size() == 1 && values.begin()->first.empty() &&
+        !is_object_form(values.begin()->second)) {
+      capture.value(name(), values.begin()->second);
+      return;
     }
+    auto value = nlohmann::json{
+        {"values", values}, {"tensors", nlohmann::json::array()}, {"undefined", nlohmann::json::array()}};
+    for (const auto& [key, tensor] : tensors) {
+      value[tensor.defined() ? "tensors" : "undefined"].push_back(key);
+      if (tensor.defined()) capture.tensor(joined(name(), key), tensor, state.is_alike(key));
+    }
+    for (const StatePart& part : state.parts()) value["parts"].push_back(part.name);
     capture.value(name(), value);
   }
 
   void plan(Plan& plan) override {
-    if (!plan.need_value(name(), "an object with save() and load()")) return;
+    const auto value = plan.need_value(name(), "an object");
+    if (!value) return;
+    if (!is_object_form(*value) && access_.check) {
+      try {
+        access_.check(State::of_saved({}, {{"", *value}}, {}));
+      } catch (const std::exception& error) {
+        plan.differs(Difference::Kind::value, name(),
+                     "cannot be set to the checkpoint's " + excerpt(*value) + ": " + error.what());
+        return;
+      }
+    }
     try {
       for (int rank = 0; rank < plan.saved_ranks(); ++rank) expect_tensors(plan, rank);
       const int world_size = plan.place().world_size;
@@ -85,8 +125,7 @@ class TrackedObject : public TrackedItem {
         load([&] { in_shares ? access_.load_shares(mine, shares) : access_.load(mine); });
       });
     } catch (const nlohmann::json::exception&) {
-      plan.differs(Difference::Kind::value, name(),
-                   "was saved as something other than an object with save() and load()");
+      plan.differs(Difference::Kind::value, name(), "was saved as something else than the program has under this name");
     }
   }
 
@@ -98,24 +137,34 @@ class TrackedObject : public TrackedItem {
     const nlohmann::json* value = plan.find_value(name(), rank);
     if (value == nullptr) return;
     const nlohmann::json saved = decode_non_finite(*value);
-    for (const std::string key : saved.at("tensors")) (void)plan.find_tensor(name() + "." + key, rank);
+    if (!is_object_form(saved)) return;
+    for (const std::string key : saved.at("tensors")) (void)plan.find_tensor(joined(name(), key), rank);
   }
 
   // What one rank of before held.
   Pending plan_state(Plan& plan, int rank) const {
     const nlohmann::json saved = decode_non_finite(*plan.find_value(name(), rank));
-    State state;
-    for (const auto& [key, value] : saved.at("values").items()) state.put(key, value);
-    for (const auto& key : saved.at("undefined")) state.put(key.get<std::string>(), at::Tensor());
+    std::map<std::string, nlohmann::json> values;
+    if (!is_object_form(saved)) {
+      values.emplace("", saved);
+      return [values] { return State::of_saved({}, values, {}); };
+    }
+    for (const auto& [key, value] : saved.at("values").items()) values.emplace(key, value);
     std::map<std::string, std::shared_ptr<at::Tensor>> tensors;
+    for (const auto& key : saved.at("undefined")) {
+      tensors.emplace(key.get<std::string>(), std::make_shared<at::Tensor>());
+    }
     for (const std::string key : saved.at("tensors")) {
-      if (const auto* entry = plan.need_tensor(name() + "." + key, "named by the saved object", rank)) {
+      if (const auto* entry = plan.need_tensor(joined(name(), key), "named by the saved object", rank)) {
         tensors.emplace(key, plan.make(*entry));
       }
     }
-    return [state, tensors = std::move(tensors)]() mutable {
-      for (const auto& [key, tensor] : tensors) state.put(key, *tensor);
-      return state;
+    std::set<std::string> parts;
+    if (saved.contains("parts")) parts = saved.at("parts").get<std::set<std::string>>();
+    return [values, tensors, parts] {
+      std::map<std::string, at::Tensor> loaded;
+      for (const auto& [key, tensor] : tensors) loaded.emplace(key, *tensor);
+      return State::of_saved(std::move(loaded), values, parts);
     };
   }
 

@@ -444,8 +444,8 @@ TEST_CASE("values_that_do_not_fit_are_found_before_anything_changes") {
   CHECK_THAT(fit.differences[6].what, Contains("g cannot be set"));
 }
 
-TEST_CASE("text_that_is_not_utf8_is_refused_with_its_name") {
-  std::string text = "\xff";
+TEST_CASE("json_with_text_that_is_not_utf8_is_refused_with_its_name") {
+  json text = "\xff";
   TrackedState state;
   state.track("text", text);
   CHECK_THAT(error_of([&] { state.capture(); }), Contains("'text'") && Contains("UTF-8"));

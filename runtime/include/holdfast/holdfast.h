@@ -1,6 +1,9 @@
 // Everything a training program needs.
 #pragma once
 
+// First, so that little stands in front of what the compiler says to a mistake.
+#include "holdfast/runtime/mistakes.h"
+
 #include "holdfast/runtime/accumulate.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/clip_grad.h"

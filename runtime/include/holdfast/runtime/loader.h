@@ -31,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/sample_generator.h"
 #include "holdfast/runtime/to_device.h"
 
@@ -158,6 +159,10 @@ class Loader : public LoaderBase {
   /// Takes the dataset over. Throws Error(invalid) where the options make no sense or the dataset is empty or unsized.
   explicit Loader(Dataset dataset, const LoaderOptions& options = {})
       : Loader(std::make_shared<Dataset>(std::move(dataset)), options) {}
+
+  /// Says what to write instead.
+  template <std::integral BatchSize>
+  Loader(Dataset dataset, BatchSize batch_size, typename NotLoaderOptions<BatchSize>::Refused = {});
 
   Dataset& dataset() { return *dataset_; }
 

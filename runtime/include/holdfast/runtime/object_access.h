@@ -17,6 +17,12 @@ struct ObjectAccess {
   std::function<void(const State&)> load;
   /// Where ranks hold shares (HasShares); else empty.
   std::function<void(const State& own, const std::vector<State>& shares)> load_shares = {};
+  /// Throws where load() would, for a state without tensors; empty where that cannot be tried.
+  std::function<void(const State&)> check = {};
+  /// Whether save() may put modules, optimizers, schedulers, generators or tensors that optimizers hold.
+  bool may_bear_parts = true;
+  /// Whether it may update parameters itself.
+  bool may_be_optimizer = true;
 };
 
 /// `find` gives the object, a reference, whenever it is saved or loaded.
@@ -37,6 +43,21 @@ ObjectAccess access_object_by(Find find) {
 template <HasState T>
 ObjectAccess access_object(T& x) {
   return access_object_by([&x]() -> T& { return x; });
+}
+
+/// An object with holdfast_state(), or a container. Its state has no name of its own: "" is all of it.
+template <class T>
+ObjectAccess access_whole(T& x) {
+  ObjectAccess access{[&x](State& state) { state.put("", x); }, [&x](const State& state) { state.get_to("", x); }};
+  access.may_bear_parts = may_bear_parts<T>();
+  access.may_be_optimizer = false;
+  if constexpr (!HasMembers<T> && std::default_initializable<T> && !is_anywhere<MayBearParts, T>()) {
+    access.check = [](const State& state) {
+      T probe{};
+      state.get_to("", probe);
+    };
+  }
+  return access;
 }
 
 /// What the pointer `x`, tracked as `name`, points to then. The pointer outlives it.

@@ -16,6 +16,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <concepts>
 #include <cstdint>
 #include <memory>
 #include <source_location>
@@ -24,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/stage.h"
 
 namespace holdfast {
@@ -57,6 +59,10 @@ class Pipeline {
     backward(loss, site);
     return update(site);
   }
+
+  template <class LossOf>
+  requires std::invocable<LossOf&>
+  typename WithoutStep<LossOf>::Outcome step(LossOf&&);
 
   /// The loss that `loss_of` computes, under the stages' scopes.
   template <class LossOf>

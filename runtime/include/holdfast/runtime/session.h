@@ -25,6 +25,7 @@
 #include "holdfast/runtime/group.h"
 #include "holdfast/runtime/loader.h"
 #include "holdfast/runtime/loop.h"
+#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/pipeline.h"
 #include "holdfast/runtime/tracked_state.h"
@@ -49,7 +50,7 @@ class Session {
   /// options print a sentence and exit with kUsage; a signal to stop while it waits for the others, with kRunAgain.
   static Session start(int& argc, char** argv, SessionOptions options = {});
   ~Session();
-  Session(const Session&) = delete;
+  Session(const Session&) = delete;  // a session cannot be copied: pass it on by reference, as Session&
   Session& operator=(const Session&) = delete;
 
   /// Names what is saved; see tracked_state.h for what it may be. Before the first step, or between two loops: objects
@@ -57,10 +58,16 @@ class Session {
   /// loop that follows, or be untracked: a loop that begins after its function has returned is refused.
   template <class T>
   Session& track(const std::string& name, T&& x) {
-    if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
-    tracked(name).track(name, std::forward<T>(x));
-    if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
-    return *this;
+    static_assert(is_kept<T>,
+                  "track() refers to a variable of yours, and this is a temporary value: give it a name first. Of a "
+                  "TORCH_MODULE track the holder itself, track(\"net\", net), not net.get()");
+    if constexpr (!is_kept<T>) {
+      return *this;
+    } else if constexpr (!is_trackable<std::remove_reference_t<T>>()) {
+      return *this;
+    } else {
+      return track_kept(name, std::forward<T>(x));
+    }
   }
   /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
   /// versions, so that a resume finds it where the program tracks it again.
@@ -81,10 +88,22 @@ class Session {
   EpochRange<Dataset> epochs(Loader<Dataset>& loader, std::uint64_t count, Site site = Site::current()) {
     return {loader_loop(loader, count, /*nested=*/true, site), loader};
   }
+  template <class Dataset>
+  EpochRange<Dataset> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
+    return epochs(loader, options.epochs, site);
+  }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`.
   CountRange steps(CountOptions options, Site site = Site::current()) {
     return CountRange(counted_loop(options.count, site));
   }
+
+  /// Loops people try first: each says what to write instead.
+  template <class T>
+  requires(!std::derived_from<T, LoaderBase>) typename NotALoader<T>::Range
+      steps(T& loader, StepsOptions options, Site site = Site::current());
+  template <class T>
+  requires(!std::derived_from<T, LoaderBase>) typename NotALoader<T>::Range
+      epochs(T& loader, StepsOptions options, Site site = Site::current());
 
   /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
   /// version.
@@ -237,6 +256,13 @@ class Session {
   }
   Pipeline make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                          torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
+  template <class T>
+  Session& track_kept(const std::string& name, T&& x) {
+    if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
+    tracked(name).track(name, std::forward<T>(x));
+    if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
+    return *this;
+  }
   TrackedState& tracked(const std::string& name);
   void remember_owner(const std::string& name, const void* variable);
   void shard(LoaderBase& loader);

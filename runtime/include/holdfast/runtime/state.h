@@ -1,11 +1,31 @@
-// State: what a user's own type saves and loads. Tensors and JSON values by name, nested where the type is.
+// State: what a user's own type saves and loads. A type names its members once,
 //
-//   struct Ema {
+//   class Trainer {
+//     template <class Archive>
+//     void holdfast_state(Archive& a) { a("net", net_)("optimizer", optimizer_)("replay", replay_)("best", best_); }
+//     friend struct holdfast::StateMembers;  // where holdfast_state() is private
+//     …
+//   };
+//
+// or saves and loads itself:
+//
+//   struct Average {
 //     torch::Tensor average;
 //     double decay = 0.999;
 //     void save(holdfast::State& state) const { state.put("average", average).put("decay", decay); }
 //     void load(const holdfast::State& state) { state.get_to("average", average); state.get_to("decay", decay); }
 //   };
+//
+// What can be saved: numbers, enums, text, tensors; modules, optimizers, schedulers and generators, themselves or in a
+// pointer or holder; the standard engines and distributions; both kinds of types above; anything with nlohmann's
+// to_json and from_json; and vector, deque, list, set, map, unordered_map, array, C array, pair, tuple, variant,
+// optional, unique_ptr, shared_ptr, stack, queue, priority_queue, complex, bitset, atomic, durations and time points of
+// all these. Modules, optimizers, schedulers and generators stay where the program made them: as many must be there
+// when a checkpoint is loaded, with no exception for containers. Everything else becomes as it was saved, containers'
+// lengths and what pointers hold too; two shared_ptr of one object come back as two objects.
+//
+// Small things are saved as JSON in the manifest, which people can read. Containers and texts that are larger are saved
+// as columns (columns.h).
 //
 // Names are UTF-8 and not empty; dots are fine ("encoder.weight"). A nested State is a view of the same contents under
 // a longer name: nested("a").put("b", x) and put("a.b", x) are the same. One thread at a time.
@@ -14,23 +34,22 @@
 #include <ATen/core/Tensor.h>
 
 #include <concepts>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <type_traits>
+#include <typeindex>
 #include <vector>
+
+#include "holdfast/runtime/columns.h"
+#include "holdfast/runtime/state_forms.h"
 
 namespace holdfast {
 
-class State;
-
-/// A user's type with its own `save(State&) const` and `load(const State&)`.
-template <class T>
-concept HasState = requires(const T& saved, T& loaded, State& state, const State& from) {
-  saved.save(state);
-  loaded.load(from);
-};
+class TrackedState;
 
 /// One of which every rank holds a share, such as a part of a sum. Where a checkpoint of N ranks is loaded on M, it is
 /// given the states of the ranks r of before with r % M == rank as `shares`, none where there were fewer ranks; `own`
@@ -38,6 +57,14 @@ concept HasState = requires(const T& saved, T& loaded, State& state, const State
 template <class T>
 concept HasShares = HasState<T> && requires(T& loaded, const State& own, const std::vector<State>& shares) {
   loaded.load_shares(own, shares);
+};
+
+/// A module, an optimizer, a scheduler, a generator or a tensor variable in an object: tracked under a name of its own.
+struct StatePart {
+  std::string name;
+  const void* address;
+  std::type_index type;
+  std::function<void(TrackedState&, const std::string& full_name)> track;
 };
 
 class State {
@@ -50,20 +77,10 @@ class State {
   bool has(const std::string& name) const;
 
   /// Adds a tensor (by handle: its bytes are read while the checkpoint is written, an undefined one comes back
-  /// undefined), an object with save(State&), or anything with a JSON form. Throws Error for a name that is taken.
+  /// undefined) or anything else that can be saved. Throws Error for a name that is taken.
   template <class T>
-  State& put(const std::string& name, const T& x) {
-    if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
-      put_tensor(name, x, /*is_alike=*/false);
-    } else if constexpr (HasState<T>) {
-      State inner = nested(name);
-      x.save(inner);
-    } else {
-      static_assert(!std::is_same_v<T, long double>, "a long double has no exact JSON form: save it as a double");
-      put_value(name, nlohmann::json(x));
-    }
-    return *this;
-  }
+  requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& put(const std::string& name,
+                                                                                         const T& x);
 
   /// A tensor of which it is known that all ranks hold the same, as parameters and their averages are: spares the
   /// comparison at every save.
@@ -76,6 +93,7 @@ class State {
   /// and the caller's own.
   template <class T>
   T get(const std::string& name) const {
+    static_assert(!IsPart<T>, "get() cannot make a module, an optimizer, a scheduler or a generator: use get_to()");
     if constexpr (std::is_same_v<T, at::Tensor>) {
       return tensor(name);
     } else {
@@ -86,21 +104,10 @@ class State {
   }
 
   /// As get(), into `x`. A defined tensor is overwritten in place, on its device, and must have the same shape and
-  /// dtype; an undefined one becomes the loaded CPU tensor.
-  template <class T>
-  void get_to(const std::string& name, T& x) const {
-    if constexpr (std::is_same_v<T, at::Tensor>) {
-      copy_tensor(name, x);
-    } else if constexpr (HasState<T>) {
-      x.load(nested(name));
-    } else {
-      try {
-        value(name).get_to(x);
-      } catch (const nlohmann::json::exception& error) {
-        throw_other_type(name, error.what());
-      }
-    }
-  }
+  /// dtype; an undefined one becomes the loaded CPU tensor. Modules, optimizers, schedulers and generators hold what
+  /// was saved of them before load() is called.
+  template <IsSupported T>
+  void get_to(const std::string& name, T& x) const;
 
   /// Everything below this state's name, the rest of the names as keys.
   std::map<std::string, at::Tensor> tensors() const;
@@ -108,17 +115,159 @@ class State {
   /// Whether a tensor was put as alike on all ranks.
   bool is_alike(const std::string& name) const;
 
+  /// In the order they were put.
+  const std::vector<StatePart>& parts() const;
+  /// A state that collects parts() only, and drops tensors and values.
+  static State of_parts();
+  /// What was saved, to be loaded again; `parts` are names.
+  static State of_saved(std::map<std::string, at::Tensor> tensors, std::map<std::string, nlohmann::json> values,
+                        std::set<std::string> parts);
+
  private:
+  friend class ColumnWriter;
+  friend class ColumnReader;
+  friend class PartsWriter;
+  friend class PartsReader;
+
   struct Contents;
+  template <class T>
+  void put_part(const std::string& name, T& x);
+  template <class T>
+  void put_columns(const std::string& name, const T& x);
+  template <class T, class Set>
+  void get_json(const std::string& name, Set set, T& x) const;
+  void add_part(StatePart part);
+  bool takes_only_parts() const;
+  void require_part(const std::string& name) const;
+  bool has_value(const std::string& name) const;
   void put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
+  /// As text in a column where that is long.
   void put_value(const std::string& name, nlohmann::json value);
+  bool put_small(const std::string& name, nlohmann::json value);
+  void put_raw(const std::string& name, nlohmann::json value);
+  /// As it is kept; null where there is none.
+  const nlohmann::json* raw(const std::string& name) const;
+  const at::Tensor* find_tensor(const std::string& name) const;
+  static bool is_columns(const nlohmann::json& value);
+  void absorb(const std::string& name, const State& other);
   const at::Tensor& tensor(const std::string& name) const;
-  const nlohmann::json& value(const std::string& name) const;
+  nlohmann::json value(const std::string& name) const;
   void copy_tensor(const std::string& name, at::Tensor& into) const;
   [[noreturn]] void throw_other_type(const std::string& name, const std::string& why) const;
 
   std::shared_ptr<Contents> contents_;
   std::string prefix_;  // empty, or ends with a dot
 };
+
+/// Tracks what a part refers to under `full_name` (tracked_state.h).
+template <class T>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x);
+
+}  // namespace holdfast
+
+#include "holdfast/runtime/column_forms.h"
+#include "holdfast/runtime/state_parts.h"
+
+namespace holdfast {
+
+template <class T>
+void State::put_part(const std::string& name, T& x) {
+  add_part({prefix_ + name, std::addressof(x), typeid(T),
+            [&x](TrackedState& tracked, const std::string& full_name) { track_part(tracked, full_name, x); }});
+}
+
+template <class T>
+void State::put_columns(const std::string& name, const T& x) {
+  ColumnWriter column;
+  write_column(column, x);
+  if constexpr (has_exact_json<T>()) {
+    if (column.is_small() && put_small(name, nlohmann::json(x))) return;
+  }
+  column.put_to(*this, name);
+}
+
+template <class T>
+requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& State::put(const std::string& name,
+                                                                                              const T& x) {
+  if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
+    put_tensor(name, x, /*is_alike=*/false);
+  } else if constexpr (IsPart<T>) {
+    put_part(name, const_cast<T&>(x));  // a save() that is const names its own members
+  } else if constexpr (HasMembers<T>) {
+    PartsWriter{*this}.put(name, const_cast<T&>(x));
+  } else if constexpr (HasState<T>) {
+    State inner = nested(name);
+    x.save(inner);
+  } else if constexpr (std::convertible_to<const T&, std::string_view>) {
+    if (!takes_only_parts()) put_columns(name, std::string(std::string_view(x)));
+  } else if constexpr (HasColumns<T>) {
+    if constexpr (may_bear_parts<T>()) {
+      if (bears_parts(x)) {
+        PartsWriter{*this}.put(name, const_cast<T&>(x));
+        return *this;
+      }
+    }
+    if (!takes_only_parts()) put_columns(name, x);
+  } else if (!takes_only_parts()) {
+    if constexpr (HasTextState<T>) {
+      put_value(name, access_text_state(const_cast<T&>(x)).get());
+    } else if constexpr (HasJsonState<T>) {
+      put_value(name, x.state());
+    } else {
+      put_value(name, nlohmann::json(x));
+    }
+  }
+  return *this;
+}
+
+template <IsSupported T>
+void State::get_to(const std::string& name, T& x) const {
+  if constexpr (std::is_same_v<T, at::Tensor>) {
+    copy_tensor(name, x);
+  } else if constexpr (IsPart<T>) {
+    require_part(name);
+  } else if constexpr (HasMembers<T>) {
+    PartsReader{*this}.get(name, x);
+  } else if constexpr (HasState<T>) {
+    x.load(nested(name));
+  } else if constexpr (HasColumns<T>) {
+    if constexpr (may_bear_parts<T>()) {
+      if (PartsReader::is_there(*this, name)) return PartsReader{*this}.get(name, x);
+    }
+    if (ColumnReader::is_there(*this, name)) {
+      ColumnReader column(*this, name);
+      read_column(column, x);
+    } else if constexpr (has_json<T>()) {
+      get_json(
+          name, [](const nlohmann::json& json, T& into) { json.get_to(into); }, x);
+    } else {
+      throw_other_type(name, "it was not saved by this library's containers");
+    }
+  } else if constexpr (HasTextState<T>) {
+    get_json(
+        name, [](const nlohmann::json& json, T& into) { access_text_state(into).set(json); }, x);
+  } else if constexpr (HasJsonState<T>) {
+    x.set_state(value(name));
+  } else {
+    get_json(
+        name, [](const nlohmann::json& json, T& into) { json.get_to(into); }, x);
+  }
+}
+
+template <class T, class Set>
+void State::get_json(const std::string& name, Set set, T& x) const {
+  const nlohmann::json saved = value(name);
+  try {
+    if constexpr (std::default_initializable<T> && std::is_move_assignable_v<T> && !HasTextState<T>) {
+      T fresh{};  // get_to() adds to what some types hold already
+      set(saved, fresh);
+      x = std::move(fresh);
+    } else {
+      set(saved, x);
+    }
+  } catch (const std::exception& error) {
+    throw_other_type(name, error.what());
+  }
+}
 
 }  // namespace holdfast

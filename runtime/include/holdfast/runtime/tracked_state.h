@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
+#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/object_access.h"
 #include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
@@ -86,8 +87,8 @@ class TrackedState {
   TrackedState& operator=(TrackedState&&) noexcept;
 
   /// Takes modules, optimizers and torch::optim's schedulers (themselves, or the holder or pointer that holds them),
-  /// tensors, generators, the standard random engines, user types with save(State&)/load(const State&) or
-  /// state()/set_state(json), and anything with a JSON form.
+  /// tensors, generators, user types with holdfast_state(), save()/load() or state()/set_state(json), and everything
+  /// else that state.h names.
   /// Throws Error (invalid) for a name that is taken, empty or not UTF-8, for a pointer that is null, and for an object
   /// that is tracked already.
   template <class T>
@@ -103,7 +104,7 @@ class TrackedState {
   /// name that is not tracked.
   void untrack(const std::string& name);
 
-  /// In the order they were tracked.
+  /// In the order they were tracked, without the parts of objects.
   std::vector<TrackedVariable> variables() const;
   bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
@@ -149,13 +150,23 @@ class TrackedState {
   void add_value(const std::string& name, Identity identity, ValueAccess access);
   void add_object(const std::string& name, Identity identity, ObjectAccess access);
 
+  /// Looks at what objects consist of now, and tracks the parts that are new.
+  void find_parts() const;
+
   std::unique_ptr<Registry> registry_;
 };
 
 template <class T>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x) {
+  tracked.track(full_name, x);
+}
+
+template <class T>
 TrackedState& TrackedState::track(const std::string& name, T& x) {
   [[maybe_unused]] const Identity identity{static_cast<const void*>(std::addressof(x)), typeid(T)};
-  if constexpr (PointsTo<T, torch::nn::Module>) {
+  if constexpr (HasMembers<T>) {
+    add_object(name, identity, access_whole(x));
+  } else if constexpr (PointsTo<T, torch::nn::Module>) {
     add_module(name, identity, reference_through<torch::nn::Module>(x));
   } else if constexpr (PointsTo<T, torch::optim::Optimizer>) {
     if constexpr (HasState<std::remove_cvref_t<decltype(*x)>>) {
@@ -167,34 +178,30 @@ TrackedState& TrackedState::track(const std::string& name, T& x) {
     add_scheduler(name, identity, reference_through<torch::optim::LRScheduler>(x));
   } else if constexpr (PointsTo<T, torch::optim::ReduceLROnPlateauScheduler>) {
     add_scheduler(name, identity, reference_through<torch::optim::ReduceLROnPlateauScheduler>(x));
+  } else if constexpr (!is_trackable<T>()) {
+    return *this;  // the compiler has said why
+  } else if constexpr (HasState<T>) {
+    add_object(name, identity, access_object(x));
+  } else if constexpr (HasJsonState<T>) {
+    add_value(name, identity, access_json_state(x));
+  } else if constexpr (std::derived_from<T, torch::nn::Module>) {
+    add_module(name, identity, reference_to<torch::nn::Module>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::Optimizer>) {
+    add_optimizer(name, identity, reference_to<torch::optim::Optimizer>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::LRScheduler>) {
+    add_scheduler(name, identity, reference_to<torch::optim::LRScheduler>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::ReduceLROnPlateauScheduler>) {
+    add_scheduler(name, identity, reference_to<torch::optim::ReduceLROnPlateauScheduler>(x));
+  } else if constexpr (std::is_same_v<T, at::Tensor>) {
+    add_tensor(name, x);
+  } else if constexpr (std::is_same_v<T, at::Generator>) {
+    add_generator(name, x);
+  } else if constexpr (HasTextState<T>) {
+    add_value(name, identity, access_text_state(x));
+  } else if constexpr (std::is_arithmetic_v<T>) {
+    add_value(name, identity, access_number(x));
   } else {
-    static_assert(!std::is_const_v<T>, "track() needs an object that restore() may change: it is const");
-    if constexpr (HasState<T>) {
-      add_object(name, identity, access_object(x));
-    } else if constexpr (HasJsonState<T>) {
-      add_value(name, identity, access_json_state(x));
-    } else if constexpr (std::derived_from<T, torch::nn::Module>) {
-      add_module(name, identity, reference_to<torch::nn::Module>(x));
-    } else if constexpr (std::derived_from<T, torch::optim::Optimizer>) {
-      add_optimizer(name, identity, reference_to<torch::optim::Optimizer>(x));
-    } else if constexpr (std::derived_from<T, torch::optim::LRScheduler>) {
-      add_scheduler(name, identity, reference_to<torch::optim::LRScheduler>(x));
-    } else if constexpr (std::derived_from<T, torch::optim::ReduceLROnPlateauScheduler>) {
-      add_scheduler(name, identity, reference_to<torch::optim::ReduceLROnPlateauScheduler>(x));
-    } else if constexpr (std::is_same_v<T, at::Tensor>) {
-      add_tensor(name, x);
-    } else if constexpr (std::is_same_v<T, at::Generator>) {
-      add_generator(name, x);
-    } else if constexpr (HasTextState<T>) {
-      add_value(name, identity, access_text_state(x));
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      add_value(name, identity, access_number(x));
-    } else {
-      static_assert(HasJsonForm<T>,
-                    "track() cannot save this type: give it save(holdfast::State&) const and "
-                    "load(const holdfast::State&), or nlohmann's to_json and from_json");
-      add_value(name, identity, access_json_form(x));
-    }
+    add_object(name, identity, access_whole(x));
   }
   return *this;
 }

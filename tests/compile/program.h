@@ -1,0 +1,22 @@
+// What the programs of this folder begin with. The test compiles it once for all of them (and
+// compilers warn of #pragma once there).
+#ifndef HOLDFAST_TESTS_COMPILE_PROGRAM_H
+#define HOLDFAST_TESTS_COMPILE_PROGRAM_H
+
+#include <torch/torch.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "holdfast/holdfast.h"
+
+struct Samples : torch::data::Dataset<Samples> {
+  torch::data::Example<> get(std::size_t) override { return {torch::ones({2}), torch::ones({1})}; }
+  std::optional<std::size_t> size() const override { return 10; }
+};
+
+#endif
