@@ -6,10 +6,17 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <random>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "holdfast/holdfast.h"
@@ -136,6 +143,69 @@ inline int epochs_with_bodies(Session& session, Trace& trace) {
       trace.tell(at("evaluate", epoch.number(), step.number()), total);
     }
   }
+  return session.finish();
+}
+
+/// An agent that names its members once: a net and its target, an optimizer, a replay buffer of structs that grows and
+/// drops, counts in a hash map that are gone through in its order.
+class Agent {
+ public:
+  double play(std::uint64_t step) {
+    Transition transition;
+    transition.seen = {static_cast<float>(generator_() % 7), static_cast<float>(step)};
+    transition.reward = std::uniform_real_distribution<>()(generator_);
+    transition.picture = torch::rand({1 + static_cast<std::int64_t>(step % 3)});
+    if (step % 2 == 0) transition.note = "even" + std::to_string(step);
+    replay_.push_back(transition);
+    if (replay_.size() > 5) replay_.pop_front();
+    counts_["state" + std::to_string(generator_() % 20)] += transition.reward;
+    if (step % 3 == 0) target_ = std::dynamic_pointer_cast<torch::nn::LinearImpl>(net_->clone());
+
+    double sum = 0;
+    for (const auto& [name, count] : counts_) sum = sum * 1.25 + count;
+    for (const Transition& one : replay_) {
+      const auto data = torch::tensor({one.seen[0], one.seen[1]}).view({1, 2});
+      optimizer_.zero_grad();
+      const auto loss = (net_->forward(data) - target_->forward(data).detach() - one.reward).square().mean();
+      loss.backward();
+      optimizer_.step();
+      sum += loss.item<double>() + one.picture.sum().item<double>() + (one.note ? 1.0 : 0.5);
+    }
+    best_ = std::min(best_.value_or(sum), sum);
+    return sum + *best_;
+  }
+
+ private:
+  struct Transition {
+    std::array<float, 2> seen{};
+    double reward = 0;
+    torch::Tensor picture;
+    std::optional<std::string> note;
+    template <class Archive>
+    void holdfast_state(Archive& a) {
+      a("seen", seen)("reward", reward)("picture", picture)("note", note);
+    }
+  };
+  friend struct holdfast::StateMembers;
+  template <class Archive>
+  void holdfast_state(Archive& a) {
+    a("net", net_)("target", target_)("optimizer", optimizer_)("replay", replay_)("counts", counts_);
+    a("generator", generator_)("best", best_);
+  }
+
+  torch::nn::Linear net_{2, 1};
+  std::shared_ptr<torch::nn::LinearImpl> target_ = std::make_shared<torch::nn::LinearImpl>(2, 1);
+  torch::optim::Adam optimizer_{net_->parameters(), 0.01};
+  std::deque<Transition> replay_;
+  std::unordered_map<std::string, double> counts_;
+  std::mt19937 generator_{7};
+  std::optional<double> best_;
+};
+
+inline int agent_with_replay(Session& session, Trace& trace) {
+  Agent agent;
+  session.track("agent", agent);
+  for (auto& step : session.steps({.count = 10})) trace.tell(at("step", step.number()), agent.play(step.number()));
   return session.finish();
 }
 
@@ -272,6 +342,7 @@ inline const std::vector<Shape>& all() {
       {"epochs_with_bodies", epochs_with_bodies},         {"left_and_followed", left_and_followed},
       {"function_that_returned", function_that_returned}, {"replaced_objects", replaced_objects},
       {"flags_that_change", flags_that_change},           {"two_phases", two_phases},
+      {"agent_with_replay", agent_with_replay},
   };
   return shapes;
 }

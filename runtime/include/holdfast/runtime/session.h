@@ -98,12 +98,10 @@ class Session {
   }
 
   /// Loops people try first: each says what to write instead.
-  template <class T>
-  requires(!std::derived_from<T, LoaderBase>) typename NotALoader<T>::Range
-      steps(T& loader, StepsOptions options, Site site = Site::current());
-  template <class T>
-  requires(!std::derived_from<T, LoaderBase>) typename NotALoader<T>::Range
-      epochs(T& loader, StepsOptions options, Site site = Site::current());
+  template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
+  typename NotALoader<T>::Range steps(T& loader, StepsOptions options, Site site = Site::current());
+  template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
+  typename NotALoader<T>::Range epochs(T& loader, StepsOptions options, Site site = Site::current());
 
   /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
   /// version.
