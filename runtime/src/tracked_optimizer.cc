@@ -248,6 +248,13 @@ class TrackedOptimizer : public TrackedItem {
 
   void capture(Capture& capture) const override {
     const OptimizerFields& fields = fields_now();
+    if (code_ && code_->fields->name() != std::string_view(fields.name())) {
+      throw Error(StatusCode::invalid,
+                  "optimizer '" + name() + "' was " + code_->fields->name() + " when the run began and is " +
+                      fields.name() +
+                      " now: a program that begins as this one did could not resume from such a version. Track both "
+                      "optimizers from the start, each under a name of its own");
+    }
     if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer())) scaled->settle();
     json value = {{"kind", fields.name()}, {"groups", json::array()}, {"state", json::object()}};
     const CodeGroups now = groups_now(capture.names());
@@ -279,6 +286,7 @@ class TrackedOptimizer : public TrackedItem {
       // Once the run has begun, what the optimizer holds is no more the code's word.
       const CodeGroups code = code_ ? *code_ : groups_now(plan.names());
       std::vector<Group> groups = plan_groups(plan, saved_groups, code);
+      require_forms(plan, groups);
       plan_state(plan, *saved, saved_groups, groups);
       plan_options(plan, saved_groups, code, std::move(groups));
     } catch (const json::exception&) {
@@ -448,6 +456,17 @@ class TrackedOptimizer : public TrackedItem {
       group.options.update(saved.options_of.at(name).current);
     }
     return group;
+  }
+
+  // A plain variable that takes the saved shape is given another tensor, which a group that joined would not hold.
+  void require_forms(Plan& plan, const std::vector<Group>& groups) const {
+    for (const Group& group : groups) {
+      for (std::size_t i = 0; i < group.tensors.size(); ++i) {
+        const std::string& parameter = group.names[i];
+        if (plan.is_parameter(group.tensors[i]) || plan.resizes(parameter) || plan.stays(parameter)) continue;
+        if (const auto* entry = plan.find_tensor(parameter)) plan.matches(parameter, *entry, group.tensors[i]);
+      }
+    }
   }
 
   void plan_state(Plan& plan, const json& saved, const SavedGroups& saved_groups, const std::vector<Group>& groups) {

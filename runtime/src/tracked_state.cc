@@ -110,7 +110,10 @@ struct TrackedState::Registry {
 
   TensorNames walk() const {
     TensorNames found;
-    for (const auto& item : items) item->add_names(found);
+    for (const auto& item : items) {
+      found.begin_owner(item->name(), item->is_resizable());
+      item->add_names(found);
+    }
     return found;
   }
 
@@ -183,6 +186,11 @@ void TrackedState::add_object(const std::string& name, Identity identity, Object
   registry_->may_hold_parameters = true;
 }
 
+void TrackedState::let_resize(const std::string& name) {
+  const auto& items = registry_->items;
+  (*std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; }))->let_resize();
+}
+
 void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
 
 std::vector<TrackedVariable> TrackedState::variables() const {
@@ -235,7 +243,7 @@ void TrackedState::begin() {
 
 Captured TrackedState::capture() const {
   const TensorNames names = registry_->walk();
-  Capture capture(names);
+  Capture capture(names, [this] { return registry_->parameters(); });
   for (const auto& item : registry_->items) item->capture(capture);
   registry_->generators->capture(capture);
 
