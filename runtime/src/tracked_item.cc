@@ -9,6 +9,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
+#include "holdfast/storage/text.h"
 #include "splitmix64.h"
 #include "stored_name.h"
 
@@ -29,6 +30,17 @@ const std::string* matching(const std::vector<std::string>& patterns, const std:
     }
   }
   return nullptr;
+}
+
+/// Whether all strings in it are UTF-8.
+bool is_text(const nlohmann::json& value) {
+  if (value.is_string()) return storage::is_utf8(value.get_ref<const std::string&>());
+  if (value.is_object()) {
+    const auto& items = value.get_ref<const nlohmann::json::object_t&>();
+    return std::all_of(items.begin(), items.end(),
+                       [](const auto& item) { return storage::is_utf8(item.first) && is_text(item.second); });
+  }
+  return !value.is_array() || std::all_of(value.begin(), value.end(), is_text);
 }
 
 /// Of a tensor that takes the place of one in that memory format; none where `old` is in the usual one.
@@ -61,10 +73,10 @@ std::string track_as_resizable(const std::string& name) {
 
 Capture::Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters)
     : names_(names), parameters_(std::move(parameters)), buffer_(make_copy_buffer()) {
+  sources_.reserve(names.all().size());
   for (const NamedTensor& named : names.all()) {
     if (named.name == named.stored_as) {
-      sources.emplace(named.name, make_source(named.name, named.tensor, buffer_));
-      if (!named.is_alike) may_differ.insert(named.name);
+      tensor(named.name, named.tensor, named.is_alike);
     } else {
       tied.emplace(named.name, named.stored_as);
     }
@@ -76,23 +88,29 @@ bool Capture::is_parameter(const at::Tensor& tensor) const {
 }
 
 void Capture::tensor(const std::string& name, const at::Tensor& tensor, bool is_alike) {
-  if (tied.contains(name) || !sources.emplace(name, make_source(name, tensor, buffer_)).second) {
-    throw Error(StatusCode::invalid,
-                "two tracked tensors are called '" + name + "': track one of their owners under another name");
-  }
+  sources_.push_back(make_source(name, tensor, buffer_));
   if (!is_alike) may_differ.insert(name);
 }
 
-void Capture::value(const std::string& name, const nlohmann::json& value) {
-  nlohmann::json encoded = encode_non_finite(value);
-  try {
-    encoded.dump();
-  } catch (const nlohmann::json::exception&) {
+std::vector<storage::TensorSource> Capture::take_sources() {
+  std::sort(sources_.begin(), sources_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const std::string& name = sources_[i].name;
+    if (tied.contains(name) || (i > 0 && sources_[i - 1].name == name)) {
+      throw Error(StatusCode::invalid,
+                  "two tracked tensors are called '" + name + "': track one of their owners under another name");
+    }
+  }
+  return std::move(sources_);
+}
+
+void Capture::value(const std::string& name, nlohmann::json value) {
+  if (!is_text(value)) {
     throw Error(StatusCode::unsupported, "the value of '" + name +
                                              "' holds text that is not UTF-8, which JSON cannot keep: track the bytes "
                                              "as a std::vector<std::uint8_t>");
   }
-  values[name] = std::move(encoded);
+  values[name] = encode_non_finite(value);
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
@@ -106,8 +124,9 @@ Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const
     require_storable(named.name, named.tensor);
     // A variable takes what was saved, which is for its item to do.
     if (named.is_variable && was_undefined(named.name)) continue;
-    const TensorEntry* entry = need_tensor(named.name, describe(named.tensor));
+    const TensorEntry* entry = find_tensor(named.name);
     if (!entry) {
+      missing(named.name, describe(named.tensor));
       note_rebuilt(named.name);
       continue;
     }
@@ -172,15 +191,17 @@ std::uint64_t Plan::fresh_seed(const std::string& name) const {
   return splitmix64(seed_of_rank(seed, manifest_.position.step, place_.rank) ^ storage::digest_of(name).low);
 }
 
-std::string Plan::name_of(const std::string& name, std::optional<int> rank) const {
-  const std::string stored = stored_name(name);
-  const std::string own = rank_name(stored, rank.value_or(place_.rank));
-  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : stored;
+std::optional<std::string> Plan::own_name_of(const std::string& stored, std::optional<int> rank) const {
+  const int whose = rank.value_or(place_.rank);
+  if (whose == 0) return {};  // its own is called as what all share
+  const std::string own = rank_name(stored, whose);
+  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? std::optional(own) : std::nullopt;
 }
 
 const TensorEntry* Plan::find_tensor(const std::string& name, std::optional<int> rank) {
   asked_tensors_.insert(name);
-  return manifest_.find(name_of(name, rank));
+  const std::string stored = stored_name(name);
+  return manifest_.find(own_name_of(stored, rank).value_or(stored));
 }
 
 const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what, std::optional<int> rank) {
@@ -191,7 +212,8 @@ const TensorEntry* Plan::need_tensor(const std::string& name, const std::string&
 
 const nlohmann::json* Plan::find_value(const std::string& name, std::optional<int> rank) {
   asked_values_.insert(name);
-  const auto found = manifest_.values.find(name_of(name, rank));
+  const std::string stored = stored_name(name);
+  const auto found = manifest_.values.find(own_name_of(stored, rank).value_or(stored));
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 

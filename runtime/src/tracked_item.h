@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
@@ -33,12 +34,13 @@ class Capture {
   /// Whether a tracked optimizer updates this tensor.
   bool is_parameter(const at::Tensor& tensor) const;
   /// A tensor besides those in names(). `is_alike`: on every rank, so rank 0's will do for all.
-  /// Throws Error (invalid) for a name that is taken, and as make_source does.
+  /// Throws as make_source does.
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
-  void value(const std::string& name, const nlohmann::json& value);
+  void value(const std::string& name, nlohmann::json value);
+  /// All tensors that have bytes of their own, by name. Call it last. Throws Error (invalid) for a name that is taken.
+  std::vector<storage::TensorSource> take_sources();
 
-  std::map<std::string, storage::TensorSource> sources;  // by name
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
   std::set<std::string> may_differ;  // tensors that ranks may hold differently
@@ -47,6 +49,7 @@ class Capture {
   const TensorNames& names_;
   const std::function<std::set<const void*>()> parameters_;
   std::shared_ptr<CopyBuffer> buffer_;
+  std::vector<storage::TensorSource> sources_;
 };
 
 /// A tensor to be filled from the checkpoint.
@@ -132,15 +135,15 @@ class Plan {
   /// Where the latest difference is that this name is on one side only: says that a resizable module has other layers.
   void note_rebuilt(const std::string& name);
 
-  /// As the checkpoint has it.
-  std::string name_of(const std::string& name, std::optional<int> rank) const;
+  /// What the checkpoint has of a rank's own under this name, which is called so there; empty where it has none.
+  std::optional<std::string> own_name_of(const std::string& stored, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;
   const LoosenOptions& loosen_;
   const TensorNames& names_;
   const RankPlace place_;
-  std::set<std::string> asked_tensors_;
-  std::set<std::string> asked_values_;
+  std::unordered_set<std::string> asked_tensors_;
+  std::unordered_set<std::string> asked_values_;
   const std::set<const void*> parameters_;
   std::set<std::string> staying_;
   std::set<std::string> resizing_;

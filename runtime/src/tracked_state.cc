@@ -248,11 +248,8 @@ Captured TrackedState::capture() const {
   registry_->generators->capture(capture);
 
   Captured captured;
-  captured.tensors.reserve(capture.sources.size());
-  for (auto& [name, source] : capture.sources) {
-    source.name = stored_name(name);
-    captured.tensors.push_back(std::move(source));
-  }
+  captured.tensors = capture.take_sources();
+  for (storage::TensorSource& source : captured.tensors) source.name = stored_name(source.name);
   for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
   for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
   for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);

@@ -14,6 +14,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "module_flags.h"
+#include "module_tensors.h"
 
 namespace holdfast {
 namespace {
@@ -90,11 +91,13 @@ class TrackedModule : public TrackedItem {
 
   void add_names(TensorNames& names) const override {
     const torch::nn::Module& module = module_now();
-    for (const auto& parameter : module.named_parameters())
-      names.add(name() + "." + parameter.key(), parameter.value(), /*is_alike=*/true);
-    for (const auto& buffer : module.named_buffers()) {
-      names.add(name() + "." + buffer.key(), buffer.value(), /*is_alike=*/false);
-    }
+    const std::string prefix = name() + ".";
+    each_parameter(module, [&](const std::string& path, const at::Tensor& parameter) {
+      names.add(prefix + path, parameter, /*is_alike=*/true);
+    });
+    each_buffer(module, [&](const std::string& path, const at::Tensor& buffer) {
+      names.add(prefix + path, buffer, /*is_alike=*/false);
+    });
   }
 
   void begin(const TensorNames& names) override {
@@ -107,9 +110,11 @@ class TrackedModule : public TrackedItem {
     const bool has_changed = code_forms_ && !are_forms_of(*code_forms_, tensors);
     if (has_changed && !is_resizable()) refuse_change(name(), listed(changes_of(*code_forms_, tensors)));
     const ModuleFlags flags = flags_of(module_now());
-    const ModuleFlags initial = code_ ? overlaid(flags, *code_) : flags;
     nlohmann::json value = encode(flags);
-    if (initial != flags) value["initial"] = encode(initial);
+    if (code_ && *code_ != flags) {
+      const ModuleFlags initial = overlaid(flags, *code_);
+      if (initial != flags) value["initial"] = encode(initial);
+    }
     if (has_changed) {
       const auto began = by_name(*code_forms_);
       for (const NamedTensor& named : tensors) {
@@ -118,7 +123,7 @@ class TrackedModule : public TrackedItem {
         value["began"][named.name] = describe(*form->second);
       }
     }
-    capture.value(name(), value);
+    capture.value(name(), std::move(value));
   }
 
   void plan(Plan& plan) override {

@@ -38,9 +38,12 @@ void append_list(std::string& text, const std::vector<std::int64_t>& numbers) {
 
 /// Where the string that begins at `quote` ends: at its other quote, or at the text's end.
 std::size_t end_of_string(std::string_view text, std::size_t quote) {
-  std::size_t i = quote + 1;
-  while (i < text.size() && text[i] != '"') i += text[i] == '\\' ? 2 : 1;
-  return std::min(i, text.size());
+  for (std::size_t end = text.find('"', quote + 1); end != std::string_view::npos; end = text.find('"', end + 1)) {
+    std::size_t before = end;  // an odd number of backslashes escapes the quote
+    while (text[before - 1] == '\\') --before;
+    if ((end - before) % 2 == 0) return end;
+  }
+  return text.size();
 }
 
 /// Whether `text` is one object from its first character to its last, as far as brackets tell.
@@ -196,14 +199,19 @@ struct Block {
   std::string_view before;
   std::string_view lines;  // each with the line feed before it
   std::string_view after;
+  std::size_t count = 0;
 };
 std::optional<Block> block_of_tensors(std::string_view entry) {
   const std::size_t key = entry.find(kTensorsKey);
   if (key == std::string_view::npos) return std::nullopt;
   const std::size_t begin = key + kTensorsKey.size();
-  const std::size_t end = entry.find(kTensorsEnd, begin);
-  if (end == std::string_view::npos || entry[begin] != '\n') return std::nullopt;
-  return Block{entry.substr(0, begin), entry.substr(begin, end - begin), entry.substr(end)};
+  if (entry[begin] != '\n') return std::nullopt;
+  std::size_t count = 0;
+  for (std::size_t at = begin; at != std::string_view::npos; at = entry.find('\n', at + 1), ++count) {
+    if (entry.substr(at, kTensorsEnd.size()) != kTensorsEnd) continue;
+    return Block{entry.substr(0, begin), entry.substr(begin, at - begin), entry.substr(at), count};
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -245,7 +253,7 @@ std::optional<WithoutTensors> take_tensors(std::string_view entry) {
   const auto block = block_of_tensors(entry);
   if (!block || !ends_in_outer_object(block->before.substr(0, block->before.size() - 1))) return std::nullopt;
   WithoutTensors taken;
-  taken.tensors.reserve(static_cast<std::size_t>(std::count(block->lines.begin(), block->lines.end(), '\n')));
+  taken.tensors.reserve(block->count);
   Scanner scanner(block->lines);
   while (!scanner.at_end()) {
     scanner.skip(taken.tensors.empty() ? "\n" : ",\n");
@@ -269,7 +277,7 @@ std::optional<ManifestOutline> take_outline(std::string_view entry) {
   const std::string_view head = block->before.substr(0, begin);
   const std::string_view between = block->before.substr(end, block->before.size() - 1 - end);
   ManifestOutline outline;
-  outline.tensors = static_cast<std::size_t>(std::count(block->lines.begin(), block->lines.end(), '\n'));
+  outline.tensors = block->count;
   outline.rest.append(head).append("{}").append(between);
   if (!ends_in_outer_object(outline.rest)) return std::nullopt;
   outline.rest.append("{").append(block->after);
