@@ -1,5 +1,6 @@
 #include "holdfast/runtime/exact_json.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cmath>
@@ -41,28 +42,38 @@ bool has_one_dollar_key(const nlohmann::json& object) {
   return object.size() == 1 && object.begin().key().starts_with('$');
 }
 
+/// Whether encode_non_finite() changes anything in it.
+bool needs_encoding(const nlohmann::json& plain) {
+  if (plain.is_number_float()) return !std::isfinite(plain.get<double>());
+  if (!plain.is_structured()) return false;
+  if (plain.is_object() && has_one_dollar_key(plain)) return true;
+  return std::any_of(plain.begin(), plain.end(), needs_encoding);
+}
+
+bool needs_decoding(const nlohmann::json& encoded) {
+  if (!encoded.is_structured()) return false;
+  if (encoded.is_object() && has_one_dollar_key(encoded)) return true;
+  return std::any_of(encoded.begin(), encoded.end(), needs_decoding);
+}
+
 }  // namespace
 
 nlohmann::json encode_non_finite(const nlohmann::json& plain) {
-  if (plain.is_number_float()) {
-    const double x = plain.get<double>();
-    return std::isfinite(x) ? plain : nlohmann::json{{kDouble, text_of(x)}};
-  }
+  if (!needs_encoding(plain)) return plain;
+  if (plain.is_number_float()) return {{kDouble, text_of(plain.get<double>())}};
   if (plain.is_object()) {
     nlohmann::json encoded = nlohmann::json::object();
     const std::string escape = has_one_dollar_key(plain) ? "$" : "";
     for (const auto& [key, value] : plain.items()) encoded[escape + key] = encode_non_finite(value);
     return encoded;
   }
-  if (plain.is_array()) {
-    nlohmann::json encoded = nlohmann::json::array();
-    for (const auto& value : plain) encoded.push_back(encode_non_finite(value));
-    return encoded;
-  }
-  return plain;
+  nlohmann::json encoded = nlohmann::json::array();
+  for (const auto& value : plain) encoded.push_back(encode_non_finite(value));
+  return encoded;
 }
 
 nlohmann::json decode_non_finite(const nlohmann::json& encoded) {
+  if (!needs_decoding(encoded)) return encoded;
   if (encoded.is_object()) {
     const bool escaped = has_one_dollar_key(encoded);
     if (escaped && encoded.begin().key() == kDouble) return parse(encoded.begin().value());
@@ -70,12 +81,9 @@ nlohmann::json decode_non_finite(const nlohmann::json& encoded) {
     for (const auto& [key, value] : encoded.items()) plain[escaped ? key.substr(1) : key] = decode_non_finite(value);
     return plain;
   }
-  if (encoded.is_array()) {
-    nlohmann::json plain = nlohmann::json::array();
-    for (const auto& value : encoded) plain.push_back(decode_non_finite(value));
-    return plain;
-  }
-  return encoded;
+  nlohmann::json plain = nlohmann::json::array();
+  for (const auto& value : encoded) plain.push_back(decode_non_finite(value));
+  return plain;
 }
 
 }  // namespace holdfast

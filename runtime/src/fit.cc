@@ -44,6 +44,34 @@ std::string option_for(const std::vector<Difference>& differences, const char* o
   return text;
 }
 
+/// Each that differs once, in their order: "a, b, …".
+std::string joined(const std::vector<Difference>& differences, std::string Difference::*field) {
+  std::vector<std::string> all;
+  for (const Difference& difference : differences) {
+    const std::string& text = difference.*field;
+    if (!text.empty() && std::find(all.begin(), all.end(), text) == all.end()) all.push_back(text);
+  }
+  std::string text;
+  for (std::size_t i = 0; i < all.size() && i <= kPatterns; ++i) {
+    text += (i ? ", " : "") + (i < kPatterns ? all[i] : "…");
+  }
+  return text;
+}
+
+/// What to change in the program, where the program changes its tensors while it trains.
+std::string changes(const std::vector<Difference>& differences) {
+  std::string text;
+  if (const std::string calls = joined(differences, &Difference::track_as); !calls.empty()) {
+    text += " Where the program changes shapes or dtypes while it trains, write " + calls + ".";
+  }
+  if (const std::string modules = joined(differences, &Difference::rebuild); !modules.empty()) {
+    text +=
+        " What a resizable module (" + modules +
+        ") is made of is up to the program: before the loop begins, give it the layers that it had when it was saved.";
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string Fit::message(std::size_t limit) const {
@@ -56,6 +84,7 @@ std::string Fit::message(std::size_t limit) const {
   text +=
       "\nNothing was changed. Take the program this checkpoint was made with, or choose another version "
       "(--holdfast.from) or run (--holdfast.run).";
+  text += changes(differences);
   const bool can_be_allowed =
       std::none_of(differences.begin(), differences.end(), [](const auto& one) { return one.kind == Kind::value; });
   if (!can_be_allowed) return text;

@@ -2,9 +2,9 @@
 
 #include <torch/nn/module.h>
 
-#include <functional>
 #include <set>
 
+#include "module_tensors.h"
 #include "private_member.h"
 
 namespace holdfast {
@@ -17,15 +17,6 @@ struct IsTraining {
   friend auto member_of(IsTraining);
 };
 template struct Expose<IsTraining, &Module::is_training_>;
-
-std::string joined(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
-
-// named_modules() needs a shared_ptr of the module itself, which one on the stack has not.
-void each_module(const Module& module, const std::string& path,
-                 const std::function<void(const std::string&, const Module&)>& act) {
-  act(path, module);
-  for (const auto& child : module.named_children()) each_module(*child.value(), joined(path, child.key()), act);
-}
 
 void overlay(std::map<std::string, bool>& flags, const std::map<std::string, bool>& known) {
   for (auto& [name, flag] : flags) {
@@ -59,6 +50,10 @@ std::string listed(const std::string& module, const std::vector<std::string>& na
 void restore(const std::string& module, const std::map<std::string, bool>& code,
              const std::map<std::string, bool>& initial, const std::map<std::string, bool>& saved, const char* set,
              const char* unset, std::map<std::string, bool>& flags, std::vector<std::string>& notes) {
+  if (code == initial && code == saved) {
+    flags = code;
+    return;
+  }
   std::vector<std::string> edited[2];
   for (const auto& [name, flag] : code) {
     const bool unedited = flag == initial.at(name);
@@ -77,22 +72,21 @@ void restore(const std::string& module, const std::map<std::string, bool>& code,
 
 ModuleFlags flags_of(const Module& module) {
   ModuleFlags flags;
-  for (const auto& parameter : module.named_parameters()) {
-    flags.frozen[parameter.key()] = !parameter.value().requires_grad();
-  }
-  each_module(module, "", [&](const std::string& path, const Module& part) {
+  each_parameter(module, [&](const std::string& name, const at::Tensor& parameter) {
+    flags.frozen[name] = !parameter.requires_grad();
+  });
+  each_module(module, [&](const std::string& path, const Module& part) {
     flags.eval[path] = !(part.*member_of(IsTraining()));
   });
   return flags;
 }
 
 void set_flags(Module& module, const ModuleFlags& flags) {
-  for (auto& parameter : module.named_parameters()) {
-    const auto found = flags.frozen.find(parameter.key());
-    if (found == flags.frozen.end() || !parameter.value().is_leaf()) continue;
-    parameter.value().set_requires_grad(!found->second);
-  }
-  each_module(module, "", [&](const std::string& path, const Module& part) {
+  each_parameter(module, [&](const std::string& name, const at::Tensor& parameter) {
+    const auto found = flags.frozen.find(name);
+    if (found != flags.frozen.end() && parameter.is_leaf()) parameter.set_requires_grad(!found->second);
+  });
+  each_module(module, [&](const std::string& path, const Module& part) {
     const auto found = flags.eval.find(path);
     if (found != flags.eval.end()) const_cast<Module&>(part).*member_of(IsTraining()) = !found->second;
   });

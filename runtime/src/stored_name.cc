@@ -7,6 +7,7 @@ namespace {
 
 // "@", digits, and then only "@"s: what stands for a rank, or is escaped.
 bool needs_escape(const std::string& name) {
+  if (name.find('@') == std::string::npos) return false;
   const std::size_t last = name.find_last_not_of('@');
   return last != std::string::npos && shared_name(name.substr(0, last + 1)).size() <= last;
 }
@@ -16,6 +17,7 @@ bool needs_escape(const std::string& name) {
 std::string stored_name(const std::string& name) { return needs_escape(name) ? name + "@" : name; }
 
 std::string program_name(const std::string& stored) {
+  if (stored.find('@') == std::string::npos) return stored;
   const std::string name = shared_name(stored);
   const bool is_escaped = name.ends_with('@') && needs_escape(name.substr(0, name.size() - 1));
   return is_escaped ? name.substr(0, name.size() - 1) : name;

@@ -5,44 +5,83 @@
 #include "holdfast/runtime/error.h"
 
 namespace holdfast {
+namespace {
 
-TensorNames::Bytes TensorNames::bytes_of(const at::Tensor& tensor) {
-  const bool has_storage = tensor.has_storage() && tensor.numel() > 0;  // empty ones share nothing
-  return {has_storage ? static_cast<const void*>(tensor.storage().unsafeGetStorageImpl())
-                      : static_cast<const void*>(tensor.unsafeGetTensorImpl()),
-          has_storage ? tensor.storage_offset() : 0,
-          tensor.scalar_type(),
-          tensor.sizes().vec(),
-          has_storage ? tensor.strides().vec() : std::vector<std::int64_t>(),
-          tensor.is_conj(),
-          tensor.is_neg()};
+bool has_bytes(const at::Tensor& tensor) { return tensor.has_storage() && tensor.numel() > 0; }
+
+/// Whether two tensors at one place are the same elements in the same order. Tensors that overlap otherwise are stored
+/// separately, and are still views of each other after a load that copies in place.
+bool same_elements(const at::Tensor& a, const at::Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
+         (!has_bytes(a) || a.strides() == b.strides()) && a.is_conj() == b.is_conj() && a.is_neg() == b.is_neg();
+}
+
+}  // namespace
+
+TensorNames::Place TensorNames::place_of(const at::Tensor& tensor) {
+  if (!has_bytes(tensor)) return {tensor.unsafeGetTensorImpl(), 0};  // empty ones share nothing
+  return {tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset()};
+}
+
+void TensorNames::begin_owner(const std::string& name, bool is_resizable) {
+  owners_.push_back({name, is_resizable, all_.size()});
 }
 
 void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is_alike, bool is_variable) {
-  if (!by_name_.emplace(name, all_.size()).second) {
+  const std::size_t index = all_.size();
+  if (!by_name_.emplace(name, index).second) {
     throw Error(storage::StatusCode::invalid,
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
   }
-  auto& names = by_bytes_[bytes_of(tensor)];
-  names.push_back(name);
-  by_impl_.emplace(tensor.unsafeGetTensorImpl(), name);
-  all_.push_back({name, tensor, names.front(), is_alike, is_variable});
+  by_impl_.emplace(tensor.unsafeGetTensorImpl(), index);
+  auto& here = by_place_[place_of(tensor)];
+  const auto first = std::find_if(here.begin(), here.end(),
+                                  [&](std::size_t other) { return same_elements(all_[other].tensor, tensor); });
+  const std::string& stored_as = first == here.end() ? name : all_[*first].name;
+  here.push_back(index);
+  all_.push_back({name, tensor, stored_as, is_alike, is_variable, owners_.empty() ? 0 : owners_.size() - 1});
+}
+
+std::span<const NamedTensor> TensorNames::of(std::string_view owner) const {
+  const auto found = std::find_if(owners_.begin(), owners_.end(), [&](const Owner& one) { return one.name == owner; });
+  if (found == owners_.end()) return {};
+  const std::size_t end = std::next(found) == owners_.end() ? all_.size() : std::next(found)->first;
+  return std::span(all_).subspan(found->first, end - found->first);
+}
+
+const NamedTensor* TensorNames::find_named(const std::string& name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &all_[found->second];
 }
 
 const at::Tensor* TensorNames::find(const std::string& name) const {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : &all_[found->second].tensor;
+  const NamedTensor* const named = find_named(name);
+  return named == nullptr ? nullptr : &named->tensor;
 }
 
 std::vector<std::string> TensorNames::names_of(const at::Tensor& tensor) const {
   std::vector<std::string> names;
-  if (const auto found = by_bytes_.find(bytes_of(tensor)); found != by_bytes_.end()) names = found->second;
-  if (const auto own = by_impl_.find(tensor.unsafeGetTensorImpl()); own != by_impl_.end()) {
-    const auto at = std::find(names.begin(), names.end(), own->second);
-    if (at == names.end()) return {own->second};
-    std::rotate(names.begin(), at, at + 1);
+  const auto own = by_impl_.find(tensor.unsafeGetTensorImpl());
+  if (own != by_impl_.end()) names.push_back(all_[own->second].name);
+  if (const auto here = by_place_.find(place_of(tensor)); here != by_place_.end()) {
+    for (const std::size_t index : here->second) {
+      const bool is_own = own != by_impl_.end() && own->second == index;
+      if (!is_own && same_elements(all_[index].tensor, tensor)) names.push_back(all_[index].name);
+    }
   }
   return names;
+}
+
+const std::string* TensorNames::name_of(const at::Tensor& tensor) const {
+  if (const auto own = by_impl_.find(tensor.unsafeGetTensorImpl()); own != by_impl_.end()) {
+    return &all_[own->second].name;
+  }
+  const auto here = by_place_.find(place_of(tensor));
+  if (here == by_place_.end()) return nullptr;
+  for (const std::size_t index : here->second) {
+    if (same_elements(all_[index].tensor, tensor)) return &all_[index].name;
+  }
+  return nullptr;
 }
 
 }  // namespace holdfast

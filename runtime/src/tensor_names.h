@@ -3,10 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
+#include <cstdint>
+#include <span>
 #include <string>
-#include <tuple>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace holdfast {
@@ -17,32 +19,51 @@ struct NamedTensor {
   std::string stored_as;     // its own name, or that of the first tensor with the same bytes
   bool is_alike = true;      // on every rank, or an error: parameters
   bool is_variable = false;  // a variable of the program's own, which may be given a tensor of another shape
+  std::size_t owner = 0;     // its tracked item's place in TensorNames::owners()
 };
 
 class TensorNames {
  public:
+  /// A tracked item, whose tensors stand side by side.
+  struct Owner {
+    std::string name;
+    bool is_resizable = false;
+    std::size_t first = 0;  // of its tensors in all()
+  };
+
+  /// What is added from now on belongs to this item.
+  void begin_owner(const std::string& name, bool is_resizable);
   /// Throws Error (invalid) for a name that is taken.
   void add(const std::string& name, const at::Tensor& tensor, bool is_alike, bool is_variable = false);
 
   /// In the order they were added.
   const std::vector<NamedTensor>& all() const { return all_; }
+  const std::vector<Owner>& owners() const { return owners_; }
+  /// The item's tensors; none where it added none.
+  std::span<const NamedTensor> of(std::string_view owner) const;
   /// Null for a name that was not added.
+  const NamedTensor* find_named(const std::string& name) const;
   const at::Tensor* find(const std::string& name) const;
   /// Every name of these very bytes: first the tensor's own, then those tied to it. Empty: it is in nothing tracked.
   std::vector<std::string> names_of(const at::Tensor& tensor) const;
+  /// The first of them; null where it is in nothing tracked.
+  const std::string* name_of(const at::Tensor& tensor) const;
 
  private:
-  // Storage, offset, dtype, sizes, strides, conjugate, negative: equal keys are the same elements in the same order.
-  // Tensors that overlap otherwise are stored separately, and are still views of each other after a load that copies in
-  // place.
-  using Bytes = std::tuple<const void*, std::int64_t, c10::ScalarType, std::vector<std::int64_t>,
-                           std::vector<std::int64_t>, bool, bool>;
-  static Bytes bytes_of(const at::Tensor& tensor);
+  // Storage, or the tensor itself where it shares none, and offset.
+  using Place = std::pair<const void*, std::int64_t>;
+  struct HashPlace {
+    std::size_t operator()(const Place& place) const {
+      return std::hash<const void*>()(place.first) ^ std::hash<std::int64_t>()(place.second) * 0x9e3779b97f4a7c15u;
+    }
+  };
+  static Place place_of(const at::Tensor& tensor);
 
   std::vector<NamedTensor> all_;
-  std::map<std::string, std::size_t> by_name_;
-  std::unordered_map<const void*, std::string> by_impl_;
-  std::map<Bytes, std::vector<std::string>> by_bytes_;
+  std::vector<Owner> owners_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+  std::unordered_map<const void*, std::size_t> by_impl_;  // the first of that handle
+  std::unordered_map<Place, std::vector<std::size_t>, HashPlace> by_place_;
 };
 
 }  // namespace holdfast

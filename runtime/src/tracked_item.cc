@@ -3,11 +3,13 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <cctype>
 
 #include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
+#include "holdfast/storage/text.h"
 #include "splitmix64.h"
 #include "stored_name.h"
 
@@ -30,56 +32,85 @@ const std::string* matching(const std::vector<std::string>& patterns, const std:
   return nullptr;
 }
 
+/// Whether all strings in it are UTF-8.
+bool is_text(const nlohmann::json& value) {
+  if (value.is_string()) return storage::is_utf8(value.get_ref<const std::string&>());
+  if (value.is_object()) {
+    const auto& items = value.get_ref<const nlohmann::json::object_t&>();
+    return std::all_of(items.begin(), items.end(),
+                       [](const auto& item) { return storage::is_utf8(item.first) && is_text(item.second); });
+  }
+  return !value.is_array() || std::all_of(value.begin(), value.end(), is_text);
+}
+
+/// Of a tensor that takes the place of one in that memory format; none where `old` is in the usual one.
+std::vector<std::int64_t> channels_last_strides(const at::Tensor& old, const std::vector<std::int64_t>& shape) {
+  if (old.sizes().size() != shape.size()) return {};
+  switch (old.suggest_memory_format()) {
+    case at::MemoryFormat::ChannelsLast:
+      return c10::get_channels_last_strides_2d(shape);
+    case at::MemoryFormat::ChannelsLast3d:
+      return c10::get_channels_last_strides_3d(shape);
+    default:
+      return {};
+  }
+}
+
 }  // namespace
-
-std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape) {
-  std::string text = std::string(to_string(dtype)) + " [";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-bool has_form_of(const at::Tensor& tensor, const TensorEntry& entry) {
-  return tensor.sizes() == at::IntArrayRef(entry.shape) && *to_dtype(tensor.scalar_type()) == entry.dtype;
-}
-
-std::string describe(const at::Tensor& tensor) {
-  return describe(*to_dtype(tensor.scalar_type()), tensor.sizes().vec());
-}
 
 void throw_null(const char* kind, const std::string& name) {
   throw Error(StatusCode::invalid, std::string(kind) + " '" + name +
                                        "' is null: make it before it is tracked, saved or restored, or untrack it");
 }
 
-Capture::Capture(const TensorNames& names) : names_(names), buffer_(make_copy_buffer()) {
+std::string track_as_resizable(const std::string& name) {
+  const bool is_identifier = !name.empty() && std::isdigit(static_cast<unsigned char>(name.front())) == 0 &&
+                             std::all_of(name.begin(), name.end(), [](const char c) {
+                               return c == '_' || std::isalnum(static_cast<unsigned char>(c)) != 0;
+                             });
+  return "track(\"" + name + "\", " + (is_identifier ? name : "…") + ", holdfast::resizable)";
+}
+
+Capture::Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters)
+    : names_(names), parameters_(std::move(parameters)), buffer_(make_copy_buffer()) {
+  sources_.reserve(names.all().size());
   for (const NamedTensor& named : names.all()) {
     if (named.name == named.stored_as) {
-      sources.emplace(named.name, make_source(named.name, named.tensor, buffer_));
-      if (!named.is_alike) may_differ.insert(named.name);
+      tensor(named.name, named.tensor, named.is_alike);
     } else {
       tied.emplace(named.name, named.stored_as);
     }
   }
 }
 
+bool Capture::is_parameter(const at::Tensor& tensor) const {
+  return parameters_().contains(tensor.unsafeGetTensorImpl());
+}
+
 void Capture::tensor(const std::string& name, const at::Tensor& tensor, bool is_alike) {
-  if (tied.contains(name) || !sources.emplace(name, make_source(name, tensor, buffer_)).second) {
-    throw Error(StatusCode::invalid,
-                "two tracked tensors are called '" + name + "': track one of their owners under another name");
-  }
+  sources_.push_back(make_source(name, tensor, buffer_));
   if (!is_alike) may_differ.insert(name);
 }
 
-void Capture::value(const std::string& name, const nlohmann::json& value) {
-  nlohmann::json encoded = encode_non_finite(value);
-  try {
-    encoded.dump();
-  } catch (const nlohmann::json::exception&) {
+std::vector<storage::TensorSource> Capture::take_sources() {
+  std::sort(sources_.begin(), sources_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const std::string& name = sources_[i].name;
+    if (tied.contains(name) || (i > 0 && sources_[i - 1].name == name)) {
+      throw Error(StatusCode::invalid,
+                  "two tracked tensors are called '" + name + "': track one of their owners under another name");
+    }
+  }
+  return std::move(sources_);
+}
+
+void Capture::value(const std::string& name, nlohmann::json value) {
+  if (!is_text(value)) {
     throw Error(StatusCode::unsupported, "the value of '" + name +
                                              "' holds text that is not UTF-8, which JSON cannot keep: track the bytes "
                                              "as a std::vector<std::uint8_t>");
   }
-  values[name] = std::move(encoded);
+  values[name] = encode_non_finite(value);
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
@@ -87,21 +118,62 @@ Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const
     : manifest_(manifest), loosen_(loosen), names_(names), place_(place), parameters_(std::move(parameters)) {
   fit.version = manifest.uid.short_text();
   for (const NamedTensor& named : names.all()) {
+    if (names.owners()[named.owner].is_resizable) resizable_.insert(named.stored_as);
+  }
+  for (const NamedTensor& named : names.all()) {
     require_storable(named.name, named.tensor);
     // A variable takes what was saved, which is for its item to do.
     if (named.is_variable && was_undefined(named.name)) continue;
-    const TensorEntry* entry = need_tensor(named.name, describe(named.tensor));
-    if (!entry) continue;
-    if (named.is_variable && !is_parameter(named.tensor) && !has_form_of(named.tensor, *entry)) continue;
-    if (!matches(named.name, *entry, named.tensor)) continue;
-    if (named.name == named.stored_as) {
+    const TensorEntry* entry = find_tensor(named.name);
+    if (!entry) {
+      missing(named.name, describe(named.tensor));
+      note_rebuilt(named.name);
+      continue;
+    }
+    if (!has_form_of(named.tensor, *entry)) {
+      if (may_resize(named, *entry)) {
+        if (!takes_other_form(named.name, *entry, named.tensor)) continue;
+        resize(named, *entry);
+      } else {
+        if (!named.is_variable || is_parameter(named.tensor)) matches(named.name, *entry, named.tensor);
+        continue;
+      }
+    } else if (named.name == named.stored_as) {
       fill(*entry, named.tensor);
-    } else if (const TensorEntry* shared = manifest.find(stored_name(named.stored_as));
-               shared && shared->digest != entry->digest) {
+    }
+    if (named.name == named.stored_as) continue;
+    if (const TensorEntry* shared = manifest.find(stored_name(named.stored_as));
+        shared && shared->digest != entry->digest) {
       differs(Difference::Kind::value, named.name,
               "is tied to " + named.stored_as + " in the program, and has other values than it in the checkpoint");
     }
   }
+}
+
+bool Plan::may_resize(const NamedTensor& named, const TensorEntry& entry) const {
+  if (resizable_.empty() || !resizable_.contains(named.stored_as)) return false;
+  const at::ScalarType type = to_scalar_type(entry.dtype);
+  return named.tensor.is_leaf() && !named.tensor.is_inference() &&
+         (!named.tensor.requires_grad() || at::isFloatingType(type) || at::isComplexType(type));
+}
+
+// A module's layers are the program's: only their tensors can be given another shape.
+void Plan::note_rebuilt(const std::string& name) {
+  if (fit.differences.empty() || fit.differences.back().name != name) return;  // it is allowed
+  for (const auto& owner : names_.owners()) {
+    if (owner.is_resizable && name.starts_with(owner.name + "."))
+      fit.differences.back().rebuild = "'" + owner.name + "'";
+  }
+}
+
+// Every handle of the tensor and of those that share its bytes is given the same memory.
+void Plan::resize(const NamedTensor& named, const TensorEntry& entry) {
+  resizing_.insert(named.name);
+  const at::Tensor& first = *names_.find(named.stored_as);
+  const TensorEntry* const shared = manifest_.find(stored_name(named.stored_as));
+  apply([tensor = named.tensor, made = make_instead_of(first, shared ? *shared : entry)](std::vector<std::string>&) {
+    take_form(tensor, *made);
+  });
 }
 
 bool Plan::is_of_other_ranks(const std::string& name) const {
@@ -119,15 +191,17 @@ std::uint64_t Plan::fresh_seed(const std::string& name) const {
   return splitmix64(seed_of_rank(seed, manifest_.position.step, place_.rank) ^ storage::digest_of(name).low);
 }
 
-std::string Plan::name_of(const std::string& name, std::optional<int> rank) const {
-  const std::string stored = stored_name(name);
-  const std::string own = rank_name(stored, rank.value_or(place_.rank));
-  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? own : stored;
+std::optional<std::string> Plan::own_name_of(const std::string& stored, std::optional<int> rank) const {
+  const int whose = rank.value_or(place_.rank);
+  if (whose == 0) return {};  // its own is called as what all share
+  const std::string own = rank_name(stored, whose);
+  return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? std::optional(own) : std::nullopt;
 }
 
 const TensorEntry* Plan::find_tensor(const std::string& name, std::optional<int> rank) {
   asked_tensors_.insert(name);
-  return manifest_.find(name_of(name, rank));
+  const std::string stored = stored_name(name);
+  return manifest_.find(own_name_of(stored, rank).value_or(stored));
 }
 
 const TensorEntry* Plan::need_tensor(const std::string& name, const std::string& what, std::optional<int> rank) {
@@ -138,7 +212,8 @@ const TensorEntry* Plan::need_tensor(const std::string& name, const std::string&
 
 const nlohmann::json* Plan::find_value(const std::string& name, std::optional<int> rank) {
   asked_values_.insert(name);
-  const auto found = manifest_.values.find(name_of(name, rank));
+  const std::string stored = stored_name(name);
+  const auto found = manifest_.values.find(own_name_of(stored, rank).value_or(stored));
   return found == manifest_.values.end() ? nullptr : &*found;
 }
 
@@ -156,10 +231,12 @@ std::optional<nlohmann::json> Plan::need_value(const std::string& name, const st
 bool Plan::matches(const std::string& name, const TensorEntry& entry, const at::Tensor& tensor) {
   if (has_form_of(tensor, entry)) return true;
   const bool same_shape = tensor.sizes() == at::IntArrayRef(entry.shape);
-  const bool may = allowed(
-      loosen_.allow_mismatch, same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
-      "is " + describe(tensor) + " in the program and " + describe(entry.dtype, entry.shape) + " in the checkpoint", {},
-      "stays as the program made it");
+  const NamedTensor* const named = names_.find_named(name);
+  const bool could_resize = named != nullptr && !resizable_.contains(named->stored_as);
+  const bool may =
+      allowed(loosen_.allow_mismatch, same_shape ? Difference::Kind::dtype : Difference::Kind::shape, name,
+              "is " + describe(tensor) + " in the program and " + describe(entry) + " in the checkpoint", {},
+              "stays as the program made it", could_resize ? names_.owners()[named->owner].name : std::string());
   if (may) staying_.insert(name);
   return false;
 }
@@ -169,8 +246,8 @@ bool Plan::takes_other_form(const std::string& name, const TensorEntry& entry, c
   return matches(name, entry, tensor);
 }
 
-void Plan::differs(Difference::Kind kind, const std::string& name, const std::string& what) {
-  fit.differences.push_back({kind, name, name + " " + what});
+void Plan::differs(Difference::Kind kind, const std::string& name, const std::string& what, const std::string& owner) {
+  fit.differences.push_back({kind, name, name + " " + what, owner.empty() ? owner : track_as_resizable(owner)});
 }
 
 bool Plan::missing(const std::string& name, const std::string& what, const std::string& also) {
@@ -191,12 +268,12 @@ bool Plan::allows_unexpected(const std::string& name, const std::string& also) c
 }
 
 bool Plan::allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
-                   const std::string& what, const std::string& also, const char* outcome) {
+                   const std::string& what, const std::string& also, const char* outcome, const std::string& owner) {
   if (const std::string* pattern = matching(patterns, name, also)) {
     fit.notes.push_back(name + " " + what + ": it " + outcome + ", as '" + *pattern + "' allows");
     return true;
   }
-  differs(kind, name, what);
+  differs(kind, name, what, owner);
   return false;
 }
 
@@ -211,13 +288,15 @@ std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device devi
 
 std::shared_ptr<at::Tensor> Plan::make_instead_of(const at::Tensor& old, const TensorEntry& entry) {
   auto& made = instead_of_[{old.unsafeGetTensorImpl(), &entry}];
-  if (!made) made = make(entry, old.device());
+  if (!made) made = make(entry, old.device(), channels_last_strides(old, entry.shape));
   return made;
 }
 
 void Plan::finish() {
   for (const TensorEntry& entry : manifest_.tensors) {
-    if (!asked_tensors_.contains(program_name(entry.name))) unexpected(entry.name, describe(entry.dtype, entry.shape));
+    if (asked_tensors_.contains(program_name(entry.name))) continue;
+    unexpected(entry.name, describe(entry));
+    note_rebuilt(entry.name);
   }
   for (const auto& [alias, name] : manifest_.tied) {
     if (!asked_tensors_.contains(program_name(alias))) unexpected(alias, "tied to " + name);

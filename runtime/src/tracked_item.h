@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
@@ -19,6 +20,7 @@
 #include "holdfast/runtime/state.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
+#include "tensor_form.h"
 #include "tensor_names.h"
 #include "tensor_source.h"
 
@@ -26,23 +28,29 @@ namespace holdfast {
 
 class Capture {
  public:
-  explicit Capture(const TensorNames& names);
+  /// `parameters`: the tensors that tracked optimizers update, asked for where a tensor has changed its shape.
+  Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters);
 
   const TensorNames& names() const { return names_; }
+  /// Whether a tracked optimizer updates this tensor.
+  bool is_parameter(const at::Tensor& tensor) const;
   /// A tensor besides those in names(). `is_alike`: on every rank, so rank 0's will do for all.
-  /// Throws Error (invalid) for a name that is taken, and as make_source does.
+  /// Throws as make_source does.
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
-  void value(const std::string& name, const nlohmann::json& value);
+  void value(const std::string& name, nlohmann::json value);
+  /// All tensors that have bytes of their own, by name. Call it last. Throws Error (invalid) for a name that is taken.
+  std::vector<storage::TensorSource> take_sources();
 
-  std::map<std::string, storage::TensorSource> sources;  // by name
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
   std::set<std::string> may_differ;  // tensors that ranks may hold differently
 
  private:
   const TensorNames& names_;
+  const std::function<std::set<const void*>()> parameters_;
   std::shared_ptr<CopyBuffer> buffer_;
+  std::vector<storage::TensorSource> sources_;
 };
 
 /// A tensor to be filled from the checkpoint.
@@ -86,11 +94,15 @@ class Plan {
   bool matches(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
   /// Whether a variable of another shape or dtype is given a tensor as the entry's; else it stays, which is noted.
   bool takes_other_form(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
+  /// Whether the tensor of that name takes the entry's shape and dtype in place, because it has another and its owner
+  /// is resizable.
+  bool resizes(const std::string& name) const { return resizing_.contains(name); }
   /// Whether the tensor of that name stays as the program made it, because it has another shape or dtype and may.
   bool stays(const std::string& name) const { return staying_.contains(name); }
   /// Whether a tracked optimizer updates this tensor.
   bool is_parameter(const at::Tensor& tensor) const { return parameters_.contains(tensor.unsafeGetTensorImpl()); }
-  void differs(Difference::Kind kind, const std::string& name, const std::string& what);
+  /// `owner`: the tracked item that would have to be resizable for it to fit.
+  void differs(Difference::Kind kind, const std::string& name, const std::string& what, const std::string& owner = {});
   /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
   bool missing(const std::string& name, const std::string& what, const std::string& also = {});
   bool unexpected(const std::string& name, const std::string& what, const std::string& also = {});
@@ -117,19 +129,26 @@ class Plan {
 
  private:
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
-               const std::string& what, const std::string& also, const char* outcome);
+               const std::string& what, const std::string& also, const char* outcome, const std::string& owner = {});
+  /// Whether a tensor with the same bytes belongs to a resizable item, and it can be given the entry's in place.
+  bool may_resize(const NamedTensor& named, const storage::TensorEntry& entry) const;
+  void resize(const NamedTensor& named, const storage::TensorEntry& entry);
+  /// Where the latest difference is that this name is on one side only: says that a resizable module has other layers.
+  void note_rebuilt(const std::string& name);
 
-  /// As the checkpoint has it.
-  std::string name_of(const std::string& name, std::optional<int> rank) const;
+  /// What the checkpoint has of a rank's own under this name, which is called so there; empty where it has none.
+  std::optional<std::string> own_name_of(const std::string& stored, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;
   const LoosenOptions& loosen_;
   const TensorNames& names_;
   const RankPlace place_;
-  std::set<std::string> asked_tensors_;
-  std::set<std::string> asked_values_;
+  std::unordered_set<std::string> asked_tensors_;
+  std::unordered_set<std::string> asked_values_;
   const std::set<const void*> parameters_;
   std::set<std::string> staying_;
+  std::set<std::string> resizing_;
+  std::set<std::string> resizable_;  // the names that resizable items' tensors are stored as
   std::map<std::pair<const void*, const storage::TensorEntry*>, std::shared_ptr<at::Tensor>> instead_of_;
   std::vector<Slot> slots_;
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
@@ -148,6 +167,9 @@ class TrackedItem {
   bool has_begun() const { return has_begun_; }
   void note_begun() { has_begun_ = true; }
   void refer_to(const void* variable) { variable_ = variable; }
+  /// Whether its tensors take another shape and dtype that was saved (resizable.h).
+  bool is_resizable() const { return is_resizable_; }
+  void let_resize() { is_resizable_ = true; }
   /// The module, optimizer or scheduler that the variable holds now; null for everything else.
   virtual const void* object() const { return nullptr; }
 
@@ -163,7 +185,7 @@ class TrackedItem {
   virtual bool add_parameters(std::set<const void*>&) const { return true; }
   /// The first step is next: what flags and options say now is what the code says.
   virtual void begin(const TensorNames&) {}
-  /// Everything else it has.
+  /// Everything else it has. Throws Error (invalid) for what a program that begins as this one did could not restore.
   virtual void capture(Capture&) const {}
   virtual void plan(Plan&) {}
 
@@ -172,7 +194,11 @@ class TrackedItem {
   const void* variable_ = nullptr;
   const TrackedItem* owner_ = nullptr;
   bool has_begun_ = false;
+  bool is_resizable_ = false;
 };
+
+/// `track("means", means, holdfast::resizable)`, as it may stand in the program.
+std::string track_as_resizable(const std::string& name);
 
 /// What a reference refers to now. Throws Error (invalid) where that is nothing; `kind`: "module".
 template <class Object>
@@ -181,10 +207,5 @@ Object& held_by(const ObjectReference<Object>& reference, const char* kind, cons
   if (object == nullptr) throw_null(kind, name);
   return *object;
 }
-
-bool has_form_of(const at::Tensor& tensor, const storage::TensorEntry& entry);
-/// "F32 [10, 20]".
-std::string describe(storage::Dtype dtype, const std::vector<std::int64_t>& shape);
-std::string describe(const at::Tensor& tensor);
 
 }  // namespace holdfast

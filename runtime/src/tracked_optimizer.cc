@@ -5,7 +5,11 @@
 #include <torch/optim/optimizer.h>
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 #include <typeinfo>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
@@ -132,7 +136,8 @@ class PlanStateFields : public ScalarFields<PlanStateFields> {
 
  private:
   void make(const storage::TensorEntry& entry, const std::string& name, at::Tensor& x) {
-    auto strides = value_.value(name + ".strides", std::vector<std::int64_t>());
+    std::vector<std::int64_t> strides;
+    if (const auto found = value_.find(name + ".strides"); found != value_.end()) found->get_to(strides);
     if (!strides.empty() && strides.size() != entry.shape.size()) strides.clear();
     plan_.apply([&x, made = plan_.make(entry, device_, std::move(strides))](std::vector<std::string>&) { x = *made; });
   }
@@ -184,7 +189,7 @@ struct CodeGroups {
   const OptimizerFields* fields = nullptr;  // the kind of the optimizer that the options are of
   std::vector<Names> parameters;
   std::vector<json> options;
-  std::map<std::string, std::size_t> group_of;
+  std::unordered_map<std::string, std::size_t> group_of;
 
   void add(Names names, json given) {
     for (const std::string& name : names) group_of.emplace(name, parameters.size());
@@ -248,19 +253,29 @@ class TrackedOptimizer : public TrackedItem {
 
   void capture(Capture& capture) const override {
     const OptimizerFields& fields = fields_now();
+    if (code_ && code_->fields->name() != std::string_view(fields.name())) {
+      throw Error(StatusCode::invalid,
+                  "optimizer '" + name() + "' was " + code_->fields->name() + " when the run began and is " +
+                      fields.name() +
+                      " now: a program that begins as this one did could not resume from such a version. Track both "
+                      "optimizers from the start, each under a name of its own");
+    }
     if (auto* scaled = dynamic_cast<TakesDeviceScale*>(&optimizer())) scaled->settle();
     json value = {{"kind", fields.name()}, {"groups", json::array()}, {"state", json::object()}};
-    const CodeGroups now = groups_now(capture.names());
-    for (std::size_t i = 0; i < now.parameters.size(); ++i) value["groups"].push_back(encode_group(now, i));
-    if (code_ && code_->parameters != now.parameters) value["began"] = code_->parameters;
-    for (const auto& [name, group, tensor] : parameters(capture.names())) {
+    const std::vector<Parameter> all = parameters(capture.names());
+    std::vector<Names> now(groups());
+    for (const Parameter& parameter : all) now[parameter.group].push_back(parameter.name);
+    for (std::size_t i = 0; i < now.size(); ++i) value["groups"].push_back(encode_group(fields, now[i], i));
+    if (code_ && code_->parameters != now) value["began"] = code_->parameters;
+    json& states = value["state"];
+    for (const auto& [name, group, tensor] : all) {
       const auto state = optimizer().state().find(tensor.unsafeGetTensorImpl());
-      if (state == optimizer().state().end() || value["state"].contains(name)) continue;
+      if (state == optimizer().state().end() || states.contains(name)) continue;
       CaptureStateFields visitor(capture, state_name(name) + ".");
       fields.visit(*state->second, visitor);
-      value["state"][name] = std::move(visitor.value);
+      states[name] = std::move(visitor.value);
     }
-    capture.value(name(), value);
+    capture.value(name(), std::move(value));
   }
 
   void plan(Plan& plan) override {
@@ -279,6 +294,7 @@ class TrackedOptimizer : public TrackedItem {
       // Once the run has begun, what the optimizer holds is no more the code's word.
       const CodeGroups code = code_ ? *code_ : groups_now(plan.names());
       std::vector<Group> groups = plan_groups(plan, saved_groups, code);
+      require_forms(plan, groups);
       plan_state(plan, *saved, saved_groups, groups);
       plan_options(plan, saved_groups, code, std::move(groups));
     } catch (const json::exception&) {
@@ -350,14 +366,18 @@ class TrackedOptimizer : public TrackedItem {
 
   // Before the run begins, what the code gave is what was there when the optimizer was tracked. Where it gave a
   // parameter no options, because that joined later, what it has now counts as given.
-  json encode_group(const CodeGroups& now, std::size_t group) const {
-    const json& current = now.options[group];
-    json value = {{"parameters", now.parameters[group]}, {"initial", current}, {"current", current}};
+  json encode_group(const OptimizerFields& fields, const Names& parameters, std::size_t group) const {
+    const json current = options(group);
+    json value = {{"parameters", parameters}, {"initial", current}, {"current", current}};
     if (!code_ && group < when_tracked_.size()) value["initial"] = when_tracked_[group];
     if (!code_) return value;
+    if (code_->fields == &fields && group < code_->parameters.size() && code_->parameters[group] == parameters) {
+      value["initial"] = code_->options[group];
+      return value;
+    }
     const json* of_group = nullptr;
-    for (const std::string& parameter : now.parameters[group]) {
-      const json* given = code_->options_of(parameter, *now.fields);
+    for (const std::string& parameter : parameters) {
+      const json* given = code_->options_of(parameter, fields);
       if (given == nullptr) given = &current;
       if (of_group == nullptr) value["initial"] = *(of_group = given);
       if (given != of_group && *given != *of_group) value["initial_of"][parameter] = *given;
@@ -370,13 +390,13 @@ class TrackedOptimizer : public TrackedItem {
     for (std::size_t group = 0; group < groups(); ++group) {
       const auto& tensors = optimizer().param_groups()[group].params();
       for (std::size_t i = 0; i < tensors.size(); ++i) {
-        const auto known = names.names_of(tensors[i]);
-        if (known.empty()) {
+        const std::string* const known = names.name_of(tensors[i]);
+        if (known == nullptr) {
           throw Error(StatusCode::invalid, "optimizer '" + name() + "', group " + std::to_string(group) +
                                                ": parameter " + std::to_string(i) + " (" + describe(tensors[i]) +
                                                ") is in no tracked module: track its module, or the tensor itself");
         }
-        found.push_back({known.front(), group, tensors[i]});
+        found.push_back({*known, group, tensors[i]});
       }
     }
     return found;
@@ -450,12 +470,22 @@ class TrackedOptimizer : public TrackedItem {
     return group;
   }
 
+  // A plain variable that takes the saved shape is given another tensor, which a group that joined would not hold.
+  void require_forms(Plan& plan, const std::vector<Group>& groups) const {
+    for (const Group& group : groups) {
+      for (std::size_t i = 0; i < group.tensors.size(); ++i) {
+        const std::string& parameter = group.names[i];
+        if (plan.is_parameter(group.tensors[i]) || plan.resizes(parameter) || plan.stays(parameter)) continue;
+        if (const auto* entry = plan.find_tensor(parameter)) plan.matches(parameter, *entry, group.tensors[i]);
+      }
+    }
+  }
+
   void plan_state(Plan& plan, const json& saved, const SavedGroups& saved_groups, const std::vector<Group>& groups) {
-    std::set<std::string> left;  // the checkpoint's parameters that the program has not claimed yet
-    for (const auto& [name, options] : saved_groups.options_of) left.insert(name);
+    std::unordered_set<std::string> claimed;  // of the checkpoint's parameters
     auto states = std::make_shared<std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>>>();
-    std::set<void*> seen;
-    std::set<void*> kept;  // new in the program, and allowed to be
+    std::unordered_set<void*> seen;
+    std::unordered_set<void*> kept;  // new in the program, and allowed to be
 
     for (const Group& group : groups) {
       for (std::size_t i = 0; i < group.tensors.size(); ++i) {
@@ -468,7 +498,7 @@ class TrackedOptimizer : public TrackedItem {
           kept.insert(key);
           continue;
         }
-        left.erase(parameter);
+        claimed.insert(parameter);
         if (plan.stays(group.names[i])) {  // what it had is of another shape
           plan.fit.notes.push_back(state_name(parameter) + " is left unread, as " + parameter + " is");
           ask_for_tensors_of(plan, parameter);
@@ -483,7 +513,8 @@ class TrackedOptimizer : public TrackedItem {
         states->emplace_back(key, std::move(state));
       }
     }
-    for (const std::string& parameter : left) {
+    for (const auto& [parameter, options] : saved_groups.options_of) {
+      if (claimed.contains(parameter)) continue;
       plan.unexpected(state_name(parameter), "a parameter of its optimizer", parameter);
       ask_for_tensors_of(plan, parameter);
     }

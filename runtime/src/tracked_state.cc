@@ -128,7 +128,10 @@ struct TrackedState::Registry {
 
   TensorNames walk() const {
     TensorNames found;
-    for (const auto& item : items) item->add_names(found);
+    for (const auto& item : items) {
+      found.begin_owner(item->name(), item->is_resizable());
+      item->add_names(found);
+    }
     return found;
   }
 
@@ -199,6 +202,11 @@ void TrackedState::add_object(const std::string& name, Identity identity, Object
   registry_->require_free(name, identity);
   registry_->may_hold_parameters = registry_->may_hold_parameters || access.may_bear_parts;
   registry_->add(identity, make_tracked_object(name, std::move(access)));
+}
+
+void TrackedState::let_resize(const std::string& name) {
+  const auto& items = registry_->items;
+  (*std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; }))->let_resize();
 }
 
 void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
@@ -289,16 +297,13 @@ void TrackedState::begin() {
 Captured TrackedState::capture() const {
   find_parts();
   const TensorNames names = registry_->walk();
-  Capture capture(names);
+  Capture capture(names, [this] { return registry_->parameters(); });
   for (const auto& item : registry_->items) item->capture(capture);
   registry_->generators->capture(capture);
 
   Captured captured;
-  captured.tensors.reserve(capture.sources.size());
-  for (auto& [name, source] : capture.sources) {
-    source.name = stored_name(name);
-    captured.tensors.push_back(std::move(source));
-  }
+  captured.tensors = capture.take_sources();
+  for (storage::TensorSource& source : captured.tensors) source.name = stored_name(source.name);
   for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
   for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
   for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);

@@ -4,16 +4,81 @@
 #include <torch/cuda.h>
 #include <torch/nn/module.h>
 
+#include <algorithm>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "holdfast/runtime/error.h"
 #include "module_flags.h"
+#include "module_tensors.h"
 
 namespace holdfast {
 namespace {
 
 using storage::StatusCode;
+
+using Forms = std::vector<std::pair<std::string, TensorForm>>;  // by name, in a module's order
+
+Forms forms_of(std::span<const NamedTensor> tensors) {
+  Forms forms;
+  forms.reserve(tensors.size());
+  for (const NamedTensor& named : tensors) forms.emplace_back(named.name, form_of(named.tensor));
+  return forms;
+}
+
+constexpr std::size_t kShown = 3;  // of a module's tensors, in a sentence
+
+/// "a, b and 2 more"
+std::string listed(const std::vector<std::string>& all) {
+  std::string text;
+  for (std::size_t i = 0; i < all.size() && i < kShown; ++i) text += (i ? ", " : "") + all[i];
+  return all.size() > kShown ? text + " and " + std::to_string(all.size() - kShown) + " more" : text;
+}
+
+std::map<std::string, const TensorForm*> by_name(const Forms& forms) {
+  std::map<std::string, const TensorForm*> found;
+  for (const auto& [name, form] : forms) found.emplace(name, &form);
+  return found;
+}
+
+bool are_forms_of(const Forms& forms, std::span<const NamedTensor> tensors) {
+  return std::equal(forms.begin(), forms.end(), tensors.begin(), tensors.end(),
+                    [](const auto& form, const auto& named) {
+                      return form.second.dtype == named.tensor.scalar_type() &&
+                             named.tensor.sizes() == at::IntArrayRef(form.second.shape) && form.first == named.name;
+                    });
+}
+
+/// What differs between the forms that a run began with and those now, a clause each.
+std::vector<std::string> changes_of(const Forms& began, std::span<const NamedTensor> now) {
+  std::map<std::string, const TensorForm*> before = by_name(began);
+  std::vector<std::string> changes;
+  for (const NamedTensor& named : now) {
+    const auto found = before.find(named.name);
+    if (found == before.end()) {
+      changes.push_back(named.name + " (" + describe(named.tensor) + ") is new");
+      continue;
+    }
+    if (!(*found->second == form_of(named.tensor))) {
+      changes.push_back(named.name + " was " + describe(*found->second) + " and is " + describe(named.tensor));
+    }
+    before.erase(found);
+  }
+  for (const auto& [name, form] : before) changes.push_back(name + " (" + describe(*form) + ") is gone");
+  return changes;
+}
+
+[[noreturn]] void refuse_change(const std::string& name, const std::string& change) {
+  throw Error(StatusCode::invalid,
+              "'" + name + "' is not what it was when the run began: " + change +
+                  ". A program that begins as this one did could not resume from such a version. Make the change "
+                  "before the loop begins, or, where the program changes it while it trains, write " +
+                  track_as_resizable(name));
+}
 
 class TrackedModule : public TrackedItem {
  public:
@@ -26,24 +91,74 @@ class TrackedModule : public TrackedItem {
 
   void add_names(TensorNames& names) const override {
     const torch::nn::Module& module = module_now();
-    for (const auto& parameter : module.named_parameters())
-      names.add(name() + "." + parameter.key(), parameter.value(), /*is_alike=*/true);
-    for (const auto& buffer : module.named_buffers()) {
-      names.add(name() + "." + buffer.key(), buffer.value(), /*is_alike=*/false);
-    }
+    const std::string prefix = name() + ".";
+    each_parameter(module, [&](const std::string& path, const at::Tensor& parameter) {
+      names.add(prefix + path, parameter, /*is_alike=*/true);
+    });
+    each_buffer(module, [&](const std::string& path, const at::Tensor& buffer) {
+      names.add(prefix + path, buffer, /*is_alike=*/false);
+    });
   }
 
-  void begin(const TensorNames&) override { code_ = flags_of(module_now()); }
+  void begin(const TensorNames& names) override {
+    code_ = flags_of(module_now());
+    code_forms_ = forms_of(names.of(name()));
+  }
 
   void capture(Capture& capture) const override {
+    const auto tensors = capture.names().of(name());
+    const bool has_changed = code_forms_ && !are_forms_of(*code_forms_, tensors);
+    if (has_changed && !is_resizable()) refuse_change(name(), listed(changes_of(*code_forms_, tensors)));
     const ModuleFlags flags = flags_of(module_now());
-    const ModuleFlags initial = code_ ? overlaid(flags, *code_) : flags;
     nlohmann::json value = encode(flags);
-    if (initial != flags) value["initial"] = encode(initial);
-    capture.value(name(), value);
+    if (code_ && *code_ != flags) {
+      const ModuleFlags initial = overlaid(flags, *code_);
+      if (initial != flags) value["initial"] = encode(initial);
+    }
+    if (has_changed) {
+      const auto began = by_name(*code_forms_);
+      for (const NamedTensor& named : tensors) {
+        const auto form = began.find(named.name);
+        if (form == began.end() || *form->second == form_of(named.tensor)) continue;
+        value["began"][named.name] = describe(*form->second);
+      }
+    }
+    capture.value(name(), std::move(value));
   }
 
   void plan(Plan& plan) override {
+    plan_forms(plan);
+    plan_flags(plan);
+  }
+
+ private:
+  // Where the code gives a tensor another shape than the run began with, somebody edited it.
+  void plan_forms(Plan& plan) {
+    const auto tensors = plan.names().of(name());
+    const nlohmann::json* value = plan.find_value(name());
+    std::map<std::string, const TensorForm*> code_forms;
+    if (code_forms_) code_forms = by_name(*code_forms_);
+    std::vector<std::string> edits;
+    for (const NamedTensor& named : tensors) {
+      if (!plan.resizes(named.name)) continue;
+      const storage::TensorEntry& entry = *plan.find_tensor(named.name);
+      const auto code_form = code_forms.find(named.name);
+      const std::string code = code_form != code_forms.end() ? describe(*code_form->second) : describe(named.tensor);
+      std::string began = describe(entry);
+      if (value != nullptr && value->is_object() && value->contains("began")) {
+        began = value->at("began").value(named.name, began);
+      }
+      if (code != began) edits.push_back(named.name + " is " + code + " in the code and was " + began);
+    }
+    if (!edits.empty()) {
+      plan.fit.notes.push_back(listed(edits) + " when the run began: the checkpoint's shapes and dtypes are taken");
+    }
+    if (!code_forms_) {
+      plan.apply([this, forms = forms_of(tensors)](std::vector<std::string>&) { code_forms_ = forms; });
+    }
+  }
+
+  void plan_flags(Plan& plan) {
     const ModuleFlags now = flags_of(module_now());
     // Once the run has begun, what the module says is no more the code's word.
     const ModuleFlags code = code_ ? overlaid(now, *code_) : now;
@@ -66,11 +181,11 @@ class TrackedModule : public TrackedItem {
     }
   }
 
- private:
   torch::nn::Module& module_now() const { return held_by(module_, "module", name()); }
 
   const ObjectReference<torch::nn::Module> module_;
   std::optional<ModuleFlags> code_;  // as the code gave them, once the run has begun
+  std::optional<Forms> code_forms_;  // likewise
 };
 
 class TrackedTensor : public TrackedItem {
@@ -87,6 +202,7 @@ class TrackedTensor : public TrackedItem {
   }
 
   void capture(Capture& capture) const override {
+    require_form(capture);
     const std::string device = tensor_.defined() ? tensor_.device().str() : "undefined";
     nlohmann::json value = {{"device", device}};
     if (const auto requires_grad = flag()) {
@@ -139,24 +255,40 @@ class TrackedTensor : public TrackedItem {
     const storage::TensorEntry* entry = plan.find_tensor(name());
     std::string began;
     if (value != nullptr && value->is_object()) began = value->value("began", "");
-    if (entry != nullptr && began.empty()) began = describe(entry->dtype, entry->shape);
+    if (entry != nullptr && began.empty()) began = describe(*entry);
     const std::string code = code_form_.empty() ? form() : code_form_;
     plan.apply([this, code](std::vector<std::string>&) { code_form_ = code; });
     if (plan.was_undefined(name())) {
       plan.apply([this](std::vector<std::string>&) { tensor_ = at::Tensor(); });
       return;
     }
-    if (entry == nullptr || plan.is_parameter(tensor_) || has_form_of(tensor_, *entry)) return;
-    if (!plan.takes_other_form(name(), *entry, tensor_)) return;
+    if (entry == nullptr || has_form_of(tensor_, *entry) || plan.stays(name())) return;
+    const bool in_place = plan.resizes(name());
+    if (!in_place && (plan.is_parameter(tensor_) || !plan.takes_other_form(name(), *entry, tensor_))) return;
     if (code != began) {
       plan.fit.notes.push_back(name() + " is " + code + " in the code and was " + began +
-                               " when the run began: it takes the checkpoint's " +
-                               describe(entry->dtype, entry->shape));
+                               " when the run began: it takes the checkpoint's " + describe(*entry));
     }
+    if (in_place) return;  // the plan itself sees to it, for a module's tensors too
     plan.apply([this, made = plan.make_instead_of(tensor_, *entry)](std::vector<std::string>&) {
       if (made->is_floating_point() || made->is_complex()) made->set_requires_grad(tensor_.requires_grad());
       tensor_ = *made;
     });
+  }
+
+  // Another shape or dtype comes back where no optimizer updates the tensor.
+  void require_form(const Capture& capture) const {
+    if (!has_begun() || !tensor_.defined() || form() == code_form_) return;
+    if (is_resizable() ? !code_form_.empty() : !capture.is_parameter(tensor_)) return;
+    if (!code_form_.empty()) {
+      refuse_change(name(), "it was " + code_form_ + " and is " + form() + ", and an optimizer updates it");
+    }
+    if (!capture.is_parameter(tensor_)) return;
+    throw Error(StatusCode::invalid,
+                "'" + name() +
+                    "' was undefined when the run began, and an optimizer updates it now: give it a tensor of any size "
+                    "before the loop begins, and write " +
+                    track_as_resizable(name()));
   }
 
   std::string form() const { return tensor_.defined() ? describe(tensor_) : ""; }

@@ -19,7 +19,8 @@ namespace holdfast {
 
 /// Parameters and buffers, as "name.path"; the value of the name is the flags:
 ///   {"frozen": ["fc.weight", …], "eval": ["norm", …], "initial": {"frozen": […], "eval": […]}}
-/// "initial" is what they were when the run began, where that is something else.
+/// "initial" is what they were when the run began, where that is something else; "began" the dtypes and shapes then,
+/// {"net.fc.weight": "F32 [3, 2]"}, of what a resizable module has in another form now.
 std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module);
 
 /// The variable, not the handle it holds now: it may be assigned another one, and be undefined. Its value is the

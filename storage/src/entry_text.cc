@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/text.h"
@@ -71,9 +72,11 @@ void EntryWriter::begin_lines(std::string_view key, char bracket) {
   first_line_ = true;
 }
 
-void EntryWriter::line(std::string_view text) {
-  text_.append(first_line_ ? "\n" : ",\n").append(text);
-  first_line_ = false;
+void EntryWriter::line(std::string_view text) { begin_line().append(text); }
+
+std::string& EntryWriter::begin_line() {
+  text_.append(std::exchange(first_line_, false) ? "\n" : ",\n");
+  return text_;
 }
 
 void EntryWriter::end_lines(char bracket) {
@@ -88,10 +91,10 @@ std::string EntryWriter::finish() && {
   return std::move(text_);
 }
 
-Result<json> read_entry(std::string_view bytes, std::string_view kind) {
-  const std::string what = name_of(kind);
-  const auto corrupt = [&](const std::string& problem) { return Status(StatusCode::corrupt, what + " " + problem); };
-
+Status check_digest(std::string_view bytes, std::string_view kind) {
+  const auto corrupt = [&](const std::string& problem) {
+    return Status(StatusCode::corrupt, name_of(kind) + " " + problem);
+  };
   const std::size_t body = bytes.size() < kDigestLine ? 0 : bytes.size() - kDigestLine;
   const std::string_view last = bytes.substr(body);
   if (body == 0 || bytes[body - 1] != '\n' || last.substr(0, kDigestKey.size()) != kDigestKey ||
@@ -100,8 +103,18 @@ Result<json> read_entry(std::string_view bytes, std::string_view kind) {
   }
   const auto digest = Digest::parse(last.substr(kDigestKey.size(), 32));
   if (!digest || *digest != digest_of(bytes.substr(0, body))) return corrupt("does not match its digest");
+  return {};
+}
 
-  auto entry = parse_strict_json(bytes, kMaxEntryDepth, what);
+Result<json> read_entry(std::string_view bytes, std::string_view kind) {
+  if (Status status = check_digest(bytes, kind); !status) return status;
+  return read_fields(bytes, kind);
+}
+
+Result<json> read_fields(std::string_view text, std::string_view kind) {
+  const std::string what = name_of(kind);
+  const auto corrupt = [&](const std::string& problem) { return Status(StatusCode::corrupt, what + " " + problem); };
+  auto entry = parse_strict_json(text, kMaxEntryDepth, what);
   if (!entry) return entry;
   if (!entry->contains("holdfast") || (*entry)["holdfast"] != json(kind)) {
     return corrupt("does not say that it is a Holdfast \"" + std::string(kind) + "\" entry");

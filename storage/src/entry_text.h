@@ -32,6 +32,8 @@ class EntryWriter {
   /// `"key":` and an opening bracket; then members, one a line, and the closing bracket.
   void begin_lines(std::string_view key, char bracket);
   void line(std::string_view text);
+  /// The same, for what is appended to the text that it gives.
+  std::string& begin_line();
   void end_lines(char bracket);
   /// The whole entry, digest line included.
   std::string finish() &&;
@@ -44,6 +46,9 @@ class EntryWriter {
 /// Checks the frame: digest, strict JSON, kind, format version and needed features, in this order. The fields are the
 /// caller's to check.
 Result<nlohmann::json> read_entry(std::string_view bytes, std::string_view kind);
+/// The two halves of it: the digest of the entry's bytes, and all else, of a text that begins and ends as the entry.
+Status check_digest(std::string_view bytes, std::string_view kind);
+Result<nlohmann::json> read_fields(std::string_view text, std::string_view kind);
 
 /// Takes typed fields out of an entry and keeps the first problem, so that a decoder reads as a list of fields.
 class FieldReader {

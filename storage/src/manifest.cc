@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "entry_text.h"
+#include "holdfast/storage/manifest_head.h"
 #include "holdfast/storage/safetensors.h"
 #include "holdfast/storage/text.h"
 #include "strict_json.h"
 #include "tensor_bytes.h"
+#include "tensor_lines.h"
 
 namespace holdfast::storage {
 
@@ -50,38 +52,10 @@ std::string largest_values(const Manifest& manifest) {
 // --- encoding: keys in the order of the grammar in FORMAT.md, without going through a json object, which would sort
 // them
 
-std::string list_text(const std::vector<std::int64_t>& numbers) {
-  std::string text = "[";
-  for (std::int64_t number : numbers) text.append(text.size() > 1 ? "," : "").append(std::to_string(number));
-  return text + "]";
-}
-
 std::string file_text(const FileEntry& file) {
   return "{\"name\":" + to_text(file.name) + ",\"bytes\":" + std::to_string(file.bytes) + ",\"digest\":\"" +
          file.digest.hex() + "\",\"header_bytes\":" + std::to_string(file.header_bytes) + ",\"header_digest\":\"" +
          file.header_digest.hex() + "\"}";
-}
-
-std::string part_text(const TensorPart& part) {
-  std::string text = "{\"file\":" + std::to_string(part.file) + ",\"begin\":" + std::to_string(part.begin) +
-                     ",\"end\":" + std::to_string(part.end);
-  if (!part.offset.empty()) {
-    text += ",\"offset\":" + list_text(part.offset) + ",\"extent\":" + list_text(part.extent);
-  }
-  return text + "}";
-}
-
-std::string tensor_text(const TensorEntry& tensor) {
-  std::string text = to_text(tensor.name) + ":{\"dtype\":\"" + std::string(to_string(tensor.dtype)) +
-                     "\",\"shape\":" + list_text(tensor.shape) + ",\"digest\":\"" + tensor.digest.hex() +
-                     "\",\"parts\":[";
-  for (std::size_t i = 0; i < tensor.parts.size(); ++i) {
-    if (i > 0) text += ',';
-    text += part_text(tensor.parts[i]);
-  }
-  text += ']';
-  if (tensor.non_finite > 0) text += ",\"non_finite\":" + std::to_string(tensor.non_finite);
-  return text + "}";
 }
 
 // --- decoding
@@ -328,7 +302,9 @@ Status decode_tied(const json& entry, Manifest& manifest) {
 std::uint64_t TensorEntry::bytes() const { return tensor_bytes(dtype, shape).value_or(0); }
 
 const TensorEntry* Manifest::find(std::string_view tensor) const {
-  if (auto alias = tied.find(std::string(tensor)); alias != tied.end()) tensor = alias->second;
+  if (!tied.empty()) {
+    if (const auto alias = tied.find(std::string(tensor)); alias != tied.end()) tensor = alias->second;
+  }
   const auto found =
       std::lower_bound(tensors.begin(), tensors.end(), tensor,
                        [](const TensorEntry& entry, std::string_view name) { return entry.name < name; });
@@ -364,7 +340,7 @@ std::string encode(const Manifest& manifest) {
   for (const FileEntry& file : manifest.files) writer.line(file_text(file));
   writer.end_lines(']');
   writer.begin_lines("tensors", '{');
-  for (const TensorEntry& tensor : manifest.tensors) writer.line(tensor_text(tensor));
+  for (const TensorEntry& tensor : manifest.tensors) append_tensor(writer.begin_line(), tensor);
   writer.end_lines('}');
   writer.begin_lines("tied", '{');
   for (const auto& [alias, name] : manifest.tied) writer.line(to_text(alias) + ":" + to_text(name));
@@ -400,11 +376,17 @@ Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit
                                          ": track large data as a tensor, which has no such limit");
 }
 
-Result<Manifest> decode_manifest(std::string_view bytes) {
-  const auto entry = read_entry(bytes, "save");
-  if (!entry) return entry.status();
-  FieldReader fields(*entry, std::string(kWhat));
-  Manifest manifest;
+namespace {
+
+/// Without a copy, for it may be most of the entry.
+json take_object(json& entry, const char* key, FieldReader& fields) {
+  const auto found = entry.find(key);
+  return found != entry.end() && found->is_object() ? std::move(*found) : fields.object(key);
+}
+
+/// All but files, tensors and what is tied.
+Status decode_head(json& entry, Manifest& manifest) {
+  FieldReader fields(entry, std::string(kWhat));
   manifest.uid = fields.uid("uid");
   manifest.epoch = fields.number("epoch");
   manifest.parent = fields.uid_or_null("parent");
@@ -416,7 +398,7 @@ Result<Manifest> decode_manifest(std::string_view bytes) {
   manifest.durability = fields.text("durability");
   if (fields.has("non_finite")) manifest.non_finite = fields.number("non_finite");
   manifest.metrics = fields.object("metrics");
-  manifest.values = fields.object("values");
+  manifest.values = take_object(entry, "values", fields);
   manifest.made_by = fields.object("made_by");
   manifest.cost = fields.object("cost");
   if (world_size < 1 || world_size > std::numeric_limits<int>::max()) fields.fail("has an impossible \"world_size\"");
@@ -427,13 +409,49 @@ Result<Manifest> decode_manifest(std::string_view bytes) {
   manifest.position.step = position_fields.number("step");
   manifest.position.epoch = position_fields.number("epoch");
   manifest.position.samples = position_fields.number("samples");
-  if (!position_fields.ok()) return position_fields.status();
+  return position_fields.status();
+}
 
+}  // namespace
+
+Result<Manifest> decode_manifest(std::string_view bytes) {
+  if (Status status = check_digest(bytes, "save"); !status) return status;
+  auto without = take_tensors(bytes);
+  auto entry = read_fields(without ? std::string_view(without->rest) : bytes, "save");
+  if (!entry) return entry.status();
+  Manifest manifest;
+  if (Status status = decode_head(*entry, manifest); !status) return status;
   if (Status status = decode_files(*entry, manifest); !status) return status;
-  if (Status status = decode_tensors(*entry, manifest); !status) return status;
+  if (without) {
+    manifest.tensors = std::move(without->tensors);
+  } else if (Status status = decode_tensors(*entry, manifest); !status) {
+    return status;
+  }
   if (Status status = decode_tied(*entry, manifest); !status) return status;
   if (Problem problem = check_structure(manifest)) return Status(StatusCode::corrupt, std::string(kWhat) + *problem);
   return manifest;
+}
+
+Result<ManifestHead> decode_manifest_head(std::string_view bytes) {
+  if (Status status = check_digest(bytes, "save"); !status) return status;
+  if (const auto outline = take_outline(bytes)) {
+    ManifestHead head;
+    head.tensors = outline->tensors;
+    auto entry = read_fields(outline->rest, "save");
+    if (entry && decode_head(*entry, head.manifest) && decode_files(*entry, head.manifest) &&
+        !check_files(head.manifest)) {
+      head.manifest.values = nullptr;
+      return head;
+    }
+  }
+  // Another writer's, or one with a problem, which is worth a sentence.
+  auto manifest = decode_manifest(bytes);
+  if (!manifest) return manifest.status();
+  const std::size_t tensors = manifest->tensors.size();
+  manifest->tensors.clear();
+  manifest->tied.clear();
+  manifest->values = nullptr;
+  return ManifestHead{*std::move(manifest), tensors};
 }
 
 }  // namespace holdfast::storage

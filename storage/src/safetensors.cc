@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <set>
 #include <tuple>
+#include <unordered_set>
 #include <utility>
 
 #include "holdfast/storage/text.h"
@@ -20,7 +20,11 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr int kMaxHeaderDepth = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
-std::string json_string(const std::string& text) { return json(text).dump(); }
+std::string json_string(const std::string& text) {
+  const bool is_plain =
+      std::all_of(text.begin(), text.end(), [](const char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+  return is_plain ? '"' + text + '"' : json(text).dump();
+}
 
 void put_length(std::string& into, std::uint64_t length) {
   for (std::uint64_t i = 0; i < kLengthBytes; ++i) into[i] = static_cast<char>(length >> (8 * i) & 0xff);
@@ -35,7 +39,7 @@ std::uint64_t get_length(std::string_view prefix) {
 }
 
 Status check_names(const SafetensorsHeader& header) {
-  std::set<std::string_view> names;
+  std::unordered_set<std::string_view> names(header.tensors.size());
   for (const SafetensorsTensor& tensor : header.tensors) {
     if (!is_utf8(tensor.name)) return {StatusCode::invalid, "a tensor's name is not UTF-8: rename it"};
     if (tensor.name == kMetadataKey) {
@@ -52,12 +56,13 @@ Status check_names(const SafetensorsHeader& header) {
   return {};
 }
 
-std::string tensor_json(const SafetensorsTensor& tensor) {
-  std::string text =
-      json_string(tensor.name) + ":{\"dtype\":\"" + std::string(to_string(tensor.dtype)) + "\",\"shape\":[";
+void append_json(std::string& text, const SafetensorsTensor& tensor) {
+  text.append(json_string(tensor.name)).append(":{\"dtype\":\"").append(to_string(tensor.dtype));
+  text.append("\",\"shape\":[");
   for (std::size_t i = 0; i < tensor.shape.size(); ++i)
     text.append(i ? "," : "").append(std::to_string(tensor.shape[i]));
-  return text + "],\"data_offsets\":[" + std::to_string(tensor.begin) + "," + std::to_string(tensor.end) + "]}";
+  text.append("],\"data_offsets\":[").append(std::to_string(tensor.begin)).append(",");
+  text.append(std::to_string(tensor.end)).append("]}");
 }
 
 Status corrupt(const std::string& problem) { return {StatusCode::corrupt, "the safetensors header " + problem}; }
@@ -163,7 +168,7 @@ Result<std::string> encode_safetensors_header(SafetensorsHeader& header) {
   }
   for (const SafetensorsTensor& tensor : header.tensors) {
     if (text.back() != '{') text += ',';
-    text += tensor_json(tensor);
+    append_json(text, tensor);
   }
   text += '}';
   text.resize((text.size() + kPayloadAlignment - 1) / kPayloadAlignment * kPayloadAlignment, ' ');

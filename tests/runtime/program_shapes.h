@@ -39,6 +39,8 @@ class Trace {
     word.value = value;
     if (::write(pipe_, &word, sizeof word) != sizeof word) std::abort();
   }
+  /// Other from one start to the next, for programs that somebody edited in between.
+  bool is_edited() const { return dies_at_ % 2 == 1; }
 
  private:
   int pipe_;
@@ -300,6 +302,77 @@ inline int flags_that_change(Session& session, Trace& trace) {
   return session.finish();
 }
 
+/// The tensor that a group holds becomes `value`, and its moments what `select` makes of them.
+template <class Select>
+void replace_parameter(torch::optim::Adam& optimizer, std::size_t group, torch::Tensor& variable,
+                       const torch::Tensor& value, const Select& select) {
+  auto& held = optimizer.param_groups().at(group).params().at(0);
+  const auto found = optimizer.state().find(held.unsafeGetTensorImpl());
+  auto state = std::move(found->second);
+  optimizer.state().erase(found);
+  auto& moments = static_cast<torch::optim::AdamParamState&>(*state);
+  moments.exp_avg(select(moments.exp_avg()));
+  moments.exp_avg_sq(select(moments.exp_avg_sq()));
+  held = variable = value.detach().clone().requires_grad_(true);
+  optimizer.state()[variable.unsafeGetTensorImpl()] = std::move(state);
+}
+
+/// Points that are split and pruned while Adam moves them, as in Gaussian splatting.
+inline int growing_parameters(Session& session, Trace& trace) {
+  torch::Tensor means = torch::rand({3, 2}).requires_grad_(true), scales = torch::ones({3}, torch::requires_grad());
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(std::vector{means}, std::make_unique<torch::optim::AdamOptions>(0.1));
+  groups.emplace_back(std::vector{scales}, std::make_unique<torch::optim::AdamOptions>(0.02));
+  torch::optim::Adam optimizer(std::move(groups));
+  session.track("means", means, holdfast::resizable).track("scales", scales, holdfast::resizable);
+  session.track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 12})) {
+    optimizer.zero_grad();
+    const auto loss = ((means - torch::rand({2})).square().sum(1) * scales).sum() + scales.square().sum();
+    loss.backward();
+    optimizer.step();
+    if (step.number() % 3 == 1) {
+      const auto more = [](const torch::Tensor& x) { return torch::cat({x, torch::zeros_like(x.slice(0, 0, 2))}); };
+      const auto noise = torch::randn({2, 2}) * 0.1;
+      replace_parameter(optimizer, 0, means, torch::cat({means, means.slice(0, 0, 2) + noise}), more);
+      replace_parameter(optimizer, 1, scales, torch::cat({scales, scales.slice(0, 0, 2) * 0.5}), more);
+    } else if (step.number() % 5 == 2) {
+      const auto keep = [](const torch::Tensor& x) { return x.slice(0, 1); };
+      replace_parameter(optimizer, 0, means, keep(means), keep);
+      replace_parameter(optimizer, 1, scales, keep(scales), keep);
+    }
+    trace.tell(at("step", step.number(), static_cast<std::uint64_t>(means.size(0))),
+               loss.item<double>() + means.sum().item<double>());
+  }
+  return session.finish();
+}
+
+/// Three groups of parameters: one that is added while the program trains, and two that every other start builds in the
+/// other order.
+inline int groups_that_join_and_move(Session& session, Trace& trace) {
+  torch::nn::Linear body(2, 3), head(3, 1), extra(2, 1);
+  const auto group = [](torch::nn::Linear& part, double rate) {
+    return torch::optim::OptimizerParamGroup(part->parameters(), std::make_unique<torch::optim::AdamOptions>(rate));
+  };
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  if (trace.is_edited()) groups.push_back(group(head, 0.05));
+  groups.push_back(group(body, 0.01));
+  if (!trace.is_edited()) groups.push_back(group(head, 0.05));
+  torch::optim::Adam optimizer(std::move(groups));
+  session.track("body", body).track("head", head).track("extra", extra).track("optimizer", optimizer);
+  for (auto& step : session.steps({.count = 9})) {
+    optimizer.zero_grad();
+    const auto data = torch::rand({4, 2});
+    const auto loss = (head->forward(body->forward(data).tanh()) + extra->forward(data) - 1).square().mean();
+    loss.backward();
+    optimizer.step();
+    if (step.number() == 3) optimizer.add_param_group(group(extra, 0.2));
+    for (auto& one : optimizer.param_groups()) one.options().set_lr(one.options().get_lr() * 0.9);
+    trace.tell(at("step", step.number()), loss.item<double>());
+  }
+  return session.finish();
+}
+
 [[gnu::noinline]] inline double first_phase(Session& session, Trace& trace) {
   torch::nn::Linear net(2, 1);
   torch::optim::SGD optimizer(net->parameters(), 0.1);
@@ -334,14 +407,21 @@ inline int two_phases(Session& session, Trace& trace) {
 struct Shape {
   const char* name;
   int (*train)(Session&, Trace&);
+  bool keeps_layout = true;  // of its values, whatever the start
 };
 
 inline const std::vector<Shape>& all() {
   static const std::vector<Shape> shapes = {
-      {"collect_and_train", collect_and_train},           {"loaders_in_rounds", loaders_in_rounds},
-      {"epochs_with_bodies", epochs_with_bodies},         {"left_and_followed", left_and_followed},
-      {"function_that_returned", function_that_returned}, {"replaced_objects", replaced_objects},
-      {"flags_that_change", flags_that_change},           {"two_phases", two_phases},
+      {"collect_and_train", collect_and_train},
+      {"loaders_in_rounds", loaders_in_rounds},
+      {"epochs_with_bodies", epochs_with_bodies},
+      {"left_and_followed", left_and_followed},
+      {"function_that_returned", function_that_returned},
+      {"replaced_objects", replaced_objects},
+      {"flags_that_change", flags_that_change},
+      {"two_phases", two_phases},
+      {"growing_parameters", growing_parameters},
+      {"groups_that_join_and_move", groups_that_join_and_move, false},
       {"agent_with_replay", agent_with_replay},
   };
   return shapes;

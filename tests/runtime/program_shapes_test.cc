@@ -87,7 +87,9 @@ TEST_CASE("programs_of_every_shape_resume_exactly_wherever_they_are_killed", "[f
       REQUIRE(processes < 2000);
     }
     CHECK(ended.code == holdfast::kDone);
-    CHECK(newest_state(folder / "undisturbed") == newest_state(folder / "killed"));
+    const auto undisturbed_state = newest_state(folder / "undisturbed"), state = newest_state(folder / "killed");
+    CHECK(undisturbed_state.first == state.first);
+    if (shape.keeps_layout) CHECK(undisturbed_state.second == state.second);
   }
   std::cout << "program_shapes: shapes=" << shapes::all().size() << " processes=" << processes << " kills=" << kills
             << " words=" << words << " differing=" << differing << std::endl;

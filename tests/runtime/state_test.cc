@@ -684,7 +684,7 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   net.2.weight is in the program (F32 [1, 4]) and not in the checkpoint
   old is in the checkpoint (F32 [2, 1]) and not in the program
   tied is in the checkpoint (tied to old) and not in the program
-Nothing was changed. Take the program this checkpoint was made with, or choose another version (--holdfast.from) or run (--holdfast.run). To load the rest, add --holdfast.allow-missing 'epoch' --holdfast.allow-missing 'net.2.*' --holdfast.allow-unexpected 'best' --holdfast.allow-unexpected 'old' --holdfast.allow-unexpected 'tied' --holdfast.allow-mismatch 'net.0.*' --holdfast.allow-mismatch 'net.1.*')");
+Nothing was changed. Take the program this checkpoint was made with, or choose another version (--holdfast.from) or run (--holdfast.run). Where the program changes shapes or dtypes while it trains, write track("net", net, holdfast::resizable). To load the rest, add --holdfast.allow-missing 'epoch' --holdfast.allow-missing 'net.2.*' --holdfast.allow-unexpected 'best' --holdfast.allow-unexpected 'old' --holdfast.allow-unexpected 'tied' --holdfast.allow-mismatch 'net.0.*' --holdfast.allow-mismatch 'net.1.*')");
   CHECK(to.check(run.newest().manifest(), {.allow_missing = {"epoch", "net.2.*"},
                                            .allow_unexpected = {"best", "old", "tied"},
                                            .allow_mismatch = {"net.0.*", "net.1.*"}})

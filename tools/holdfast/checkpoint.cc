@@ -12,6 +12,7 @@
 namespace holdfast::tools {
 
 using storage::EntryKind;
+using storage::ManifestHead;
 using storage::Path;
 using storage::Result;
 using storage::Status;
@@ -58,7 +59,7 @@ Result<Target> latest_of(std::shared_ptr<const RunFolder> run, bool loadable) {
     }
     const Uid uid = choice->version->uid;
     if (!loadable) return Target{std::move(run), uid, {}, {}};
-    const auto checkpoint = open_version(*run, uid);
+    const auto checkpoint = open_version_head(*run, uid);
     Status status = checkpoint ? checkpoint->damage : checkpoint.status();
     if (status.ok()) return Target{std::move(run), uid, {}, choice->passed_over};
     if (status.code() == StatusCode::permission_denied || status.code() == StatusCode::unreadable) return status;
@@ -163,21 +164,26 @@ std::vector<std::string> Checkpoint::tensor_names() const {
   return names;
 }
 
-Result<Checkpoint> open_version(const RunFolder& run, const Uid& uid) {
+namespace {
+
+/// `decode` gives a ManifestHead of the entry's bytes.
+template <class Decode>
+Result<Checkpoint> open_decoded(const RunFolder& run, const Uid& uid, const Decode& decode) {
   const std::string name = entry_name(uid, EntryKind::save);
   const auto bytes = run.store->get(name);
   if (!bytes) return bytes.status();
-  auto manifest = storage::decode_manifest(*bytes);
-  if (!manifest) return manifest.status();
-  if (manifest->uid != uid) {
-    return Status(StatusCode::corrupt, "the manifest is that of another version, " + manifest->uid.text());
+  Result<ManifestHead> head = decode(*bytes);
+  if (!head) return head.status();
+  if (head->manifest.uid != uid) {
+    return Status(StatusCode::corrupt, "the manifest is that of another version, " + head->manifest.uid.text());
   }
   Checkpoint checkpoint;
   checkpoint.title = title_of(run, uid);
   checkpoint.path = run.path;
   checkpoint.is_version = true;
   checkpoint.manifest_digest = storage::digest_of(*bytes);
-  checkpoint.manifest = *std::move(manifest);
+  checkpoint.tensors = head->tensors;
+  checkpoint.manifest = std::move(head->manifest);
   for (const storage::FileEntry& file : checkpoint.manifest.files) {
     auto object = run.store->open(file.name);
     Status status = object.status();
@@ -192,6 +198,21 @@ Result<Checkpoint> open_version(const RunFolder& run, const Uid& uid) {
     checkpoint.files.push_back(object ? std::shared_ptr<storage::ObjectReader>(*std::move(object)) : nullptr);
   }
   return checkpoint;
+}
+
+}  // namespace
+
+Result<Checkpoint> open_version(const RunFolder& run, const Uid& uid) {
+  return open_decoded(run, uid, [](const std::string& bytes) -> Result<ManifestHead> {
+    auto manifest = storage::decode_manifest(bytes);
+    if (!manifest) return manifest.status();
+    const std::size_t tensors = manifest->tensors.size();
+    return ManifestHead{*std::move(manifest), tensors};
+  });
+}
+
+Result<Checkpoint> open_version_head(const RunFolder& run, const Uid& uid) {
+  return open_decoded(run, uid, [](const std::string& bytes) { return storage::decode_manifest_head(bytes); });
 }
 
 Result<Checkpoint> open_safetensors(const Path& file) {
@@ -239,6 +260,7 @@ Result<Checkpoint> open_safetensors(const Path& file) {
   }
   std::sort(checkpoint.manifest.tensors.begin(), checkpoint.manifest.tensors.end(),
             [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  checkpoint.tensors = checkpoint.manifest.tensors.size();
   checkpoint.files.push_back(std::shared_ptr<storage::ObjectReader>(*std::move(object)));
   return checkpoint;
 }

@@ -49,7 +49,7 @@ struct Row {
 Row examine(const RunFolder& run, const VerifiedHint& hint, const Uid& uid) {
   Row row;
   row.uid = uid;
-  auto checkpoint = open_version(run, uid);
+  auto checkpoint = open_version_head(run, uid);
   if (!checkpoint) {
     row.status = checkpoint.status();
     return row;
@@ -57,11 +57,9 @@ Row examine(const RunFolder& run, const VerifiedHint& hint, const Uid& uid) {
   row.status = checkpoint->damage;
   row.verified = verified(hint, uid, checkpoint->manifest_digest);
   row.bytes = checkpoint->manifest.payload_bytes();
-  row.tensors = checkpoint->manifest.tensors.size();
+  row.tensors = checkpoint->tensors;
   row.head = std::move(checkpoint->manifest);
-  row.head->tensors.clear();
   row.head->files.clear();
-  row.head->values = nullptr;
   return row;
 }
 
@@ -364,7 +362,7 @@ RunLine describe(const Path& path) {
     if (target.code() != StatusCode::not_found) line.status = target.status();
     return line;
   }
-  const auto checkpoint = open_checkpoint(*target);
+  const auto checkpoint = open_version_head(**run, target->uid);
   if (!checkpoint) {
     line.status = checkpoint.status();
     return line;

@@ -30,6 +30,10 @@ struct ColumnWriteArchive {
     write_column(column.child(name), member);
     return *this;
   }
+  template <class T>
+  ColumnWriteArchive& operator()(const char* name, const T& member, Resizable) {
+    return (*this)(name, member);
+  }
   ColumnWriter& column;
 };
 struct ColumnReadArchive {
@@ -37,6 +41,10 @@ struct ColumnReadArchive {
   ColumnReadArchive& operator()(const char* name, T& member) {
     read_column(column.child(name), member);
     return *this;
+  }
+  template <class T>
+  ColumnReadArchive& operator()(const char* name, T& member, Resizable) {
+    return (*this)(name, member);
   }
   ColumnReader& column;
 };

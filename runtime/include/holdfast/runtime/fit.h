@@ -10,17 +10,19 @@ namespace holdfast {
 
 /// What may differ, by name: shell patterns in which '*' matches any characters, dots too, and '?' one.
 struct LoosenOptions {
-  std::vector<std::string> allow_missing;     // in the program, not in the checkpoint: stays as the program made it
-  std::vector<std::string> allow_unexpected;  // in the checkpoint, not in the program: left unread
-  std::vector<std::string> waiting = {};      // tracked names (no patterns) that the program may not track now
+  std::vector<std::string> allow_missing;        // in the program, not in the checkpoint: stays as the program made it
+  std::vector<std::string> allow_unexpected;     // in the checkpoint, not in the program: left unread
+  std::vector<std::string> waiting = {};         // tracked names (no patterns) that the program may not track now
   std::vector<std::string> allow_mismatch = {};  // of another shape or dtype: stays as the program made it
 };
 
 struct Difference {
   enum class Kind { missing, unexpected, shape, dtype, value };
   Kind kind = Kind::missing;
-  std::string name;  // the tensor or value, as the checkpoint or the program names it
-  std::string what;  // a sentence that starts with the name
+  std::string name;           // the tensor or value, as the checkpoint or the program names it
+  std::string what;           // a sentence that starts with the name
+  std::string track_as = {};  // how it is tracked where the program changes its shape; empty: that would not help
+  std::string rebuild = {};   // the resizable module that was saved with other parts
 };
 
 /// A comparison's result. A value.

@@ -69,6 +69,13 @@ class Session {
       return track_kept(name, std::forward<T>(x));
     }
   }
+  /// A tensor or module that the program grows or shrinks while it trains (resizable.h).
+  template <class T>
+  Session& track(const std::string& name, T&& x, Resizable resizes) {
+    tracked(name).track(name, std::forward<T>(x), resizes);
+    if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
+    return *this;
+  }
   /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
   /// versions, so that a resume finds it where the program tracks it again.
   void untrack(const std::string& name);

@@ -133,6 +133,8 @@ class State {
   template <class T>
   void put_part(const std::string& name, T& x);
   template <class T>
+  void put_resizable_part(const std::string& name, T& x);
+  template <class T>
   void put_columns(const std::string& name, const T& x);
   template <class T, class Set>
   void get_json(const std::string& name, Set set, T& x) const;
@@ -162,6 +164,8 @@ class State {
 /// Tracks what a part refers to under `full_name` (tracked_state.h).
 template <class T>
 void track_part(TrackedState& tracked, const std::string& full_name, T& x);
+template <class T>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, Resizable);
 
 }  // namespace holdfast
 
@@ -174,6 +178,13 @@ template <class T>
 void State::put_part(const std::string& name, T& x) {
   add_part({prefix_ + name, std::addressof(x), typeid(T),
             [&x](TrackedState& tracked, const std::string& full_name) { track_part(tracked, full_name, x); }});
+}
+
+template <class T>
+void State::put_resizable_part(const std::string& name, T& x) {
+  add_part({prefix_ + name, std::addressof(x), typeid(T), [&x](TrackedState& tracked, const std::string& full_name) {
+              track_part(tracked, full_name, x, resizable);
+            }});
 }
 
 template <class T>

@@ -24,6 +24,7 @@
 #include <variant>
 
 #include "holdfast/runtime/object_reference.h"
+#include "holdfast/runtime/resizable.h"
 #include "holdfast/runtime/value_access.h"
 
 namespace torch::nn {
@@ -52,6 +53,10 @@ struct AnyArchive {
   AnyArchive& operator()(const char*, T&) {
     return *this;
   }
+  template <class T>
+  AnyArchive& operator()(const char*, T&, Resizable) {
+    return *this;
+  }
 };
 
 /// Lets a private holdfast_state() be called: `friend struct holdfast::StateMembers;`.
@@ -63,6 +68,7 @@ struct StateMembers {
 
 /// A user's type that names its members once, for saving and loading:
 ///   template <class Archive> void holdfast_state(Archive& a) { a("net", net)("generator", generator); }
+/// A tensor or module that grows or shrinks is named as in a("means", means, holdfast::resizable).
 template <class T>
 concept HasMembers = std::is_class_v<T> && requires(AnyArchive& archive, T& x) {
   StateMembers::visit(archive, x);

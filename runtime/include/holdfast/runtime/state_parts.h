@@ -27,6 +27,10 @@ struct PartsProbe {
     found = found || bears_parts(member);
     return *this;
   }
+  template <class T>
+  PartsProbe& operator()(const char* name, const T& member, Resizable) {
+    return (*this)(name, member);
+  }
   bool found = false;
 };
 
@@ -122,6 +126,12 @@ class PartsWriter {
       }
       return *this;
     }
+    template <class T>
+    Archive& operator()(const char* name, T& member, Resizable) {
+      static_assert(HasTensorsToResize<T>, "holdfast::resizable is for a tensor or a module: name it without");
+      state.put_resizable_part(name, member);
+      return *this;
+    }
     State& state;
   };
 
@@ -184,6 +194,10 @@ class PartsReader {
         state.get_to(name, member);
       }
       return *this;
+    }
+    template <class T>
+    Archive& operator()(const char* name, T& member, Resizable) {
+      return (*this)(name, member);
     }
     const State& state;
   };

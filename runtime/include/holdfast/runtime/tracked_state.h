@@ -34,6 +34,7 @@
 #include "holdfast/runtime/object_access.h"
 #include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
+#include "holdfast/runtime/resizable.h"
 #include "holdfast/runtime/state.h"
 #include "holdfast/runtime/value_access.h"
 #include "holdfast/storage/payload.h"
@@ -99,6 +100,15 @@ class TrackedState {
     add_module(name, {nullptr, typeid(void)}, {[module = std::move(module)] { return module.get(); }});
     return *this;
   }
+  /// A tensor or module that the program grows or shrinks (resizable.h).
+  template <class T>
+  TrackedState& track(const std::string& name, T&& x, Resizable) {
+    static_assert(HasTensorsToResize<std::remove_cvref_t<T>>,
+                  "holdfast::resizable is for a tensor or a module: track everything else without it");
+    track(name, std::forward<T>(x));
+    let_resize(name);
+    return *this;
+  }
 
   /// Forgets a tracked item: its name is free, and its variable is not looked at again. Throws Error (invalid) for a
   /// name that is not tracked.
@@ -149,6 +159,7 @@ class TrackedState {
   void add_generator(const std::string& name, at::Generator& generator);
   void add_value(const std::string& name, Identity identity, ValueAccess access);
   void add_object(const std::string& name, Identity identity, ObjectAccess access);
+  void let_resize(const std::string& name);
 
   /// Looks at what objects consist of now, and tracks the parts that are new.
   void find_parts() const;
@@ -159,6 +170,10 @@ class TrackedState {
 template <class T>
 void track_part(TrackedState& tracked, const std::string& full_name, T& x) {
   tracked.track(full_name, x);
+}
+template <class T>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, Resizable) {
+  tracked.track(full_name, x, resizable);
 }
 
 template <class T>

@@ -1,0 +1,33 @@
+// A tensor's dtype and shape: what a saved tensor and the program's must have in common.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/DimVector.h>
+
+#include <string>
+
+#include "holdfast/storage/manifest.h"
+
+namespace holdfast {
+
+/// Small, for there is one for each parameter while a run is on.
+struct TensorForm {
+  at::ScalarType dtype = at::kFloat;
+  c10::DimVector shape;
+
+  bool operator==(const TensorForm&) const = default;
+};
+TensorForm form_of(const at::Tensor& tensor);
+
+bool has_form_of(const at::Tensor& tensor, const storage::TensorEntry& entry);
+/// "F32 [10, 20]".
+std::string describe(const storage::TensorEntry& entry);
+std::string describe(const at::Tensor& tensor);
+std::string describe(const TensorForm& form);
+
+/// Gives `tensor` the memory, shape and dtype of `made` in place, so that every handle of it, as a module's member and
+/// an optimizer's group, sees them. It keeps its place in autograd; its gradient, which was of the former shape, goes.
+/// `tensor` is a leaf, and `made` of floating point where it requires a gradient.
+void take_form(at::Tensor tensor, const at::Tensor& made);
+
+}  // namespace holdfast
