@@ -91,10 +91,12 @@ void if_saved(const json& saved, const char* pointer, Set set) {
 
 json capture_environment(const c10::Device& device, int world_size) {
   const auto& context = at::globalContext();
+  static const std::string cpu = cpu_model();
   const char* workspace = std::getenv("CUBLAS_WORKSPACE_CONFIG");
   json device_facts = {{"kind", device.is_cuda() ? "cuda" : "cpu"}};
   if (device.is_cuda()) {
-    const auto facts = find_gpus();
+    // Asked once: it loads the driver's library, and every version says what it found.
+    static const auto facts = find_gpus();
     const auto index = static_cast<std::size_t>(device.has_index() ? device.index() : 0);
     if (index < facts.gpus.size()) {
       const auto& gpu = facts.gpus[index];
@@ -108,7 +110,7 @@ json capture_environment(const c10::Device& device, int world_size) {
   }
   return {{"libtorch", TORCH_VERSION},
           {"libtorch_git", build_setting(at::show_config(), "COMMIT_SHA")},
-          {"cpu", cpu_model()},
+          {"cpu", cpu},
           {"cpu_capability", at::get_cpu_capability()},
           {"mkl", first_line(at::get_mkl_version())},
           {"onednn", first_line(at::get_mkldnn_version())},

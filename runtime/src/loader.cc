@@ -14,12 +14,15 @@
 #include <exception>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <tuple>
 
 #include "batch_upload.h"
+#include "dataset_change.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/sample_order.h"
+#include "holdfast/storage/digest.h"
 #include "prefetch_queue.h"
 #include "sample_scope.h"
 #include "session_seed.h"
@@ -53,9 +56,10 @@ Failure current_failure() {
 struct BatchFetch {
   std::function<std::shared_ptr<void>(const std::vector<std::size_t>&)> fetch;
   SampleOrder order;
-  std::uint64_t seed, epoch, begin, end;   // the rank's part
-  std::function<void(void*)> pin = {};     // where it is to go to a GPU,
-  std::optional<c10::Device> device = {};  // this one
+  std::shared_ptr<const std::vector<std::size_t>> own_order;  // of the program, instead
+  std::uint64_t seed, epoch, begin, end;                      // the rank's part
+  std::function<void(void*)> pin = {};                        // where it is to go to a GPU,
+  std::optional<c10::Device> device = {};                     // this one
 
   std::shared_ptr<void> operator()() const {
     const auto batch = read();
@@ -69,7 +73,9 @@ struct BatchFetch {
   std::shared_ptr<void> read() const {
     std::vector<std::size_t> indices;
     indices.reserve(end - begin);
-    for (auto position = begin; position < end; ++position) indices.push_back(order[position]);
+    for (auto position = begin; position < end; ++position) {
+      indices.push_back(own_order ? (*own_order)[position] : order[position]);
+    }
     SampleScope scope(seed, epoch);
     Failure failure;
     try {
@@ -113,6 +119,13 @@ std::uint64_t default_seed() {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
 
+// Of a loader's state: some of its epoch's samples were handed out, and others not.
+bool is_inside_an_epoch(const nlohmann::json& state, bool drop_last) {
+  const std::uint64_t cursor = state.at("cursor"), size = state.at("size");
+  const std::uint64_t batch = std::max(std::uint64_t{1}, state.value("batch_size", std::uint64_t{1}));
+  return cursor != 0 && cursor != size && !(drop_last && cursor == size - size % batch);
+}
+
 std::atomic<std::uint64_t> loaders_made{0};
 
 }  // namespace
@@ -154,10 +167,37 @@ struct LoaderBase::Impl {
     return {first, first + each + (rank < longer ? 1 : 0)};
   }
 
+  struct OwnOrder {
+    std::uint64_t epoch = 0;
+    std::shared_ptr<const std::vector<std::size_t>> indices;  // null: there is none
+    std::string digest;
+  };
+
+  // The program's, where it has one. It is asked once an epoch.
+  const OwnOrder& own_order(std::uint64_t of_epoch) const {
+    if (!options.order || (last_order.indices && last_order.epoch == of_epoch)) return last_order;
+    std::vector<std::size_t> indices = options.order(of_epoch);
+    if (indices.size() != size) {
+      refuse(
+          fmt::format("LoaderOptions::order gave {} indices for epoch {} and the dataset has {} samples: give one for "
+                      "each, of which some may be alike",
+                      indices.size(), of_epoch, size));
+    }
+    const auto beyond = std::find_if(indices.begin(), indices.end(), [&](std::size_t index) { return index >= size; });
+    if (beyond != indices.end()) {
+      refuse(fmt::format("LoaderOptions::order gave index {} for epoch {} and the dataset has {} samples, 0 to {}",
+                         *beyond, of_epoch, size, size - 1));
+    }
+    const std::string digest = storage::digest_of(std::as_bytes(std::span(indices))).hex();
+    last_order = {of_epoch, std::make_shared<const std::vector<std::size_t>>(std::move(indices)), digest};
+    return last_order;
+  }
+
   BatchFetch batch_at(std::uint64_t position) const {
     auto [begin, end] = part(position, batch_end(position));
     if (begin == end) begin = position, end = position + 1;  // at weight 0, so that all ranks do the same
-    BatchFetch batch{fetch, SampleOrder(size, seed, epoch, options.shuffle), seed, epoch, begin, end};
+    BatchFetch batch{
+        fetch, SampleOrder(size, seed, epoch, options.shuffle), own_order(epoch).indices, seed, epoch, begin, end};
     if (gpu) batch.pin = transfer.pin, batch.device = gpu;
     return batch;
   }
@@ -225,6 +265,9 @@ struct LoaderBase::Impl {
   std::optional<c10::Device> gpu;  // where batches go
   std::optional<BatchUpload> upload;
   std::shared_ptr<void> uploaded;  // the queue's first, where it is on its way to the GPU
+  mutable OwnOrder last_order;
+  bool counts_batches = false;
+  std::string change;
 };
 
 LoaderBase::LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer)
@@ -240,6 +283,9 @@ std::uint64_t LoaderBase::batches_per_epoch() const {
 }
 std::uint64_t LoaderBase::seed() const { return impl_->seed; }
 bool LoaderBase::is_shuffled() const { return impl_->options.shuffle; }
+const std::string& LoaderBase::change() const { return impl_->change; }
+bool LoaderBase::counts_batches() const { return impl_->counts_batches; }
+void LoaderBase::count_batches() { impl_->counts_batches = true; }
 std::uint64_t LoaderBase::epoch() const { return impl_->epoch; }
 std::uint64_t LoaderBase::cursor() const { return impl_->cursor; }
 std::uint64_t LoaderBase::number() const { return impl_->number; }
@@ -347,9 +393,10 @@ std::function<std::shared_ptr<void>()> LoaderBase::in_order(std::uint64_t begin,
     const auto take = [&] {
       const auto first = reading->next;
       reading->next = std::min(first + batch_size, end);
-      return BatchFetch{self.fetch, SampleOrder(self.size, self.seed, self.epoch, /*shuffle=*/false),
-                        self.seed,  self.epoch,
-                        first,      reading->next};
+      return BatchFetch{self.fetch,   SampleOrder(self.size, self.seed, self.epoch, /*shuffle=*/false),
+                        nullptr,      self.seed,
+                        self.epoch,   first,
+                        reading->next};
     };
     if (!reading->queue) return reading->next < end ? take()() : nullptr;
     while (reading->queue->size() < window && reading->next < end) reading->queue->push(take());
@@ -367,14 +414,18 @@ void LoaderBase::seek(std::uint64_t epoch, std::uint64_t cursor) {
 
 nlohmann::json LoaderBase::state() const {
   const auto& self = *impl_;
-  return {{"epoch", self.epoch},
-          {"cursor", self.cursor},
-          {"samples_seen", self.seen},
-          {"seed", self.seed},
-          {"size", self.size},
-          {"batch_size", self.batch_size},
-          {"shuffle", self.options.shuffle},
-          {"order", kSampleOrderVersion}};
+  nlohmann::json state = {{"epoch", self.epoch},
+                          {"cursor", self.cursor},
+                          {"samples_seen", self.seen},
+                          {"seed", self.seed},
+                          {"size", self.size},
+                          {"batch_size", self.batch_size},
+                          {"shuffle", self.options.shuffle},
+                          {"order", kSampleOrderVersion}};
+  if (self.options.order && is_inside_an_epoch(state, self.options.drop_last)) {
+    state["own_order"] = self.own_order(self.epoch).digest;
+  }
+  return state;
 }
 
 void LoaderBase::check_state(const nlohmann::json& state) const {
@@ -394,16 +445,34 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
   } catch (const nlohmann::json::exception& error) {
     misfit(fmt::format("what the checkpoint holds is not a loader's state: {}", error.what()));
   }
-  if (size != self.size) {
-    misfit(
-        fmt::format("the dataset has {} samples and the checkpoint was made with {}: use the same data, or begin a "
-                    "new run",
-                    self.size, size));
-  }
   if (cursor > size) {
     misfit(fmt::format("the checkpoint's loader stands at sample {} of a dataset of {}", cursor, size));
   }
-  const bool inside_an_epoch = cursor != 0 && cursor != size;
+  const bool inside_an_epoch = is_inside_an_epoch(state, self.options.drop_last);
+  if (self.counts_batches) return;  // how many there are shows when the epoch's steps begin
+  if (size != self.size && inside_an_epoch) {
+    if (dataset_change_is_allowed()) return;
+    misfit(
+        fmt::format("the dataset has {} samples, and the checkpoint was made inside epoch {} when it had {}: use the "
+                    "same data until that epoch is over, begin it again with --holdfast.allow-dataset-change, or begin "
+                    "a new run",
+                    self.size, epoch + 1, size));
+  }
+  const bool own_order = self.options.order != nullptr;
+  if (inside_an_epoch && own_order != state.contains("own_order")) {
+    misfit(fmt::format(
+        "the checkpoint was made inside epoch {} {} LoaderOptions::order, and the program {}: samples would "
+        "come twice or never; change it back until the epoch is over",
+        epoch + 1, own_order ? "without" : "with an order of the program's own, by",
+        own_order ? "gives one" : "gives none"));
+  }
+  if (inside_an_epoch && own_order) {
+    if (state.at("own_order") == self.own_order(epoch).digest) return;
+    misfit(fmt::format(
+        "LoaderOptions::order gives another order for epoch {} than when the checkpoint was made inside it: "
+        "make it a function of the epoch alone, such as a shuffle by a generator that it seeds with it",
+        epoch + 1));
+  }
   if (inside_an_epoch && shuffle != self.options.shuffle) {
     misfit(
         fmt::format("the checkpoint was made inside epoch {} with shuffle = {} and the program says {}: samples "
@@ -420,9 +489,44 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
 
 void LoaderBase::set_state(const nlohmann::json& state) {
   check_state(state);
-  impl_->seed = state["seed"];
-  impl_->go_to(state["epoch"], state["cursor"]);
-  impl_->seen = state["samples_seen"];
+  auto& self = *impl_;
+  const std::uint64_t epoch = state["epoch"], size = state["size"];
+  std::uint64_t cursor = state["cursor"];
+  self.change.clear();
+  if (self.counts_batches) {
+    self.size = size;
+  } else if (size != self.size) {
+    const bool again = is_inside_an_epoch(state, self.options.drop_last);
+    self.change =
+        fmt::format("the dataset has {} samples and had {}{}", self.size, size,
+                    again ? fmt::format(": epoch {} begins again (--holdfast.allow-dataset-change)", epoch + 1) : "");
+    cursor = again || cursor == 0 ? 0 : self.samples_per_epoch();
+  }
+  self.seed = state["seed"];
+  self.go_to(epoch, cursor);
+  self.seen = state["samples_seen"];
+}
+
+void LoaderBase::set_batches(std::uint64_t count) {
+  auto& self = *impl_;
+  const bool inside = self.cursor != 0 && self.cursor != self.size;
+  self.change.clear();
+  if (inside && count != self.size) {
+    if (!dataset_change_is_allowed()) {
+      throw Error(
+          StatusCode::misfit,
+          fmt::format(
+              "the program has {} batches, and the checkpoint was made after {} of {} in epoch {}: give the same "
+              "ones until that epoch is over, or begin it again with --holdfast.allow-dataset-change",
+              count, self.cursor, self.size, self.epoch + 1));
+    }
+    self.change =
+        fmt::format("the program has {} batches and had {}: epoch {} begins again", count, self.size, self.epoch + 1);
+    self.cursor = 0;
+  } else if (self.cursor != 0 && self.cursor == self.size) {
+    self.cursor = count;
+  }
+  self.size = count;
 }
 
 }  // namespace holdfast

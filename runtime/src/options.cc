@@ -16,6 +16,7 @@
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/text.h"
+#include "non_finite_watch.h"
 
 namespace holdfast {
 namespace {
@@ -183,6 +184,11 @@ const std::vector<Option>& table() {
            &SessionOptions::allow_unexpected),
       list("allow-mismatch", "names that may have another shape or dtype; they stay as the program made them",
            &SessionOptions::allow_mismatch),
+      flag("allow-dataset-change", "another dataset size in the middle of an epoch, too: that epoch begins again",
+           &SessionOptions::allow_dataset_change),
+      text("on-nonfinite", "ACTION",
+           "where tensors get NaN or infinities: note, stop, or rollback:K, which undoes the last steps, K at most",
+           &SessionOptions::on_nonfinite, [](const std::string& value) { parse_on_non_finite(value); }),
   };
   return rows;
 }
@@ -304,7 +310,7 @@ std::vector<Given> read_environment(char** environment) {
 }
 
 // Takes the session's arguments out. `help` becomes true where --holdfast.help is among them.
-std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
+std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::vector<std::string>& taken) {
   std::vector<Given> layer;
   if (argc == 0) return layer;
   int kept = 1;
@@ -319,6 +325,7 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
       argv[kept++] = argv[i];
       continue;
     }
+    taken.emplace_back(argument);
     const auto equals = argument.find('=');
     const std::string given_as(argument.substr(0, equals));
     const auto name = std::string_view(given_as).substr(kPrefix.size());
@@ -344,7 +351,7 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help) {
       if (i + 1 == argc || std::string_view(argv[i + 1]).substr(0, 2) == "--") {
         refuse(fmt::format("{0} needs a value: {0} {1}", given_as, option->argument));
       }
-      given.values.emplace_back(argv[++i]);
+      given.values.emplace_back(taken.emplace_back(argv[++i]));
     }
     layer.push_back(std::move(given));
   }
@@ -432,7 +439,7 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   }
   OptionsRead read;
   const auto environment_layer = read_environment(environment);
-  const auto command_line = read_command_line(argc, argv, read.help);
+  const auto command_line = read_command_line(argc, argv, read.help, read.arguments);
   Layers layers(code);
   // The layers above the configuration file say which one it is.
   Given config{nullptr, {code.config}, "code", "SessionOptions, config"};

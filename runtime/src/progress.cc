@@ -15,6 +15,7 @@ using nlohmann::json;
 using storage::StatusCode;
 
 constexpr const char* kLoaderLoop = "loader";
+constexpr const char* kBatchesLoop = "batches";
 constexpr const char* kCountedLoop = "count";
 constexpr const char* kSaveNow = "save_now";
 
@@ -22,6 +23,8 @@ const char* kind_of(const LoopPosition& loop) {
   switch (loop.kind) {
     case LoopPosition::Kind::over_loader:
       return kLoaderLoop;
+    case LoopPosition::Kind::over_batches:
+      return kBatchesLoop;
     case LoopPosition::Kind::save_now:
       return kSaveNow;
     default:
@@ -31,6 +34,7 @@ const char* kind_of(const LoopPosition& loop) {
 
 std::string in_words(const std::string& kind) {
   if (kind == kLoaderLoop) return "a loop over a loader";
+  if (kind == kBatchesLoop) return "a loop over the program's own batches";
   return kind == kSaveNow ? "a call of session.save_now()" : "a counted loop";
 }
 
@@ -74,7 +78,7 @@ json LoopScope::state(const LoopPosition* here) const {
 
 bool LoopPosition::at_end() const {
   if (over != Over::no) return true;
-  if (kind == Kind::over_loader) {
+  if (has_loader()) {
     const std::uint64_t epoch = loader != nullptr ? loader->epoch() : last_loader.at("epoch").get<std::uint64_t>();
     return epoch >= first_epoch + target;
   }
@@ -96,7 +100,7 @@ void LoopPosition::close(Over how) {
 json LoopPosition::state(const LoopPosition* here) const {
   json position = {{"kind", kind_of(*this)}};
   if (kind == Kind::counted) position["done"] = done;
-  if (kind == Kind::over_loader) {
+  if (has_loader()) {
     position["done"] = done;
     position["first_epoch"] = first_epoch;
     position["loader"] = loader != nullptr ? loader->state() : last_loader;
@@ -119,7 +123,7 @@ json LoopPosition::state(const LoopPosition* here) const {
 
 void LoopPosition::set_state(const json& saved) {
   if (kind == Kind::save_now) return;
-  if (kind == Kind::over_loader) {
+  if (has_loader()) {
     first_epoch = saved.at("first_epoch");
     loader->set_state(saved.at("loader"));
     const std::uint64_t seen = loader->samples_seen();
@@ -150,6 +154,12 @@ json Progress::state() const {
   }
   if (!loaders.empty()) state["loaders"] = std::move(loaders);
   if (!later_.empty()) state["later"] = later_;
+  if (rollbacks.total > 0) {
+    state["rollbacks"] = {{"total", rollbacks.total},
+                          {"skipped", rollbacks.skipped},
+                          {"at", rollbacks.at},
+                          {"in_a_row", rollbacks.in_a_row}};
+  }
   return state;
 }
 
@@ -170,9 +180,12 @@ void Progress::check_state(const json& state) const {
 
 void Progress::set_state(const json& state) {
   check_state(state);
+  if (loads_again) return;
   step = state["step"];
   samples = state["samples"];
-  if (loads_again) return;
+  if (const auto saved = state.find("rollbacks"); saved != state.end()) {
+    rollbacks = {saved->at("total"), saved->at("skipped"), saved->at("at"), saved->at("in_a_row")};
+  }
   program_.saved = state["loops"];
   mark_last_loop(program_.saved);
   saved_loaders_ = state.value("loaders", json::object());
@@ -219,6 +232,9 @@ std::string Progress::resume(LoopPosition& loop) {
       if (before != loop.loader->batch_size()) {
         note =
             fmt::format("sample-exact, not bit-exact: batches of {} → {} samples", before, loop.loader->batch_size());
+      }
+      if (const std::string& change = loop.loader->change(); !change.empty()) {
+        note += (note.empty() ? "" : "; ") + change;
       }
     }
     loop.has_saved = true;

@@ -6,8 +6,10 @@
 // so are the body of a step and the body of an epoch, for as long as they run. JSON:
 //
 //   {"step": 7, "samples": 448, "loops": [position, …], "loaders": {"0": loader state, …},
-//    "later": ["name", …]}   what was tracked after the first loop had begun
+//    "later": ["name", …],   what was tracked after the first loop had begun
+//    "rollbacks": {"total": 2, "skipped": 150, "at": 700, "in_a_row": 1}}   where there were any
 //   position: {"kind": "count", "done": 3} | {"kind": "loader", "done": 3, "first_epoch": 0, "loader": loader state}
+//             | {"kind": "batches", …} as of a loader, which counts the program's own batches
 //             | {"kind": "save_now"}, with
 //     "here": true             the version was made at this loop's boundary
 //     "over": "left" | "done"  the loop was left by the program, which went on, or ended by session.done()
@@ -38,7 +40,7 @@ struct LoopScope {
 };
 
 struct LoopPosition {
-  enum class Kind { counted, over_loader, save_now };
+  enum class Kind { counted, over_loader, over_batches, save_now };
   enum class Over { no, left, done };
 
   Kind kind = Kind::counted;
@@ -59,6 +61,8 @@ struct LoopPosition {
   LoopScope epoch_body;
   nlohmann::json last_loader;  // the loader's state when the loop was over
 
+  /// A loader says where it is; over_batches: one that counts the program's own.
+  bool has_loader() const { return kind == Kind::over_loader || kind == Kind::over_batches; }
   /// No iteration is to begin.
   bool at_end() const;
   /// As at_end(), right after a step too, when the loader does not know yet that its epoch is over.
@@ -69,15 +73,24 @@ struct LoopPosition {
   void set_state(const nlohmann::json& saved);
 };
 
+/// State that was put back because its numbers became NaN or infinite.
+struct Rollbacks {
+  std::uint64_t total = 0;
+  std::uint64_t skipped = 0;   // steps
+  std::uint64_t at = 0;        // the step of the last one,
+  std::uint64_t in_a_row = 0;  // with no version in between; that one included
+};
+
 struct Progress {
   static constexpr const char* kName = "holdfast";  // it is tracked under
 
   Progress();
 
-  std::uint64_t step = 0;                           // completed: iterations of innermost loops
-  std::uint64_t samples = 0;                        // that loops of loaders consumed
-  std::uint64_t epoch = 0;                          // of the loader that was used last
-  std::uint64_t boundaries = 0;                     // in this process, of all loops
+  std::uint64_t step = 0;        // completed: iterations of innermost loops
+  std::uint64_t samples = 0;     // that loops of loaders consumed
+  std::uint64_t epoch = 0;       // of the loader that was used last
+  std::uint64_t boundaries = 0;  // in this process, of all loops
+  Rollbacks rollbacks;
   std::vector<std::shared_ptr<LoopPosition>> open;  // loops that run, the innermost last
 
   nlohmann::json state() const;
@@ -113,7 +126,7 @@ struct Progress {
   void note_later(const std::string& name) { later_.insert(name); }
   /// Those names of a version.
   static std::vector<std::string> later_names(const storage::Manifest& manifest);
-  /// State is being loaded once more in the same process: positions of loops that have begun are kept.
+  /// State is being loaded once more in the same process: everything here stays as it is.
   bool loads_again = false;
 
  private:

@@ -4,10 +4,13 @@
 #include <torch/optim/optimizer.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 
 #include "average_gradients.h"
+#include "earlier_sessions.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
@@ -32,10 +35,30 @@ void fill_standard_streams() {
   }
 }
 
-// The session's options as they say themselves; a wrong one is the user's to mend, not a program error.
+// An option of the session on the command line of this process; empty where there is none.
+std::string argument_of_session() {
+  std::ifstream command_line("/proc/self/cmdline", std::ios::binary);
+  for (std::string argument; std::getline(command_line, argument, '\0');) {
+    if (argument == "--") return {};
+    if (argument.starts_with("--holdfast.")) return argument;
+  }
+  return {};
+}
+
+// The session's options as they say themselves; a wrong one is the user's to mend, not a program error. What an earlier
+// session took out of the command line counts as if it still stood there.
 OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) {
   try {
-    OptionsRead read = read_options(argc, argv, code);
+    std::vector<std::string> taken = earlier_sessions().arguments;
+    std::vector<char*> all(argv, argv + std::min(argc, 1));
+    for (std::string& argument : taken) all.push_back(argument.data());
+    for (int i = 1; i < argc && argv[i] != nullptr; ++i) all.push_back(argv[i]);
+    all.push_back(nullptr);
+    int count = static_cast<int>(all.size()) - 1;
+    OptionsRead read = read_options(count, all.data(), code);
+    if (argc > 0) std::copy(all.begin(), all.begin() + count + 1, argv);
+    argc = count;
+    earlier_sessions().arguments = read.arguments;
     if (read.help) {
       std::fputs(help_text(read).c_str(), stdout);
       std::exit(kDone);
@@ -54,11 +77,48 @@ OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) 
 Session Session::start(int& argc, char** argv, SessionOptions options) {
   fill_standard_streams();
   report_uncaught_errors();
+  EarlierSessions& earlier = earlier_sessions();
+  if (earlier.argv != argv) earlier.arguments.clear();  // the command line of something else
+  earlier.argv = argv;
   OptionsRead read = options_or_exit(argc, argv, options);
   return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
 }
 
+Session Session::start(SessionOptions options) {
+  fill_standard_streams();
+  report_uncaught_errors();
+  if (earlier_sessions().argv == nullptr) {
+    if (const std::string given = argument_of_session(); !given.empty()) {
+      std::fprintf(stderr,
+                   "holdfast: %s is on the command line, which this program does not pass on: it would have to call "
+                   "Session::start(argc, argv, options); the environment and a configuration file work as it is\n",
+                   given.c_str());
+      std::exit(kUsage);
+    }
+  }
+  std::string name = program_invocation_name;
+  char* arguments[] = {name.data(), nullptr};
+  int count = 1;
+  OptionsRead read = options_or_exit(count, arguments, options);
+  return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
+}
+
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Session::Session(Session&& other) noexcept = default;
+
+Session& Session::operator=(Session&& other) noexcept {
+  if (this != &other) {
+    const Session ended(std::move(*this));
+    impl_ = std::move(other.impl_);
+  }
+  return *this;
+}
+
+Session::Impl& Session::impl() const {
+  if (!impl_) throw Error(StatusCode::invalid, "this Session was moved from: use the one it was moved to");
+  return *impl_;
+}
 
 Session::~Session() {
   if (!impl_ || !impl_->opened || impl_->finished) return;
@@ -73,39 +133,39 @@ Session::~Session() {
 }
 
 bool Session::restore(Site site) {
-  impl_->here = site;
-  impl_->restore();
-  return impl_->has_base;
+  impl().here = site;
+  impl().restore();
+  return impl().has_base;
 }
 
 void Session::save_now(nlohmann::json metrics, Site site) {
   if (!metrics.is_object()) {
     throw Error(StatusCode::invalid, "save_now takes metrics as an object of names and numbers");
   }
-  impl_->pending_metrics = std::move(metrics);
-  impl_->save_requested = true;
-  if (!impl_->is_inside()) impl_->save_between_loops(site);
+  impl().pending_metrics = std::move(metrics);
+  impl().save_requested = true;
+  if (!impl().is_inside()) impl().save_between_loops(site);
 }
 
 void Session::stop(const std::string& reason) {
   if (reason.empty()) throw Error(StatusCode::invalid, "session.stop() needs a reason, which the log repeats");
-  impl_->stop_reason = reason;
+  impl().stop_reason = reason;
 }
 
 void Session::done(const std::string& reason) {
-  if (!impl_->is_inside()) {
+  if (!impl().is_inside()) {
     throw Error(StatusCode::invalid,
                 "session.done() was called outside a loop: call it in the loop's body, before a break or return");
   }
-  LoopPosition& loop = *impl_->progress.open.back();
+  LoopPosition& loop = *impl().progress.open.back();
   if (loop.over == LoopPosition::Over::done) return;
   loop.over = LoopPosition::Over::done;
-  impl_->say(fmt::format("the loop is complete after step {}: {}", format_count(loop.done + (loop.in_step ? 1 : 0)),
+  impl().say(fmt::format("the loop is complete after step {}: {}", format_count(loop.done + (loop.in_step ? 1 : 0)),
                          reason.empty() ? "session.done()" : reason));
 }
 
 void Session::log(const nlohmann::json& values) {
-  Impl& self = *impl_;
+  Impl& self = impl();
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
@@ -120,24 +180,24 @@ void Session::log(const nlohmann::json& values) {
   }
 }
 
-c10::Device Session::device() const { return impl_->device.device; }
-std::uint64_t Session::seed() const { return impl_->options.seed; }
-std::uint64_t Session::step() const { return impl_->progress.step; }
-bool Session::stopping() const { return impl_->stop.has_value(); }
+c10::Device Session::device() const { return impl().device.device; }
+std::uint64_t Session::seed() const { return impl().options.seed; }
+std::uint64_t Session::step() const { return impl().progress.step; }
+bool Session::stopping() const { return impl().stop.has_value(); }
 
 int Session::finish(Site site) {
-  if (impl_->stop) impl_->signals.stop_is_under_way();
-  const int code = impl_->finish(site);
+  if (impl().stop) impl().signals.stop_is_under_way();
+  const int code = impl().finish(site);
   if (code == kDone) {
-    impl_->signals.release();
+    impl().signals.release();
   } else {
-    impl_->signals.stop_is_under_way();
+    impl().signals.stop_is_under_way();
   }
   return code;
 }
 
 TrackedState& Session::tracked(const std::string& name) {
-  Impl& self = *impl_;
+  Impl& self = impl();
   if (self.is_inside()) {
     throw Error(StatusCode::invalid,
                 fmt::format("session.track(\"{}\") was called in a loop's body: track it before the "
@@ -152,15 +212,21 @@ TrackedState& Session::tracked(const std::string& name) {
 }
 
 void Session::remember_owner(const std::string& name, const void* variable) {
-  if (const auto owner = owner_of(variable)) impl_->owners[name] = *owner;
+  if (const auto owner = owner_of(variable)) impl().owners[name] = *owner;
 }
 
 void Session::untrack(const std::string& name) {
-  Impl& self = *impl_;
+  Impl& self = impl();
   if (self.is_inside()) {
     throw Error(
         StatusCode::invalid,
         fmt::format("session.untrack(\"{}\") was called in a loop's body: call it before or after the loop", name));
+  }
+  if (name == Progress::kName) {
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("session.untrack(\"{}\") would lose the run's own progress, which is tracked under that name",
+                    name));
   }
   if (self.opened) self.retire(name);
   self.tracked.untrack(name);
@@ -169,25 +235,27 @@ void Session::untrack(const std::string& name) {
 
 BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
   LoopPosition position;
-  position.kind = LoopPosition::Kind::over_loader;
+  position.kind = loader.counts_batches() ? LoopPosition::Kind::over_batches : LoopPosition::Kind::over_loader;
   position.loader = &loader;
   position.target = epochs;
   position.nested = nested;
-  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
+  return [impl = &impl(), position, site] { return impl->begin_loop(position, site); };
 }
 
 BeginLoop Session::counted_loop(std::uint64_t count, Site site) {
   LoopPosition position;
   position.target = count;
-  return [impl = impl_.get(), position, site] { return impl->begin_loop(position, site); };
+  return [impl = &impl(), position, site] { return impl->begin_loop(position, site); };
 }
 
+std::optional<StepInfo> Session::next(Site site) { return impl().next_step(site); }
+
 void Session::print_text(const std::string& text) {
-  if (impl_->is_main()) impl_->console.print(text);
+  if (impl().is_main()) impl().console.print(text);
 }
 
 void Session::average_gradients(const torch::nn::Module& net, Site site) {
-  Impl& self = *impl_;
+  Impl& self = impl();
   const bool first = !std::exchange(self.gradients_were_compared, true);
   const std::string suspicion =
       holdfast::average_gradients(self.group, trainable_parameters(net), self.step_info.weight(), first, site);
@@ -196,7 +264,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
-  Impl& self = *impl_;
+  Impl& self = impl();
   TrackedState& state = tracked(name.empty() ? "pipeline" : name);
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
@@ -220,20 +288,20 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
 
 std::string Session::describe(Site site) {
   std::string precision;
-  for (const auto& pipeline : impl_->pipelines) {
+  for (const auto& pipeline : impl().pipelines) {
     const Amp* amp = pipeline->find_stage<Amp>();
     precision += (precision.empty() ? "" : ", ") + (amp != nullptr ? to_string(amp->precision()) : "fp32");
   }
-  const std::string mine = describe_rank(impl_->group, precision.empty() ? "fp32" : precision, kVersion);
+  const std::string mine = describe_rank(impl().group, precision.empty() ? "fp32" : precision, kVersion);
   std::string text;
-  for (const auto& block : impl_->group.compare("session.describe", "", mine, site)) text += block.get<std::string>();
+  for (const auto& block : impl().group.compare("session.describe", "", mine, site)) text += block.get<std::string>();
   if (!is_main()) return {};
   print_text(text);
   return text;
 }
 
-Group& Session::group() const { return impl_->group; }
+Group& Session::group() const { return impl().group; }
 
-void Session::shard(LoaderBase& loader) { loader.shard(impl_->group.rank(), impl_->group.world_size()); }
+void Session::shard(LoaderBase& loader) { loader.shard(impl().group.rank(), impl().group.world_size()); }
 
 }  // namespace holdfast

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <source_location>
+#include <string_view>
 #include <utility>
 
 #include "holdfast/runtime/error.h"
@@ -13,8 +15,11 @@
 namespace holdfast {
 namespace {
 
-// A count beyond this stands for a loop whose end the program decides.
-constexpr std::uint64_t kEndless = std::uint64_t{1} << 60;
+std::string in_words(const std::source_location& site) { return fmt::format("{}:{}", site.file_name(), site.line()); }
+
+bool same(const std::source_location& a, const std::source_location& b) {
+  return a.line() == b.line() && a.column() == b.column() && std::string_view(a.file_name()) == b.file_name();
+}
 
 }  // namespace
 
@@ -39,13 +44,14 @@ void Session::Impl::SessionLoop::count_step() {
   ++here.done;
   if (std::exchange(here.step_body, {}).loops.empty()) ++session_.progress.step;
   if (here.loader != nullptr) {
-    session_.progress.samples += here.loader->batch_samples();
+    if (!here.loader->counts_batches()) session_.progress.samples += here.loader->batch_samples();
     session_.progress.epoch = here.loader->epoch();
   }
 }
 
 void Session::Impl::SessionLoop::end_step() {
   if (is_over_) return;
+  session_.leave_next_loop(*position_, /*thrown=*/false);
   session_.here = site_;
   // The loop inside stopped early: the rest of its body belongs to the session that goes on.
   if (session_.stop && !position_->step_body.loops.empty()) return;
@@ -60,16 +66,24 @@ void Session::Impl::SessionLoop::begin_epoch() {
 
 void Session::Impl::SessionLoop::begin_epoch_steps() {
   session_.here = site_;
+  if (const LoaderBase& loader = *position_->loader; loader.counts_batches()) {
+    if (session_.group.world_size() > 1) {
+      (void)session_.group.compare("session.epochs", fmt::format("{} batches", loader.size()), "", site_);
+    }
+    if (!loader.change().empty()) session_.say(loader.change());
+  }
   if (std::exchange(load_again_in_epoch_, false)) session_.load_again();
 }
 
 void Session::Impl::SessionLoop::leave_epoch_steps() {
   if (is_over_ || !position_->in_step) return;
+  session_.leave_next_loop(*position_, /*thrown=*/false);
   count_step();
 }
 
 void Session::Impl::SessionLoop::end_epoch() {
   if (is_over_) return;
+  session_.leave_next_loop(*position_, /*thrown=*/false);
   session_.here = site_;
   LoopPosition& here = *position_;
   here.in_epoch = false;
@@ -77,8 +91,9 @@ void Session::Impl::SessionLoop::end_epoch() {
   here.epoch_body = {};
   if (here.loader->epoch() == here.epoch) {  // the body left its epoch before the end
     if (const std::uint64_t left = here.loader->samples_left(); left > 0 && here.over == LoopPosition::Over::no) {
-      session_.say(fmt::format("epoch {} was left with {} of its {} samples unused: the next epoch follows",
-                               here.epoch + 1, format_count(left), format_count(here.loader->samples_per_epoch())));
+      session_.say(fmt::format("epoch {} was left with {} of its {} {} unused: the next epoch follows", here.epoch + 1,
+                               format_count(left), format_count(here.loader->samples_per_epoch()),
+                               here.loader->counts_batches() ? "batches" : "samples"));
     }
     here.loader->start_epoch(here.epoch + 1);
   }
@@ -103,6 +118,7 @@ void Session::Impl::SessionLoop::leave(bool thrown) {
 // A step that is left counts as done: what its body did until then is in the state, and its batch does not come again.
 void Session::Impl::SessionLoop::leave_now(bool thrown) {
   LoopPosition& here = *position_;
+  session_.leave_next_loop(here, thrown);
   const bool top = session_.progress.is_top_level(here);
   if (here.in_step) count_step();
   if (session_.stop) return end(LoopPosition::Over::no);  // its state is saved
@@ -141,7 +157,49 @@ void Session::Impl::leave_all() {
   }
 }
 
-std::shared_ptr<Loop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
+// The loop of session.next() in the body of another one: that body is over, so the program has left it.
+void Session::Impl::leave_next_loop(const LoopPosition& outer, bool thrown) {
+  if (next_loop && &next_loop->position() != &outer) {
+    const auto at = [&](const LoopPosition& position) {
+      return std::find_if(progress.open.begin(), progress.open.end(),
+                          [&](const auto& one) { return one.get() == &position; });
+    };
+    if (at(outer) < at(next_loop->position())) std::exchange(next_loop, nullptr)->leave(thrown);
+  }
+  if (left_when_done && progress.open.size() <= left_when_done->second) left_when_done.reset();
+}
+
+std::optional<StepInfo> Session::Impl::next_step(Site site) {
+  if (!next_loop) {
+    if (left_when_done && same(left_when_done->first, site)) {
+      throw Error(storage::StatusCode::invalid,
+                  fmt::format("the loop of session.next() in {} was declared done, then another loop began, and now "
+                              "it is called there again: let session.next() end the loop before another one begins",
+                              in_words(site)));
+    }
+    LoopPosition position;
+    position.target = kEndless;
+    next_loop = begin_loop(position, site);
+  } else if (progress.open.back().get() == &next_loop->position() && same(next_loop->site(), site)) {
+    next_loop->end_step();
+  } else {
+    throw Error(
+        storage::StatusCode::invalid,
+        fmt::format("session.next() is called in {} while the loop of session.next() in {} is not over: end that "
+                    "one by session.done(); for a loop inside another one use session.steps()",
+                    in_words(site), in_words(next_loop->site())));
+  }
+  if (next_loop->more()) return next_loop->begin_step();
+  std::exchange(next_loop, nullptr)->complete();
+  return std::nullopt;
+}
+
+std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
+  if (next_loop && progress.open.back().get() == &next_loop->position() &&
+      next_loop->position().over == LoopPosition::Over::done) {
+    left_when_done = {next_loop->site(), progress.open.size() - 1};
+    std::exchange(next_loop, nullptr)->leave(/*thrown=*/false);
+  }
   here = site;
   require_alive();
   before_untrack.reset();
@@ -167,20 +225,28 @@ std::shared_ptr<Loop> Session::Impl::begin_loop(LoopPosition proto, Site site) {
     last_save.epochs = position->loader->epoch() + (position->loader->epoch_done() && !position->nested ? 1 : 0);
   }
   start_together(position);
+  if (on_non_finite.act == OnNonFinite::Act::rollback && !has_base && saves == 0 && !stop) {
+    progress.mark(position);
+    (void)save("to go back to", /*insist=*/false);
+  }
   return loop;
 }
 
 // A loop begins: all ranks must begin the same one. Whoever was asked to stop meanwhile says so.
 void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position) {
   const LoopPosition& loop = *position;
-  if (loop.loader != nullptr) loop.loader->shard(group.rank(), group.world_size());
+  if (loop.loader != nullptr && !loop.loader->counts_batches()) {
+    loop.loader->shard(group.rank(), group.world_size());
+  }
   const auto signal = signals.stop_signal();
   const std::string mine = signal ? std::string(signal_name(*signal)) : stop_reason.value_or("");
   const std::string what =
-      loop.loader != nullptr
+      loop.kind == LoopPosition::Kind::over_loader
           ? fmt::format("{} epochs of {} samples in batches of {}{} from epoch {} on, seed {}", loop.target,
                         loop.loader->samples_per_epoch(), loop.loader->batch_size(),
                         loop.loader->is_shuffled() ? ", shuffled," : "", loop.first_epoch, loop.loader->seed())
+      : loop.loader != nullptr
+          ? fmt::format("{} epochs of the program's own batches from epoch {} on", loop.target, loop.first_epoch)
           : fmt::format("{} steps", loop.target);
   for (const auto& theirs : group.compare("session.steps", what, mine, here)) {
     const std::string asked_for = theirs.get<std::string>();
@@ -258,7 +324,8 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   here.last = over && progress.is_top_level(loop);
   here.one_of_several = progress.top_level_loops() > 1;
 
-  if (progress.step == base_step + 1) {
+  // A step with a loop in its body ends where that loop's last step did.
+  if (progress.step == base_step + 1 && !std::exchange(looked_for_optimizers, true)) {
     for (const std::string& name : tracked.without_optimizer()) {
       say(fmt::format(
           "no tracked optimizer holds the parameters of '{}', which have gradients: track their optimizer, or "
@@ -299,6 +366,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   if (decision.hold) hold(decision.reason);
   asked.save.clear();
   if (decision.stop && !stop) stop = requests.stop;
+  if (stops_at_non_finite && !here.last && !stop) stop = stop_reason;
 }
 
 ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
@@ -308,8 +376,8 @@ ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
   if (loop.loader != nullptr) {
     const bool over = loop.loader->cursor() == 0 && loop.loader->epoch() > loop.first_epoch;
     facts.epoch = loop.loader->epoch() - loop.first_epoch + (over ? 0 : 1);
-    facts.total_epochs = loop.target;
-    if (only) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
+    facts.total_epochs = loop.target < kEndless ? loop.target : 0;
+    if (only && loop.target < kEndless) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
   } else if (only && loop.target < kEndless) {
     facts.total_steps = loop.target;
   }

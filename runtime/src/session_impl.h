@@ -19,6 +19,7 @@
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/session.h"
 #include "holdfast/runtime/signals.h"
+#include "non_finite_watch.h"
 #include "progress.h"
 #include "run_keeper.h"
 #include "stack_owner.h"
@@ -50,6 +51,8 @@ struct Session::Impl {
     bool stopping() const override { return is_over_ || session_.stop || position_->at_end(); }
     c10::Device device() const override { return session_.device.device; }
     void load_again_in_epoch(bool again) { load_again_in_epoch_ = again; }
+    const LoopPosition& position() const { return *position_; }
+    const Site& site() const { return site_; }
 
    private:
     void leave_now(bool thrown);
@@ -69,14 +72,18 @@ struct Session::Impl {
   bool is_main() const { return group.is_main(); }
   void require_same_options(const std::vector<OptionInForce>& in_force);
   void restore();
+  void seed_generators();
   storage::Status load_on_all(const storage::VersionReader& version);
   void open_as_main();
   void open_as_other();
   storage::Status load(const storage::Manifest& manifest, TensorFeed* feed, const storage::VersionReader* version);
   void begin_afresh();
   void say_start();
-  std::shared_ptr<Loop> begin_loop(LoopPosition position, Site site);
+  std::shared_ptr<SessionLoop> begin_loop(LoopPosition position, Site site);
+  std::optional<StepInfo> next_step(Site site);
+  void leave_next_loop(const LoopPosition& outer, bool thrown);
   void load_again();
+  void require_finite_base();
   void save_between_loops(Site site);
   void leave_all();
   void boundary(const std::shared_ptr<LoopPosition>& loop, bool over);
@@ -89,9 +96,11 @@ struct Session::Impl {
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
-  bool write_out(const std::string& reason, Captured captured, const std::string& afterwards);
+  bool write_out(const std::string& reason, Captured captured, const std::string& afterwards, bool may_refuse);
   void save_held();
-  storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured);
+  storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured, bool may_refuse,
+                                               std::string& more);
+  bool roll_back(bool insist);
   void prune();
   void say(const std::string& line) { console.say(line); }
   /// Where exit() is called before finish().
@@ -112,6 +121,8 @@ struct Session::Impl {
 
   SessionOptions options;
   std::uint64_t asked_seed = options.seed;
+  std::uint64_t generator_seed = options.seed;
+  OnNonFinite on_non_finite;
   SaveEvery every;
   SignalWatch signals;
   Console console;
@@ -125,6 +136,10 @@ struct Session::Impl {
   std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
   std::vector<std::weak_ptr<SessionLoop>> loops;  // that run, the innermost last
+  std::shared_ptr<SessionLoop> next_loop;         // of session.next(), which nobody else holds
+  // A loop of session.next() that was declared done and then left by break, for all that can be known, and how many
+  // loops run around it.
+  std::optional<std::pair<Site, std::size_t>> left_when_done;
 
   std::vector<std::shared_ptr<torch::nn::Module>> modules;  // of the pipelines
   std::vector<std::unique_ptr<Pipeline>> pipelines;
@@ -143,7 +158,12 @@ struct Session::Impl {
   std::string base_steps_lost;    // a sentence on what the session before did not save
 
   LastSave last_save;
-  std::string last_version;  // as users say it
+  std::string last_version;            // as users say it
+  std::optional<storage::Uid> newest;  // rank 0's: the version that was restored or saved last, and
+  NonFiniteCounts non_finite;          // what it holds; where there is none, what the run began with
+  std::string refused;                 // why the state at this boundary is not saved: it is rolled back
+  bool stops_at_non_finite = false;
+  std::string version_before;  // the one before that then; empty: there is none
   // The state at the end of the loop that ended last, where it was not saved: finish() writes it, for what is tracked
   // may be gone by then.
   std::optional<Captured> held;
@@ -158,6 +178,7 @@ struct Session::Impl {
   StepInfo step_info;
   Site here;  // in the program: the loop that runs, or finish()
   bool gradients_were_compared = false;
+  bool looked_for_optimizers = false;
   int failures = 0;
   Clock::time_point next_attempt;
   Clock::time_point begun = Clock::now();

@@ -93,8 +93,61 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
                                                : fmt::format("; training goes on, the next attempt is in {}",
                                                              format_duration(pause_after(failures + 1)));
     if (try_save(reason, afterwards)) return true;
+    if (!refused.empty()) return roll_back(insist);
   }
   return false;
+}
+
+// The state goes back to the newest version and everything else stays where it is: the steps since then are skipped.
+bool Session::Impl::roll_back(bool insist) {
+  constexpr std::uint64_t kInARow = 3;
+  const std::string more = std::exchange(refused, {});
+  Rollbacks& rollbacks = progress.rollbacks;
+  if (last_save.step > rollbacks.at) rollbacks.in_a_row = 0;
+  if (rollbacks.in_a_row == kInARow) {
+    stop = "NaN or infinite numbers came back";
+    throw Error(StatusCode::invalid,
+                fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
+                            "cause; change what is (the learning rate, say), and start again, which goes on from "
+                            "version {}",
+                            format_count(progress.step), more, kInARow, last_version));
+  }
+  // A loader that the program tracks as well would go back, too.
+  std::vector<std::pair<LoaderBase*, nlohmann::json>> positions;
+  for (const auto& loop : progress.open) {
+    if (loop->loader != nullptr) positions.emplace_back(loop->loader, loop->loader->state());
+  }
+  try {
+    load_again();
+  } catch (const RankFault&) {
+    throw;
+  } catch (const Error& error) {
+    stop = "the state could not be rolled back";
+    throw Error(error.code(), fmt::format("step {} has {}, and the run cannot go back to that version where it is: {}; "
+                                          "start it again with --holdfast.from {}",
+                                          format_count(progress.step), more, error.what(), last_version));
+  }
+  for (const auto& [loader, position] : positions) {
+    if (loader->state() != position) loader->set_state(position);
+  }
+  const std::uint64_t skipped = progress.step - last_save.step;
+  rollbacks.at = progress.step;
+  rollbacks.total += 1;
+  rollbacks.in_a_row += 1;
+  rollbacks.skipped += skipped;
+  pending_metrics = nlohmann::json::object();
+  save_requested = false;
+  if (is_main()) {
+    say(fmt::format(
+        "step {} has {}: rolled back to that version; {} since then {} undone, and their batches do not come "
+        "again (rollback {} of this run)",
+        format_count(progress.step), more,
+        skipped == 1 ? "the step" : fmt::format("the {} steps", format_count(skipped)), skipped == 1 ? "is" : "are",
+        rollbacks.total));
+    (void)keeper->metrics().log(progress.step, progress.current_epoch(),
+                                {{"rollbacks", rollbacks.total}, {"skipped_steps", rollbacks.skipped}});
+  }
+  return save("rolled back to version " + last_version, insist);
 }
 
 bool Session::Impl::try_save(const std::string& reason, const std::string& afterwards) {
@@ -103,29 +156,43 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
     group.check();
   }
-  return write_out(reason, capture(), afterwards);
+  return write_out(reason, capture(), afterwards, /*may_refuse=*/on_non_finite.act == OnNonFinite::Act::rollback);
 }
 
-bool Session::Impl::write_out(const std::string& reason, Captured captured, const std::string& afterwards) {
+bool Session::Impl::write_out(const std::string& reason, Captured captured, const std::string& afterwards,
+                              bool may_refuse) {
   const Clock::time_point begin = Clock::now();
   gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
-  std::pair<storage::Status, std::string> outcome;  // and the version's name
-  auto& [status, version] = outcome;
+  std::tuple<storage::Status, std::string, std::string> outcome;  // and the version's name, and what is not finite
+  auto& [status, version, more] = outcome;
   if (is_main()) {
-    const auto saved = write(reason, std::move(captured));
+    const auto saved = write(reason, std::move(captured), may_refuse, more);
     status = saved.status();
     if (saved) {
       const auto took = Clock::now() - begin;
       version = saved->uid.short_text();
       console.say(saved_line({version, progress.step, reason, saved->bytes, took, took, saved->durability}));
-    } else if (status.code() != StatusCode::superseded) {
+      if (!more.empty()) console.say(fmt::format("version {} has {}", version, more));
+    } else if (!may_refuse) {
+      more.clear();
+    }
+    if (!saved && more.empty() && status.code() != StatusCode::superseded) {
       console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), status.message(), afterwards));
     }
   }
   if (group.world_size() > 1) outcome = group.broadcast(outcome, 0, here);
 
+  if (!status.ok() && !more.empty()) {
+    refused = more;
+    return false;
+  }
   if (status.ok()) {
+    if (!more.empty() && on_non_finite.act == OnNonFinite::Act::stop && !stop_reason) {
+      stop_reason = "NaN or infinite numbers";
+      stops_at_non_finite = true;
+      version_before = last_version;
+    }
     last_save = {progress.step, last_save.epochs, Clock::now(), progress.boundaries};
     last_version = version;
     held.reset();
@@ -147,7 +214,9 @@ bool Session::Impl::write_out(const std::string& reason, Captured captured, cons
   return false;
 }
 
-storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Captured captured) {
+// `more`: what the version has that is not finite and the one before it had not. `may_refuse`: it is not saved then.
+storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Captured captured,
+                                                            bool may_refuse, std::string& more) {
   storage::SaveRequest request;
   request.reason = reason;
   request.position.step = progress.step;
@@ -160,7 +229,18 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
                      {"environment", capture_environment(device.device, group.world_size())}};
   request.tensors = std::move(captured.tensors);
   request.tied = std::move(captured.tied);
-  return keeper->save(request);
+  NonFiniteCounts counts;
+  request.inspect = [&](const storage::Manifest& manifest) {
+    counts = count_non_finite(manifest);
+    more = more_non_finite(non_finite, counts, last_version.empty() ? "when the run began" : "version " + last_version);
+    return more.empty() || !may_refuse ? storage::Status() : storage::Status(StatusCode::invalid, more);
+  };
+  auto saved = keeper->save(request);
+  if (saved) {
+    newest = saved->uid;
+    non_finite = std::move(counts);
+  }
+  return saved;
 }
 
 // The state as it is now, for a save that may be needed when what is tracked is gone.
@@ -180,7 +260,8 @@ void Session::Impl::hold(const std::string& reason) {
 void Session::Impl::save_held() {
   const Captured captured = *std::exchange(held, std::nullopt);
   for (int attempt = 1; attempt <= kAttemptsAtTheEnd && !superseded; ++attempt) {
-    if (write_out(held_reason, captured, attempt < kAttemptsAtTheEnd ? "; trying again" : "")) return;
+    const char* const afterwards = attempt < kAttemptsAtTheEnd ? "; trying again" : "";
+    if (write_out(held_reason, captured, afterwards, /*may_refuse=*/false)) return;
   }
 }
 
@@ -244,18 +325,17 @@ int Session::Impl::finish(Site site) {
     if (stop) {
       console.say(superseded ? *stop
                              : end_line({*stop, progress.step, last_version, progress.step - last_save.step,
-                                         options.fresh && job_id().empty()}));
+                                         options.fresh && job_id().empty(), stops_at_non_finite, version_before}));
     }
     if (!superseded) {
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
-      keeper->close(stop      ? *stop
-                    : is_left ? "the loop was left"
-                              : "end",
-                    {{"exit_code", code},
-                     {"seconds", seconds},
-                     {"steps", progress.step - base_step},
-                     {"saves", saves},
-                     {"lost_steps", progress.step - last_save.step}});
+      nlohmann::json details = {{"exit_code", code},
+                                {"seconds", seconds},
+                                {"steps", progress.step - base_step},
+                                {"saves", saves},
+                                {"lost_steps", progress.step - last_save.step}};
+      if (progress.rollbacks.total > 0) details["rollbacks"] = progress.rollbacks.total;
+      keeper->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
   group.close(site);  // the others leave when rank 0 is done

@@ -1,4 +1,5 @@
 #include <ATen/Parallel.h>
+#include <ATen/ops/randint.h>
 #include <fmt/format.h>
 
 #include <array>
@@ -7,6 +8,8 @@
 #include <cstdlib>
 #include <thread>
 
+#include "dataset_change.h"
+#include "earlier_sessions.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
@@ -54,7 +57,14 @@ Session::Impl::Sole::Sole() {
 
 Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
-      every(parse_save_every(options.every)),
+      on_non_finite(parse_on_non_finite(options.on_nonfinite)),
+      every([&] {
+        SaveEvery when = parse_save_every(options.every);
+        // No more than so many steps are to be lost.
+        if (const auto most = on_non_finite.steps; most > 0 && (when.steps == 0 || when.steps > most))
+          when.steps = most;
+        return when;
+      }()),
       signals(/*answers=*/ranks.rank == 0),
       console(stderr, ranks.rank == 0 ? Console::Style::automatic : Console::Style::silent),
       device([&] {
@@ -97,11 +107,25 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
     const int cores = static_cast<int>(std::thread::hardware_concurrency());
     at::set_num_threads(std::max(1, cores / ranks.local_world_size));
   }
-  seed_all(options.seed);  // alike on all ranks, so that parameters are
+  seed_generators();
   set_session_seed(options.seed);
+  allow_dataset_change(options.allow_dataset_change);
   tracked.track(Progress::kName, progress);
   [[maybe_unused]] static const int registered = std::atexit(report_exit);
   current = this;
+}
+
+// Alike on all ranks, so that parameters are. A later session of the process goes on with the generators as they are:
+// the same numbers once more would make its phase a copy of the one before.
+void Session::Impl::seed_generators() {
+  generator_seed = options.seed;
+  const bool goes_on = std::exchange(earlier_sessions().seed, options.seed) == options.seed;
+  if (goes_on && group.world_size() == 1) return;
+  if (goes_on) {  // ranks have drawn for themselves meanwhile
+    generator_seed =
+        group.broadcast(static_cast<std::uint64_t>(at::randint(INT64_MAX, {1}, at::kLong).item<std::int64_t>()));
+  }
+  seed_all(generator_seed);
 }
 
 // Destructors of what is on the stack do not run then.
@@ -118,6 +142,7 @@ void Session::Impl::report_exit() {
 Session::Impl::~Impl() {
   current = nullptr;
   set_session_seed({});
+  allow_dataset_change(false);
 }
 
 void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_force) {
@@ -154,6 +179,7 @@ void Session::Impl::restore() {
   base_step = progress.step;
   boundaries_at_load = progress.boundaries;
   for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
+  require_finite_base();
   if (!is_main()) return;
   say_start();
   keeper->remove_orphans();
@@ -187,7 +213,7 @@ void Session::Impl::open_as_main() {
     keeper = std::make_unique<RunKeeper>(options, console);
     return on_all([&] { keeper->open(options, [this](const auto& version) { return load_on_all(version); }); });
   }
-  on_all([&] { throw_if(load_on_all(keeper->read(*keeper->writer().base()))); });
+  on_all([&] { throw_if(load_on_all(keeper->read(*newest))); });
 }
 
 void Session::Impl::open_as_other() {
@@ -252,8 +278,11 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   for (const std::string& name : Progress::later_names(manifest)) {
     if (!tracked.tracks(name)) waiting.insert(name);
   }
-  if (!outcome.ok() || !is_main()) return outcome;
+  if (!outcome.ok()) return outcome;
   last_version = manifest.uid.short_text();
+  if (!is_main()) return outcome;
+  newest = manifest.uid;
+  non_finite = manifest.non_finite ? count_non_finite(manifest) : count_non_finite(tracked.capture());
   // What the session that saved it did afterwards is gone, and done again.
   base_steps_lost.clear();
   if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
@@ -262,7 +291,34 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   return {};
 }
 
-// What is tracked becomes what the restored version holds, whatever the program did since. Loops stay where they are.
+// A run that stopped because its numbers became NaN or infinite does not go on with them.
+void Session::Impl::require_finite_base() {
+  if (on_non_finite.act == OnNonFinite::Act::note || !has_base) return;
+  std::string sentence;
+  if (is_main() && !keeper->writer().choice().rewind) {  // else it was chosen
+    try {
+      const auto base = keeper->read(*newest);
+      if (const auto& parent = base.manifest().parent) {
+        const auto before = keeper->read(*parent);
+        if (before.manifest().non_finite) {
+          const std::string more =
+              more_non_finite(count_non_finite(before.manifest()), non_finite, "version " + parent->short_text());
+          if (!more.empty()) {
+            sentence = fmt::format(
+                "version {0} has {1}: go on from version {2} with --holdfast.from {2}, or from this one with "
+                "--holdfast.on-nonfinite note",
+                newest->short_text(), more, parent->short_text());
+          }
+        }
+      }
+    } catch (const Error&) {  // the version before is gone, so nobody knows
+    }
+  }
+  if (group.world_size() > 1) sentence = group.broadcast(sentence, 0, here);
+  if (!sentence.empty()) throw Error(StatusCode::misfit, sentence);
+}
+
+// What is tracked becomes what the newest version holds, whatever the program did since. Loops stay where they are.
 void Session::Impl::load_again() {
   progress.loads_again = true;
   is_main() ? open_as_main() : open_as_other();
@@ -271,11 +327,12 @@ void Session::Impl::load_again() {
 
 void Session::Impl::begin_afresh() {
   tracked.begin();
+  if (is_main()) non_finite = count_non_finite(tracked.capture());
   if (group.world_size() == 1) return;
   require_alike(group, tracked.capture(), here, "before the first step",
                 "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
                 "that differs between ranks");
-  seed_all(seed_of_rank(options.seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
+  seed_all(seed_of_rank(generator_seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
 }
 
 void Session::Impl::say_start() {

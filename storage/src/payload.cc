@@ -6,8 +6,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "holdfast/storage/non_finite.h"
 #include "holdfast/storage/safetensors.h"
-#include "non_finite.h"
 
 namespace holdfast::storage {
 namespace {

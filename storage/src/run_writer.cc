@@ -301,7 +301,11 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
          tables.push_back(std::move(*table));
          return Status();
        }},
-      {"S3 gather the tables", [&] { return describe(request, tables, manifest); }},
+      {"S3 gather the tables",
+       [&] {
+         Status described = describe(request, tables, manifest);
+         return described.ok() && request.inspect ? request.inspect(manifest) : described;
+       }},
       {"S4 sync data beside staging the manifest",
        [&] {
          Status synced, written;

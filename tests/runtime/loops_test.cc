@@ -1,9 +1,12 @@
 // Loops of a session: in each other's bodies, in a row, left by the program, stopped and declared complete.
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
 
+#include <list>
 #include <stdexcept>
+#include <utility>
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
@@ -349,6 +352,269 @@ TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") 
   CHECK(life(3, 2) == kRunAgain);
   CHECK_THROWS_AS(life(5, 0), Error);
   CHECK(life(3, 0) == kDone);
+}
+
+TEST_CASE("a_while_loop_of_next_goes_on_where_it_was_and_ends_by_done") {
+  Run run;
+  run.every = "1";
+  double x = 0;
+  std::vector<std::uint64_t> numbers;
+  const auto life = [&](std::uint64_t stops_at) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      while (const auto step = session.next()) {
+        numbers.push_back(step->number());
+        x += 1;
+        if (step->number() == stops_at) session.stop("enough");
+        if (x == 7) session.done("converged");
+      }
+      for ([[maybe_unused]] auto& step : session.steps({.count = 2})) x += 0.25;
+      return session.finish();
+    });
+  };
+  CHECK(life(3) == kRunAgain);
+  CHECK(run.versions().back().position.step == 3);
+  x = -1;
+  CHECK(life(5) == kRunAgain);
+  CHECK(life(0) == kDone);
+  CHECK(numbers == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6, 7});
+  CHECK(x == 7.5);
+  x = -1;
+  CHECK(life(0) == kDone);
+  CHECK(x == 7.5);
+}
+
+TEST_CASE("a_while_loop_of_next_that_is_left_ends_as_other_loops_do") {
+  for (const bool says_done : {false, true}) {
+    const Run run;
+    double x = 0;
+    const auto life = [&] {
+      return run.session([&](Session& session) {
+        session.track("x", x);
+        while (session.next()) {
+          x += 1;
+          if (x == 4 && says_done) session.done("converged");
+          if (x == 4 || x == 9) break;
+        }
+        if (says_done) {
+          for ([[maybe_unused]] auto& step : session.steps({.count = 2})) x += 0.25;
+        }
+        return session.finish();
+      });
+    };
+    CHECK(life() == (says_done ? kDone : kRunAgain));
+    CHECK(run.versions().back().position.step == (says_done ? 6 : 4));
+    CHECK(life() == (says_done ? kDone : kRunAgain));
+    CHECK(x == (says_done ? 4.5 : 9));
+  }
+}
+
+TEST_CASE("while_loops_of_next_stand_in_the_bodies_of_others_and_have_loops_in_their_own") {
+  double x = 0;
+  const auto life = [&](const Run& run, double stops_at) {
+    return run.session([&](Session& session) {
+      session.track("x", x);
+      for (auto& round : session.steps({.count = 3})) {
+        while (session.next()) {
+          for (auto& step : session.steps({.count = 2})) {
+            x = x * 1.5 + static_cast<double>(round.number() + step.number());
+            if (x > stops_at) session.stop("enough");
+          }
+          if (x > 20 * static_cast<double>(round.number())) {
+            session.done();
+            break;
+          }
+        }
+      }
+      return session.finish();
+    });
+  };
+  const Run undisturbed, stopped;
+  CHECK(life(undisturbed, 1e9) == kDone);
+  const double expected = std::exchange(x, 0);
+  for (const double stops_at : {3.0, 10.0, 40.0}) CHECK(life(stopped, stops_at) == kRunAgain);
+  CHECK(life(stopped, 1e9) == kDone);
+  CHECK(x == expected);
+}
+
+TEST_CASE("calls_of_next_that_cannot_be_told_apart_are_refused") {
+  const Run run;
+  run.session([](Session& session) {
+    std::string nested, called_again;
+    while (session.next()) {
+      try {
+        session.next();
+      } catch (const Error& error) {
+        nested = error.what();
+      }
+      session.done();
+    }
+    try {
+      while (session.next()) {
+        session.done();
+        for ([[maybe_unused]] auto& step : session.steps({.count = 1})) continue;
+      }
+    } catch (const Error& error) {
+      called_again = error.what();
+    }
+    CHECK(nested.find("loops_test.cc:") != std::string::npos);
+    CHECK(nested.find("use session.steps()") != std::string::npos);
+    CHECK(called_again.find("let session.next() end the loop") != std::string::npos);
+  });
+}
+
+TEST_CASE("the_runs_own_progress_cannot_be_untracked") {
+  const Run run;
+  run.session([](Session& session) {
+    CHECK_THROWS_AS(session.untrack("holdfast"), Error);
+    return session.finish();
+  });
+}
+
+TEST_CASE("a_forgotten_optimizer_is_said_once_where_the_first_step_has_a_loop_in_its_body") {
+  const Run run;
+  run.session([](Session& session) {
+    torch::nn::Linear net(2, 1), forgotten(2, 1);
+    torch::optim::SGD optimizer(net->parameters(), 0.1);
+    session.track("net", net).track("optimizer", optimizer).track("forgotten", forgotten);
+    for ([[maybe_unused]] auto& round : session.steps({.count = 1})) {
+      for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
+        (net->forward(torch::ones({1, 2})) + forgotten->forward(torch::ones({1, 2}))).sum().backward();
+      }
+    }
+    return session.finish();
+  });
+  const std::string said = run.said();
+  const auto first = said.find("parameters of 'forgotten'");
+  REQUIRE(first != std::string::npos);
+  CHECK(said.find("parameters of 'forgotten'", first + 1) == std::string::npos);
+}
+
+TEST_CASE("a_loop_without_a_count_ends_where_its_state_says") {
+  const Run run;
+  double loss = 64;
+  const auto life = [&](double stops_at) {
+    return run.session([&](Session& session) {
+      session.track("loss", loss);
+      for ([[maybe_unused]] auto& step : session.steps()) {
+        loss /= 2;
+        if (loss == stops_at) session.stop("enough");
+        if (loss < 1) session.done("converged");
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(8) == kRunAgain);
+  loss = 0;
+  CHECK(life(0) == kDone);
+  CHECK(loss == 0.5);
+  CHECK(life(0) == kDone);
+  CHECK(loss == 0.5);
+}
+
+TEST_CASE("counts_are_signed_or_not_and_never_negative") {
+  const Run run;
+  run.session([](Session& session) {
+    const int three = 3;
+    const std::int64_t two = 2;
+    int steps = 0;
+    for ([[maybe_unused]] auto& step : session.steps({.count = three})) ++steps;
+    auto loader = batches();
+    for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = two})) ++steps;
+    CHECK(steps == 13);
+    const int below = -1;
+    std::string refusal;
+    try {
+      session.steps({.count = below});
+    } catch (const Error& error) {
+      refusal = error.what();
+    }
+    CHECK(refusal == "a loop was given the count -1: give how often it is to go round, 0 or more");
+    CHECK_THROWS_AS(session.epochs(loader, below), Error);
+    CHECK_THROWS_AS(session.steps(loader, {.epochs = below}), Error);
+  });
+}
+
+TEST_CASE("epochs_over_ones_own_batches_go_on_inside_an_epoch") {
+  Run run;
+  run.every = "1";
+  std::vector<std::string> order;
+  double sum = 0;
+  const auto life = [&](int stops_at, std::vector<double> own = {1, 2, 3, 4}, bool allowed = false) {
+    auto options = run.options();
+    options.allow_dataset_change = allowed;
+    return run.session(
+        [&](Session& session) {
+          session.track("sum", sum);
+          int seen = 0;
+          for (auto& epoch : session.epochs({.count = 3}, own)) {
+            for (double& batch : epoch) {
+              sum = sum * 2 + batch;
+              order.push_back(fmt::format("{}:{}", epoch.number(), batch));
+              if (++seen == stops_at) session.stop("enough");
+            }
+            sum += 100;
+          }
+          return session.finish();
+        },
+        options);
+  };
+  CHECK(life(6) == kRunAgain);
+  CHECK(run.versions().back().position.epoch == 1);
+  CHECK(run.versions().back().position.samples == 0);
+
+  std::string refusal;
+  try {
+    life(0, {1, 2, 3});
+  } catch (const Error& error) {
+    refusal = error.what();
+  }
+  CHECK(refusal.find("the program has 3 batches, and the checkpoint was made after 2 of 4 in epoch 2") !=
+        std::string::npos);
+  SECTION("with the same number") {
+    order.clear();
+    CHECK(life(2) == kRunAgain);  // where an epoch's batches are over, and its body is not
+    CHECK(life(0) == kDone);
+    CHECK(order == std::vector<std::string>{"1:3", "1:4", "2:1", "2:2", "2:3", "2:4"});
+    CHECK(life(0) == kDone);
+    const double resumed = std::exchange(sum, 0);
+    const Run other;
+    other.session([&](Session& session) {
+      session.track("sum", sum);
+      std::list<double> own{1, 2, 3, 4};
+      for (auto& epoch : session.epochs({.count = 3}, own)) {
+        for (const double batch : epoch) sum = sum * 2 + batch;
+        sum += 100;
+      }
+      return session.finish();
+    });
+    CHECK(sum == resumed);
+  }
+  SECTION("with another one where that is allowed") {
+    order.clear();
+    CHECK(life(0, {1, 2, 3}, true) == kDone);
+    CHECK(order == std::vector<std::string>{"1:1", "1:2", "1:3", "2:1", "2:2", "2:3"});
+  }
+}
+
+TEST_CASE("another_number_of_ones_own_batches_is_fine_where_an_epoch_begins") {
+  Run run;
+  int seen = 0;
+  const auto life = [&](std::uint64_t epochs, std::size_t count) {
+    return run.session([&](Session& session) {
+      session.track("seen", seen);
+      std::vector<int> own(count, 1);
+      for (auto& epoch : session.epochs({.count = epochs}, own)) {
+        for (const int one : epoch) seen += one;
+        own.push_back(1);
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, 3) == kDone);
+  CHECK(seen == 3 + 4);
+  CHECK(life(3, 6) == kDone);
+  CHECK(seen == 7 + 6);
 }
 
 TEST_CASE("progress_of_versions_that_do_not_say_at_which_loop_they_were_made_is_that_of_the_last_loop") {

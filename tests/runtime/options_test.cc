@@ -183,6 +183,15 @@ TEST_CASE("a_folder_that_no_shell_expanded_and_a_name_that_no_run_can_have_are_r
   CHECK(read({"--holdfast.run", "größe 日本"}).read.values.run == "größe 日本");
 }
 
+TEST_CASE("what_to_do_about_nan_is_an_option_of_every_layer_and_a_wrong_one_is_refused_with_the_forms") {
+  CHECK(read({}).read.values.on_nonfinite == "note");
+  CHECK(read_file(R"({"on-nonfinite": "stop"})").values.on_nonfinite == "stop");
+  CHECK(read({"--holdfast.on-nonfinite", "rollback:200"}).read.values.on_nonfinite == "rollback:200");
+  CHECK(refusal({"--holdfast.on-nonfinite", "rollback"}) ==
+        "--holdfast.on-nonfinite: 'rollback' is not one of note, stop and rollback:K, where K is how many steps may be "
+        "skipped, as in rollback:100");
+}
+
 TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
   CHECK_FALSE(read({"--holdfast.fresh=false"}).read.values.fresh);
   CHECK(refusal({"--holdfast.fresh", "false"}) ==
@@ -208,6 +217,8 @@ TEST_CASE("help_lists_every_option_with_default_value_and_origin") {
         "allow-mismatch", "help"}) {
     CHECK(contains(text, std::string("--holdfast.") + name + " "));
   }
+  CHECK(contains(text, "--holdfast.allow-dataset-change "));
+  CHECK(contains(text, "--holdfast.on-nonfinite ACTION "));
   CHECK(contains(text, "now 8 (command line), default 3"));
   CHECK(contains(text, "now fashion (code), default train"));
   CHECK(contains(text, "now 10min (default), default 10min"));

@@ -404,6 +404,76 @@ inline int two_phases(Session& session, Trace& trace) {
   return session.finish();
 }
 
+/// Epochs over batches that the program holds in a vector, with a body before and after them.
+inline int epochs_over_a_vector(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
+  double of_epoch = 0, total = 0;
+  session.track("net", net).track("optimizer", optimizer).track("of_epoch", of_epoch).track("total", total);
+  std::vector<torch::Tensor> batches;
+  for (int i = 0; i < 4; ++i) batches.push_back(torch::full({4, 2}, 0.1 * i));
+  for (auto& epoch : session.epochs({.count = 3}, batches)) {
+    of_epoch = 0;
+    for (auto& batch : epoch) {
+      of_epoch += train_on(net, optimizer, batch);
+      trace.tell(at("batch", epoch.number(), static_cast<std::uint64_t>(batch[0][0].item<float>() * 10 + 0.5)),
+                 of_epoch + total);
+    }
+    total += of_epoch;
+    for (auto& step : session.steps({.count = 2})) {
+      total *= 1.25;
+      trace.tell(at("after", epoch.number(), step.number()), total);
+    }
+  }
+  return session.finish();
+}
+
+/// Loops whose head is the program's own: one at top level with a loop in its body, and one in each epoch's body.
+inline int while_next(Session& session, Trace& trace) {
+  torch::nn::Linear net(2, 1);
+  torch::optim::SGD optimizer(net->parameters(), 0.05);
+  double x = 0;
+  session.track("net", net).track("optimizer", optimizer).track("x", x);
+  while (const auto step = session.next()) {
+    x += 1;
+    const double loss = train_on(net, optimizer, torch::rand({4, 2}));
+    trace.tell(at("step", step->number()), loss + x);
+    if (x >= 5) session.done("far enough");
+  }
+  auto loader = samples(4);
+  for (auto& epoch : session.epochs(loader, 2)) {
+    for (auto& batch : epoch) {
+      x = x * 0.5 + batch.data.sum().item<double>();
+      trace.tell(at("batch", epoch.number(), batch.number()), x);
+    }
+    while (const auto step = session.next()) {
+      for (auto& inner : session.steps({.count = 2})) {
+        x = x * 1.5 + static_cast<double>(inner.number());
+        trace.tell(at("inner", epoch.number() * 10 + step->number(), inner.number()), x);
+      }
+      if (step->number() == 2) session.done();
+    }
+  }
+  return session.finish();
+}
+
+/// A loader that goes through its samples in an order of the program's own.
+inline int own_order(Session& session, Trace& trace) {
+  const auto order = [](std::uint64_t epoch) {
+    std::vector<std::size_t> indices{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    std::shuffle(indices.begin(), indices.end(), std::mt19937(static_cast<unsigned>(epoch) + 1));
+    return indices;
+  };
+  double sum = 0;
+  session.track("sum", sum);
+  holdfast::Loader loader(Samples().map(torch::data::transforms::Stack<>()), {.batch_size = 4, .order = order});
+  for (auto& batch : session.steps(loader, {.epochs = 3})) {
+    sum = sum * 1.25 + batch.data[0].sum().item<double>();
+    trace.tell(at("step", batch.number()), sum);
+  }
+  return session.finish();
+}
+
 struct Shape {
   const char* name;
   int (*train)(Session&, Trace&);
@@ -423,6 +493,9 @@ inline const std::vector<Shape>& all() {
       {"growing_parameters", growing_parameters},
       {"groups_that_join_and_move", groups_that_join_and_move, false},
       {"agent_with_replay", agent_with_replay},
+      {"epochs_over_a_vector", epochs_over_a_vector},
+      {"while_next", while_next},
+      {"own_order", own_order},
   };
   return shapes;
 }

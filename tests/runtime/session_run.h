@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "earlier_sessions.h"
 #include "holdfast/runtime/session.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
@@ -47,6 +48,7 @@ struct Run {
         ::close(fd);
       }
     } restore{kept};
+    holdfast::earlier_sessions() = {};  // each stands for a process of its own
     auto session = holdfast::Session::start(argc, argv, given);
     return body(session);
   }

@@ -1,4 +1,4 @@
-#include "non_finite.h"
+#include "holdfast/storage/non_finite.h"
 
 #include <cmath>
 #include <cstring>

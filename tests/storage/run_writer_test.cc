@@ -416,6 +416,25 @@ TEST_CASE("a_version_that_could_not_be_read_back_is_not_acknowledged_and_leaves_
   CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 3});
 }
 
+TEST_CASE("a_version_that_its_session_refuses_when_it_sees_the_tensors_leaves_nothing") {
+  const auto store = open_memory_store(make_memory_image());
+  auto session = open_run(*store);
+  REQUIRE(session->save(version(1)).ok());
+  SaveRequest request = version(2);
+  request.tensors.push_back(constant_tensor("bad", std::numeric_limits<float>::infinity()));
+  request.inspect = [](const Manifest& manifest) {
+    const bool is_finite = manifest.find("bad")->non_finite == 0;
+    return is_finite ? Status() : Status(StatusCode::misfit, "not that one");
+  };
+  const auto refused = session->save(request);
+  CHECK(refused.code() == StatusCode::misfit);
+  CHECK(refused.status().message().find("not that one") != std::string::npos);
+  CHECK(store->list("data")->size() == 1);
+  request.tensors.back() = constant_tensor("bad", 1);
+  CHECK(session->save(request).ok());
+  CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 2});
+}
+
 TEST_CASE("an_entry_that_could_not_be_read_back_is_not_written") {
   const auto store = open_memory_store(make_memory_image());
   auto session = open_run(*store);

@@ -44,6 +44,8 @@ struct EndFacts {
   std::string version = {};   // the last durable one; empty: none
   std::uint64_t unsaved = 0;  // steps since that version
   bool fresh = false;         // the command says --holdfast.fresh, and would begin from scratch again
+  bool non_finite = false;    // numbers that became NaN or infinite stopped it, and
+  std::string before = {};    // the version before has fewer; empty: there is none
 };
 
 struct ProgressFacts {

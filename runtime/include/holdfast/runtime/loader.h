@@ -27,6 +27,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -37,15 +38,31 @@
 
 namespace holdfast {
 
+/// Any whole number; the loader refuses one below 1.
+class BatchSize {
+ public:
+  template <std::integral T>
+  constexpr BatchSize(T size)  // NOLINT: implicit, as a number is
+      : size_(std::in_range<std::int64_t>(size) ? static_cast<std::int64_t>(size) : -1) {}
+  constexpr operator std::int64_t() const { return size_; }  // NOLINT: as above
+
+ private:
+  std::int64_t size_;
+};
+
 struct LoaderOptions {
-  std::int64_t batch_size = 1;  // samples per step, over all ranks
-  bool shuffle = true;          // another order each epoch; else 0, 1, 2, …
+  BatchSize batch_size = 1;  // samples per step, over all ranks
+  bool shuffle = true;       // another order each epoch; else 0, 1, 2, …
   /// Of the order and of sample_generator. Default: the session's; without one, the seed of LibTorch's default CPU
   /// generator when the loader is made.
   std::optional<std::uint64_t> seed = std::nullopt;
   int workers = 0;         // threads that fetch ahead; 0: next() fetches
   bool drop_last = false;  // leave out an epoch's last batch where it is smaller than the others
   int prefetch = 2;        // batches each worker is ahead, at most
+  /// An order of the program's own: the indices of an epoch's samples, one for each sample of the dataset, of which
+  /// some may come twice and others not at all. `shuffle` then says nothing. It must give the same for an epoch
+  /// whenever it is asked: a resume in the middle of an epoch asks again and compares.
+  std::function<std::vector<std::size_t>(std::uint64_t epoch)> order = nullptr;
 };
 
 /// What needs no knowledge of the dataset's type: position, state, prefetching.
@@ -80,14 +97,20 @@ class LoaderBase {
   void seek(std::uint64_t epoch, std::uint64_t cursor);
   void start_epoch(std::uint64_t epoch) { seek(epoch, 0); }
 
-  /// The position and what it means: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order.
+  /// The position and what it means: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order; and inside an
+  /// epoch that has an order of the program's own, its digest.
   nlohmann::json state() const;
   /// What set_state() would throw; changes nothing.
   void check_state(const nlohmann::json& state) const;
   /// Goes back there, with the seed of then: the order belongs to the run. The batch size is the program's and may
-  /// differ. Throws Error(misfit) where the position means nothing here: another dataset size, or another order in the
-  /// middle of an epoch. Changes nothing when it throws.
+  /// differ, and so may the dataset's size where an epoch begins. Throws Error(misfit) where the position means nothing
+  /// here: another dataset size or another order in the middle of an epoch. Changes nothing when it throws. With
+  /// --holdfast.allow-dataset-change an epoch whose dataset has another size begins again.
   void set_state(const nlohmann::json& state);
+  /// A sentence on what set_state() took up differently; mostly empty.
+  const std::string& change() const;
+  /// Whether it counts the batches of a program's own range (loop.h) and not a dataset's samples.
+  bool counts_batches() const;
 
   /// How many loaders the process had made before this one: the session knows loaders by the order of their making.
   std::uint64_t number() const;
@@ -107,6 +130,10 @@ class LoaderBase {
 
   LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer);
   ~LoaderBase();
+  /// It counts the batches of a range that the program holds: batches are the program's on every rank.
+  void count_batches();
+  /// The epoch has so many batches. Throws Error(misfit) where it is under way and had another number.
+  void set_batches(std::uint64_t count);
   /// Null once at the end of each epoch; the position is then the start of the next one.
   std::shared_ptr<void> next_batch();
   std::shared_ptr<void> next_batch_on(c10::Device device);

@@ -9,12 +9,14 @@
 // unless both are over one loader; a step is then an iteration of an innermost loop.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <type_traits>
 #include <utility>
 
@@ -22,12 +24,39 @@
 
 namespace holdfast {
 
+class LoopCount;
+/// A class that stands for a whole number, such as a value of a configuration.
+template <class T>
+concept HasWholeNumber =
+    !std::same_as<T, LoopCount> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>;
+
+/// How often a loop goes round: any whole number from 0 on. Throws Error(invalid) for a negative one.
+class LoopCount {
+ public:
+  template <std::integral T>
+  constexpr LoopCount(T count) : count_(static_cast<std::uint64_t>(count)) {  // NOLINT: implicit, as a number is
+    if constexpr (std::signed_integral<T>) {
+      if (count < 0) refuse(static_cast<std::int64_t>(count));
+    }
+  }
+  template <HasWholeNumber T>
+  LoopCount(const T& count) : LoopCount(static_cast<std::int64_t>(count)) {}  // NOLINT: as above
+  constexpr operator std::uint64_t() const { return count_; }                 // NOLINT: as above
+
+ private:
+  [[noreturn]] static void refuse(std::int64_t count);
+  std::uint64_t count_;
+};
+
+/// The count of a loop whose end the program decides: by session.done(), or by leaving it.
+inline constexpr std::uint64_t kEndless = std::uint64_t{1} << 60;
+
 struct StepsOptions {
-  std::uint64_t epochs = 1;  // of the loader, over all sessions of the run
+  LoopCount epochs = 1;  // of the loader, over all sessions of the run
 };
 
 struct CountOptions {
-  std::uint64_t count = 0;  // steps, over all sessions of the run
+  LoopCount count = kEndless;  // steps (or epochs of the program's own batches), over all sessions of the run
 };
 
 /// What a step knows besides its batch.
@@ -250,6 +279,124 @@ class EpochRange {
  private:
   BeginLoop begin_;
   Loader<Dataset>& loader_;
+};
+
+/// Counts the batches of a range that the program holds, as a loader counts its samples.
+class BatchCounter : public LoaderBase {
+ public:
+  BatchCounter();
+  /// The epoch's steps begin, over so many batches.
+  void begin(std::uint64_t count) { set_batches(count); }
+  /// Counts one more. False once at the epoch's end; the position is then the start of the next one.
+  bool next() { return next_batch() != nullptr; }
+};
+
+/// What is left of one epoch over the program's own batches, which it gives as they are.
+template <class Batches>
+class OwnEpoch {
+ public:
+  OwnEpoch(std::shared_ptr<Loop> loop, std::shared_ptr<BatchCounter> counter, Batches& batches, std::uint64_t number)
+      : loop_(std::move(loop)), counter_(std::move(counter)), batches_(&batches), number_(number) {}
+  std::uint64_t number() const { return number_; }  // from 0
+
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using difference_type = std::ptrdiff_t;
+    using value_type = std::ranges::range_value_t<Batches>;
+    Iterator(RunningLoop loop, BatchCounter& counter, Batches& batches)
+        : loop_(std::move(loop)),
+          counter_(&counter),
+          at_(std::ranges::next(std::ranges::begin(batches), static_cast<std::ptrdiff_t>(counter.cursor()))) {
+      count();
+    }
+    std::ranges::range_reference_t<Batches> operator*() const { return *at_; }
+    Iterator& operator++() {
+      loop_->end_step();
+      ++at_;
+      count();
+      return *this;
+    }
+    bool operator!=(std::default_sentinel_t) const { return !is_over_; }
+    bool operator==(std::default_sentinel_t) const { return is_over_; }
+
+   private:
+    void count() {
+      is_over_ = loop_->stopping() || !counter_->next();
+      if (is_over_) {
+        loop_.complete();
+      } else {
+        loop_->begin_step();
+      }
+    }
+    RunningLoop loop_;
+    BatchCounter* counter_;
+    std::ranges::iterator_t<Batches> at_;
+    bool is_over_ = false;
+  };
+
+  Iterator begin() {
+    counter_->begin(static_cast<std::uint64_t>(std::ranges::distance(*batches_)));
+    loop_->begin_epoch_steps();
+    return Iterator(RunningLoop(loop_, /*epoch_steps=*/true), *counter_, *batches_);
+  }
+  std::default_sentinel_t end() const { return {}; }
+
+ private:
+  std::shared_ptr<Loop> loop_;
+  std::shared_ptr<BatchCounter> counter_;
+  Batches* batches_;
+  std::uint64_t number_;
+};
+
+template <class Batches>
+class OwnEpochRange {
+ public:
+  OwnEpochRange(BeginLoop begin, std::shared_ptr<BatchCounter> counter, Batches& batches)
+      : begin_(std::move(begin)), counter_(std::move(counter)), batches_(&batches) {}
+
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using difference_type = std::ptrdiff_t;
+    using value_type = OwnEpoch<Batches>;
+    Iterator(std::shared_ptr<BatchCounter> counter, RunningLoop loop, Batches& batches)
+        : counter_(std::move(counter)), loop_(std::move(loop)), batches_(&batches) {
+      begin_epoch();
+    }
+    OwnEpoch<Batches>& operator*() { return *epoch_; }
+    OwnEpoch<Batches>* operator->() { return &*epoch_; }
+    Iterator& operator++() {
+      loop_->end_epoch();
+      begin_epoch();
+      return *this;
+    }
+    bool operator!=(std::default_sentinel_t) const { return epoch_.has_value(); }
+    bool operator==(std::default_sentinel_t) const { return !epoch_.has_value(); }
+
+   private:
+    void begin_epoch() {
+      epoch_.reset();
+      if (!loop_->more()) {
+        loop_.complete();
+        return;
+      }
+      loop_->begin_epoch();
+      epoch_.emplace(loop_.shared(), counter_, *batches_, counter_->epoch());
+    }
+    std::shared_ptr<BatchCounter> counter_;  // before the loop, which looks at it when it is left
+    RunningLoop loop_;
+    Batches* batches_;
+    std::optional<OwnEpoch<Batches>> epoch_;
+  };
+
+  Iterator begin() { return Iterator(counter_, RunningLoop(begin_()), *batches_); }
+  std::default_sentinel_t end() const { return {}; }
+
+ private:
+  BeginLoop begin_;
+  std::shared_ptr<BatchCounter> counter_;
+  Batches* batches_;
 };
 
 class CountRange {

@@ -41,6 +41,8 @@ struct SessionOptions {
   std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
   std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
   std::vector<std::string> allow_mismatch = {};    // patterns of names that may have another shape or dtype
+  bool allow_dataset_change = false;               // in the middle of an epoch: that epoch begins again
+  std::string on_nonfinite = "note";               // where NaN or infinities appear: note | stop | rollback:K
 };
 
 /// One option as it stands, for --holdfast.help.
@@ -56,7 +58,8 @@ struct OptionInForce {
 struct OptionsRead {
   SessionOptions values;
   std::vector<OptionInForce> in_force;
-  bool help = false;  // --holdfast.help was given: print help_text and exit with 0
+  bool help = false;                        // --holdfast.help was given: print help_text and exit with 0
+  std::vector<std::string> arguments = {};  // the session's own, as they stood in argv
 };
 
 /// Reads the configuration file, the environment and the command line, and removes the session's arguments from argv.

@@ -5,9 +5,10 @@
 //
 // What it tracks must live until the last loop that follows is over: tracked objects are read and written at
 // boundaries, in restore() and in save_now() only, never in finish() or the destructor.
-// Threads: one at a time, the one that trains. One session in a process at a time.
-// Errors: holdfast::Error with one sentence, RankFault where ranks cannot go on together. Uncaught, it is printed and
-// ends the process with exit code 1.
+// Threads: one at a time, the one that trains. One session in a process at a time; a later one keeps the command line's
+// options and goes on with the generators as they are. A session that was moved from may only be destroyed or assigned
+// to. Errors: holdfast::Error with one sentence, RankFault where ranks cannot go on together. Uncaught, it is printed
+// and ends the process with exit code 1.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -17,6 +18,8 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <ranges>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -49,7 +52,12 @@ class Session {
   /// generator alike on all of them; from here on SIGTERM and the like are remembered. Writes nothing yet. Wrong
   /// options print a sentence and exit with kUsage; a signal to stop while it waits for the others, with kRunAgain.
   static Session start(int& argc, char** argv, SessionOptions options = {});
+  /// The same where main's arguments are out of reach: options come from code, configuration file and environment, and
+  /// from the command line where an earlier session of the process was given it.
+  static Session start(SessionOptions options = {});
   ~Session();
+  Session(Session&& other) noexcept;
+  Session& operator=(Session&& other) noexcept;
   Session(const Session&) = delete;  // a session cannot be copied: pass it on by reference, as Session&
   Session& operator=(const Session&) = delete;
 
@@ -92,17 +100,33 @@ class Session {
   /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
   /// epoch's last step is saved after the epoch's body.
   template <class Dataset>
-  EpochRange<Dataset> epochs(Loader<Dataset>& loader, std::uint64_t count, Site site = Site::current()) {
+  EpochRange<Dataset> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
     return {loader_loop(loader, count, /*nested=*/true, site), loader};
   }
   template <class Dataset>
   EpochRange<Dataset> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
     return epochs(loader, options.epochs, site);
   }
-  /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`.
-  CountRange steps(CountOptions options, Site site = Site::current()) {
+  /// The same over batches that the program holds, in a vector for one: `for (auto& epoch : session.epochs({.count =
+  /// 10}, batches)) for (auto& batch : epoch)`. The position in them is saved, and they are not: where their order
+  /// changes, make it a function of the epoch, or track what it comes from. A resume in the middle of an epoch needs as
+  /// many batches as there were. On several ranks each goes through its own, as many as the others.
+  template <std::ranges::forward_range Batches>
+  OwnEpochRange<Batches> epochs(CountOptions options, Batches& batches, Site site = Site::current()) {
+    auto counter = std::make_shared<BatchCounter>();
+    auto begin = loader_loop(*counter, options.count, /*nested=*/true, site);
+    return {std::move(begin), std::move(counter), batches};
+  }
+  /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`. Without a
+  /// count the program decides when to end, by session.done(), after its state for one: `for (auto& step :
+  /// session.steps()) { ...; if (loss < 0.01) session.done("converged"); }`.
+  CountRange steps(CountOptions options = {}, Site site = Site::current()) {
     return CountRange(counted_loop(options.count, site));
   }
+  /// The same for a loop whose head is the program's: `while (session.next()) { ... }`, or `while (auto step =
+  /// session.next())`. A step ends at the next call. End the loop by session.done(), after which next() is false, or
+  /// by session.stop(): next() cannot see a break, so a loop that begins after one is taken for a part of the step.
+  std::optional<StepInfo> next(Site site = Site::current());
 
   /// Loops people try first: each says what to write instead.
   template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
@@ -239,6 +263,7 @@ class Session {
  private:
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
+  Impl& impl() const;
   template <class Net>
   static std::shared_ptr<torch::nn::Module> module_of(Net& net) {
     if constexpr (IsModuleHolder<Net>) {

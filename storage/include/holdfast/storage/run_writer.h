@@ -55,6 +55,8 @@ struct SaveRequest {
   nlohmann::json made_by = nlohmann::json::object();
   std::vector<TensorSource> tensors;
   std::map<std::string, std::string> tied;
+  /// Asked when everything about the version is known and nothing is published: anything but ok voids it (S3).
+  std::function<Status(const Manifest&)> inspect = nullptr;
 };
 
 struct SavedVersion {

@@ -15,6 +15,8 @@ namespace holdfast::storage {
 class NonFiniteCounter {
  public:
   explicit NonFiniteCounter(Dtype dtype);
+  /// Whether the type knows NaN or infinity at all.
+  bool counts_anything() const { return number_bytes_ > 0; }
   void update(std::span<const std::byte> bytes);
   std::uint64_t count() const { return count_; }
 

@@ -1,0 +1,10 @@
+#include "earlier_sessions.h"
+
+namespace holdfast {
+
+EarlierSessions& earlier_sessions() {
+  static EarlierSessions sessions;
+  return sessions;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,94 @@
+#include "non_finite_watch.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <vector>
+
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/units.h"
+#include "holdfast/storage/non_finite.h"
+#include "stored_name.h"
+
+namespace holdfast {
+
+OnNonFinite parse_on_non_finite(std::string_view text) {
+  constexpr std::string_view kRollback = "rollback:";
+  if (text == "note") return {};
+  if (text == "stop") return {OnNonFinite::Act::stop, 0};
+  if (text.starts_with(kRollback)) {
+    const std::string_view digits = text.substr(kRollback.size());
+    std::uint64_t steps = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), steps);
+    if (error == std::errc() && end == digits.data() + digits.size() && steps > 0) {
+      return {OnNonFinite::Act::rollback, steps};
+    }
+  }
+  throw Error(
+      storage::StatusCode::invalid,
+      fmt::format("'{}' is not one of note, stop and rollback:K, where K is how many steps may be skipped, as in "
+                  "rollback:100",
+                  text));
+}
+
+NonFiniteCounts count_non_finite(const storage::Manifest& manifest) {
+  NonFiniteCounts counts;
+  for (const storage::TensorEntry& tensor : manifest.tensors) {
+    if (tensor.non_finite > 0) counts[tensor.name] = tensor.non_finite;
+  }
+  return counts;
+}
+
+NonFiniteCounts count_non_finite(const Captured& captured) {
+  constexpr std::uint64_t kPiece = 1 << 20;
+  NonFiniteCounts counts;
+  std::vector<std::byte> piece(kPiece);
+  for (const storage::TensorSource& source : captured.tensors) {
+    storage::NonFiniteCounter counter(source.dtype);
+    if (!counter.counts_anything()) continue;
+    std::uint64_t size = element_size(source.dtype);
+    for (const auto extent : source.shape) size *= static_cast<std::uint64_t>(extent);
+    for (std::uint64_t done = 0; done < size; done += kPiece) {
+      const auto some = std::span(piece).first(std::min(kPiece, size - done));
+      source.copy(done, some);
+      counter.update(some);
+    }
+    if (counter.count() > 0) counts[source.name] = counter.count();
+  }
+  return counts;
+}
+
+std::string more_non_finite(const NonFiniteCounts& before, const NonFiniteCounts& now, const std::string& than) {
+  constexpr std::size_t kNamed = 3;
+  std::uint64_t numbers = 0;
+  std::vector<std::string> named;
+  std::size_t unnamed = 0;
+  for (const auto& [name, count] : now) {
+    auto known = before.find(name);
+    // Where ranks hold a tensor differently, and did not before or were not asked, rank 0's counts.
+    if (known == before.end()) known = before.find(stored_name(program_name(name)));
+    const std::uint64_t were = known != before.end() ? known->second : 0;
+    if (count <= were) continue;
+    numbers += count - were;
+    if (named.size() < kNamed) {
+      named.push_back("'" + name + "'");
+    } else {
+      ++unnamed;
+    }
+  }
+  if (numbers == 0) return {};
+  std::string where;
+  if (unnamed > 0) {
+    where = fmt::format("{} and {} more tensor{}", fmt::join(named, ", "), unnamed, unnamed == 1 ? "" : "s");
+  } else {
+    const std::string last = named.back();
+    named.pop_back();
+    where = named.empty() ? last : fmt::format("{} and {}", fmt::join(named, ", "), last);
+  }
+  return fmt::format("{} more number{} NaN or infinite than {}, in {}", format_count(numbers),
+                     numbers == 1 ? " that is" : "s that are", than, where);
+}
+
+}  // namespace holdfast
