@@ -142,7 +142,7 @@ struct LoaderBase::Impl {
       refuse("the dataset has no size, so its samples cannot be visited once per epoch: return one from size()");
     size = *dataset_size;
     if (size == 0) refuse("the dataset is empty: there is no sample to make a batch of");
-    if (options.batch_size < 1) refuse(fmt::format("batch_size is {}: it must be at least 1", options.batch_size));
+    if (options.batch_size < 1) refuse(fmt::format("batch_size is {}: it must be at least 1", std::int64_t{options.batch_size}));
     if (options.workers < 0) refuse(fmt::format("workers is {}: it must be 0 or more", options.workers));
     if (options.prefetch < 1) refuse(fmt::format("prefetch is {}: it must be at least 1", options.prefetch));
     batch_size = static_cast<std::uint64_t>(options.batch_size);
