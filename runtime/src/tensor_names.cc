@@ -23,6 +23,17 @@ TensorNames::Place TensorNames::place_of(const at::Tensor& tensor) {
   return {tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset()};
 }
 
+template <class Visit>
+void TensorNames::each_with_bytes_of(const at::Tensor& tensor, const Visit& visit) const {
+  const auto first = by_place_.find(place_of(tensor));
+  if (first == by_place_.end()) return;
+  std::size_t index = first->second;
+  do {
+    if (same_elements(all_[index].tensor, tensor) && visit(index)) return;
+    index = all_[index].next;
+  } while (index != 0);
+}
+
 void TensorNames::begin_owner(const std::string& name, bool is_resizable) {
   owners_.push_back({name, is_resizable, all_.size()});
 }
@@ -34,12 +45,17 @@ void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
   }
   by_impl_.emplace(tensor.unsafeGetTensorImpl(), index);
-  auto& here = by_place_[place_of(tensor)];
-  const auto first = std::find_if(here.begin(), here.end(),
-                                  [&](std::size_t other) { return same_elements(all_[other].tensor, tensor); });
-  const std::string& stored_as = first == here.end() ? name : all_[*first].name;
-  here.push_back(index);
-  all_.push_back({name, tensor, stored_as, is_alike, is_variable, owners_.empty() ? 0 : owners_.size() - 1});
+  std::string stored_as = name;
+  each_with_bytes_of(tensor, [&](std::size_t first) {
+    stored_as = all_[first].name;
+    return true;
+  });
+  all_.push_back({name, tensor, std::move(stored_as), is_alike, is_variable, owners_.empty() ? 0 : owners_.size() - 1});
+  const auto [here, is_first] = by_place_.emplace(place_of(tensor), index);
+  if (is_first) return;
+  std::size_t last = here->second;
+  while (all_[last].next != 0) last = all_[last].next;
+  all_[last].next = index;
 }
 
 std::span<const NamedTensor> TensorNames::of(std::string_view owner) const {
@@ -63,12 +79,10 @@ std::vector<std::string> TensorNames::names_of(const at::Tensor& tensor) const {
   std::vector<std::string> names;
   const auto own = by_impl_.find(tensor.unsafeGetTensorImpl());
   if (own != by_impl_.end()) names.push_back(all_[own->second].name);
-  if (const auto here = by_place_.find(place_of(tensor)); here != by_place_.end()) {
-    for (const std::size_t index : here->second) {
-      const bool is_own = own != by_impl_.end() && own->second == index;
-      if (!is_own && same_elements(all_[index].tensor, tensor)) names.push_back(all_[index].name);
-    }
-  }
+  each_with_bytes_of(tensor, [&](std::size_t index) {
+    if (own == by_impl_.end() || own->second != index) names.push_back(all_[index].name);
+    return false;
+  });
   return names;
 }
 
@@ -76,12 +90,12 @@ const std::string* TensorNames::name_of(const at::Tensor& tensor) const {
   if (const auto own = by_impl_.find(tensor.unsafeGetTensorImpl()); own != by_impl_.end()) {
     return &all_[own->second].name;
   }
-  const auto here = by_place_.find(place_of(tensor));
-  if (here == by_place_.end()) return nullptr;
-  for (const std::size_t index : here->second) {
-    if (same_elements(all_[index].tensor, tensor)) return &all_[index].name;
-  }
-  return nullptr;
+  const std::string* name = nullptr;
+  each_with_bytes_of(tensor, [&](std::size_t index) {
+    name = &all_[index].name;
+    return true;
+  });
+  return name;
 }
 
 }  // namespace holdfast

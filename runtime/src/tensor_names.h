@@ -20,6 +20,7 @@ struct NamedTensor {
   bool is_alike = true;      // on every rank, or an error: parameters
   bool is_variable = false;  // a variable of the program's own, which may be given a tensor of another shape
   std::size_t owner = 0;     // its tracked item's place in TensorNames::owners()
+  std::size_t next = 0;      // in TensorNames::all(), of the next tensor that begins at the same place; 0: none
 };
 
 class TensorNames {
@@ -58,12 +59,15 @@ class TensorNames {
     }
   };
   static Place place_of(const at::Tensor& tensor);
+  /// Calls `visit` with each tensor that has these very bytes, in order, until it says true.
+  template <class Visit>
+  void each_with_bytes_of(const at::Tensor& tensor, const Visit& visit) const;
 
   std::vector<NamedTensor> all_;
   std::vector<Owner> owners_;
   std::unordered_map<std::string, std::size_t> by_name_;
-  std::unordered_map<const void*, std::size_t> by_impl_;  // the first of that handle
-  std::unordered_map<Place, std::vector<std::size_t>, HashPlace> by_place_;
+  std::unordered_map<const void*, std::size_t> by_impl_;        // the first of that handle
+  std::unordered_map<Place, std::size_t, HashPlace> by_place_;  // the first one
 };
 
 }  // namespace holdfast

@@ -4,6 +4,7 @@
 #include <tuple>
 #include <utility>
 
+#include "holdfast/storage/manifest_head.h"
 #include "holdfast/storage/text.h"
 
 namespace holdfast::storage {
@@ -181,8 +182,8 @@ Status History::refresh(const Store& store) {
     auto epoch = epochs.find(uid.session);
     if (epoch == epochs.end()) {  // its open entry is lost or has not arrived: the manifest knows too
       auto bytes = store.get(entry_name(uid, EntryKind::save));
-      auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
-      epoch = epochs.emplace(uid.session, manifest ? manifest->epoch : 0).first;
+      const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
+      epoch = epochs.emplace(uid.session, head ? head->manifest.epoch : 0).first;
     }
     versions_.push_back({uid, {epoch->second, uid.session}});
   }

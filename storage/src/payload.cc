@@ -132,8 +132,10 @@ Result<PayloadTable> write_payload(Store& store, const std::string& name,
   }
   if (Status status = stream.finish(); !status) return status;
   table.file.digest = stream.digest();
-  std::sort(table.tensors.begin(), table.tensors.end(),
-            [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  const auto by_name = [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; };
+  if (!std::is_sorted(table.tensors.begin(), table.tensors.end(), by_name)) {
+    std::sort(table.tensors.begin(), table.tensors.end(), by_name);
+  }
   return table;
 }
 

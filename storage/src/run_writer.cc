@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "holdfast/storage/manifest_head.h"
 #include "holdfast/storage/text.h"
 
 namespace holdfast::storage {
@@ -54,9 +55,9 @@ std::optional<std::set<std::string>> live_files(const Store& store, const std::v
   for (const VersionRef& version : versions) {
     auto bytes = store.get(entry_name(version.uid, EntryKind::save));
     if (!bytes) return std::nullopt;
-    auto manifest = decode_manifest(*bytes);
-    if (!manifest) return std::nullopt;
-    for (const FileEntry& file : manifest->files) live.insert(file.name);
+    const auto head = decode_manifest_head(*bytes);
+    if (!head) return std::nullopt;
+    for (const FileEntry& file : head->manifest.files) live.insert(file.name);
   }
   return live;
 }
@@ -378,14 +379,15 @@ Status RunWriter::describe(const SaveRequest& request, const std::vector<Payload
   for (const PayloadTable& table : tables) {
     const std::size_t file = manifest.files.size();
     manifest.files.push_back(table.file);
+    manifest.tensors.reserve(manifest.tensors.size() + table.tensors.size());
     for (TensorEntry tensor : table.tensors) {
       for (TensorPart& part : tensor.parts) part.file = file;
       *manifest.non_finite += tensor.non_finite;
       manifest.tensors.push_back(std::move(tensor));
     }
   }
-  std::sort(manifest.tensors.begin(), manifest.tensors.end(),
-            [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; });
+  const auto by_name = [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; };
+  if (tables.size() > 1) std::sort(manifest.tensors.begin(), manifest.tensors.end(), by_name);
   return {};
 }
 
@@ -412,9 +414,9 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
 std::uint64_t RunWriter::non_finite_of(const Uid& uid) {
   if (const auto known = non_finite_.find(uid); known != non_finite_.end()) return known->second;
   const auto bytes = store_.get(entry_name(uid, EntryKind::save));
-  const auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
-  if (!manifest) return 0;
-  return non_finite_[uid] = manifest->non_finite.value_or(0);
+  const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
+  if (!head) return 0;
+  return non_finite_[uid] = head->manifest.non_finite.value_or(0);
 }
 
 // Prune. As with a takeover, both sides create first and list afterwards: a session that opens the run from a version
@@ -439,9 +441,9 @@ Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reas
   for (const Uid& uid : dropped) {
     auto bytes = store_.get(entry_name(uid, EntryKind::save));
     if (bytes.code() == StatusCode::not_found) continue;
-    auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
-    if (!manifest) continue;  // its payload stays for remove_orphans()
-    for (const FileEntry& file : manifest->files) files.insert(file.name);
+    const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
+    if (!head) continue;  // its payload stays for remove_orphans()
+    for (const FileEntry& file : head->manifest.files) files.insert(file.name);
   }
 
   return store_.perform({

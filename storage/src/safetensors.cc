@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <tuple>
-#include <unordered_set>
 #include <utility>
 
 #include "holdfast/storage/text.h"
@@ -38,14 +37,15 @@ std::uint64_t get_length(std::string_view prefix) {
   return length;
 }
 
+/// `header.tensors` is sorted by name.
 Status check_names(const SafetensorsHeader& header) {
-  std::unordered_set<std::string_view> names(header.tensors.size());
-  for (const SafetensorsTensor& tensor : header.tensors) {
+  for (std::size_t i = 0; i < header.tensors.size(); ++i) {
+    const SafetensorsTensor& tensor = header.tensors[i];
     if (!is_utf8(tensor.name)) return {StatusCode::invalid, "a tensor's name is not UTF-8: rename it"};
     if (tensor.name == kMetadataKey) {
       return {StatusCode::invalid, "a tensor is named \"__metadata__\", which safetensors keeps for itself: rename it"};
     }
-    if (!names.insert(tensor.name).second) {
+    if (i > 0 && header.tensors[i - 1].name == tensor.name) {
       return {StatusCode::invalid, "two tensors are named " + in_quotes(tensor.name) + ": rename one"};
     }
   }
@@ -138,13 +138,17 @@ Result<std::uint64_t> decode_length(std::string_view prefix, std::uint64_t file_
 }  // namespace
 
 Result<std::string> encode_safetensors_header(SafetensorsHeader& header) {
+  const auto by_name = [](const SafetensorsTensor& a, const SafetensorsTensor& b) { return a.name < b.name; };
+  if (!std::is_sorted(header.tensors.begin(), header.tensors.end(), by_name)) {
+    std::sort(header.tensors.begin(), header.tensors.end(), by_name);
+  }
   if (Status status = check_names(header); !status) return status;
 
   // Larger elements first: every element size divides those before it, so each tensor is aligned to its own type.
-  std::sort(header.tensors.begin(), header.tensors.end(), [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
-    return std::make_tuple(element_size(b.dtype), std::string_view(a.name)) <
-           std::make_tuple(element_size(a.dtype), std::string_view(b.name));
-  });
+  std::stable_sort(header.tensors.begin(), header.tensors.end(),
+                   [](const SafetensorsTensor& a, const SafetensorsTensor& b) {
+                     return element_size(a.dtype) > element_size(b.dtype);
+                   });
   std::uint64_t reached = 0;
   for (SafetensorsTensor& tensor : header.tensors) {
     const auto bytes = tensor_bytes(tensor.dtype, tensor.shape);

@@ -1,4 +1,5 @@
 #include "runs.h"
+#include "storage/sealed_text.h"
 
 using namespace holdfast::storage;
 
@@ -133,6 +134,24 @@ TEST_CASE("ls_of_a_closed_folder_says_so") {
   CHECK(among_runs.code == 3);
   CHECK(among_runs.out.find("mnist") != std::string::npos);
   CHECK(among_runs.out.find("permission denied") != std::string::npos);
+}
+
+TEST_CASE("ls_shows_a_version_the_same_however_its_manifest_is_laid_out") {
+  ScratchFolder scratch;
+  make_run(scratch / "mnist", {10});
+  const std::string run = (scratch / "mnist").string();
+  const auto before = holdfast_command({"ls", run, "--json"}).json()["versions"][0];
+  const path manifest = scratch / "mnist/journal/000002-aaaaaaaa.save.json";
+  auto object = nlohmann::json::parse(content_of(manifest));
+  object.erase("digest");
+  const std::string text = object.dump(1);
+  write_file(manifest, sealed(text.substr(0, text.rfind('}')) + ",\n"));
+  const auto after = holdfast_command({"ls", run, "--json"}).json()["versions"][0];
+  for (const char* key : {"uid", "step", "time", "reason", "bytes", "tensors", "non_finite", "metrics", "state"}) {
+    INFO(key);
+    CHECK(after[key] == before[key]);
+  }
+  CHECK(after["tensors"] == 2);
 }
 
 TEST_CASE("ls_of_two_thousand_versions_is_fast") {

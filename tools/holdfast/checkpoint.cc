@@ -166,13 +166,21 @@ std::vector<std::string> Checkpoint::tensor_names() const {
 
 namespace {
 
+/// As Store::get(), into memory that is there already: new memory for each of many megabytes costs more than the read.
+Status get_into(const storage::Store& store, const std::string& name, std::string& bytes) {
+  const auto reader = store.open(name);
+  if (!reader) return reader.status();
+  if ((*reader)->bytes() > storage::kMaxManifestBytes) return store.get(name).status();
+  bytes.resize((*reader)->bytes());
+  return (*reader)->read(0, std::as_writable_bytes(std::span(bytes)));
+}
+
 /// `decode` gives a ManifestHead of the entry's bytes.
 template <class Decode>
 Result<Checkpoint> open_decoded(const RunFolder& run, const Uid& uid, const Decode& decode) {
-  const std::string name = entry_name(uid, EntryKind::save);
-  const auto bytes = run.store->get(name);
-  if (!bytes) return bytes.status();
-  Result<ManifestHead> head = decode(*bytes);
+  static thread_local std::string bytes;  // a run's manifests are about as large as each other
+  if (Status status = get_into(*run.store, entry_name(uid, EntryKind::save), bytes); !status) return status;
+  Result<ManifestHead> head = decode(bytes);
   if (!head) return head.status();
   if (head->manifest.uid != uid) {
     return Status(StatusCode::corrupt, "the manifest is that of another version, " + head->manifest.uid.text());
@@ -181,7 +189,7 @@ Result<Checkpoint> open_decoded(const RunFolder& run, const Uid& uid, const Deco
   checkpoint.title = title_of(run, uid);
   checkpoint.path = run.path;
   checkpoint.is_version = true;
-  checkpoint.manifest_digest = storage::digest_of(*bytes);
+  checkpoint.manifest_digest = storage::digest_of(bytes);
   checkpoint.tensors = head->tensors;
   checkpoint.manifest = std::move(head->manifest);
   for (const storage::FileEntry& file : checkpoint.manifest.files) {

@@ -81,7 +81,7 @@ std::vector<Row> examine_all(const RunFolder& run) {
   std::vector<std::thread> others;
   const std::size_t threads = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 8);
   others.reserve(threads);  // what throws while a thread runs ends the process
-  for (std::size_t i = 1; i < std::min(threads, rows.size() / 64 + 1); ++i) {
+  for (std::size_t i = 1; i < std::min(threads, rows.size()); ++i) {
     try {
       others.emplace_back(work);
     } catch (const std::exception&) {
