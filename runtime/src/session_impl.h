@@ -84,6 +84,7 @@ struct Session::Impl {
   void leave_next_loop(const LoopPosition& outer, bool thrown);
   void load_again();
   void require_finite_base();
+  void note_generators_alike();
   void save_between_loops(Site site);
   void leave_all();
   void boundary(const std::shared_ptr<LoopPosition>& loop, bool over);
@@ -130,6 +131,7 @@ struct Session::Impl {
   Group group;
   TrackedState tracked;
   std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
+  std::set<std::string> generators;          // tracked ones, by their names
   std::map<std::string, Captured> retired;   // the last state of what is tracked no more
   std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
   bool tracks_late = false;                  // something was tracked since the version was restored

@@ -2,6 +2,7 @@
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/filesystem/operations.hpp>
@@ -14,12 +15,14 @@
 #include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
+#include "holdfast/storage/digest.h"
 #include "holdfast/storage/file_operations.h"
 #include "meeting.h"
 #include "session_impl.h"
 #include "session_seed.h"
 #include "shared_version.h"
 #include "status_json.h"
+#include "stored_name.h"
 
 namespace holdfast {
 
@@ -180,6 +183,7 @@ void Session::Impl::restore() {
   boundaries_at_load = progress.boundaries;
   for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
   require_finite_base();
+  note_generators_alike();
   if (!is_main()) return;
   say_start();
   keeper->remove_orphans();
@@ -316,6 +320,36 @@ void Session::Impl::require_finite_base() {
   }
   if (group.world_size() > 1) sentence = group.broadcast(sentence, 0, here);
   if (!sentence.empty()) throw Error(StatusCode::misfit, sentence);
+}
+
+// Each rank has its own, and may have meant to draw its own numbers.
+void Session::Impl::note_generators_alike() {
+  if (group.world_size() == 1) return;
+  std::map<std::string, std::string> states;
+  const Captured captured = generators.empty() ? Captured() : tracked.capture();
+  for (const std::string& name : generators) {
+    const std::string stored = stored_name(name);
+    if (const auto value = captured.values.find(stored); value != captured.values.end()) {
+      states[name] = storage::digest_of(value->dump()).hex();
+    }
+    for (const storage::TensorSource& source : captured.tensors) {
+      if (source.name != stored) continue;
+      std::vector<std::byte> bytes(element_size(source.dtype) * static_cast<std::size_t>(source.shape.at(0)));
+      source.copy(0, bytes);
+      states[name] = storage::digest_of(bytes).hex();
+    }
+  }
+  const auto all = group.all_gather(states, here);
+  for (const auto& [name, state] : all.front()) {
+    const auto is_alike = [&, &name = name, &state = state](const auto& one) {
+      const auto found = one.find(name);
+      return found != one.end() && found->second == state;
+    };
+    if (!std::all_of(all.begin(), all.end(), is_alike)) continue;
+    restored.notes.push_back(fmt::format(
+        "'{}' is the same on all ranks: they draw the same numbers; where they should not, seed it with the rank",
+        name));
+  }
 }
 
 // What is tracked becomes what the newest version holds, whatever the program did since. Loops stay where they are.

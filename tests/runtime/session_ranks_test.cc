@@ -1,4 +1,5 @@
 // One session on several ranks: they train as one, save as one, and what stops one stops all.
+#include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
@@ -718,6 +719,47 @@ TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
   CAPTURE(said);
   CHECK(said.find("holdfast: pipeline right: the learning rate was cosine(10)") != std::string::npos);
   CHECK(said.find("pipeline left") == std::string::npos);
+}
+
+TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), "run");
+    std::mt19937 alike(7), own(static_cast<unsigned>(session.rank()));
+    auto of_libtorch = at::make_generator<at::CPUGeneratorImpl>(7);
+    double value = 7;
+    session.track("alike", alike).track("own", own).track("of_libtorch", of_libtorch).track("value", value);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) continue;
+    return session.finish();
+  });
+  for (const auto& rank : ended) CHECK(rank.code == 0);
+  const std::string said = ended[0].text;
+  INFO(said);
+  CHECK(said.find("'alike' is the same on all ranks: they draw the same numbers") != std::string::npos);
+  CHECK(said.find("'of_libtorch' is the same on all ranks") != std::string::npos);
+  CHECK(said.find("'own' is the same") == std::string::npos);
+  CHECK(said.find("'value' is the same") == std::string::npos);
+}
+
+TEST_CASE("epochs_over_own_batches_need_as_many_on_each_rank", "[full]") {
+  const ScratchFolder folder;
+  for (const bool alike : {true, false}) {
+    const auto ended = ranks::run_sessions(2, [&]() -> int {
+      auto session = start(folder.path(), alike ? "alike" : "other");
+      std::vector<double> batches(static_cast<std::size_t>(3 + (alike ? 0 : session.rank())), 1.0 + session.rank());
+      double sum = 0;
+      session.track("sum", sum);
+      for (auto& epoch : session.epochs({.count = 2}, batches)) {
+        for (const double batch : epoch) sum += batch;
+      }
+      return sum == 6.0 * (1 + session.rank()) ? session.finish() : 5;
+    });
+    for (const auto& rank : ended) {
+      INFO(rank.text);
+      CHECK((rank.code == 0) == alike);
+      if (!alike) CHECK(rank.text.find("4 batches") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("a_process_has_one_session_after_another", "[full]") {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <random>
 #include <ranges>
 #include <string>
 #include <type_traits>
@@ -34,6 +35,12 @@
 #include "holdfast/runtime/tracked_state.h"
 
 namespace holdfast {
+
+/// What each rank draws its own numbers from. (Modules are asked for result_type only: LibTorch's cannot be asked
+/// whether they can be called without arguments.)
+template <class T>
+concept IsGenerator = std::same_as<T, at::Generator> ||
+    (requires { typename T::result_type; } && std::uniform_random_bit_generator<T>);
 
 /// What finish() returns.
 enum ExitCode : int {
@@ -82,6 +89,7 @@ class Session {
   Session& track(const std::string& name, T&& x, Resizable resizes) {
     tracked(name).track(name, std::forward<T>(x), resizes);
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
+    if constexpr (IsGenerator<std::remove_cvref_t<T>>) remember_generator(name);
     return *this;
   }
   /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
@@ -295,6 +303,7 @@ class Session {
   }
   TrackedState& tracked(const std::string& name);
   void remember_owner(const std::string& name, const void* variable);
+  void remember_generator(const std::string& name);
   void shard(LoaderBase& loader);
   BeginLoop loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
   BeginLoop counted_loop(std::uint64_t count, Site site);
