@@ -44,6 +44,10 @@ class BatchSize {
   template <std::integral T>
   constexpr BatchSize(T size)  // NOLINT: implicit, as a number is
       : size_(std::in_range<std::int64_t>(size) ? static_cast<std::int64_t>(size) : -1) {}
+  template <class T>
+  requires(!std::same_as<T, BatchSize> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>)
+      BatchSize(const T& size)  // NOLINT: as above; a JSON number is one
+      : size_(static_cast<std::int64_t>(size)) {}
   constexpr operator std::int64_t() const { return size_; }  // NOLINT: as above
 
  private:
