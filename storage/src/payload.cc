@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
-#include <unordered_map>
 #include <utility>
 
 #include "holdfast/storage/non_finite.h"
@@ -96,6 +95,29 @@ Status write_tensor(PayloadStream& stream, const TensorSource& source, std::uint
   return {};
 }
 
+/// The sources in the order of a header that was made of them: by size of element, then by name.
+std::vector<const TensorSource*> in_order_of_header(const std::vector<TensorSource>& sources) {
+  std::vector<const TensorSource*> ordered;
+  ordered.reserve(sources.size());
+  for (const TensorSource& source : sources) ordered.push_back(&source);
+  const auto by_name = [](const TensorSource* a, const TensorSource* b) { return a->name < b->name; };
+  if (!std::is_sorted(ordered.begin(), ordered.end(), by_name)) std::sort(ordered.begin(), ordered.end(), by_name);
+  std::stable_sort(ordered.begin(), ordered.end(), [](const TensorSource* a, const TensorSource* b) {
+    return element_size(a->dtype) > element_size(b->dtype);
+  });
+  return ordered;
+}
+
+/// Of tensors that stand in a header's order: by name within each size of element.
+void sort_by_name(std::vector<TensorEntry>& tensors) {
+  const auto by_name = [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; };
+  for (auto sorted = std::is_sorted_until(tensors.begin(), tensors.end(), by_name); sorted != tensors.end();) {
+    const auto end = std::is_sorted_until(sorted, tensors.end(), by_name);
+    std::inplace_merge(tensors.begin(), sorted, end, by_name);
+    sorted = end;
+  }
+}
+
 }  // namespace
 
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
@@ -104,13 +126,10 @@ Result<PayloadTable> write_payload(Store& store, const std::string& name,
   SafetensorsHeader header;
   header.metadata = metadata;
   header.tensors.reserve(sources.size());
-  std::unordered_map<std::string_view, const TensorSource*> source_of(sources.size());
-  for (const TensorSource& source : sources) {
-    header.tensors.push_back({source.name, source.dtype, source.shape});
-    source_of.emplace(source.name, &source);
-  }
+  for (const TensorSource& source : sources) header.tensors.push_back({source.name, source.dtype, source.shape});
   const auto header_text = encode_safetensors_header(header);
   if (!header_text) return header_text.status();
+  const std::vector<const TensorSource*> in_order = in_order_of_header(sources);
 
   PayloadTable table;
   table.file.name = name;
@@ -123,19 +142,17 @@ Result<PayloadTable> write_payload(Store& store, const std::string& name,
   PayloadStream stream(**object);
   if (Status status = write_header(stream, *header_text); !status) return status;
   table.tensors.reserve(header.tensors.size());
-  for (const SafetensorsTensor& tensor : header.tensors) {
+  for (std::size_t i = 0; i < header.tensors.size(); ++i) {
+    const SafetensorsTensor& tensor = header.tensors[i];
     const TensorPart whole{0, header.data_begin + tensor.begin, header.data_begin + tensor.end, {}, {}};
     TensorEntry entry{tensor.name, tensor.dtype, tensor.shape, {}, {whole}};
     const std::uint64_t bytes = tensor.end - tensor.begin;
-    if (Status status = write_tensor(stream, *source_of.at(tensor.name), bytes, entry); !status) return status;
+    if (Status status = write_tensor(stream, *in_order[i], bytes, entry); !status) return status;
     table.tensors.push_back(std::move(entry));
   }
   if (Status status = stream.finish(); !status) return status;
   table.file.digest = stream.digest();
-  const auto by_name = [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; };
-  if (!std::is_sorted(table.tensors.begin(), table.tensors.end(), by_name)) {
-    std::sort(table.tensors.begin(), table.tensors.end(), by_name);
-  }
+  sort_by_name(table.tensors);
   return table;
 }
 
