@@ -20,6 +20,8 @@ using storage::TensorEntry;
 
 namespace {
 
+constexpr std::size_t kShownOfAnotherProgram = 4;  // differences, where a checkpoint has nothing of the program's
+
 /// The first pattern that matches `name` or `also`; null where none does.
 const std::string* matching(const std::vector<std::string>& patterns, const std::string& name,
                             const std::string& also) {
@@ -293,8 +295,16 @@ std::shared_ptr<at::Tensor> Plan::make_instead_of(const at::Tensor& old, const T
 }
 
 void Plan::finish() {
+  // Every run has the process's generators and the session's own progress.
+  const auto is_of_every_run = [](const std::string& name) {
+    return name.starts_with("generator.") || name == "holdfast" || name.starts_with("holdfast@");
+  };
+  bool has_own_names = false;
   for (const TensorEntry& entry : manifest_.tensors) {
-    if (asked_tensors_.contains(program_name(entry.name))) continue;
+    if (asked_tensors_.contains(program_name(entry.name))) {
+      has_own_names = has_own_names || !is_of_every_run(entry.name);
+      continue;
+    }
     unexpected(entry.name, describe(entry));
     note_rebuilt(entry.name);
   }
@@ -303,10 +313,20 @@ void Plan::finish() {
   }
   for (const auto& [name, value] : manifest_.values.items()) {
     const bool listed = manifest_.find(name) && !asked_tensors_.contains(program_name(name));
+    has_own_names = has_own_names || (asked_values_.contains(program_name(name)) && !is_of_every_run(name));
     if (!asked_values_.contains(program_name(name)) && !listed) unexpected(name, "a value");
   }
   std::stable_sort(fit.differences.begin(), fit.differences.end(),
                    [](const Difference& a, const Difference& b) { return a.name < b.name; });
+  if (!has_own_names && fit.differences.size() > kShownOfAnotherProgram) {
+    const std::size_t more = fit.differences.size() - kShownOfAnotherProgram;
+    fit.differences.resize(kShownOfAnotherProgram);
+    fit.differences.push_back({Difference::Kind::value, "", "and " + std::to_string(more) + " more"});
+    fit.differences.insert(fit.differences.begin(),
+                           {Difference::Kind::value, "",
+                            "no name is in both: was the run made by another program? Give this one a run of its own "
+                            "(--holdfast.run NAME)"});
+  }
 }
 
 }  // namespace holdfast

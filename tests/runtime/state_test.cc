@@ -654,6 +654,19 @@ TEST_CASE("restored_parameters_have_no_history_and_stale_graphs_fail") {
   CHECK_THROWS(stale.backward());
 }
 
+TEST_CASE("a_run_of_another_program_is_called_so_in_a_few_lines") {
+  torch::nn::Sequential theirs, ours;
+  for (int i = 0; i < 20; ++i) theirs->push_back(torch::nn::Linear(2, 2)), ours->push_back(torch::nn::Linear(2, 2));
+  TrackedState from, to;
+  from.track("generator_net", theirs);
+  to.track("net", ours);
+  TrackedRun run;
+  run.save(from);
+  const std::string message = error_of([&] { to.restore(run.newest()); });
+  CHECK_THAT(message, Contains("was the run made by another program?") && Contains("--holdfast.run NAME"));
+  CHECK(std::count(message.begin(), message.end(), '\n') < 10);
+}
+
 TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   auto saved_net = make_net(3);
   double best = 2;
