@@ -46,8 +46,7 @@ void Session::Impl::retire(const std::string& name) {
   // The whole state, because an optimizer can be saved only together with its parameters.
   if (!before_untrack) before_untrack = tracked.capture();
   const Captured& all = *before_untrack;
-  const std::string stored = stored_name(name);
-  const auto is_other = [&](const std::string& one) { return one != stored && !one.starts_with(name + "."); };
+  const auto is_other = [&](const std::string& one) { return !is_of(one, name); };
   Captured state;
   for (const storage::TensorSource& source : all.tensors) {
     if (!is_other(source.name)) state.tensors.push_back(source);

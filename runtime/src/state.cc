@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <set>
 #include <sstream>
 
@@ -85,7 +86,10 @@ State State::nested(const std::string& name) const {
 bool State::has(const std::string& name) const {
   const std::string key = prefix_ + name;
   return contents_->tensors.contains(key) || contents_->values.contains(key) ||
-         !below(contents_->tensors, key + ".").empty() || !below(contents_->values, key + ".").empty();
+         !below(contents_->tensors, key + ".").empty() || !below(contents_->values, key + ".").empty() ||
+         contents_->saved_parts.contains(key) ||
+         std::any_of(contents_->saved_parts.begin(), contents_->saved_parts.end(),
+                     [&](const std::string& part) { return part.starts_with(key + "."); });
 }
 
 std::map<std::string, at::Tensor> State::tensors() const { return below(contents_->tensors, prefix_); }

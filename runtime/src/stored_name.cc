@@ -23,4 +23,8 @@ std::string program_name(const std::string& stored) {
   return is_escaped ? name.substr(0, name.size() - 1) : name;
 }
 
+bool is_of(const std::string& stored, const std::string& owner) {
+  return stored == stored_name(owner) || stored.starts_with(owner + ".") || stored.starts_with(owner + ":");
+}
+
 }  // namespace holdfast

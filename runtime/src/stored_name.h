@@ -11,4 +11,7 @@ std::string stored_name(const std::string& name);
 /// The name in the program of what is stored under this one, whichever rank's it is.
 std::string program_name(const std::string& stored);
 
+/// Whether something saved is of the tracked item `owner`: its own name, a name below it, or a column's (columns.h).
+bool is_of(const std::string& stored, const std::string& owner);
+
 }  // namespace holdfast

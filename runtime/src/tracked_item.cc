@@ -259,7 +259,7 @@ bool Plan::missing(const std::string& name, const std::string& what, const std::
 
 bool Plan::unexpected(const std::string& name, const std::string& what, const std::string& also) {
   for (const std::string& owner : loosen_.waiting) {
-    if (name == stored_name(owner) || name.starts_with(owner + ".") || name.starts_with(owner + "@")) return true;
+    if (is_of(name, owner) || name.starts_with(owner + "@")) return true;
   }
   return allowed(loosen_.allow_unexpected, Difference::Kind::unexpected, name,
                  "is in the checkpoint (" + what + ") and not in the program", also, "is left unread");

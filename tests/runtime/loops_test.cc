@@ -288,10 +288,14 @@ TEST_CASE("a_signal_between_loops_is_met_where_the_next_one_begins_and_nothing_i
 namespace {
 
 [[gnu::noinline]] void train_with_locals(Session& session, const char* name, bool untracks) {
-  std::vector<double> values(100, 1.0);
-  session.track(name, values);
+  std::vector<double> values(20, 1.0);
+  std::vector<std::string> texts(100, std::string(name));
+  const std::string texts_name = std::string(name) + "_texts";
+  session.track(name, values).track(texts_name, texts);
   for ([[maybe_unused]] auto& step : session.steps({.count = 2})) values[0] += 1;
-  if (untracks) session.untrack(name);
+  if (!untracks) return;
+  session.untrack(name);
+  session.untrack(texts_name);
 }
 
 [[gnu::noinline]] void train_others(Session& session) {
@@ -331,6 +335,16 @@ TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
   CHECK(last.position.step == 4);
   CHECK(last.values.at("first").at(0) == 3);
   CHECK(last.values.at("second").at(0) == 3);
+  CHECK(last.find("first_texts:lengths") != nullptr);
+
+  std::vector<std::string> texts;
+  std::vector<double> values;
+  run.session([&](Session& session) {
+    session.track("first", values).track("first_texts", texts);
+    session.restore();
+  });
+  CHECK(values.at(0) == 3);
+  CHECK(texts == std::vector<std::string>(100, "first"));
 }
 
 TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") {

@@ -140,6 +140,7 @@ struct Wrapped {
     state.put("net", net).put("optimizer", optimizer).put("averages", averages).put("kind", "wrapped");
   }
   void load(const State& state) {
+    CHECK(state.has("net"));
     state.get_to("net", net);
     state.get_to("optimizer", optimizer);
     state.get_to("averages", averages);

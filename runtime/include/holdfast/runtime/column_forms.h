@@ -73,12 +73,21 @@ T read_number(ColumnReader& column) {
   return x;
 }
 
+/// How many elements the next container or text has.
+inline std::size_t read_length(ColumnReader& column) {
+  const auto length = read_number<std::int64_t>(column.child(":lengths"));
+  if (length < 0 || length > (std::int64_t{1} << 40)) {
+    throw Error(storage::StatusCode::misfit, "a container has an impossible length in the checkpoint");
+  }
+  return static_cast<std::size_t>(length);
+}
+
 inline void write_text(ColumnWriter& column, const std::string& text) {
   write_number(column.child(":lengths"), static_cast<std::int64_t>(text.size()));
   column.numbers(c10::ScalarType::Byte, text.data(), text.size());
 }
 inline std::string read_text(ColumnReader& column) {
-  std::string text(static_cast<std::size_t>(read_number<std::int64_t>(column.child(":lengths"))), '\0');
+  std::string text(read_length(column), '\0');
   if (!text.empty()) column.numbers(c10::ScalarType::Byte, text.data(), text.size());
   return text;
 }
@@ -134,7 +143,7 @@ void write_container(ColumnWriter& column, const T& x) {
 template <class T>
 void read_container(ColumnReader& column, T& x) {
   using Element = element_form<typename T::value_type>;
-  const auto size = static_cast<std::size_t>(read_number<std::int64_t>(column.child(":lengths")));
+  const std::size_t size = read_length(column);
   [[maybe_unused]] std::size_t buckets = 0;
   if constexpr (IsUnordered<T>) {
     buckets = static_cast<std::size_t>(read_number<std::int64_t>(column.child(":buckets")));

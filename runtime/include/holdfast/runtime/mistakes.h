@@ -34,10 +34,22 @@ concept HoldsTorchDataLoader = requires(T& pointer) {
   requires IsTorchDataLoader<std::remove_cvref_t<decltype(*pointer)>>;
 };
 
+/// A holder of, or a pointer to, a module or optimizer with a holdfast_state() of its own.
+template <class T>
+concept PointsToMembers = IsPart<T> && requires(T& pointer) {
+  requires HasMembers<std::remove_cvref_t<decltype(*pointer)>>;
+};
+
 /// Whether objects of type T can be tracked. Where they cannot, compiling it says why.
 template <class T>
 constexpr bool is_trackable() {
-  if constexpr (IsPart<T>) {
+  if constexpr (PointsToMembers<T>) {
+    static_assert(
+        never<T>,
+        "track() takes this module's parameters and buffers through its holder or pointer, and would leave its "
+        "holdfast_state() out: track what that names on its own, or in the class that owns the module");
+    return false;
+  } else if constexpr (IsPart<T>) {
     return true;
   } else if constexpr (std::is_const_v<T>) {
     static_assert(never<T>,
@@ -82,6 +94,13 @@ template <class T>
 struct NotLoaderOptions {
   static_assert(never<T>, "holdfast::Loader takes the batch size by name: Loader(dataset, {.batch_size = 64})");
   using Refused = int;
+};
+
+template <class Batches>
+struct TemporaryBatches {
+  static_assert(never<Batches>,
+                "session.epochs({.count = n}, batches) goes over a variable of yours: give the batches a name first");
+  using Range = void;
 };
 
 template <class T>

@@ -89,7 +89,6 @@ class Session {
   Session& track(const std::string& name, T&& x, Resizable resizes) {
     tracked(name).track(name, std::forward<T>(x), resizes);
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
-    if constexpr (IsGenerator<std::remove_cvref_t<T>>) remember_generator(name);
     return *this;
   }
   /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
@@ -137,6 +136,9 @@ class Session {
   std::optional<StepInfo> next(Site site = Site::current());
 
   /// Loops people try first: each says what to write instead.
+  template <class Batches, std::enable_if_t<!std::is_lvalue_reference_v<Batches>, int> = 0>
+  typename TemporaryBatches<Batches>::Range epochs(CountOptions options, Batches&& batches,
+                                                   Site site = Site::current());
   template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
   typename NotALoader<T>::Range steps(T& loader, StepsOptions options, Site site = Site::current());
   template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
@@ -299,6 +301,7 @@ class Session {
     if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
     tracked(name).track(name, std::forward<T>(x));
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
+    if constexpr (IsGenerator<std::remove_cvref_t<T>>) remember_generator(name);
     return *this;
   }
   TrackedState& tracked(const std::string& name);
