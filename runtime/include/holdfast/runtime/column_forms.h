@@ -1,6 +1,8 @@
 // What of an object goes into which column: write_column() adds an object, read_column() takes the next one back.
 #pragma once
 
+#include <concepts>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -11,9 +13,11 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "holdfast/runtime/columns.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/state.h"
 #include "holdfast/runtime/state_forms.h"
 
 namespace holdfast {

@@ -142,6 +142,10 @@ class State {
   bool takes_only_parts() const;
   void require_part(const std::string& name) const;
   bool has_value(const std::string& name) const;
+  /// Whether it was put as an object with parts.
+  bool has_parts(const std::string& name) const {
+    return has_value(name + ":parts") || has_value(name + ":present") || has_value(name + ":index");
+  }
   void put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// As text in a column where that is long.
   void put_value(const std::string& name, nlohmann::json value);
@@ -160,6 +164,14 @@ class State {
   std::shared_ptr<Contents> contents_;
   std::string prefix_;  // empty, or ends with a dot
 };
+
+/// state_parts.h.
+template <class T>
+bool bears_parts(const T& x);
+template <class T>
+void put_with_parts(State& state, const std::string& name, T& x);
+template <class T>
+void get_with_parts(const State& state, const std::string& name, T& x);
 
 /// Tracks what a part refers to under `full_name` (tracked_state.h).
 template <class T>
@@ -205,7 +217,7 @@ requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) Stat
   } else if constexpr (IsPart<T>) {
     put_part(name, const_cast<T&>(x));  // a save() that is const names its own members
   } else if constexpr (HasMembers<T>) {
-    PartsWriter{*this}.put(name, const_cast<T&>(x));
+    put_with_parts(*this, name, const_cast<T&>(x));
   } else if constexpr (HasState<T>) {
     State inner = nested(name);
     x.save(inner);
@@ -214,7 +226,7 @@ requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) Stat
   } else if constexpr (HasColumns<T>) {
     if constexpr (may_bear_parts<T>()) {
       if (bears_parts(x)) {
-        PartsWriter{*this}.put(name, const_cast<T&>(x));
+        put_with_parts(*this, name, const_cast<T&>(x));
         return *this;
       }
     }
@@ -238,12 +250,12 @@ void State::get_to(const std::string& name, T& x) const {
   } else if constexpr (IsPart<T>) {
     require_part(name);
   } else if constexpr (HasMembers<T>) {
-    PartsReader{*this}.get(name, x);
+    get_with_parts(*this, name, x);
   } else if constexpr (HasState<T>) {
     x.load(nested(name));
   } else if constexpr (HasColumns<T>) {
     if constexpr (may_bear_parts<T>()) {
-      if (PartsReader::is_there(*this, name)) return PartsReader{*this}.get(name, x);
+      if (has_parts(name)) return get_with_parts(*this, name, x);
     }
     if (ColumnReader::is_there(*this, name)) {
       ColumnReader column(*this, name);

@@ -146,10 +146,6 @@ class PartsReader {
  public:
   explicit PartsReader(const State& state) : state_(state) {}
 
-  static bool is_there(const State& state, const std::string& name) {
-    return state.has_value(name + ":parts") || state.has_value(name + ":present") || state.has_value(name + ":index");
-  }
-
   template <class T>
   void get(const std::string& name, T& x) {
     if constexpr (IsPart<T> || std::same_as<T, at::Tensor>) {
@@ -214,5 +210,15 @@ class PartsReader {
 
   const State& state_;
 };
+
+template <class T>
+void put_with_parts(State& state, const std::string& name, T& x) {
+  PartsWriter(state).put(name, x);
+}
+
+template <class T>
+void get_with_parts(const State& state, const std::string& name, T& x) {
+  PartsReader(state).get(name, x);
+}
 
 }  // namespace holdfast
