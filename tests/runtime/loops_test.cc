@@ -335,7 +335,7 @@ TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
   CHECK(last.position.step == 4);
   CHECK(last.values.at("first").at(0) == 3);
   CHECK(last.values.at("second").at(0) == 3);
-  CHECK(last.find("first_texts:lengths") != nullptr);
+  CHECK(last.find("first_texts:items:lengths") != nullptr);
 
   std::vector<std::string> texts;
   std::vector<double> values;
