@@ -5,10 +5,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
-#include <optional>
 #include <span>
-#include <tuple>
+#include <utility>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
@@ -21,41 +19,9 @@ using storage::StatusCode;
 
 namespace {
 
-constexpr std::size_t kInManifest = 256;  // bytes of an array
+constexpr std::size_t kInManifest = 256;  // bytes of what stays there
 
 std::size_t width_of(ScalarType type) { return c10::elementSize(type); }
-
-/// The value at `from` as JSON; null for a type that JSON does not write to the bit.
-nlohmann::json to_json(ScalarType type, const std::byte* from) {
-  auto as = [from](auto x) {
-    std::memcpy(&x, from, sizeof x);
-    return nlohmann::json(x);
-  };
-  switch (type) {
-    case ScalarType::Bool:
-      return as(bool{});
-    case ScalarType::Char:
-      return as(std::int8_t{});
-    case ScalarType::Byte:
-      return as(std::uint8_t{});
-    case ScalarType::Short:
-      return as(std::int16_t{});
-    case ScalarType::UInt16:
-      return as(std::uint16_t{});
-    case ScalarType::Int:
-      return as(std::int32_t{});
-    case ScalarType::UInt32:
-      return as(std::uint32_t{});
-    case ScalarType::Long:
-      return as(std::int64_t{});
-    case ScalarType::UInt64:
-      return as(std::uint64_t{});
-    case ScalarType::Double:
-      return as(double{});
-    default:
-      return {};  // a float's NaN would lose bits
-  }
-}
 
 /// Converts whole numbers; false where one does not fit.
 template <class From, class To>
@@ -102,6 +68,28 @@ bool with_integer(ScalarType type, Use use) {
   }
 }
 
+/// Whether JSON writes numbers of this type to the bit: a float's NaN would lose some.
+bool has_exact_json(ScalarType type) {
+  return type == ScalarType::Bool || type == ScalarType::Double || with_integer(type, [](auto) {});
+}
+
+/// The value at `from`, of a type that has_exact_json().
+nlohmann::json to_json(ScalarType type, const std::byte* from) {
+  nlohmann::json value;
+  const auto read = [&](auto x) {
+    std::memcpy(&x, from, sizeof x);
+    value = x;
+  };
+  if (type == ScalarType::Bool) {
+    read(bool{});
+  } else if (type == ScalarType::Double) {
+    read(double{});
+  } else {
+    with_integer(type, read);
+  }
+  return value;
+}
+
 enum class Fits { yes, out_of_range, other_type };
 
 Fits convert(ScalarType saved, const void* from, ScalarType wanted, void* to, std::size_t count) {
@@ -131,6 +119,18 @@ at::Tensor to_tensor(std::vector<std::byte> bytes, ScalarType type, std::vector<
       owned->data(), shape, [owned](void*) {}, at::TensorOptions().dtype(type));
 }
 
+/// What a child's name adds to its column's.
+std::string suffix_of(const char* name) { return name[0] == ':' ? name : std::string(".") + name; }
+
+/// The column of that name; null where there is none. Names are mostly the same literals each time.
+template <class Column>
+Column* find_child(const std::vector<std::pair<const char*, std::unique_ptr<Column>>>& children, const char* name) {
+  for (const auto& [known, column] : children) {
+    if (known == name || std::strcmp(known, name) == 0) return column.get();
+  }
+  return nullptr;
+}
+
 std::string describe(ScalarType type) { return c10::toString(type); }
 
 }  // namespace
@@ -139,9 +139,7 @@ ColumnWriter::ColumnWriter() = default;
 ColumnWriter::~ColumnWriter() = default;
 
 ColumnWriter& ColumnWriter::child(const char* name) {
-  for (auto& [known, column] : children_) {
-    if (known == name || std::strcmp(known, name) == 0) return *column;
-  }
+  if (auto* const column = find_child(children_, name)) return *column;
   return *children_.emplace_back(name, std::make_unique<ColumnWriter>()).second;
 }
 
@@ -161,6 +159,8 @@ State ColumnWriter::object() {
   if (!objects_) objects_ = std::make_unique<State>();
   return objects_->nested("." + std::to_string(object_count_++));
 }
+
+bool ColumnWriter::is_small() const { return size_up_to(kInManifest) <= kInManifest; }
 
 std::size_t ColumnWriter::size_up_to(std::size_t limit) const {
   if (objects_ || !tensors_.empty()) return limit + 1;
@@ -185,8 +185,7 @@ void ColumnWriter::put_to(State& state, const std::string& name) {
 void ColumnWriter::emit(State& state, const std::string& name, const std::string& suffix, nlohmann::json& arrays) {
   if (type_ != ScalarType::Undefined) {
     const std::size_t count = bytes_.size() / width_of(type_);
-    const bool writes_json = !to_json(type_, reinterpret_cast<const std::byte*>("\0\0\0\0\0\0\0")).is_null();
-    if (writes_json && bytes_.size() <= kInManifest) {
+    if (has_exact_json(type_) && bytes_.size() <= kInManifest) {
       nlohmann::json values = nlohmann::json::array();
       for (std::size_t i = 0; i < count; ++i) values.push_back(to_json(type_, bytes_.data() + i * width_of(type_)));
       arrays[suffix] = std::move(values);
@@ -207,8 +206,7 @@ void ColumnWriter::emit(State& state, const std::string& name, const std::string
   }
   if (objects_) state.absorb(name + suffix, *objects_);
   for (auto& [child_name, column] : children_) {
-    const std::string own = child_name[0] == ':' ? child_name : std::string(".") + child_name;
-    column->emit(state, name, suffix + own, arrays);
+    column->emit(state, name, suffix + suffix_of(child_name), arrays);
   }
 }
 
@@ -265,11 +263,8 @@ ColumnReader::ColumnReader(const ColumnReader& parent, const std::string& suffix
 ColumnReader::~ColumnReader() = default;
 
 ColumnReader& ColumnReader::child(const char* name) {
-  for (auto& [known, column] : children_) {
-    if (known == name || std::strcmp(known, name) == 0) return *column;
-  }
-  const std::string own = name[0] == ':' ? name : std::string(".") + name;
-  return *children_.emplace_back(name, new ColumnReader(*this, suffix_ + own)).second;
+  if (auto* const column = find_child(children_, name)) return *column;
+  return *children_.emplace_back(name, new ColumnReader(*this, suffix_ + suffix_of(name))).second;
 }
 
 std::string ColumnReader::full_name() const {

@@ -88,7 +88,7 @@ std::string end_line(const EndFacts& facts) {
     return fmt::format("stopped at step {} ({}), saved as version {}: {}", format_count(facts.step), facts.reason,
                        facts.version,
                        facts.before.empty()
-                           ? "there is no version before that, so begin again with --holdfast.fresh"
+                           ? "there is no earlier version: start from scratch with --holdfast.fresh"
                            : fmt::format("add --holdfast.from {} to go on from the version before that", facts.before));
   }
   return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to go on",

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/text.h"
 
 namespace holdfast {
 namespace {
@@ -57,6 +58,16 @@ bool needs_decoding(const nlohmann::json& encoded) {
 }
 
 }  // namespace
+
+bool is_utf8(const nlohmann::json& value) {
+  if (value.is_string()) return storage::is_utf8(value.get_ref<const std::string&>());
+  if (value.is_object()) {
+    const auto& items = value.get_ref<const nlohmann::json::object_t&>();
+    return std::all_of(items.begin(), items.end(),
+                       [](const auto& item) { return storage::is_utf8(item.first) && is_utf8(item.second); });
+  }
+  return !value.is_array() || std::all_of(value.begin(), value.end(), is_utf8);
+}
 
 nlohmann::json encode_non_finite(const nlohmann::json& plain) {
   if (!needs_encoding(plain)) return plain;

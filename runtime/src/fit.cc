@@ -9,7 +9,8 @@ namespace {
 
 using Kind = Difference::Kind;
 
-constexpr std::size_t kPatterns = 3;  // of each option that a message shows
+constexpr std::size_t kPatterns = 3;               // of each option that a message shows
+constexpr std::size_t kShownOfAnotherProgram = 4;  // differences, where a checkpoint has nothing of the program's
 
 std::string parent(const std::string& name) {
   const std::size_t dot = name.rfind('.');
@@ -79,6 +80,13 @@ std::string Fit::message(std::size_t limit) const {
   const std::size_t count = differences.size();
   std::string text = "checkpoint " + version + " does not fit the program: " + std::to_string(count) +
                      (count == 1 ? " difference" : " differences");
+  const bool is_of_another = !has_common_names && count > kShownOfAnotherProgram;
+  if (is_of_another) {
+    limit = std::min(limit, kShownOfAnotherProgram);
+    text +=
+        "\n  no name is in both: was the run made by another program? Give this one a run of its own "
+        "(--holdfast.run NAME)";
+  }
   for (std::size_t i = 0; i < count && i < limit; ++i) text += "\n  " + differences[i].what;
   if (count > limit) text += "\n  … and " + std::to_string(count - limit) + " more";
   text +=
@@ -87,7 +95,7 @@ std::string Fit::message(std::size_t limit) const {
   text += changes(differences);
   const bool can_be_allowed =
       std::none_of(differences.begin(), differences.end(), [](const auto& one) { return one.kind == Kind::value; });
-  if (!can_be_allowed) return text;
+  if (!can_be_allowed || is_of_another) return text;
   const std::string options = option_for(differences, "allow-missing", Kind::missing, Kind::missing) +
                               option_for(differences, "allow-unexpected", Kind::unexpected, Kind::unexpected) +
                               option_for(differences, "allow-mismatch", Kind::shape, Kind::dtype);

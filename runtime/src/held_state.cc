@@ -11,8 +11,7 @@ void copy_bytes(Captured& captured, bool all) {
     std::erase_if(captured.tensors, [&](const auto& source) { return !captured.may_differ.contains(source.name); });
   }
   for (storage::TensorSource& source : captured.tensors) {
-    std::size_t size = element_size(source.dtype);
-    for (const auto extent : source.shape) size *= static_cast<std::size_t>(extent);
+    const std::size_t size = source.bytes();
     const std::shared_ptr<std::byte[]> bytes(new std::byte[size]);  // not zeroed first
     source.copy(0, {bytes.get(), size});
     source.copy = [bytes](std::uint64_t offset, std::span<std::byte> into) {

@@ -119,7 +119,7 @@ std::uint64_t default_seed() {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
 
-// Of a loader's state: some of its epoch's samples were handed out, and others not.
+// Whether a loader's state lies inside an epoch: some of the epoch's samples were handed out, and others were not.
 bool is_inside_an_epoch(const nlohmann::json& state, bool drop_last) {
   const std::uint64_t cursor = state.at("cursor"), size = state.at("size");
   const std::uint64_t batch = std::max(std::uint64_t{1}, state.value("batch_size", std::uint64_t{1}));
@@ -142,7 +142,8 @@ struct LoaderBase::Impl {
       refuse("the dataset has no size, so its samples cannot be visited once per epoch: return one from size()");
     size = *dataset_size;
     if (size == 0) refuse("the dataset is empty: there is no sample to make a batch of");
-    if (options.batch_size < 1) refuse(fmt::format("batch_size is {}: it must be at least 1", std::int64_t{options.batch_size}));
+    if (options.batch_size < 1)
+      refuse(fmt::format("batch_size is {}: it must be at least 1", std::int64_t{options.batch_size}));
     if (options.workers < 0) refuse(fmt::format("workers is {}: it must be 0 or more", options.workers));
     if (options.prefetch < 1) refuse(fmt::format("prefetch is {}: it must be at least 1", options.prefetch));
     batch_size = static_cast<std::uint64_t>(options.batch_size);

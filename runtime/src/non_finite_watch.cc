@@ -42,19 +42,11 @@ NonFiniteCounts count_non_finite(const storage::Manifest& manifest) {
 }
 
 NonFiniteCounts count_non_finite(const Captured& captured) {
-  constexpr std::uint64_t kPiece = 1 << 20;
   NonFiniteCounts counts;
-  std::vector<std::byte> piece(kPiece);
   for (const storage::TensorSource& source : captured.tensors) {
     storage::NonFiniteCounter counter(source.dtype);
     if (!counter.counts_anything()) continue;
-    std::uint64_t size = element_size(source.dtype);
-    for (const auto extent : source.shape) size *= static_cast<std::uint64_t>(extent);
-    for (std::uint64_t done = 0; done < size; done += kPiece) {
-      const auto some = std::span(piece).first(std::min(kPiece, size - done));
-      source.copy(done, some);
-      counter.update(some);
-    }
+    source.each_piece([&](std::span<const std::byte> piece) { counter.update(piece); });
     if (counter.count() > 0) counts[source.name] = counter.count();
   }
   return counts;

@@ -28,7 +28,7 @@ OnNonFinite parse_on_non_finite(std::string_view text);
 using NonFiniteCounts = std::map<std::string, std::uint64_t>;
 
 NonFiniteCounts count_non_finite(const storage::Manifest& manifest);
-/// Of what a version would hold; reads every floating tensor.
+/// The counts of a version that is not saved yet. Reads every tensor of floating-point numbers.
 NonFiniteCounts count_non_finite(const Captured& captured);
 
 /// "12 more numbers that are NaN or infinite than version 2-ef01, in 'a', 'b', 'c' and 3 more tensors", where `than` is

@@ -124,7 +124,7 @@ void Session::Impl::seed_generators() {
   generator_seed = options.seed;
   const bool goes_on = std::exchange(earlier_sessions().seed, options.seed) == options.seed;
   if (goes_on && group.world_size() == 1) return;
-  if (goes_on) {  // ranks have drawn for themselves meanwhile
+  if (goes_on) {  // the ranks' generators differ by now
     generator_seed =
         group.broadcast(static_cast<std::uint64_t>(at::randint(INT64_MAX, {1}, at::kLong).item<std::int64_t>()));
   }
@@ -334,7 +334,7 @@ void Session::Impl::note_generators_alike() {
     }
     for (const storage::TensorSource& source : captured.tensors) {
       if (source.name != stored) continue;
-      std::vector<std::byte> bytes(element_size(source.dtype) * static_cast<std::size_t>(source.shape.at(0)));
+      std::vector<std::byte> bytes(source.bytes());
       source.copy(0, bytes);
       states[name] = storage::digest_of(bytes).hex();
     }

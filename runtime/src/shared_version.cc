@@ -110,15 +110,8 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Sl
 // Saving
 
 std::string digest_text(const storage::TensorSource& source) {
-  std::size_t bytes = element_size(source.dtype);
-  for (const auto extent : source.shape) bytes *= static_cast<std::size_t>(extent);
-  std::vector<std::byte> piece(std::min<std::size_t>(bytes, 1 << 20));
   storage::DigestStream digest;
-  for (std::size_t done = 0; done < bytes; done += piece.size()) {
-    const auto part = std::span(piece).first(std::min(piece.size(), bytes - done));
-    source.copy(done, part);
-    digest.update(part);
-  }
+  source.each_piece([&](std::span<const std::byte> piece) { digest.update(piece); });
   return fmt::format("{} {} {}", to_string(source.dtype), fmt::join(source.shape, "x"), digest.finish().hex());
 }
 
@@ -208,8 +201,7 @@ void gather_rank_state(Group& group, Captured& captured, Group::Site site) {
         if (!group.is_main() && group.rank() != rank) continue;
         const std::string name = tensor.at("name");
         storage::TensorSource source = source_of(rank_name(name, rank), tensor, at::Tensor());
-        std::int64_t size = static_cast<std::int64_t>(element_size(source.dtype));
-        for (const auto extent : source.shape) size *= extent;
+        const auto size = static_cast<std::int64_t>(source.bytes());
         const at::Tensor bytes = at::empty({size}, at::kByte);
         if (group.rank() == rank) {
           sources[name]->copy(0, {static_cast<std::byte*>(bytes.mutable_data_ptr()), static_cast<std::size_t>(size)});

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/exact_json.h"
 
 namespace holdfast {
 
@@ -101,6 +102,14 @@ const std::vector<StatePart>& State::parts() const { return contents_->parts; }
 bool State::takes_only_parts() const { return contents_->takes_only_parts; }
 void State::add_part(StatePart part) { contents_->parts.push_back(std::move(part)); }
 
+void State::require_name(const std::string& name) const {
+  if (name.empty()) {
+    throw Error(StatusCode::invalid, "save() put something under an empty name" +
+                                         (prefix_.empty() ? std::string() : " in '" + prefix_ + "'") +
+                                         ": give each part a name of its own");
+  }
+}
+
 void State::require_part(const std::string& name) const {
   if (contents_->saved_parts.contains(prefix_ + name)) return;
   throw Error(StatusCode::misfit, "the checkpoint holds no part '" + prefix_ + name + "' that load() asks for");
@@ -147,11 +156,7 @@ bool State::is_columns(const nlohmann::json& value) {
 }
 
 bool State::put_small(const std::string& name, nlohmann::json value) {
-  try {
-    (void)value.dump();
-  } catch (const nlohmann::json::exception&) {
-    return false;  // text that is not UTF-8
-  }
+  if (!is_utf8(value)) return false;
   put_value(name, std::move(value));
   return true;
 }

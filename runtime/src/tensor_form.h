@@ -10,7 +10,7 @@
 
 namespace holdfast {
 
-/// Small, for there is one for each parameter while a run is on.
+/// Small, because a run keeps one for each parameter.
 struct TensorForm {
   at::ScalarType dtype = at::kFloat;
   c10::DimVector shape;

@@ -9,7 +9,6 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
-#include "holdfast/storage/text.h"
 #include "splitmix64.h"
 #include "stored_name.h"
 
@@ -19,8 +18,6 @@ using storage::StatusCode;
 using storage::TensorEntry;
 
 namespace {
-
-constexpr std::size_t kShownOfAnotherProgram = 4;  // differences, where a checkpoint has nothing of the program's
 
 /// The first pattern that matches `name` or `also`; null where none does.
 const std::string* matching(const std::vector<std::string>& patterns, const std::string& name,
@@ -34,18 +31,7 @@ const std::string* matching(const std::vector<std::string>& patterns, const std:
   return nullptr;
 }
 
-/// Whether all strings in it are UTF-8.
-bool is_text(const nlohmann::json& value) {
-  if (value.is_string()) return storage::is_utf8(value.get_ref<const std::string&>());
-  if (value.is_object()) {
-    const auto& items = value.get_ref<const nlohmann::json::object_t&>();
-    return std::all_of(items.begin(), items.end(),
-                       [](const auto& item) { return storage::is_utf8(item.first) && is_text(item.second); });
-  }
-  return !value.is_array() || std::all_of(value.begin(), value.end(), is_text);
-}
-
-/// Of a tensor that takes the place of one in that memory format; none where `old` is in the usual one.
+/// The strides of a tensor of `shape` in the memory format of `old`. Empty where that is the contiguous one.
 std::vector<std::int64_t> channels_last_strides(const at::Tensor& old, const std::vector<std::int64_t>& shape) {
   if (old.sizes().size() != shape.size()) return {};
   switch (old.suggest_memory_format()) {
@@ -107,7 +93,7 @@ std::vector<storage::TensorSource> Capture::take_sources() {
 }
 
 void Capture::value(const std::string& name, nlohmann::json value) {
-  if (!is_text(value)) {
+  if (!is_utf8(value)) {
     throw Error(StatusCode::unsupported, "the value of '" + name +
                                              "' holds text that is not UTF-8, which JSON cannot keep: track the bytes "
                                              "as a std::vector<std::uint8_t>");
@@ -299,10 +285,10 @@ void Plan::finish() {
   const auto is_of_every_run = [](const std::string& name) {
     return name.starts_with("generator.") || name == "holdfast" || name.starts_with("holdfast@");
   };
-  bool has_own_names = false;
+  fit.has_common_names = false;
   for (const TensorEntry& entry : manifest_.tensors) {
     if (asked_tensors_.contains(program_name(entry.name))) {
-      has_own_names = has_own_names || !is_of_every_run(entry.name);
+      fit.has_common_names = fit.has_common_names || !is_of_every_run(entry.name);
       continue;
     }
     unexpected(entry.name, describe(entry));
@@ -313,20 +299,12 @@ void Plan::finish() {
   }
   for (const auto& [name, value] : manifest_.values.items()) {
     const bool listed = manifest_.find(name) && !asked_tensors_.contains(program_name(name));
-    has_own_names = has_own_names || (asked_values_.contains(program_name(name)) && !is_of_every_run(name));
+    fit.has_common_names =
+        fit.has_common_names || (asked_values_.contains(program_name(name)) && !is_of_every_run(name));
     if (!asked_values_.contains(program_name(name)) && !listed) unexpected(name, "a value");
   }
   std::stable_sort(fit.differences.begin(), fit.differences.end(),
                    [](const Difference& a, const Difference& b) { return a.name < b.name; });
-  if (!has_own_names && fit.differences.size() > kShownOfAnotherProgram) {
-    const std::size_t more = fit.differences.size() - kShownOfAnotherProgram;
-    fit.differences.resize(kShownOfAnotherProgram);
-    fit.differences.push_back({Difference::Kind::value, "", "and " + std::to_string(more) + " more"});
-    fit.differences.insert(fit.differences.begin(),
-                           {Difference::Kind::value, "",
-                            "no name is in both: was the run made by another program? Give this one a run of its own "
-                            "(--holdfast.run NAME)"});
-  }
 }
 
 }  // namespace holdfast

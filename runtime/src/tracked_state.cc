@@ -218,21 +218,24 @@ void TrackedState::find_parts() const {
   }
   for (const TrackedItem* const object : objects) {
     const std::vector<StatePart> parts = object->parts();
+    std::map<std::string, const void*> added;
+    for (const StatePart& part : parts) added.emplace(part.name, part.address);
     // What was there and is elsewhere now, as where a vector grew, is another variable.
     std::vector<std::string> gone;
-    std::set<std::string> known;
     for (const auto& item : registry_->items) {
       if (item->owner() != object) continue;
-      const bool stays = std::any_of(parts.begin(), parts.end(), [&](const StatePart& part) {
-        return part.name == item->name() && part.address == item->variable();
-      });
-      stays ? (void)known.insert(item->name()) : gone.push_back(item->name());
+      const auto found = added.find(item->name());
+      if (found != added.end() && found->second == item->variable()) {
+        added.erase(found);
+      } else {
+        gone.push_back(item->name());
+      }
     }
     for (const std::string& name : gone) registry_->forget(name);
     registry_->owner = object;
     try {
       for (const StatePart& part : parts) {
-        if (!known.contains(part.name)) part.track(const_cast<TrackedState&>(*this), part.name);
+        if (added.contains(part.name)) part.track(const_cast<TrackedState&>(*this), part.name);
       }
     } catch (...) {
       registry_->owner = nullptr;

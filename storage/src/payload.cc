@@ -120,6 +120,22 @@ void sort_by_name(std::vector<TensorEntry>& tensors) {
 
 }  // namespace
 
+std::uint64_t TensorSource::bytes() const {
+  std::uint64_t bytes = element_size(dtype);
+  for (const std::int64_t extent : shape) bytes *= static_cast<std::uint64_t>(extent);
+  return bytes;
+}
+
+void TensorSource::each_piece(const std::function<void(std::span<const std::byte>)>& visit) const {
+  const std::uint64_t size = bytes();
+  std::vector<std::byte> room(std::min<std::uint64_t>(size, std::uint64_t{1} << 20));
+  for (std::uint64_t done = 0; done < size; done += room.size()) {
+    const auto piece = std::span(room).first(std::min<std::uint64_t>(room.size(), size - done));
+    copy(done, piece);
+    visit(piece);
+  }
+}
+
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,
                                    const std::vector<TensorSource>& sources) {

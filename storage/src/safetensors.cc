@@ -20,9 +20,7 @@ constexpr int kMaxHeaderDepth = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
 std::string json_string(const std::string& text) {
-  const bool is_plain =
-      std::all_of(text.begin(), text.end(), [](const char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
-  return is_plain ? '"' + text + '"' : json(text).dump();
+  return needs_no_escape(text) ? '"' + text + '"' : json(text).dump();
 }
 
 void put_length(std::string& into, std::uint64_t length) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <concepts>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -16,12 +17,8 @@ constexpr std::string_view kTensorsKey = "\n\"tensors\":{";
 constexpr std::string_view kValuesKey = "\n\"values\":";
 constexpr std::string_view kTensorsEnd = "\n},";
 
-bool is_plain(std::string_view name) {
-  return std::all_of(name.begin(), name.end(),
-                     [](const char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
-}
-
-void append_number(std::string& text, std::uint64_t number) {
+template <std::integral Number>
+void append_number(std::string& text, Number number) {
   char digits[20];
   const auto end = std::to_chars(std::begin(digits), std::end(digits), number).ptr;
   text.append(digits, end);
@@ -31,7 +28,7 @@ void append_list(std::string& text, const std::vector<std::int64_t>& numbers) {
   text += '[';
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     if (i > 0) text += ',';
-    text += std::to_string(numbers[i]);
+    append_number(text, numbers[i]);
   }
   text += ']';
 }
@@ -46,38 +43,39 @@ std::size_t end_of_string(std::string_view text, std::size_t quote) {
   return text.size();
 }
 
-/// Whether `text` is one object from its first character to its last, as far as brackets tell.
-bool is_one_object(std::string_view text) {
-  int depth = 0;
+/// The brackets of a text that begins a JSON document. Those in strings do not count.
+struct Brackets {
+  int open = 0;               // at the text's end
+  bool closed_early = false;  // none was open where more text followed
+  bool in_string = false;     // the text ends in one
+};
+Brackets brackets_of(std::string_view text) {
+  Brackets found;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (i > 0 && depth == 0) return false;
+    found.closed_early = found.closed_early || (i > 0 && found.open == 0);
     if (c == '"') {
       i = end_of_string(text, i);
+      found.in_string = i == text.size();
     } else if (c == '{' || c == '[') {
-      ++depth;
+      ++found.open;
     } else if (c == '}' || c == ']') {
-      --depth;
+      --found.open;
     }
   }
-  return text.starts_with('{') && depth == 0;
+  return found;
+}
+
+/// Whether `text` is one object from its first character to its last, as far as brackets tell.
+bool is_one_object(std::string_view text) {
+  const Brackets brackets = brackets_of(text);
+  return text.starts_with('{') && brackets.open == 0 && !brackets.closed_early;
 }
 
 /// Whether the end of `text`, which begins a JSON document, lies directly within the document's object.
 bool ends_in_outer_object(std::string_view text) {
-  int depth = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '"') {
-      i = end_of_string(text, i);
-      if (i == text.size()) return false;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return depth == 1;
+  const Brackets brackets = brackets_of(text);
+  return brackets.open == 1 && !brackets.in_string;
 }
 
 /// Reads what our encoder writes, and nothing else.
@@ -130,7 +128,7 @@ class Scanner {
     skip("\"");
     const std::size_t begin = at_;
     std::string_view found = until_quote();
-    if (is_plain(found)) return std::string(found);
+    if (needs_no_escape(found)) return std::string(found);
     // Escapes and other alphabets are the JSON reader's.
     while (ok_ && (found.size() - found.find_last_not_of('\\') - 1) % 2 == 1) {
       (void)until_quote();
@@ -217,7 +215,7 @@ std::optional<Block> block_of_tensors(std::string_view entry) {
 }  // namespace
 
 void append_tensor(std::string& text, const TensorEntry& tensor) {
-  if (is_plain(tensor.name)) {
+  if (needs_no_escape(tensor.name)) {
     text.append("\"").append(tensor.name).append("\"");
   } else {
     text += to_text(tensor.name);

@@ -62,6 +62,11 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+bool needs_no_escape(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](const char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+}
+
 bool has_control_characters(std::string_view text) {
   while (!text.empty()) {
     const std::string_view character = text.substr(0, std::max<std::size_t>(1, character_bytes(text)));

@@ -32,14 +32,22 @@ using holdfast::TrackedState;
 
 namespace {
 
+/// A run whose newest version holds `x` under `name`.
+template <class T>
+TrackedRun saved_as(const char* name, T& x) {
+  TrackedRun run;
+  TrackedState saved;
+  saved.track(name, x);
+  run.save(saved);
+  return run;
+}
+
 /// Saves `from` and restores into `to`.
 template <class T>
 void carry(T& from, T& to) {
-  TrackedState saved, loaded;
-  saved.track("x", from);
+  const TrackedRun run = saved_as("x", from);
+  TrackedState loaded;
   loaded.track("x", to);
-  TrackedRun run;
-  run.save(saved);
   loaded.restore(run.newest());
 }
 
@@ -266,14 +274,9 @@ TEST_CASE("each_member_of_many_objects_is_one_tensor") {
 }
 
 TEST_CASE("what_was_saved_as_json_is_still_loaded") {
-  TrackedRun run;
   std::vector<double> doubles{1, 2.5};
   nlohmann::json as_before = doubles;
-  {
-    TrackedState saved;
-    saved.track("x", as_before);
-    run.save(saved);
-  }
+  const TrackedRun run = saved_as("x", as_before);
   std::vector<double> loaded;
   TrackedState state;
   state.track("x", loaded);
@@ -282,13 +285,8 @@ TEST_CASE("what_was_saved_as_json_is_still_loaded") {
 }
 
 TEST_CASE("a_container_of_another_type_is_refused_by_name") {
-  TrackedRun run;
   std::vector<double> doubles(1000, 0.5);
-  {
-    TrackedState saved;
-    saved.track("losses", doubles);
-    run.save(saved);
-  }
+  const TrackedRun run = saved_as("losses", doubles);
   std::vector<int> integers;
   TrackedState state;
   state.track("losses", integers);
@@ -301,13 +299,8 @@ TEST_CASE("a_container_of_another_type_is_refused_by_name") {
 }
 
 TEST_CASE("whole_numbers_may_become_wider_and_are_refused_where_they_do_not_fit") {
-  TrackedRun run;
   std::vector<int> numbers(1000, 300);
-  {
-    TrackedState saved;
-    saved.track("x", numbers);
-    run.save(saved);
-  }
+  const TrackedRun run = saved_as("x", numbers);
   std::vector<std::int64_t> wider;
   TrackedState state;
   state.track("x", wider);

@@ -170,6 +170,17 @@ TEST_CASE("save_and_load_take_everything_that_can_be_tracked") {
   CHECK(state.momentum_buffer().equal(torch::ones_like(state.momentum_buffer())));
 }
 
+TEST_CASE("what_an_object_saves_needs_a_name") {
+  struct Nameless {
+    double x = 1;
+    void save(State& state) const { state.put("", x); }
+    void load(const State& state) { state.get_to("", x); }
+  } nameless;
+  TrackedState state;
+  state.track("nameless", nameless);
+  CHECK_THAT(error_of([&] { (void)state.capture(); }), Contains("under an empty name"));
+}
+
 TEST_CASE("a_part_is_untracked_with_its_object") {
   Trainer trainer(1);
   TrackedState state;

@@ -68,7 +68,7 @@ class ColumnWriter {
   State object();
 
   /// Whether it is numbers and JSON of up to 256 bytes.
-  bool is_small() const { return size_up_to(256) <= 256; }
+  bool is_small() const;
 
   /// Adds everything to `state` under `name`. The writer is empty afterwards.
   void put_to(State& state, const std::string& name);
@@ -92,7 +92,7 @@ class ColumnWriter {
 /// another type; whole numbers may have become wider, and a float may have become a double. One thread.
 class ColumnReader {
  public:
-  /// Of what was put to `state` under `name`, which outlives the reader.
+  /// Reads what was put under `name`. The state outlives the reader.
   ColumnReader(const State& state, const std::string& name);
   ~ColumnReader();
   ColumnReader(const ColumnReader&) = delete;

@@ -11,6 +11,9 @@
 
 namespace holdfast {
 
+/// Whether every string in it is UTF-8, as JSON's must be.
+bool is_utf8(const nlohmann::json& value);
+
 /// A tree with no number that JSON cannot write.
 nlohmann::json encode_non_finite(const nlohmann::json& plain);
 /// The inverse. Throws Error (corrupt) for a "$double" that follows no rule above.

@@ -30,9 +30,11 @@ struct Fit {
   std::string version;                  // as users say it: "42-7f3a"
   std::vector<Difference> differences;  // all that no option allows, by name
   std::vector<std::string> notes;       // sentences on what was allowed or left out, for the log
+  bool has_common_names = true;         // else the checkpoint holds nothing that the program tracks
 
   bool ok() const { return differences.empty(); }
-  /// One message with the first `limit` differences, the number of the rest, and the remedy. Empty where it fits.
+  /// One message with the first `limit` differences, the number of the rest, and the remedy. Empty where it fits. Of
+  /// many differences with what another program may have made it shows a few.
   std::string message(std::size_t limit = 20) const;
 };
 

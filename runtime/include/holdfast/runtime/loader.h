@@ -38,15 +38,19 @@
 
 namespace holdfast {
 
+/// A class other than `Own` that stands for a whole number, such as a value of a configuration.
+template <class T, class Own>
+concept StandsForWholeNumber =
+    !std::same_as<T, Own> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>;
+
 /// Any whole number; the loader refuses one below 1.
 class BatchSize {
  public:
   template <std::integral T>
   constexpr BatchSize(T size)  // NOLINT: implicit, as a number is
       : size_(std::in_range<std::int64_t>(size) ? static_cast<std::int64_t>(size) : -1) {}
-  template <class T>
-  requires(!std::same_as<T, BatchSize> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>)
-      BatchSize(const T& size)  // NOLINT: as above; a JSON number is one
+  template <StandsForWholeNumber<BatchSize> T>
+  BatchSize(const T& size)  // NOLINT: as above; a JSON number is one
       : size_(static_cast<std::int64_t>(size)) {}
   constexpr operator std::int64_t() const { return size_; }  // NOLINT: as above
 

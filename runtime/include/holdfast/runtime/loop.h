@@ -24,12 +24,6 @@
 
 namespace holdfast {
 
-class LoopCount;
-/// A class that stands for a whole number, such as a value of a configuration.
-template <class T>
-concept HasWholeNumber =
-    !std::same_as<T, LoopCount> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>;
-
 /// How often a loop goes round: any whole number from 0 on. Throws Error(invalid) for a negative one.
 class LoopCount {
  public:
@@ -39,7 +33,7 @@ class LoopCount {
       if (count < 0) refuse(static_cast<std::int64_t>(count));
     }
   }
-  template <HasWholeNumber T>
+  template <StandsForWholeNumber<LoopCount> T>
   LoopCount(const T& count) : LoopCount(static_cast<std::int64_t>(count)) {}  // NOLINT: as above
   constexpr operator std::uint64_t() const { return count_; }                 // NOLINT: as above
 
@@ -237,19 +231,21 @@ class Epoch : public StepRange<Dataset> {
   std::uint64_t number_;
 };
 
-template <class Dataset>
+/// A loop over epochs, each a range of its own.
+template <class OneEpoch>
 class EpochRange {
  public:
-  EpochRange(BeginLoop begin, Loader<Dataset>& loader) : begin_(std::move(begin)), loader_(loader) {}
+  using Make = std::function<OneEpoch(std::shared_ptr<Loop>)>;
+  EpochRange(BeginLoop begin, Make make) : begin_(std::move(begin)), make_(std::move(make)) {}
 
   class Iterator {
    public:
     using iterator_category = std::input_iterator_tag;
     using difference_type = std::ptrdiff_t;
-    using value_type = Epoch<Dataset>;
-    Iterator(RunningLoop loop, Loader<Dataset>& loader) : loop_(std::move(loop)), loader_(&loader) { begin_epoch(); }
-    Epoch<Dataset>& operator*() { return *epoch_; }
-    Epoch<Dataset>* operator->() { return &*epoch_; }
+    using value_type = OneEpoch;
+    Iterator(Make make, RunningLoop loop) : make_(std::move(make)), loop_(std::move(loop)) { begin_epoch(); }
+    OneEpoch& operator*() { return *epoch_; }
+    OneEpoch* operator->() { return &*epoch_; }
     Iterator& operator++() {
       loop_->end_epoch();
       begin_epoch();
@@ -266,19 +262,19 @@ class EpochRange {
         return;
       }
       loop_->begin_epoch();
-      epoch_.emplace(loop_.shared(), *loader_, loader_->epoch());
+      epoch_.emplace(make_(loop_.shared()));
     }
+    Make make_;  // before the loop: it may own the counter that the loop looks at when it is left
     RunningLoop loop_;
-    Loader<Dataset>* loader_;
-    std::optional<Epoch<Dataset>> epoch_;
+    std::optional<OneEpoch> epoch_;
   };
 
-  Iterator begin() { return Iterator(RunningLoop(begin_()), loader_); }
+  Iterator begin() { return Iterator(make_, RunningLoop(begin_())); }
   std::default_sentinel_t end() const { return {}; }
 
  private:
   BeginLoop begin_;
-  Loader<Dataset>& loader_;
+  Make make_;
 };
 
 /// Counts the batches of a range that the program holds, as a loader counts its samples.
@@ -347,56 +343,6 @@ class OwnEpoch {
   std::shared_ptr<BatchCounter> counter_;
   Batches* batches_;
   std::uint64_t number_;
-};
-
-template <class Batches>
-class OwnEpochRange {
- public:
-  OwnEpochRange(BeginLoop begin, std::shared_ptr<BatchCounter> counter, Batches& batches)
-      : begin_(std::move(begin)), counter_(std::move(counter)), batches_(&batches) {}
-
-  class Iterator {
-   public:
-    using iterator_category = std::input_iterator_tag;
-    using difference_type = std::ptrdiff_t;
-    using value_type = OwnEpoch<Batches>;
-    Iterator(std::shared_ptr<BatchCounter> counter, RunningLoop loop, Batches& batches)
-        : counter_(std::move(counter)), loop_(std::move(loop)), batches_(&batches) {
-      begin_epoch();
-    }
-    OwnEpoch<Batches>& operator*() { return *epoch_; }
-    OwnEpoch<Batches>* operator->() { return &*epoch_; }
-    Iterator& operator++() {
-      loop_->end_epoch();
-      begin_epoch();
-      return *this;
-    }
-    bool operator!=(std::default_sentinel_t) const { return epoch_.has_value(); }
-    bool operator==(std::default_sentinel_t) const { return !epoch_.has_value(); }
-
-   private:
-    void begin_epoch() {
-      epoch_.reset();
-      if (!loop_->more()) {
-        loop_.complete();
-        return;
-      }
-      loop_->begin_epoch();
-      epoch_.emplace(loop_.shared(), counter_, *batches_, counter_->epoch());
-    }
-    std::shared_ptr<BatchCounter> counter_;  // before the loop, which looks at it when it is left
-    RunningLoop loop_;
-    Batches* batches_;
-    std::optional<OwnEpoch<Batches>> epoch_;
-  };
-
-  Iterator begin() { return Iterator(counter_, RunningLoop(begin_()), *batches_); }
-  std::default_sentinel_t end() const { return {}; }
-
- private:
-  BeginLoop begin_;
-  std::shared_ptr<BatchCounter> counter_;
-  Batches* batches_;
 };
 
 class CountRange {

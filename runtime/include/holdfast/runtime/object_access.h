@@ -17,7 +17,7 @@ struct ObjectAccess {
   std::function<void(const State&)> load;
   /// Where ranks hold shares (HasShares); else empty.
   std::function<void(const State& own, const std::vector<State>& shares)> load_shares = {};
-  /// Throws where load() would, for a state without tensors; empty where that cannot be tried.
+  /// Throws what load() would throw for a state without tensors. Empty where that cannot be tried.
   std::function<void(const State&)> check = {};
   /// Whether save() may put modules, optimizers, schedulers, generators or tensors that optimizers hold.
   bool may_bear_parts = true;
@@ -45,10 +45,17 @@ ObjectAccess access_object(T& x) {
   return access_object_by([&x]() -> T& { return x; });
 }
 
+/// How an object that is all of a state is put there.
+template <class T>
+struct WholeObject {
+  static void save(State& state, const T& x) { state.add("", x); }
+};
+
 /// An object with holdfast_state(), or a container. Its state has no name of its own: "" is all of it.
 template <class T>
 ObjectAccess access_whole(T& x) {
-  ObjectAccess access{[&x](State& state) { state.put("", x); }, [&x](const State& state) { state.get_to("", x); }};
+  ObjectAccess access{[&x](State& state) { WholeObject<T>::save(state, x); },
+                      [&x](const State& state) { state.get_to("", x); }};
   access.may_bear_parts = may_bear_parts<T>();
   access.may_be_optimizer = false;
   if constexpr (!HasMembers<T> && std::default_initializable<T> && !is_anywhere<MayBearParts, T>()) {

@@ -74,8 +74,8 @@ class Session {
   template <class T>
   Session& track(const std::string& name, T&& x) {
     static_assert(is_kept<T>,
-                  "track() refers to a variable of yours, and this is a temporary value: give it a name first. Of a "
-                  "TORCH_MODULE track the holder itself, track(\"net\", net), not net.get()");
+                  "track() keeps a reference to a variable, and this is a temporary value: give it a name first. For a "
+                  "TORCH_MODULE, track the holder itself, track(\"net\", net), not net.get()");
     if constexpr (!is_kept<T>) {
       return *this;
     } else if constexpr (!is_trackable<std::remove_reference_t<T>>()) {
@@ -107,11 +107,12 @@ class Session {
   /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
   /// epoch's last step is saved after the epoch's body.
   template <class Dataset>
-  EpochRange<Dataset> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
-    return {loader_loop(loader, count, /*nested=*/true, site), loader};
+  EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
+    return {loader_loop(loader, count, /*nested=*/true, site),
+            [&loader](std::shared_ptr<Loop> loop) { return Epoch<Dataset>(std::move(loop), loader, loader.epoch()); }};
   }
   template <class Dataset>
-  EpochRange<Dataset> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
+  EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
     return epochs(loader, options.epochs, site);
   }
   /// The same over batches that the program holds, in a vector for one: `for (auto& epoch : session.epochs({.count =
@@ -119,10 +120,12 @@ class Session {
   /// changes, make it a function of the epoch, or track what it comes from. A resume in the middle of an epoch needs as
   /// many batches as there were. On several ranks each goes through its own, as many as the others.
   template <std::ranges::forward_range Batches>
-  OwnEpochRange<Batches> epochs(CountOptions options, Batches& batches, Site site = Site::current()) {
+  EpochRange<OwnEpoch<Batches>> epochs(CountOptions options, Batches& batches, Site site = Site::current()) {
     auto counter = std::make_shared<BatchCounter>();
     auto begin = loader_loop(*counter, options.count, /*nested=*/true, site);
-    return {std::move(begin), std::move(counter), batches};
+    return {std::move(begin), [counter = std::move(counter), &batches](std::shared_ptr<Loop> loop) {
+              return OwnEpoch<Batches>(std::move(loop), counter, batches, counter->epoch());
+            }};
   }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`. Without a
   /// count the program decides when to end, by session.done(), after its state for one: `for (auto& step :

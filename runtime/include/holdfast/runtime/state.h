@@ -77,7 +77,7 @@ class State {
   bool has(const std::string& name) const;
 
   /// Adds a tensor (by handle: its bytes are read while the checkpoint is written, an undefined one comes back
-  /// undefined) or anything else that can be saved. Throws Error for a name that is taken.
+  /// undefined) or anything else that can be saved. Throws Error for a name that is taken or empty.
   template <class T>
   requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& put(const std::string& name,
                                                                                          const T& x);
@@ -85,6 +85,7 @@ class State {
   /// A tensor of which it is known that all ranks hold the same, as parameters and their averages are: spares the
   /// comparison at every save.
   State& put_alike(const std::string& name, const at::Tensor& tensor) {
+    require_name(name);
     put_tensor(name, tensor, /*is_alike=*/true);
     return *this;
   }
@@ -128,18 +129,23 @@ class State {
   friend class ColumnReader;
   friend class PartsWriter;
   friend class PartsReader;
+  template <class T>
+  friend struct WholeObject;
 
   struct Contents;
+  /// put() of what may have no name: all of an object is "".
   template <class T>
-  void put_part(const std::string& name, T& x);
-  template <class T>
-  void put_resizable_part(const std::string& name, T& x);
+  void add(const std::string& name, const T& x);
+  /// `how`: nothing, or holdfast::resizable.
+  template <class T, class... How>
+  void put_part(const std::string& name, T& x, How... how);
   template <class T>
   void put_columns(const std::string& name, const T& x);
   template <class T, class Set>
   void get_json(const std::string& name, Set set, T& x) const;
   void add_part(StatePart part);
   bool takes_only_parts() const;
+  void require_name(const std::string& name) const;
   void require_part(const std::string& name) const;
   bool has_value(const std::string& name) const;
   /// Whether it was put as an object with parts.
@@ -174,10 +180,8 @@ template <class T>
 void get_with_parts(const State& state, const std::string& name, T& x);
 
 /// Tracks what a part refers to under `full_name` (tracked_state.h).
-template <class T>
-void track_part(TrackedState& tracked, const std::string& full_name, T& x);
-template <class T>
-void track_part(TrackedState& tracked, const std::string& full_name, T& x, Resizable);
+template <class T, class... How>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, How... how);
 
 }  // namespace holdfast
 
@@ -186,17 +190,12 @@ void track_part(TrackedState& tracked, const std::string& full_name, T& x, Resiz
 
 namespace holdfast {
 
-template <class T>
-void State::put_part(const std::string& name, T& x) {
-  add_part({prefix_ + name, std::addressof(x), typeid(T),
-            [&x](TrackedState& tracked, const std::string& full_name) { track_part(tracked, full_name, x); }});
-}
-
-template <class T>
-void State::put_resizable_part(const std::string& name, T& x) {
-  add_part({prefix_ + name, std::addressof(x), typeid(T), [&x](TrackedState& tracked, const std::string& full_name) {
-              track_part(tracked, full_name, x, resizable);
-            }});
+template <class T, class... How>
+void State::put_part(const std::string& name, T& x, How... how) {
+  add_part(
+      {prefix_ + name, std::addressof(x), typeid(T), [&x, how...](TrackedState& tracked, const std::string& full_name) {
+         track_part(tracked, full_name, x, how...);
+       }});
 }
 
 template <class T>
@@ -212,6 +211,13 @@ void State::put_columns(const std::string& name, const T& x) {
 template <class T>
 requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& State::put(const std::string& name,
                                                                                               const T& x) {
+  require_name(name);
+  add(name, x);
+  return *this;
+}
+
+template <class T>
+void State::add(const std::string& name, const T& x) {
   if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
     put_tensor(name, x, /*is_alike=*/false);
   } else if constexpr (IsPart<T>) {
@@ -227,7 +233,7 @@ requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) Stat
     if constexpr (may_bear_parts<T>()) {
       if (bears_parts(x)) {
         put_with_parts(*this, name, const_cast<T&>(x));
-        return *this;
+        return;
       }
     }
     if (!takes_only_parts()) put_columns(name, x);
@@ -240,7 +246,6 @@ requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) Stat
       put_value(name, nlohmann::json(x));
     }
   }
-  return *this;
 }
 
 template <IsSupported T>

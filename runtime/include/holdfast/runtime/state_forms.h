@@ -248,7 +248,7 @@ template <class T>
 constexpr bool is_standard =
     is_variant<T> || is_tuple<T> || is_owner<T> || is_fixed_array<T> || is_adaptor<T> || IsContainer<T>;
 
-/// Of a long double there is no form that another machine reads.
+/// A long double is not supported, because other kinds of machines cannot read it.
 template <class T>
 struct IsUnsupported {
   static constexpr bool value = [] {

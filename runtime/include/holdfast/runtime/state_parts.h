@@ -60,42 +60,39 @@ bool bears_parts(const T& x) {
   }
 }
 
-class PartsWriter {
- public:
-  explicit PartsWriter(State& state) : state_(state) {}
-
+/// Goes through an object to its parts and to what has none. Act is PartsWriter or PartsReader: part(name, x, how…),
+/// value(name, x), size(name, mark, n) and nested(name).
+template <class Act>
+struct PartsWalk {
   template <class T>
-  void put(const std::string& name, T& x) {
+  void visit(const std::string& name, T& x) {
     if constexpr (IsPart<T> || std::same_as<T, at::Tensor>) {
-      state_.put_part(name, x);
+      act.part(name, x);
     } else if constexpr (HasMembers<T>) {
-      State inner = state_.nested(name);
-      Archive archive{inner};
+      Archive archive{act.nested(name)};
       StateMembers::visit(archive, x);
-    } else if constexpr (HasState<T> || !may_bear_parts<T>()) {
-      state_.put(name, x);
+    } else if constexpr (HasState<T> || is_adaptor<T> || !may_bear_parts<T>()) {
+      act.value(name, x);
     } else if constexpr (is_tuple<T>) {
-      put_size(name, ":parts", std::tuple_size_v<T>);
+      act.size(name, ":parts", std::tuple_size_v<T>);
       std::size_t i = 0;
-      std::apply([&](auto&... element) { (put(name + "." + std::to_string(i++), element), ...); }, x);
+      std::apply([&](auto&... element) { (visit(name + "." + std::to_string(i++), element), ...); }, x);
     } else if constexpr (is_variant<T>) {
-      put_size(name, ":index", x.index());
-      std::visit([&](auto& held) { put(name, held); }, x);
+      act.size(name, ":index", x.index());
+      std::visit([&](auto& held) { visit(name, held); }, x);
     } else if constexpr (is_owner<T>) {
-      put_size(name, ":present", x ? 1 : 0);
-      if (x) put(name, *x);
-    } else if constexpr (is_fixed_array<T> || IsContainer<T>) {
-      put_size(name, ":parts", std::ranges::size(x));
+      act.size(name, ":present", x ? 1 : 0);
+      if (x) visit(name, *x);
+    } else {
+      act.size(name, ":parts", std::ranges::size(x));
       std::size_t i = 0;
       for (auto&& element : x) {
         if constexpr (requires { typename T::mapped_type; }) {
-          put(name + "." + key_text(element.first, i++), element.second);
+          visit(name + "." + key_text(element.first, i++), element.second);
         } else {
-          put(name + "." + std::to_string(i++), const_cast<std::remove_cvref_t<decltype(element)>&>(element));
+          visit(name + "." + std::to_string(i++), const_cast<std::remove_cvref_t<decltype(element)>&>(element));
         }
       }
-    } else {
-      state_.put(name, x);
     }
   }
 
@@ -111,7 +108,6 @@ class PartsWriter {
     }
   }
 
- private:
   struct Archive {
     template <class T>
     Archive& operator()(const char* name, T& member) {
@@ -120,105 +116,76 @@ class PartsWriter {
                     "holdfast_state() names a member of a type that cannot be saved: holdfast/runtime/state.h says "
                     "which can");
       if constexpr (IsPart<Member> || std::same_as<Member, at::Tensor>) {
-        state.put_part(name, const_cast<Member&>(member));
+        act.part(name, const_cast<Member&>(member));
       } else {
-        state.put(name, member);
+        act.value(name, member);
       }
       return *this;
     }
     template <class T>
     Archive& operator()(const char* name, T& member, Resizable) {
       static_assert(HasTensorsToResize<T>, "holdfast::resizable is for a tensor or a module: name it without");
-      state.put_resizable_part(name, member);
+      act.part(name, member, resizable);
       return *this;
     }
-    State& state;
+    Act act;
   };
 
-  void put_size(const std::string& name, const char* what, std::size_t size) {
-    if (!state_.takes_only_parts()) state_.put_value(name + what, size);
-  }
+  Act act;
+};
 
-  State& state_;
+class PartsWriter {
+ public:
+  explicit PartsWriter(const State& state) : state_(state) {}
+  template <class T, class... How>
+  void part(const std::string& name, T& x, How... how) {
+    state_.put_part(name, x, how...);
+  }
+  template <class T>
+  void value(const std::string& name, const T& x) {
+    state_.add(name, x);
+  }
+  void size(const std::string& name, const char* mark, std::size_t n) { state_.put_value(name + mark, n); }
+  PartsWriter nested(const std::string& name) const { return PartsWriter(state_.nested(name)); }
+
+ private:
+  State state_;  // a view
 };
 
 class PartsReader {
  public:
   explicit PartsReader(const State& state) : state_(state) {}
-
-  template <class T>
-  void get(const std::string& name, T& x) {
-    if constexpr (IsPart<T> || std::same_as<T, at::Tensor>) {
-      state_.require_part(name);
-    } else if constexpr (HasMembers<T>) {
-      const State inner = state_.nested(name);
-      Archive archive{inner};
-      StateMembers::visit(archive, x);
-    } else if constexpr (HasState<T> || !may_bear_parts<T>()) {
-      state_.get_to(name, x);
-    } else if constexpr (is_tuple<T>) {
-      std::size_t i = 0;
-      std::apply([&](auto&... element) { (get(name + "." + std::to_string(i++), element), ...); }, x);
-    } else if constexpr (is_variant<T>) {
-      require_size(name, ":index", x.index());
-      std::visit([&](auto& held) { get(name, held); }, x);
-    } else if constexpr (is_owner<T>) {
-      require_size(name, ":present", x ? 1 : 0);
-      if (x) get(name, *x);
-    } else if constexpr (is_fixed_array<T> || IsContainer<T>) {
-      require_size(name, ":parts", std::ranges::size(x));
-      std::size_t i = 0;
-      for (auto&& element : x) {
-        if constexpr (requires { typename T::mapped_type; }) {
-          get(name + "." + PartsWriter::key_text(element.first, i++), element.second);
-        } else {
-          get(name + "." + std::to_string(i++), const_cast<std::remove_cvref_t<decltype(element)>&>(element));
-        }
-      }
-    } else {
-      state_.get_to(name, x);
-    }
+  template <class T, class... How>
+  void part(const std::string& name, T&, How...) {
+    state_.require_part(name);
   }
-
- private:
-  struct Archive {
-    template <class T>
-    Archive& operator()(const char* name, T& member) {
-      if constexpr (IsPart<T> || std::same_as<T, at::Tensor>) {
-        state.require_part(name);
-      } else {
-        state.get_to(name, member);
-      }
-      return *this;
-    }
-    template <class T>
-    Archive& operator()(const char* name, T& member, Resizable) {
-      return (*this)(name, member);
-    }
-    const State& state;
-  };
-
-  void require_size(const std::string& name, const char* what, std::size_t size) {
-    const auto saved = state_.get<std::size_t>(name + what);
-    if (saved == size) return;
+  template <class T>
+  void value(const std::string& name, T& x) {
+    state_.get_to(name, x);
+  }
+  void size(const std::string& name, const char* mark, std::size_t n) {
+    const auto saved = state_.get<std::size_t>(name + mark);
+    if (saved == n) return;
     throw Error(storage::StatusCode::misfit,
                 "'" + name +
                     "' holds modules, optimizers, schedulers, generators or parameters, and is another size in "
                     "the checkpoint (" +
-                    std::to_string(saved) + ", here " + std::to_string(size) + "): make as many before the loop");
+                    std::to_string(saved) + ", here " + std::to_string(n) + "): make as many before the loop");
   }
+  PartsReader nested(const std::string& name) const { return PartsReader(state_.nested(name)); }
 
-  const State& state_;
+ private:
+  State state_;  // a view
 };
 
 template <class T>
 void put_with_parts(State& state, const std::string& name, T& x) {
-  PartsWriter(state).put(name, x);
+  PartsWalk<PartsWriter>{PartsWriter(state)}.visit(name, x);
 }
 
 template <class T>
 void get_with_parts(const State& state, const std::string& name, T& x) {
-  PartsReader(state).get(name, x);
+  PartsWalk<PartsReader>{PartsReader(state)}.visit(name, x);
 }
 
 }  // namespace holdfast

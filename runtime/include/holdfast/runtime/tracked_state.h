@@ -40,15 +40,6 @@
 #include "holdfast/storage/payload.h"
 #include "holdfast/storage/version_reader.h"
 
-namespace torch::nn {
-class Module;
-}
-namespace torch::optim {
-class LRScheduler;
-class Optimizer;
-class ReduceLROnPlateauScheduler;
-}  // namespace torch::optim
-
 namespace holdfast {
 
 /// The state at one boundary. The tensors refer to the live ones: they must not change until they are written.
@@ -167,13 +158,9 @@ class TrackedState {
   std::unique_ptr<Registry> registry_;
 };
 
-template <class T>
-void track_part(TrackedState& tracked, const std::string& full_name, T& x) {
-  tracked.track(full_name, x);
-}
-template <class T>
-void track_part(TrackedState& tracked, const std::string& full_name, T& x, Resizable) {
-  tracked.track(full_name, x, resizable);
+template <class T, class... How>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, How... how) {
+  tracked.track(full_name, x, how...);
 }
 
 template <class T>

@@ -111,24 +111,4 @@ requires std::is_arithmetic_v<T> ValueAccess access_number(T& x) {
           }};
 }
 
-template <HasJsonForm T>
-ValueAccess access_json_form(T& x) {
-  return {[&x] { return nlohmann::json(x); },
-          [](const nlohmann::json& json) {
-            if constexpr (std::default_initializable<T>) {
-              T probe;
-              json.get_to(probe);
-            }
-          },
-          [&x](const nlohmann::json& json) {
-            if constexpr (std::default_initializable<T> && std::is_move_assignable_v<T>) {
-              T fresh;  // get_to() adds to what some types hold already
-              json.get_to(fresh);
-              x = std::move(fresh);
-            } else {
-              json.get_to(x);
-            }
-          }};
-}
-
 }  // namespace holdfast

@@ -22,6 +22,11 @@ struct TensorSource {
   Dtype dtype = Dtype::f32;
   std::vector<std::int64_t> shape;
   std::function<void(std::uint64_t offset, std::span<std::byte> into)> copy;
+
+  /// The size of the tensor.
+  std::uint64_t bytes() const;
+  /// Copies all of it, and gives it in pieces of up to 1 MiB, in order.
+  void each_piece(const std::function<void(std::span<const std::byte>)>& visit) const;
 };
 
 /// What one rank wrote: sent to rank 0 in S3. Tensor parts name file 0.

@@ -9,6 +9,9 @@ namespace holdfast::storage {
 /// Whether `text` is well-formed UTF-8, as every JSON string must be.
 bool is_utf8(std::string_view text);
 
+/// Whether JSON writes `text` as it stands, between quotes: printable ASCII without quotes and backslashes.
+bool needs_no_escape(std::string_view text);
+
 /// Whether `text` holds a control character: a line feed, an escape sequence's first byte, ….
 bool has_control_characters(std::string_view text);
 
