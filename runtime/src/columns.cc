@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "growing_bytes.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/runtime/state.h"
@@ -112,21 +113,30 @@ Fits convert(ScalarType saved, const void* from, ScalarType wanted, void* to, st
   return in_range ? Fits::yes : Fits::out_of_range;
 }
 
-at::Tensor to_tensor(std::vector<std::byte> bytes, ScalarType type, std::vector<std::int64_t> shape) {
-  auto owned = std::make_shared<std::vector<std::byte>>(std::move(bytes));
-  if (owned->empty()) return at::empty(shape, at::TensorOptions().dtype(type));
+at::Tensor to_tensor(std::shared_ptr<GrowingBytes> bytes, ScalarType type, std::vector<std::int64_t> shape) {
+  const at::TensorOptions options(type);
+  if (bytes->size() == 0) return at::empty(shape, options);
+  void* const data = bytes->data();
   return at::from_blob(
-      owned->data(), shape, [owned](void*) {}, at::TensorOptions().dtype(type));
+      data, shape, [bytes = std::move(bytes)](void*) {}, options);
 }
 
 /// What a child's name adds to its column's.
 std::string suffix_of(const char* name) { return name[0] == ':' ? name : std::string(".") + name; }
 
-/// The column of that name; null where there is none. Names are mostly the same literals each time.
+/// The column of that name; null where there is none. Names are mostly the same literals in the same order: `next`
+/// is where it stands then.
 template <class Column>
-Column* find_child(const std::vector<std::pair<const char*, std::unique_ptr<Column>>>& children, const char* name) {
-  for (const auto& [known, column] : children) {
-    if (known == name || std::strcmp(known, name) == 0) return column.get();
+Column* find_child(const std::vector<std::pair<const char*, std::unique_ptr<Column>>>& children, const char* name,
+                   std::size_t& next) {
+  std::size_t at = next < children.size() ? next : 0;
+  for (std::size_t i = 0; i < children.size(); ++i) {
+    const auto& [known, column] = children[at];
+    if (++at == children.size()) at = 0;
+    if (known == name || std::strcmp(known, name) == 0) {
+      next = at;
+      return column.get();
+    }
   }
   return nullptr;
 }
@@ -139,20 +149,17 @@ ColumnWriter::ColumnWriter() = default;
 ColumnWriter::~ColumnWriter() = default;
 
 ColumnWriter& ColumnWriter::child(const char* name) {
-  if (auto* const column = find_child(children_, name)) return *column;
+  if (auto* const column = find_child(children_, name, next_child_)) return *column;
   return *children_.emplace_back(name, std::make_unique<ColumnWriter>()).second;
 }
 
 void ColumnWriter::numbers(ScalarType type, const void* data, std::size_t count, std::size_t width) {
-  if (type_ == ScalarType::Undefined) {
+  if (!bytes_) {
     type_ = type;
     width_ = width;
+    bytes_ = std::make_shared<GrowingBytes>();
   }
-  const std::size_t size = count * width_of(type);
-  const std::size_t end = bytes_.size();
-  if (bytes_.capacity() < end + size) bytes_.reserve(std::max(end + size, 2 * end));
-  const auto* from = static_cast<const std::byte*>(data);
-  bytes_.insert(bytes_.end(), from, from + size);
+  bytes_->append(data, count * width_of(type));
 }
 
 State ColumnWriter::object() {
@@ -164,7 +171,7 @@ bool ColumnWriter::is_small() const { return size_up_to(kInManifest) <= kInManif
 
 std::size_t ColumnWriter::size_up_to(std::size_t limit) const {
   if (objects_ || !tensors_.empty()) return limit + 1;
-  std::size_t size = bytes_.size();
+  std::size_t size = bytes_ ? bytes_->size() : 0;
   for (const auto& value : json_) {
     if (size > limit) break;
     size += value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).size();
@@ -183,11 +190,11 @@ void ColumnWriter::put_to(State& state, const std::string& name) {
 }
 
 void ColumnWriter::emit(State& state, const std::string& name, const std::string& suffix, nlohmann::json& arrays) {
-  if (type_ != ScalarType::Undefined) {
-    const std::size_t count = bytes_.size() / width_of(type_);
-    if (has_exact_json(type_) && bytes_.size() <= kInManifest) {
+  if (bytes_) {
+    const std::size_t count = bytes_->size() / width_of(type_);
+    if (has_exact_json(type_) && bytes_->size() <= kInManifest) {
       nlohmann::json values = nlohmann::json::array();
-      for (std::size_t i = 0; i < count; ++i) values.push_back(to_json(type_, bytes_.data() + i * width_of(type_)));
+      for (std::size_t i = 0; i < count; ++i) values.push_back(to_json(type_, bytes_->data() + i * width_of(type_)));
       arrays[suffix] = std::move(values);
     } else {
       std::vector<std::int64_t> shape{static_cast<std::int64_t>(count)};
@@ -263,7 +270,7 @@ ColumnReader::ColumnReader(const ColumnReader& parent, const std::string& suffix
 ColumnReader::~ColumnReader() = default;
 
 ColumnReader& ColumnReader::child(const char* name) {
-  if (auto* const column = find_child(children_, name)) return *column;
+  if (auto* const column = find_child(children_, name, next_child_)) return *column;
   return *children_.emplace_back(name, new ColumnReader(*this, suffix_ + suffix_of(name))).second;
 }
 

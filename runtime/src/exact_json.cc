@@ -69,7 +69,7 @@ bool is_utf8(const nlohmann::json& value) {
   return !value.is_array() || std::all_of(value.begin(), value.end(), is_utf8);
 }
 
-nlohmann::json encode_non_finite(const nlohmann::json& plain) {
+nlohmann::json encode_non_finite(nlohmann::json plain) {
   if (!needs_encoding(plain)) return plain;
   if (plain.is_number_float()) return {{kDouble, text_of(plain.get<double>())}};
   if (plain.is_object()) {

@@ -52,9 +52,9 @@ storage::VersionReader RunKeeper::read(const storage::Uid& uid) const {
   return value_of(storage::VersionReader::open(*store_, uid));
 }
 
-storage::Result<storage::SavedVersion> RunKeeper::save(const storage::SaveRequest& request) {
+storage::Result<storage::SavedVersion> RunKeeper::save(storage::SaveRequest request) {
   (void)metrics_->flush();
-  return writer_->save(request);
+  return writer_->save(std::move(request));
 }
 
 void RunKeeper::close(const std::string& reason, nlohmann::json details) {

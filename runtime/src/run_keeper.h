@@ -38,7 +38,7 @@ class RunKeeper {
 
   /// Flushes the metrics, then S1–S8: what a resume from here will not repeat must be in the store before the version
   /// is.
-  storage::Result<storage::SavedVersion> save(const storage::SaveRequest& request);
+  storage::Result<storage::SavedVersion> save(storage::SaveRequest request);
   /// Ends this session in the journal.
   void close(const std::string& reason, nlohmann::json details);
 

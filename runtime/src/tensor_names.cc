@@ -40,17 +40,18 @@ void TensorNames::begin_owner(const std::string& name, bool is_resizable) {
 
 void TensorNames::add(const std::string& name, const at::Tensor& tensor, bool is_alike, bool is_variable) {
   const std::size_t index = all_.size();
-  if (!by_name_.emplace(name, index).second) {
+  const auto [own, is_free] = by_name_.emplace(name, index);
+  if (!is_free) {
     throw Error(storage::StatusCode::invalid,
                 "two tracked tensors are called '" + name + "': track one of their owners under another name");
   }
   by_impl_.emplace(tensor.unsafeGetTensorImpl(), index);
-  std::string stored_as = name;
+  const std::string* stored_as = &own->first;
   each_with_bytes_of(tensor, [&](std::size_t first) {
-    stored_as = all_[first].name;
+    stored_as = &all_[first].name;
     return true;
   });
-  all_.push_back({name, tensor, std::move(stored_as), is_alike, is_variable, owners_.empty() ? 0 : owners_.size() - 1});
+  all_.push_back({own->first, *stored_as, tensor, is_alike, is_variable, owners_.empty() ? 0 : owners_.size() - 1});
   const auto [here, is_first] = by_place_.emplace(place_of(tensor), index);
   if (is_first) return;
   std::size_t last = here->second;

@@ -13,10 +13,11 @@
 
 namespace holdfast {
 
+/// The names are those of the TensorNames that it is from.
 struct NamedTensor {
-  std::string name;
+  const std::string& name;
+  const std::string& stored_as;  // its own name, or that of the first tensor with the same bytes
   at::Tensor tensor;
-  std::string stored_as;     // its own name, or that of the first tensor with the same bytes
   bool is_alike = true;      // on every rank, or an error: parameters
   bool is_variable = false;  // a variable of the program's own, which may be given a tensor of another shape
   std::size_t owner = 0;     // its tracked item's place in TensorNames::owners()
@@ -25,6 +26,10 @@ struct NamedTensor {
 
 class TensorNames {
  public:
+  TensorNames() = default;
+  TensorNames(TensorNames&&) = default;
+  TensorNames(const TensorNames&) = delete;
+
   /// A tracked item, whose tensors stand side by side.
   struct Owner {
     std::string name;
@@ -65,7 +70,7 @@ class TensorNames {
 
   std::vector<NamedTensor> all_;
   std::vector<Owner> owners_;
-  std::unordered_map<std::string, std::size_t> by_name_;
+  std::unordered_map<std::string, std::size_t> by_name_;        // the keys stay where they are
   std::unordered_map<const void*, std::size_t> by_impl_;        // the first of that handle
   std::unordered_map<Place, std::size_t, HashPlace> by_place_;  // the first one
 };

@@ -64,7 +64,11 @@ void EntryWriter::field(std::string_view key, const json& value) {
 }
 
 void EntryWriter::object(std::string_view key, const json& value) {
-  field(key, value.is_null() ? json::object() : value);
+  if (value.is_null()) {
+    field(key, json::object());
+  } else {
+    field(key, value);
+  }
 }
 
 void EntryWriter::begin_lines(std::string_view key, char bracket) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "holdfast/storage/non_finite.h"
@@ -95,27 +96,23 @@ Status write_tensor(PayloadStream& stream, const TensorSource& source, std::uint
   return {};
 }
 
-/// The sources in the order of a header that was made of them: by size of element, then by name.
-std::vector<const TensorSource*> in_order_of_header(const std::vector<TensorSource>& sources) {
-  std::vector<const TensorSource*> ordered;
-  ordered.reserve(sources.size());
-  for (const TensorSource& source : sources) ordered.push_back(&source);
+std::vector<TensorSource*> sorted_by_name(std::vector<TensorSource>& sources) {
+  std::vector<TensorSource*> sorted;
+  sorted.reserve(sources.size());
+  for (TensorSource& source : sources) sorted.push_back(&source);
   const auto by_name = [](const TensorSource* a, const TensorSource* b) { return a->name < b->name; };
-  if (!std::is_sorted(ordered.begin(), ordered.end(), by_name)) std::sort(ordered.begin(), ordered.end(), by_name);
-  std::stable_sort(ordered.begin(), ordered.end(), [](const TensorSource* a, const TensorSource* b) {
-    return element_size(a->dtype) > element_size(b->dtype);
-  });
-  return ordered;
+  if (!std::is_sorted(sorted.begin(), sorted.end(), by_name)) std::sort(sorted.begin(), sorted.end(), by_name);
+  return sorted;
 }
 
-/// Of tensors that stand in a header's order: by name within each size of element.
-void sort_by_name(std::vector<TensorEntry>& tensors) {
-  const auto by_name = [](const TensorEntry& a, const TensorEntry& b) { return a.name < b.name; };
-  for (auto sorted = std::is_sorted_until(tensors.begin(), tensors.end(), by_name); sorted != tensors.end();) {
-    const auto end = std::is_sorted_until(sorted, tensors.end(), by_name);
-    std::inplace_merge(tensors.begin(), sorted, end, by_name);
-    sorted = end;
-  }
+/// The places of `by_name` in the order of a header: larger elements first.
+std::vector<std::size_t> order_of_header(const std::vector<TensorSource*>& by_name) {
+  std::vector<std::size_t> order(by_name.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](const std::size_t a, const std::size_t b) {
+    return element_size(by_name[a]->dtype) > element_size(by_name[b]->dtype);
+  });
+  return order;
 }
 
 }  // namespace
@@ -138,14 +135,17 @@ void TensorSource::each_piece(const std::function<void(std::span<const std::byte
 
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,
-                                   const std::vector<TensorSource>& sources) {
+                                   std::vector<TensorSource> sources) {
+  const std::vector<TensorSource*> by_name = sorted_by_name(sources);
+  const std::vector<std::size_t> order = order_of_header(by_name);
   SafetensorsHeader header;
   header.metadata = metadata;
   header.tensors.reserve(sources.size());
-  for (const TensorSource& source : sources) header.tensors.push_back({source.name, source.dtype, source.shape});
+  for (TensorSource* const source : by_name) {
+    header.tensors.push_back({std::move(source->name), source->dtype, std::move(source->shape)});
+  }
   const auto header_text = encode_safetensors_header(header);
   if (!header_text) return header_text.status();
-  const std::vector<const TensorSource*> in_order = in_order_of_header(sources);
 
   PayloadTable table;
   table.file.name = name;
@@ -157,18 +157,19 @@ Result<PayloadTable> write_payload(Store& store, const std::string& name,
   if (!object) return object.status();
   PayloadStream stream(**object);
   if (Status status = write_header(stream, *header_text); !status) return status;
-  table.tensors.reserve(header.tensors.size());
+  table.tensors.resize(header.tensors.size());
   for (std::size_t i = 0; i < header.tensors.size(); ++i) {
-    const SafetensorsTensor& tensor = header.tensors[i];
-    const TensorPart whole{0, header.data_begin + tensor.begin, header.data_begin + tensor.end, {}, {}};
-    TensorEntry entry{tensor.name, tensor.dtype, tensor.shape, {}, {whole}};
+    SafetensorsTensor& tensor = header.tensors[i];
+    TensorEntry& entry = table.tensors[order[i]];
+    entry.name = std::move(tensor.name);
+    entry.dtype = tensor.dtype;
+    entry.shape = std::move(tensor.shape);
+    entry.parts.push_back({0, header.data_begin + tensor.begin, header.data_begin + tensor.end, {}, {}});
     const std::uint64_t bytes = tensor.end - tensor.begin;
-    if (Status status = write_tensor(stream, *in_order[i], bytes, entry); !status) return status;
-    table.tensors.push_back(std::move(entry));
+    if (Status status = write_tensor(stream, *by_name[order[i]], bytes, entry); !status) return status;
   }
   if (Status status = stream.finish(); !status) return status;
   table.file.digest = stream.digest();
-  sort_by_name(table.tensors);
   return table;
 }
 

@@ -268,7 +268,7 @@ Status RunWriter::check_not_superseded() {
 //   S6  make the manifest's name durable
 //   S7  list: a higher open → not acknowledged, stop
 //   S8  acknowledge
-Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
+Result<SavedVersion> RunWriter::save(SaveRequest request) {
   if (ended_) return *ended_;
   const double begin = seconds_();
   SavedVersion saved;
@@ -277,13 +277,14 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   std::vector<PayloadTable> tables;
   std::string text;  // of the manifest
   std::unique_ptr<StagedObject> staged;
+  bool has_payload = false;
   bool published = false;
   bool acknowledged = false;
 
   // What could not be read back is refused before the payload costs anything.
-  manifest.metrics = request.metrics;
-  manifest.values = request.values;
-  manifest.made_by = request.made_by;
+  manifest.metrics = std::move(request.metrics);
+  manifest.values = std::move(request.values);
+  manifest.made_by = std::move(request.made_by);
   if (Status status = check_values(manifest); !status.ok()) return status;
 
   Status status = store_.perform({
@@ -297,14 +298,15 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
        [&] {
          auto table = write_payload(store_, payload,
                                     {{"format", "pt"}, {"holdfast.uid", saved.uid.text()}, {"holdfast.run", run_}},
-                                    request.tensors);
+                                    std::move(request.tensors));
          if (!table) return table.status();
+         has_payload = true;
          tables.push_back(std::move(*table));
          return Status();
        }},
       {"S3 gather the tables",
        [&] {
-         Status described = describe(request, tables, manifest);
+         Status described = describe(request, std::move(tables), manifest);
          return described.ok() && request.inspect ? request.inspect(manifest) : described;
        }},
       {"S4 sync data beside staging the manifest",
@@ -339,7 +341,7 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   if (!acknowledged || !status.ok()) {
     if (status.code() == StatusCode::superseded) return status;
     if (!published) {
-      if (!tables.empty()) (void)store_.remove(payload);  // nobody can refer to it; an orphan otherwise
+      if (has_payload) (void)store_.remove(payload);  // nobody can refer to it; an orphan otherwise
       return status;
     }
     // It may be there and it may be gone after the next loss of power: not acknowledged, not removed, not counted.
@@ -364,7 +366,7 @@ Result<SavedVersion> RunWriter::save(const SaveRequest& request) {
   return saved;
 }
 
-Status RunWriter::describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest) {
+Status RunWriter::describe(SaveRequest& request, std::vector<PayloadTable> tables, Manifest& manifest) {
   manifest.epoch = open_.epoch;
   manifest.parent = newest_;
   manifest.run = run_;
@@ -374,13 +376,13 @@ Status RunWriter::describe(const SaveRequest& request, const std::vector<Payload
   manifest.world_size = static_cast<int>(tables.size());
   manifest.durability = store_.capabilities().durable_put ? "fsynced" : "process-safe";
   manifest.cost = previous_cost_;
-  manifest.tied = request.tied;
+  manifest.tied = std::move(request.tied);
   manifest.non_finite = 0;
-  for (const PayloadTable& table : tables) {
+  for (PayloadTable& table : tables) {
     const std::size_t file = manifest.files.size();
-    manifest.files.push_back(table.file);
+    manifest.files.push_back(std::move(table.file));
     manifest.tensors.reserve(manifest.tensors.size() + table.tensors.size());
-    for (TensorEntry tensor : table.tensors) {
+    for (TensorEntry& tensor : table.tensors) {
       for (TensorPart& part : tensor.parts) part.file = file;
       *manifest.non_finite += tensor.non_finite;
       manifest.tensors.push_back(std::move(tensor));

@@ -1,6 +1,8 @@
 #include "holdfast/storage/text.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 
 namespace holdfast::storage {
 namespace {
@@ -55,6 +57,14 @@ std::string escaped(std::string_view bytes) {
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
+    std::uint64_t eight;  // ASCII, mostly
+    if (text.size() >= sizeof eight) {
+      std::memcpy(&eight, text.data(), sizeof eight);
+      if ((eight & 0x8080808080808080) == 0) {
+        text.remove_prefix(sizeof eight);
+        continue;
+      }
+    }
     const std::size_t bytes = character_bytes(text);
     if (bytes == 0) return false;
     text.remove_prefix(bytes);

@@ -95,7 +95,7 @@ int main(int argc, char** argv) {
       storage::SaveRequest save;
       save.values = std::move(captured.values);
       save.tensors = std::move(captured.tensors);
-      note("  write", [&] { newest = value_of(writer->save(save)).uid; });
+      note("  write", [&] { newest = value_of(writer->save(std::move(save))).uid; });
     });
     note("load", [&] {
       std::optional<storage::VersionReader> version;

@@ -42,7 +42,7 @@ std::vector<Entry> make_entries(std::size_t count) {
 struct Packed {
   torch::Tensor seen, next, legal, action, reward, is_done;
 
-  explicit Packed(const std::vector<Entry>& entries) {
+  void pack(const std::vector<Entry>& entries) {
     const auto n = static_cast<std::int64_t>(entries.size());
     seen = torch::empty({n, 27}), next = torch::empty({n, 27});
     legal = torch::empty({n, 9}, torch::kLong), action = torch::empty({n}, torch::kLong);
@@ -68,21 +68,24 @@ int main(int argc, char** argv) {
   if (argc != 5) return 2;
   using Clock = std::chrono::steady_clock;
   const bool in_structs = std::string(argv[1]) == "structs", saves = std::string(argv[2]) == "save";
-  auto entries = make_entries(saves ? std::strtoull(argv[3], nullptr, 10) : 0);
+  std::vector<Entry> entries;
+  Packed packed;
   int none = 1;
   auto session = holdfast::Session::start(none, argv, {.dir = argv[4], .run = argv[1]});
   double value = 0;
   session.track("value", value);
-  auto begin = Clock::now();
-  Packed packed(in_structs ? std::vector<Entry>() : entries);
   if (in_structs) {
     session.track("replay", entries);
   } else {
+    packed.pack(entries);
     packed.track(session);
   }
-  if (!saves) {
-    session.restore();
-  } else {
+  auto begin = Clock::now();
+  session.restore();
+  if (saves) {
+    entries = make_entries(std::strtoull(argv[3], nullptr, 10));
+    begin = Clock::now();
+    if (!in_structs) packed.pack(entries);
     session.save_now();
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();

@@ -29,6 +29,7 @@
 
 namespace holdfast {
 
+class GrowingBytes;
 class State;
 
 /// The dtype of a C++ number.
@@ -80,12 +81,13 @@ class ColumnWriter {
 
   c10::ScalarType type_ = c10::ScalarType::Undefined;
   std::size_t width_ = 1;
-  std::vector<std::byte> bytes_;
+  std::shared_ptr<GrowingBytes> bytes_;  // of the numbers; null: there are none
   std::vector<at::Tensor> tensors_;
   nlohmann::json json_ = nlohmann::json::array();
   std::unique_ptr<State> objects_;
   std::size_t object_count_ = 0;
   std::vector<std::pair<const char*, std::unique_ptr<ColumnWriter>>> children_;
+  std::size_t next_child_ = 0;  // the one that is asked for next, where the objects are alike
 };
 
 /// Gives back what a ColumnWriter collected, in the same order. Throws Error (misfit) for what is not there or has
@@ -131,6 +133,7 @@ class ColumnReader {
   std::size_t next_json_ = 0;
   std::size_t next_object_ = 0;
   std::vector<std::pair<const char*, std::unique_ptr<ColumnReader>>> children_;
+  std::size_t next_child_ = 0;  // as in ColumnWriter
 };
 
 }  // namespace holdfast

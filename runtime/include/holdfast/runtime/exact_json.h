@@ -15,7 +15,7 @@ namespace holdfast {
 bool is_utf8(const nlohmann::json& value);
 
 /// A tree with no number that JSON cannot write.
-nlohmann::json encode_non_finite(const nlohmann::json& plain);
+nlohmann::json encode_non_finite(nlohmann::json plain);
 /// The inverse. Throws Error (corrupt) for a "$double" that follows no rule above.
 nlohmann::json decode_non_finite(const nlohmann::json& encoded);
 

@@ -2,6 +2,7 @@
 // version exists exactly when its manifest does. FORMAT.md gives the grammar and a worked example.
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -46,7 +47,7 @@ struct TensorEntry {
   Dtype dtype = Dtype::f32;
   std::vector<std::int64_t> shape;
   Digest digest;  // of the tensor's bytes, row-major, little-endian
-  std::vector<TensorPart> parts;
+  boost::container::small_vector<TensorPart, 1> parts;
   std::uint64_t non_finite = 0;  // how many of its numbers are NaN or infinite
   std::uint64_t bytes() const;
 };

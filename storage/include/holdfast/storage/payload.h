@@ -40,6 +40,6 @@ struct PayloadTable {
 /// Memory: the store's write buffers, whatever the tensors' sizes. Any failure voids the object.
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,
-                                   const std::vector<TensorSource>& sources);
+                                   std::vector<TensorSource> sources);
 
 }  // namespace holdfast::storage

@@ -81,7 +81,7 @@ class RunWriter {
   /// S1–S8. Ok means acknowledged: the version survives whatever its durability class says it survives.
   /// `superseded`: a later session owns the run, and every later call says so too. `unknown`: published, but its name
   /// could not be made durable. Anything else: the version is void and the next save uses a new number.
-  Result<SavedVersion> save(const SaveRequest& request);
+  Result<SavedVersion> save(SaveRequest request);
 
   /// Plans retention and removes what it drops: P1–P5. Returns what was dropped. Says which version stays longer
   /// because those after it hold NaN or infinities.
@@ -101,13 +101,13 @@ class RunWriter {
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
   SessionOrder order() const;
-  Status choose(const ChooseOptions& options);                                                               // O1
-  Status note_attempt();                                                                                     // O2
-  Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);                         // O3
-  Status create_open();                                                                                      // O4
-  Status confirm_base(const ChooseOptions& options, bool& again);                                            // O5
-  Status describe(const SaveRequest& request, const std::vector<PayloadTable>& tables, Manifest& manifest);  // S3
-  Status check_not_superseded();                                                                             // S7, P3
+  Status choose(const ChooseOptions& options);                                                  // O1
+  Status note_attempt();                                                                        // O2
+  Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);            // O3
+  Status create_open();                                                                         // O4
+  Status confirm_base(const ChooseOptions& options, bool& again);                               // O5
+  Status describe(SaveRequest& request, std::vector<PayloadTable> tables, Manifest& manifest);  // S3
+  Status check_not_superseded();                                                                // S7, P3
   void sign(Note& note);
   Status publish_note(Note note, bool durable);
   std::uint64_t non_finite_of(const Uid& uid);
