@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "holdfast/runtime/error.h"
+#include "job_id.h"
 
 namespace holdfast {
 namespace {
@@ -138,7 +139,7 @@ const MpiNames* mpi_of(const Lookup& lookup) {
   return found;
 }
 
-RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names) {
+RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names, const std::string& launcher) {
   const Variables variables(lookup, names.launcher);
   RankEnvironment ranks;
   ranks.launcher = names.launcher;
@@ -157,6 +158,8 @@ RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names) {
                            "PBS_JOBID", "LSB_JOBID"}) {
     if (job.empty()) job = variables.text(name);
   }
+  // Without an address all ranks are on this host, and one process there started them.
+  if (!variables.has("MASTER_ADDR")) job += launcher;
   read_address(variables, ranks, "127.0.0.1", port_of(job));
   return checked(ranks);
 }
@@ -206,12 +209,12 @@ RankEnvironment of_slurm(const Lookup& lookup) {
 
 }  // namespace
 
-RankEnvironment read_rank_environment(const Lookup& lookup) {
+RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher) {
   if (lookup("RANK") || lookup("WORLD_SIZE")) return of_torchrun(lookup);
   // A batch script without srun has a task number too, but is one process, whatever the job's tasks.
   const bool is_slurm = lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID");
   if (const MpiNames* names = mpi_of(lookup); names && !(is_slurm && are_sruns_own(lookup, *names))) {
-    return of_mpi(lookup, *names);
+    return of_mpi(lookup, *names, mpi_launcher);
   }
   if (is_slurm) return of_slurm(lookup);
   if (const auto rank = lookup("PMIX_RANK")) {
@@ -225,11 +228,12 @@ RankEnvironment read_rank_environment(const Lookup& lookup) {
 }
 
 RankEnvironment read_rank_environment() {
-  return read_rank_environment([](std::string_view name) -> std::optional<std::string> {
+  const Lookup lookup = [](std::string_view name) -> std::optional<std::string> {
     const char* value = std::getenv(std::string(name).c_str());
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
-  });
+  };
+  return read_rank_environment(lookup, mpi_launcher_id());
 }
 
 std::string first_host(std::string_view node_list) {

@@ -1,4 +1,5 @@
-"""Ranks started for real: by holdfast launch, torchrun and mpirun, each where it is there. (slurm_test.py: by srun.)"""
+"""Ranks started for real: by holdfast launch, torchrun and the MPI launchers of Open MPI and MPICH, each where it is
+there. (slurm_test.py: by srun.)"""
 
 import os
 import re
@@ -17,7 +18,8 @@ environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1
 launchers = {
     "holdfast launch": [os.path.join(bin_folder, "holdfast"), "launch", "--nproc", "3", "--", program],
     "torchrun": [torchrun, "--standalone", "--nproc-per-node", "3", "--no-python", program],
-    "mpirun": ["mpirun", "--oversubscribe", "-n", "3", program],
+    "mpirun": [shutil.which("mpirun.openmpi") or "mpirun", "--oversubscribe", "-n", "3", program],
+    "mpiexec": ["mpiexec.hydra", "-n", "3", program],
 }
 failed = []
 
@@ -41,6 +43,17 @@ for name, command in launchers.items():
     if broken.returncode == 0 or expected not in said:
         failed.append(f"{name}, rank 1 fails: {broken.returncode}\n{said}")
     print(f"{name}: 3 ranks agreed; when one failed, all said why")
+# Two jobs at once on one host: the variables of MPICH's launcher do not tell them apart, so they would take one port.
+if shutil.which("mpiexec.hydra"):
+    jobs = [
+        subprocess.Popen(["mpiexec.hydra", "-n", "2", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True, env=environment)
+        for _ in range(2)
+    ]
+    for job in jobs:
+        said, _ = job.communicate(timeout=120)
+        if job.returncode != 0 or said.count("of 2, local") != 2:
+            failed.append(f"two jobs of mpiexec at once: {job.returncode}\n{said}")
 # A plain loop that does not average gradients is told so by every rank.
 with tempfile.TemporaryDirectory() as folder:
     plain = os.path.join(bin_folder, "plain_loop")

@@ -12,11 +12,12 @@ namespace {
 using namespace holdfast;
 using Variables = std::map<std::string, std::string>;
 
-RankEnvironment read(const Variables& variables) {
-  return read_rank_environment([&](std::string_view name) -> std::optional<std::string> {
+RankEnvironment read(const Variables& variables, const std::string& mpi_launcher = {}) {
+  const Lookup lookup = [&](std::string_view name) -> std::optional<std::string> {
     const auto found = variables.find(std::string(name));
     return found == variables.end() ? std::nullopt : std::optional(found->second);
-  });
+  };
+  return read_rank_environment(lookup, mpi_launcher);
 }
 
 std::string refusal(const Variables& variables) {
@@ -132,6 +133,19 @@ TEST_CASE("mpi_libraries_say_the_same_ranks_each_in_its_own_words") {
     CHECK(read(with_address).local_rank == 1);
     CHECK(contains(refusal({{size, "4"}}), std::string(rank) + " is not set"));
   }
+}
+
+TEST_CASE("mpi_jobs_of_one_host_that_only_their_launchers_tell_apart_take_ports_of_their_own") {
+  const Variables ranks = {{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
+  const auto port = [](const Variables& variables, const std::string& launcher) {
+    return read(variables, launcher).port;
+  };
+  CHECK(port(ranks, "71-4000") == port(ranks, "71-4000"));
+  CHECK(port(ranks, "71-4000") != port(ranks, "95-4100"));
+  CHECK(port(ranks, "") == port(ranks, ""));
+  Variables with_address = ranks;  // then there may be other hosts, where the launcher has another number
+  with_address["MASTER_ADDR"] = "node0";
+  CHECK(port(with_address, "71-4000") == port(with_address, "95-4100"));
 }
 
 TEST_CASE("a_place_on_the_host_that_no_launcher_says_is_found_later") {

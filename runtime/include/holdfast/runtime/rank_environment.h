@@ -34,7 +34,9 @@ struct RankEnvironment {
 using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 
 /// Throws Error(invalid) where a launcher's variables are incomplete or contradict each other, naming the variable.
-RankEnvironment read_rank_environment(const Lookup& lookup);
+/// `mpi_launcher`: names the process that started all ranks of this host, for MPI launchers whose variables do not tell
+/// two jobs apart; empty where none is known.
+RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher = {});
 /// The same of this process's environment.
 RankEnvironment read_rank_environment();
 
