@@ -167,6 +167,10 @@ struct Group::Impl {
     const std::lock_guard lock(connecting);
     if (transport) transport->interrupt();
   }
+  bool has_lost_connection() {
+    const std::lock_guard lock(connecting);
+    return transport && transport->has_lost_connection();
+  }
   void check() const {
     if (!watch) return;
     if (auto fault = watch->fault()) throw RankFault(*fault);
@@ -280,6 +284,7 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   watch.silence = options.silence;
   watch.say = options.say;
   watch.interrupt = [impl = impl_.get()] { impl->interrupt(); };
+  watch.has_lost_connection = [impl = impl_.get()] { return impl->has_lost_connection(); };
   try {
     if (options.watch) impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
     impl_->connect();

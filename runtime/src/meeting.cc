@@ -1,8 +1,6 @@
 #include "meeting.h"
 
 #include <arpa/inet.h>
-#include <c10/util/Exception.h>
-#include <c10/util/Logging.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -13,14 +11,12 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <future>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <typeinfo>
 #include <vector>
 
 #include "holdfast/runtime/error.h"
@@ -28,6 +24,7 @@
 #include "host_name.h"
 #include "run_detached.h"
 #include "start_thread.h"
+#include "torch_warnings.h"
 
 namespace holdfast {
 namespace {
@@ -211,23 +208,6 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
   }
 }
 
-// LibTorch's own handler passes warnings to the log, whose level leaves them out.
-class PrintedWarnings final : public c10::WarningHandler {
-  void process(const c10::Warning& warning) override {
-    const auto& at = warning.source_location();
-    if (std::strstr(at.file, "/c10d/") != nullptr) return;
-    std::fprintf(stderr, "[W %s:%u] Warning: %s (function %s)\n", at.file, at.line, warning.msg().c_str(), at.function);
-  }
-};
-
-// The program's and LibTorch's warnings are shown as before. Of this thread: what warns in a backward pass is given to
-// the thread that called it.
-void keep_warnings() {
-  static PrintedWarnings* const printed = new PrintedWarnings;  // for as long as any thread lives
-  c10::WarningHandler* const present = c10::WarningUtils::get_warning_handler();
-  if (typeid(*present) == typeid(c10::WarningHandler)) c10::WarningUtils::set_warning_handler(printed);
-}
-
 }  // namespace
 
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
@@ -236,11 +216,7 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
   // Gloo and the store write to connections that may be closed by then, and count on that being no end of the process,
   // as in Python.
   survive_broken_pipes();
-  // c10d tells each broken connection with a stack trace. We say what broke it, once.
-  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
-    FLAGS_caffe2_log_level = c10::GLOG_ERROR;
-    keep_warnings();
-  }
+  leave_out_words_of_c10d();  // we say what broke a connection, once
   static std::atomic<int> meetings{0};
   const int meeting = meetings++;
   const auto begin = Clock::now();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "start_thread.h"
+#include "torch_warnings.h"
 
 namespace holdfast {
 namespace {
@@ -30,6 +31,7 @@ class SignalsBlocked {
 
 PrefetchQueue::PrefetchQueue(int workers) {
   SignalsBlocked blocked;
+  workers_.reserve(static_cast<std::size_t>(workers));  // a thread that is running cannot be dropped
   try {
     for (int i = 0; i < workers; ++i) {
       workers_.push_back(
@@ -88,6 +90,7 @@ void PrefetchQueue::clear() {
 }
 
 void PrefetchQueue::work() {
+  print_warnings_of_this_thread();
   std::unique_lock lock(mutex_);
   while (true) {
     pushed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });

@@ -4,16 +4,19 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netdb.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/filesystem/operations.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -78,12 +81,47 @@ std::vector<OpenSocket> opened_since(const std::set<OpenSocket>& before) {
 }
 
 // What is closed by now may have left its number to a file or a connection of the program's.
+bool is_still(const OpenSocket& socket) {
+  struct stat now {};
+  return ::fstat(socket.descriptor, &now) == 0 && S_ISSOCK(now.st_mode) && now.st_ino == socket.inode;
+}
+
 void shut_down(const std::vector<OpenSocket>& sockets) {
   for (const OpenSocket& socket : sockets) {
-    struct stat now {};
-    if (::fstat(socket.descriptor, &now) != 0 || !S_ISSOCK(now.st_mode) || now.st_ino != socket.inode) continue;
-    ::shutdown(socket.descriptor, SHUT_RDWR);
+    if (is_still(socket)) ::shutdown(socket.descriptor, SHUT_RDWR);
   }
+}
+
+// The ports of a connection's two ends, this one's first. Empty where it is none.
+std::optional<std::pair<std::uint16_t, std::uint16_t>> ports_of(const OpenSocket& socket) {
+  const auto own = port_of(socket.descriptor, ::getsockname), other = port_of(socket.descriptor, ::getpeername);
+  if (!own || !other) return std::nullopt;
+  return std::pair(*own, *other);
+}
+
+// Those of the sockets whose other ends are other ranks': another thread of the program may have opened some meanwhile,
+// and a connection between two ranks is the only one that both know. All ranks call it.
+std::vector<OpenSocket> between_ranks(const std::vector<OpenSocket>& sockets, c10d::Store& store,
+                                      const RankEnvironment& ranks) {
+  std::string mine;
+  for (const OpenSocket& socket : sockets) {
+    if (const auto ports = ports_of(socket)) mine += fmt::format("{} {} ", ports->first, ports->second);
+  }
+  const auto key = [](int rank) { return fmt::format("connections/{}", rank); };
+  store.set(key(ranks.rank), mine);
+  std::set<std::pair<std::uint16_t, std::uint16_t>> theirs;
+  for (int rank = 0; rank < ranks.world_size; ++rank) {
+    if (rank == ranks.rank) continue;
+    const auto bytes = store.get(key(rank));
+    std::istringstream text(std::string(bytes.begin(), bytes.end()));
+    for (std::pair<std::uint16_t, std::uint16_t> ports; text >> ports.first >> ports.second;) theirs.insert(ports);
+  }
+  std::vector<OpenSocket> found;
+  for (const OpenSocket& socket : sockets) {
+    const auto ports = ports_of(socket);
+    if (ports && theirs.contains({ports->second, ports->first})) found.push_back(socket);
+  }
+  return found;
 }
 
 // The address by which this host reaches rank 0: there the others reach us too. A host's own name often resolves to the
@@ -159,12 +197,16 @@ struct Transport::Backends {
   c10::intrusive_ptr<c10d::Backend> control;
   c10::intrusive_ptr<c10d::Backend> gloo;
   c10::intrusive_ptr<c10d::Backend> nccl;
-  std::vector<OpenSocket> sockets;
+  std::vector<OpenSocket> sockets;   // that calls of this group may wait for
+  std::vector<OpenSocket> to_ranks;  // those of them that certainly lead to other ranks
 };
 
 void Transport::prepare(c10::Device device) {
   // Our watch ends waits. NCCL's own watchdog would end the process, without a word or a last line in the log.
-  if (device.is_cuda()) ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
+  // Set once: the threads of a group before this one may be reading the environment.
+  constexpr const char* kHandling = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
+  const char* const present = std::getenv(kHandling);
+  if (device.is_cuda() && (present == nullptr || std::strcmp(present, "0") != 0)) ::setenv(kHandling, "0", 1);
 }
 
 Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device)
@@ -200,6 +242,13 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
   backends_->sockets = opened_since(before);
   std::erase_if(backends_->sockets,
                 [&](const OpenSocket& socket) { return !is_ours_to_end(socket.descriptor, ranks.port); });
+  backends_->to_ranks = between_ranks(backends_->sockets, *store, ranks);
+  // Where addresses are translated on the way, no two ends know each other, and it stays at what was opened meanwhile.
+  if (backends_->to_ranks.empty()) return;
+  std::erase_if(backends_->sockets, [&](const OpenSocket& socket) {
+    return !leads_to_store(socket.descriptor, ranks.port) &&
+           std::find(backends_->to_ranks.begin(), backends_->to_ranks.end(), socket) == backends_->to_ranks.end();
+  });
 }
 
 Transport::~Transport() {
@@ -224,6 +273,17 @@ void Transport::broadcast(std::string& bytes, int from) {
   c10d::BroadcastOptions options;
   options.rootRank = from;
   backends_->control->broadcast(tensors, options)->wait();
+}
+
+bool Transport::has_lost_connection() const {
+  std::vector<pollfd> all;
+  for (const OpenSocket& socket : backends_->to_ranks) {
+    if (!is_still(socket)) return true;  // Gloo closes its own end when it hears that the other one is closed
+    all.push_back({socket.descriptor, POLLRDHUP, 0});
+  }
+  if (::poll(all.data(), all.size(), 0) <= 0) return false;
+  return std::any_of(all.begin(), all.end(),
+                     [](const pollfd& one) { return (one.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0; });
 }
 
 void Transport::interrupt() {

@@ -2,7 +2,7 @@
 // each other, and the groups that tensors move in (NCCL for CUDA, Gloo for the CPU). The only place that knows c10d's
 // backends.
 //
-// Threads: exchange() from one thread at a time; interrupt() from any.
+// Threads: exchange() from one thread at a time; has_lost_connection() and interrupt() from any.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -66,6 +66,8 @@ class Transport {
   void broadcast(std::string& bytes, int from);
   /// For tensors, and for c10d's Reducer.
   const c10::intrusive_ptr<c10d::ProcessGroup>& data() const { return data_; }
+  /// Whether another rank has closed its end of a connection, as the system does for a process that ended. Never blocks.
+  bool has_lost_connection() const;
   /// Ends every wait that is under way. Nothing of this may be used afterwards.
   void interrupt();
 

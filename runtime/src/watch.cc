@@ -26,8 +26,8 @@ constexpr milliseconds kTell{1000};
 // The store's host stays so long after a failure, for the others to read why.
 constexpr milliseconds kLinger{1500};
 
-// A closed connection means that a rank is dead. The one that is silent already is the likeliest, so this much silence
-// is enough then; and so long a rank waits for the news before it says only that the connection broke.
+// A closed connection means that a rank has ended. Which one, its silence says: this much is enough then. And so long a
+// rank waits for the news before it says only that the connection broke.
 constexpr milliseconds kSilenceOfTheDead{3000};
 constexpr milliseconds kVerdict{4000};
 
@@ -370,6 +370,12 @@ void Watch::guard() {
     last_tick = now;
     if (stopping_ || !judging_) continue;
     look_for_ended_processes(now);
+    if (!connection_broke_ && options_.has_lost_connection) {
+      lock.unlock();
+      const bool lost = options_.has_lost_connection();
+      lock.lock();
+      connection_broke_ = connection_broke_ || lost;
+    }
     const auto all = peers(now);
     if (!fault_) {
       const auto silence = connection_broke_ ? std::min(options_.silence, kSilenceOfTheDead) : options_.silence;

@@ -31,6 +31,8 @@ struct WatchOptions {
   /// A rank that is not heard of for so long is gone or stands still.
   std::chrono::milliseconds silence{15000};
   std::function<void()> interrupt = {};  // ends this rank's wait
+  /// Whether another rank closed a connection to this one. Asked at each look; must not block.
+  std::function<bool()> has_lost_connection = {};
   std::function<void(const std::string&)> say = {};
 };
 

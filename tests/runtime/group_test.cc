@@ -14,6 +14,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "meeting.h"
+#include "prefetch_queue.h"
 #include "ranks.h"
 
 namespace {
@@ -218,6 +219,12 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
         ::unsetenv("TORCH_CPP_LOG_LEVEL");
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         TORCH_WARN("this looks wrong on rank ", place.rank);
+        PrefetchQueue workers(1);
+        workers.push([&] {
+          TORCH_WARN("and this in a worker of rank ", place.rank);
+          return nullptr;
+        });
+        (void)workers.pop();
         group.close();
         return 0;
       },
@@ -226,6 +233,7 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
     INFO(ended[rank].text);
     CHECK(ended[rank].code == 0);
     CHECK(ended[rank].text.find("Warning: this looks wrong on rank " + std::to_string(rank)) != std::string::npos);
+    CHECK(ended[rank].text.find("in a worker of rank " + std::to_string(rank)) != std::string::npos);
   }
 }
 
