@@ -132,26 +132,45 @@ struct Pipeline::Impl {
     scaled = dynamic_cast<TakesDeviceScale*>(&context.optimizer);
   }
 
-  // Stages may come and go between two starts of a program: one that is new begins anew, and what one held that is gone
-  // is left out. Both are said.
-  void load_stages(const State& own) {
+  std::vector<std::string> names() const {
+    std::vector<std::string> names;
+    for (const auto& stage : stages) names.push_back(stage->name());
+    return names;
+  }
+
+  // The stages that the checkpoint's pipeline had. Where it does not list them, as older ones do not, a stage without
+  // state cannot be told from one that was not there.
+  std::set<std::string> stages_of(const State& own) const {
+    if (own.has("stages")) {
+      const auto listed = own.get<std::vector<std::string>>("stages");
+      return {listed.begin(), listed.end()};
+    }
+    std::set<std::string> known;
     for (const auto& stage : stages) {
-      const std::string name = "stage." + stage->name();
-      if (own.has(name) || !always_saved.contains(stage->name())) {
-        stage->load(own.nested(name));
+      if (own.has("stage." + stage->name()) || !always_saved.contains(stage->name())) known.insert(stage->name());
+    }
+    const State saved = own.nested("stage");
+    const auto add_owner = [&](const std::string& key) {
+      const bool is_here = std::any_of(stages.begin(), stages.end(),
+                                       [&](const auto& stage) { return key.starts_with(stage->name() + "."); });
+      if (!is_here) known.insert(key.substr(0, key.find('.')));
+    };
+    for (const auto& [key, tensor] : saved.tensors()) add_owner(key);
+    for (const auto& [key, value] : saved.values()) add_owner(key);
+    return known;
+  }
+
+  // Stages may come and go between two starts of a program: one that is new begins from scratch, and what one held that
+  // is gone is left out. Both are said.
+  void load_stages(const State& own) {
+    std::set<std::string> gone = stages_of(own);
+    for (const auto& stage : stages) {
+      if (gone.erase(stage->name()) > 0) {
+        stage->load(own.nested("stage." + stage->name()));
       } else {
-        say(fmt::format("stage {} of the pipeline is not in the checkpoint: it begins anew", stage->name()));
+        say(fmt::format("stage {} of the pipeline is not in the checkpoint: it begins from scratch", stage->name()));
       }
     }
-    std::set<std::string> gone;
-    const auto look = [&](const std::string& key) {
-      const bool known = std::any_of(stages.begin(), stages.end(),
-                                     [&](const auto& stage) { return key.starts_with(stage->name() + "."); });
-      if (!known) gone.insert(key.substr(0, key.find('.')));
-    };
-    const State saved = own.nested("stage");
-    for (const auto& [key, tensor] : saved.tensors()) look(key);
-    for (const auto& [key, value] : saved.values()) look(key);
     for (const std::string& name : gone) {
       say(fmt::format(
           "stage {} of the checkpoint is not in the pipeline: its state is left out, and what it set, such as a "
@@ -353,6 +372,7 @@ void Pipeline::save(State& state) const {
   self.settle();
   state.put("updates", self.updates).put("skipped", self.skipped).put("window", self.window.is_open());
   state.put("ranks", self.context.group.world_size());
+  state.put("stages", self.names());
   for (const auto& stage : self.stages) {
     State part = state.nested("stage." + stage->name());
     stage->save(part);

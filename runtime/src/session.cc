@@ -215,8 +215,6 @@ void Session::remember_owner(const std::string& name, const void* variable) {
   if (const auto owner = owner_of(variable)) impl().owners[name] = *owner;
 }
 
-void Session::remember_generator(const std::string& name) { impl().generators.insert(name); }
-
 void Session::untrack(const std::string& name) {
   Impl& self = impl();
   if (self.is_inside()) {
@@ -233,7 +231,6 @@ void Session::untrack(const std::string& name) {
   if (self.opened) self.retire(name);
   self.tracked.untrack(name);
   self.owners.erase(name);
-  self.generators.erase(name);
 }
 
 BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {

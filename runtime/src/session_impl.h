@@ -131,7 +131,6 @@ struct Session::Impl {
   Group group;
   TrackedState tracked;
   std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
-  std::set<std::string> generators;          // tracked ones, by their names
   std::map<std::string, Captured> retired;   // the last state of what is tracked no more
   std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
   bool tracks_late = false;                  // something was tracked since the version was restored

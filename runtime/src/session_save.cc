@@ -234,7 +234,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
     more = more_non_finite(non_finite, counts, last_version.empty() ? "when the run began" : "version " + last_version);
     return more.empty() || !may_refuse ? storage::Status() : storage::Status(StatusCode::invalid, more);
   };
-  auto saved = keeper->save(request);
+  auto saved = keeper->save(std::move(request));
   if (saved) {
     newest = saved->uid;
     non_finite = std::move(counts);

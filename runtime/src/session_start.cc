@@ -184,6 +184,7 @@ void Session::Impl::restore() {
   for (const auto& pipeline : pipelines) not_updated.emplace_back(pipeline.get(), pipeline->updates());
   require_finite_base();
   note_generators_alike();
+  tracked.watch_gradients();
   if (!is_main()) return;
   say_start();
   keeper->remove_orphans();
@@ -325,21 +326,7 @@ void Session::Impl::require_finite_base() {
 // Each rank has its own, and may have meant to draw its own numbers.
 void Session::Impl::note_generators_alike() {
   if (group.world_size() == 1) return;
-  std::map<std::string, std::string> states;
-  const Captured captured = generators.empty() ? Captured() : tracked.capture();
-  for (const std::string& name : generators) {
-    const std::string stored = stored_name(name);
-    if (const auto value = captured.values.find(stored); value != captured.values.end()) {
-      states[name] = storage::digest_of(value->dump()).hex();
-    }
-    for (const storage::TensorSource& source : captured.tensors) {
-      if (source.name != stored) continue;
-      std::vector<std::byte> bytes(source.bytes());
-      source.copy(0, bytes);
-      states[name] = storage::digest_of(bytes).hex();
-    }
-  }
-  const auto all = group.all_gather(states, here);
+  const auto all = group.all_gather(tracked.capture().generators, here);
   for (const auto& [name, state] : all.front()) {
     const auto is_alike = [&, &name = name, &state = state](const auto& one) {
       const auto found = one.find(name);

@@ -10,6 +10,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
+#include "holdfast/storage/text.h"
 #include "status_json.h"
 #include "tensor_load.h"
 
@@ -130,7 +131,14 @@ void send_to_main(Group& group, int from, at::Tensor bytes) {
 storage::TensorSource source_of(std::string name, const json& like, const at::Tensor& bytes) {
   storage::TensorSource source;
   source.name = std::move(name);
-  source.dtype = *storage::parse_dtype(like.at("dtype").get<std::string>());
+  const std::string dtype = like.at("dtype").get<std::string>();
+  const auto known = storage::parse_dtype(dtype);
+  if (!known) {
+    throw Error(StatusCode::corrupt, "another rank sent the tensor '" + source.name + "' with the dtype " +
+                                         storage::in_quotes(dtype) +
+                                         ", which this one does not know: start the same build on all hosts");
+  }
+  source.dtype = *known;
   like.at("shape").get_to(source.shape);
   source.copy = [bytes](std::uint64_t offset, std::span<std::byte> into) {
     std::memcpy(into.data(), static_cast<const std::byte*>(bytes.const_data_ptr()) + offset, into.size());

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -92,6 +93,16 @@ void let_writes_fail(int signal) {
   if (sigaction(signal, nullptr, &present) == 0 && present.sa_handler == SIG_DFL) install(signal, let_the_write_fail);
 }
 
+// main() is over and all is done: what ends the process while LibTorch unloads would make a complete run look like one
+// that failed.
+void ignore_stops_at_exit() {
+  for (const Watched& one : watched) {
+    struct sigaction present {};
+    if (one.signal != SIGTERM && one.signal != SIGHUP) continue;
+    if (sigaction(one.signal, nullptr, &present) == 0 && present.sa_handler == SIG_DFL) ::signal(one.signal, SIG_IGN);
+  }
+}
+
 void put_former_actions_back() {
   for (Watched& one : watched) {
     if (one.installed) sigaction(one.signal, &one.former, nullptr);
@@ -142,6 +153,8 @@ void SignalWatch::release() {
   if (!installed_) return;
   installed_ = false;
   put_former_actions_back();
+  static std::once_flag once;
+  std::call_once(once, [] { std::atexit(ignore_stops_at_exit); });
 }
 
 NothingToSave::NothingToSave(const std::string& sentence, int code) {

@@ -18,6 +18,7 @@ struct State::Contents {
   std::set<std::string> alike;  // of tensors
   std::map<std::string, nlohmann::json> values;
   std::vector<StatePart> parts;
+  std::set<std::string> engines;  // of values
   bool takes_only_parts = false;
   std::set<std::string> saved_parts;
 };
@@ -99,6 +100,8 @@ std::map<std::string, nlohmann::json> State::values() const { return below(conte
 bool State::is_alike(const std::string& name) const { return contents_->alike.contains(prefix_ + name); }
 
 const std::vector<StatePart>& State::parts() const { return contents_->parts; }
+const std::set<std::string>& State::engines() const { return contents_->engines; }
+void State::note_engine(const std::string& name) { contents_->engines.insert(prefix_ + name); }
 bool State::takes_only_parts() const { return contents_->takes_only_parts; }
 void State::add_part(StatePart part) { contents_->parts.push_back(std::move(part)); }
 

@@ -81,15 +81,20 @@ void Capture::tensor(const std::string& name, const at::Tensor& tensor, bool is_
 }
 
 std::vector<storage::TensorSource> Capture::take_sources() {
-  std::sort(sources_.begin(), sources_.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    const std::string& name = sources_[i].name;
-    if (tied.contains(name) || (i > 0 && sources_[i - 1].name == name)) {
-      throw Error(StatusCode::invalid,
-                  "two tracked tensors are called '" + name + "': track one of their owners under another name");
+  std::vector<storage::TensorSource*> by_name;
+  by_name.reserve(sources_.size());
+  for (storage::TensorSource& source : sources_) by_name.push_back(&source);
+  std::sort(by_name.begin(), by_name.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
+  std::vector<storage::TensorSource> sorted;
+  sorted.reserve(by_name.size());
+  for (storage::TensorSource* const source : by_name) {
+    if (tied.contains(source->name) || (!sorted.empty() && sorted.back().name == source->name)) {
+      throw Error(StatusCode::invalid, "two tracked tensors are called '" + source->name +
+                                           "': track one of their owners under another name");
     }
+    sorted.push_back(std::move(*source));
   }
-  return std::move(sources_);
+  return sorted;
 }
 
 void Capture::value(const std::string& name, nlohmann::json value) {
@@ -98,7 +103,20 @@ void Capture::value(const std::string& name, nlohmann::json value) {
                                              "' holds text that is not UTF-8, which JSON cannot keep: track the bytes "
                                              "as a std::vector<std::uint8_t>");
   }
-  values[name] = encode_non_finite(value);
+  values[name] = encode_non_finite(std::move(value));
+}
+
+void Capture::generator(const std::string& name) {
+  if (const auto value = values.find(name); value != values.end()) {
+    generators[name] = storage::digest_of(value->dump()).hex();
+    return;
+  }
+  const auto source =
+      std::find_if(sources_.rbegin(), sources_.rend(), [&](const auto& source) { return source.name == name; });
+  if (source == sources_.rend()) return;
+  storage::DigestStream digest;
+  source->each_piece([&](const std::span<const std::byte> piece) { digest.update(piece); });
+  generators[name] = digest.finish().hex();
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,

@@ -39,12 +39,15 @@ class Capture {
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
   void value(const std::string& name, nlohmann::json value);
+  /// Notes the digest of the value or tensor of this name, which is a generator's state.
+  void generator(const std::string& name);
   /// All tensors that have bytes of their own, by name. Call it last. Throws Error (invalid) for a name that is taken.
   std::vector<storage::TensorSource> take_sources();
 
   std::map<std::string, std::string> tied;
   nlohmann::json values = nlohmann::json::object();
-  std::set<std::string> may_differ;  // tensors that ranks may hold differently
+  std::set<std::string> may_differ;               // tensors that ranks may hold differently
+  std::map<std::string, std::string> generators;  // digests of states, by name
 
  private:
   const TensorNames& names_;
@@ -169,6 +172,9 @@ class TrackedItem {
   void refer_to(const void* variable) { variable_ = variable; }
   /// Whether its tensors take another shape and dtype that was saved (resizable.h).
   bool is_resizable() const { return is_resizable_; }
+  /// Whether the program draws numbers from it.
+  bool is_generator() const { return is_generator_; }
+  void note_generator() { is_generator_ = true; }
   void let_resize() { is_resizable_ = true; }
   /// The module, optimizer or scheduler that the variable holds now; null for everything else.
   virtual const void* object() const { return nullptr; }
@@ -195,6 +201,7 @@ class TrackedItem {
   const TrackedItem* owner_ = nullptr;
   bool has_begun_ = false;
   bool is_resizable_ = false;
+  bool is_generator_ = false;
 };
 
 /// `track("means", means, holdfast::resizable)`, as it may stand in the program.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <set>
 
+#include "gradient_watch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/nearest_name.h"
 #include "stored_name.h"
@@ -52,6 +53,7 @@ struct TrackedState::Registry {
   std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
   const TrackedItem* owner = nullptr;  // of what is added now
+  std::unique_ptr<GradientWatch> gradients;
 
   void require_free(const std::string& name, const Identity& identity) const {
     if (name.empty()) throw Error(StatusCode::invalid, "track() needs a name that is not empty");
@@ -82,6 +84,10 @@ struct TrackedState::Registry {
     const auto found =
         std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->object() == object; });
     return found == items.end() ? nullptr : found->get();
+  }
+
+  TrackedItem& named(const std::string& name) const {
+    return **std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; });
   }
 
   void add(const Identity& identity, std::unique_ptr<TrackedItem> item) {
@@ -204,10 +210,8 @@ void TrackedState::add_object(const std::string& name, Identity identity, Object
   registry_->add(identity, make_tracked_object(name, std::move(access)));
 }
 
-void TrackedState::let_resize(const std::string& name) {
-  const auto& items = registry_->items;
-  (*std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->name() == name; }))->let_resize();
-}
+void TrackedState::let_resize(const std::string& name) { registry_->named(name).let_resize(); }
+void TrackedState::note_generator(const std::string& name) { registry_->named(name).note_generator(); }
 
 void TrackedState::untrack(const std::string& name) { registry_->remove(name); }
 
@@ -261,24 +265,30 @@ bool TrackedState::tracks(const torch::optim::Optimizer& optimizer) const {
   return registry_->holder_of(&optimizer) != nullptr;
 }
 
-std::vector<std::string> TrackedState::without_optimizer() const {
+void TrackedState::watch_gradients() {
   find_parts();
+  registry_->gradients.reset();
   std::set<const void*> optimized;
   for (const auto& item : registry_->items) {
-    if (!item->add_parameters(optimized)) return {};
+    if (!item->add_parameters(optimized)) return;
   }
-  std::vector<std::string> found;
+  registry_->gradients = std::make_unique<GradientWatch>();
   for (const auto& item : registry_->items) {
     TensorNames names;
     item->add_names(names);
-    const bool forgotten = std::any_of(names.all().begin(), names.all().end(), [&](const NamedTensor& named) {
+    for (const NamedTensor& named : names.all()) {
       const at::Tensor& tensor = named.tensor;
-      return tensor.is_leaf() && tensor.requires_grad() && tensor.grad().defined() &&
-             !optimized.contains(tensor.unsafeGetTensorImpl());
-    });
-    if (forgotten) found.push_back(item->name());
+      if (!tensor.is_leaf() || !tensor.requires_grad() || optimized.contains(tensor.unsafeGetTensorImpl())) continue;
+      registry_->gradients->add(item->name(), tensor);
+    }
   }
-  return found;
+}
+
+std::vector<std::string> TrackedState::without_optimizer() {
+  if (!registry_->gradients) return {};
+  const std::set<std::string> seen = registry_->gradients->items(registry_->parameters());
+  registry_->gradients.reset();
+  return {seen.begin(), seen.end()};
 }
 
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }
@@ -301,10 +311,14 @@ Captured TrackedState::capture() const {
   find_parts();
   const TensorNames names = registry_->walk();
   Capture capture(names, [this] { return registry_->parameters(); });
-  for (const auto& item : registry_->items) item->capture(capture);
+  for (const auto& item : registry_->items) {
+    item->capture(capture);
+    if (item->is_generator()) capture.generator(item->name());
+  }
   registry_->generators->capture(capture);
 
   Captured captured;
+  captured.generators = std::move(capture.generators);
   captured.tensors = capture.take_sources();
   for (storage::TensorSource& source : captured.tensors) source.name = stored_name(source.name);
   for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));

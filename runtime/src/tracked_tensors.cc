@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/text.h"
 #include "module_flags.h"
 #include "module_tensors.h"
 
@@ -20,6 +21,15 @@ namespace holdfast {
 namespace {
 
 using storage::StatusCode;
+
+/// Empty for what names no device.
+std::optional<at::Device> device_of(const std::string& name) {
+  try {
+    return at::Device(name);
+  } catch (const c10::Error&) {
+    return std::nullopt;
+  }
+}
 
 using Forms = std::vector<std::pair<std::string, TensorForm>>;  // by name, in a module's order
 
@@ -215,12 +225,16 @@ class TrackedTensor : public TrackedItem {
 
   void plan(Plan& plan) override {
     const nlohmann::json* saved = plan.find_value(name());
-    if (!tensor_.defined()) {
-      plan_new_tensor(plan, saved);
-    } else {
-      plan_other_form(plan, saved);
+    try {
+      if (!tensor_.defined()) {
+        plan_new_tensor(plan, saved);
+      } else {
+        plan_other_form(plan, saved);
+      }
+      plan_flag(plan, saved);
+    } catch (const nlohmann::json::exception&) {
+      plan.differs(Difference::Kind::value, name(), "is a tensor in the program and something else in the checkpoint");
     }
-    plan_flag(plan, saved);
   }
 
  private:
@@ -232,10 +246,15 @@ class TrackedTensor : public TrackedItem {
     }
     at::Device device = at::kCPU;
     std::string was_on;
-    if (saved && saved->is_string()) was_on = *saved;
-    if (saved && saved->is_object()) was_on = saved->value("device", "");
+    if (saved) was_on = saved->is_object() ? saved->value("device", "") : saved->get<std::string>();
     if (!was_on.empty() && was_on != "undefined") {
-      at::Device was(was_on);
+      const std::optional<at::Device> known = device_of(was_on);
+      if (!known) {
+        plan.differs(Difference::Kind::value, name(),
+                     "was saved on the device " + storage::in_quotes(was_on) + ", which LibTorch does not know");
+        return;
+      }
+      at::Device was = *known;
       // Another rank's GPU is none of this one's.
       if (was.is_cuda() && plan.place().device.is_cuda() && plan.saved_ranks() != plan.place().world_size) {
         was = plan.place().device;

@@ -4,6 +4,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
+#include "holdfast/storage/digest.h"
 
 namespace holdfast {
 namespace {
@@ -52,6 +53,23 @@ std::string joined(const std::string& name, const std::string& key) {
   return name + (is_joined ? "" : ".") + key;
 }
 
+/// Of a value and of the columns that it may have in `tensors`.
+std::string digest_text(const nlohmann::json& value, const std::map<std::string, at::Tensor>& tensors,
+                        const std::string& key) {
+  storage::DigestStream digest;
+  const auto update = [&](const void* data, std::size_t bytes) {
+    digest.update({static_cast<const std::byte*>(data), bytes});
+  };
+  const std::string text = value.dump();
+  update(text.data(), text.size());
+  for (auto column = tensors.lower_bound(key + ":"); column != tensors.end(); ++column) {
+    if (!column->first.starts_with(key + ":")) break;
+    const at::Tensor bytes = column->second.contiguous().cpu();
+    update(bytes.const_data_ptr(), bytes.nbytes());
+  }
+  return digest.finish().hex();
+}
+
 /// Whether a saved value has the form below, and is not what a container was saved as that is small.
 bool is_object_form(const nlohmann::json& value) {
   return value.is_object() && value.contains("values") && value.contains("tensors") && value.contains("undefined");
@@ -80,6 +98,9 @@ class TrackedObject : public TrackedItem {
     access_.save(state);
     const auto values = state.values();
     const auto tensors = state.tensors();
+    for (const std::string& key : state.engines()) {
+      capture.generators[joined(name(), key)] = digest_text(values.at(key), tensors, key);
+    }
     if (tensors.empty() && state.parts().empty() && values.size() == 1 && values.begin()->first.empty() &&
         !is_object_form(values.begin()->second)) {
       capture.value(name(), values.begin()->second);

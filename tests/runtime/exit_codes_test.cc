@@ -171,6 +171,31 @@ int launch_chain(const ScratchFolder& folder, bool dies, const std::string& vari
 
 }  // namespace
 
+TEST_CASE("a_complete_run_that_is_told_to_stop_while_it_unloads_ends_with_0") {
+  const ScratchFolder folder;
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
+    ::signal(SIGTERM, SIG_DFL);             // the test's own framework listens to it
+    std::atexit([] { ::raise(SIGTERM); });  // registered before the session, so it runs after what that registers
+    SessionOptions options;
+    options.dir = folder.path().string();
+    options.run = "run";
+    options.device = "cpu";
+    auto session = Session::start(options);
+    double sum = 0;
+    session.track("sum", sum);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) sum += 1;
+    std::exit(session.finish());
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == kDone));
+}
+
 TEST_CASE("who_is_told_to_stop_every_30_ms_ends_with_75", "[full]") { stop_runs_again_and_again(5); }
 
 TEST_CASE("who_is_told_to_stop_every_30_ms_ends_with_75_in_fifty_of_fifty_runs", "[long]") {

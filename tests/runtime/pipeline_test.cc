@@ -691,9 +691,24 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
   said.clear();
   auto more = made({Amp(Precision::fp16), Accumulate(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
   more.load(state);
-  CHECK(said == std::vector<std::string>{"stage amp of the pipeline is not in the checkpoint: it begins anew",
-                                         "stage lr_schedule of the pipeline is not in the checkpoint: it begins anew"});
+  const std::string is_new = " of the pipeline is not in the checkpoint: it begins from scratch";
+  CHECK(said == std::vector<std::string>{"stage amp" + is_new, "stage clip_grad_value" + is_new,
+                                         "stage lr_schedule" + is_new,
+                                         "stage clip_grad_norm of the checkpoint is not in the pipeline: its state is "
+                                         "left out, and what it set, such as a learning rate, stays"});
   CHECK(more.updates() == 1);
+
+  // An average that was not there is told from one that had not begun: neither has saved anything of its own.
+  const auto names = [&](std::vector<AnyStage> stages) {
+    State held;
+    made(std::move(stages)).save(held);
+    return held;
+  };
+  said.clear();
+  made({ClipGradNorm(1), Ema(0.9)}).load(names({ClipGradNorm(1), Ema(0.9)}));
+  CHECK(said.empty());
+  made({ClipGradNorm(1), Ema(0.9)}).load(names({ClipGradNorm(1)}));
+  CHECK(said == std::vector<std::string>{"stage ema" + is_new});
 }
 
 TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {

@@ -721,6 +721,16 @@ TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
   CHECK(said.find("pipeline left") == std::string::npos);
 }
 
+// An object with generators of its own.
+struct Sampler {
+  std::mt19937 alike{7}, own;
+  at::Generator of_libtorch = at::make_generator<at::CPUGeneratorImpl>(7);
+  template <class Archive>
+  void holdfast_state(Archive& a) {
+    a("alike", alike)("own", own)("of_libtorch", of_libtorch);
+  }
+};
+
 TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
@@ -728,7 +738,10 @@ TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not",
     std::mt19937 alike(7), own(static_cast<unsigned>(session.rank()));
     auto of_libtorch = at::make_generator<at::CPUGeneratorImpl>(7);
     double value = 7;
+    Sampler sampler;
+    sampler.own.seed(static_cast<unsigned>(session.rank()));
     session.track("alike", alike).track("own", own).track("of_libtorch", of_libtorch).track("value", value);
+    session.track("sampler", sampler);
     for ([[maybe_unused]] auto& step : session.steps({.count = 1})) continue;
     return session.finish();
   });
@@ -738,7 +751,102 @@ TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not",
   CHECK(said.find("'alike' is the same on all ranks: they draw the same numbers") != std::string::npos);
   CHECK(said.find("'of_libtorch' is the same on all ranks") != std::string::npos);
   CHECK(said.find("'own' is the same") == std::string::npos);
+  CHECK(said.find("'sampler.alike' is the same on all ranks") != std::string::npos);
+  CHECK(said.find("'sampler.of_libtorch' is the same on all ranks") != std::string::npos);
+  CHECK(said.find("'sampler.own' is the same") == std::string::npos);
   CHECK(said.find("'value' is the same") == std::string::npos);
+}
+
+// Ranks that average their gradients by hand, and add an element to a parameter at each second step. Prints what they
+// come to: the same with and without a stop, on every rank.
+std::string grown(const ScratchFolder& folder, const std::string& run, std::uint64_t stop_at) {
+  const auto ended = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), run);
+    torch::Tensor x = torch::ones({2}, torch::requires_grad());
+    torch::optim::Adam optimizer({x}, 0.1);
+    session.track("x", x, resizable).track("optimizer", optimizer);
+    for (auto& step : session.steps({.count = 6})) {
+      optimizer.zero_grad();
+      ((x - 3).square().sum() * (1.0 + session.rank())).backward();
+      x.mutable_grad() = session.mean(x.grad());
+      optimizer.step();
+      if (step.number() % 2 == 1) {  // another tensor, with the moments of the old one
+        const auto one_more = [](const torch::Tensor& of) { return torch::cat({of, torch::zeros({1})}); };
+        auto state = std::move(optimizer.state().at(x.unsafeGetTensorImpl()));
+        optimizer.state().erase(x.unsafeGetTensorImpl());
+        auto& moments = static_cast<torch::optim::AdamParamState&>(*state);
+        moments.exp_avg(one_more(moments.exp_avg()));
+        moments.exp_avg_sq(one_more(moments.exp_avg_sq()));
+        x = one_more(x.detach()).requires_grad_();
+        optimizer.param_groups()[0].params()[0] = x;
+        optimizer.state()[x.unsafeGetTensorImpl()] = std::move(state);
+      }
+      if (step.number() + 1 == stop_at) session.stop("enough");
+    }
+    std::string values;
+    for (const double value : values_of(x.detach())) values += fmt::format(" {:.9g}", value);
+    std::printf("came to%s\n", values.c_str());
+    return session.finish();
+  });
+  std::set<std::string> all;
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK((rank.code == 0 || rank.code == 75));
+    const auto at = rank.text.find("came to");
+    REQUIRE(at != std::string::npos);
+    all.insert(rank.text.substr(at, rank.text.find('\n', at) - at));
+  }
+  CHECK(all.size() == 1);
+  return *all.begin();
+}
+
+TEST_CASE("parameters_that_grow_on_several_ranks_go_on_as_if_these_had_never_stopped", "[full]") {
+  const ScratchFolder folder;
+  const std::string undisturbed = grown(folder, "undisturbed", 0);
+  for (const std::uint64_t stop_at : {2, 3, 5}) {
+    const std::string run = fmt::format("stopped_at_{}", stop_at);
+    (void)grown(folder, run, stop_at);
+    CHECK(grown(folder, run, 0) == undisturbed);
+  }
+}
+
+TEST_CASE("a_loop_with_batches_of_its_own_claims_nothing_about_samples_on_another_number_of_ranks", "[full]") {
+  const ScratchFolder folder;
+  const auto life = [&](int ranks, std::uint64_t count) {
+    return ranks::run_sessions(ranks, [&]() -> int {
+      auto session = start(folder.path(), "counted");
+      double sum = 0;
+      session.track("sum", sum);
+      for ([[maybe_unused]] auto& step : session.steps({.count = count})) sum += 1;
+      return session.finish();
+    });
+  };
+  CHECK(life(2, 2)[0].code == 0);
+  const auto ended = life(1, 3);
+  INFO(ended[0].text);
+  CHECK(ended[0].code == 0);
+  CHECK(ended[0].text.find("2 ranks → 1") != std::string::npos);
+  CHECK(ended[0].text.find("sample-exact") == std::string::npos);
+}
+
+TEST_CASE("what_cannot_be_logged_is_refused_on_the_rank_that_gave_it", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(2, [&]() -> int {
+    auto session = start(folder.path(), "logged");
+    double sum = 0;
+    session.track("sum", sum);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
+      const nlohmann::json good = {{"loss", 1.0}}, bad = {{"step", 1.0}};  // which log writes itself
+      try {
+        session.log(session.rank() == 1 ? bad : good);
+        if (session.rank() == 1) return 5;
+      } catch (const Error&) {
+        if (session.rank() == 0) return 6;
+      }
+    }
+    return session.finish();
+  });
+  for (const auto& rank : ended) CHECK(rank.code == 0);
 }
 
 TEST_CASE("epochs_over_own_batches_need_as_many_on_each_rank", "[full]") {

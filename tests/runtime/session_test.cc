@@ -692,21 +692,69 @@ TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
   CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
 }
 
-TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+TEST_CASE("a_loop_in_a_body_says_what_makes_it_other_than_bit_exact") {
   const Run run;
-  run.session([](Session& session) {
-    torch::nn::Linear net(1, 1), target(1, 1);
-    torch::optim::Adam optimizer(net->parameters(), 0.1);
-    session.track("net", net).track("target", target);
-    for ([[maybe_unused]] auto& step : session.steps({.count = 2})) {
-      optimizer.zero_grad();
-      (net->forward(torch::ones({1, 1})) - target->forward(torch::ones({1, 1})).detach()).sum().backward();
-      optimizer.step();
-    }
-    return session.finish();
-  });
-  CHECK(run.said().find("no tracked optimizer holds the parameters of 'net'") != std::string::npos);
-  CHECK(run.said().find("parameters of 'target'") == std::string::npos);
+  const auto life = [&](std::int64_t batch_size, bool stops) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      for (auto& round : session.steps({.count = 2})) {
+        for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 1})) continue;
+        if (stops && round.number() == 1) session.stop("enough");  // between two loops over the loader
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, true) == kRunAgain);
+  CHECK(life(4, false) == kDone);
+  CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+  for (const bool drops_gradients_first : {true, false}) {
+    const Run run;
+    run.session([&](Session& session) {
+      torch::nn::Linear net(1, 1), target(1, 1), with_optimizer(1, 1);
+      torch::optim::Adam optimizer(net->parameters(), 0.1);
+      torch::optim::SGD tracked(with_optimizer->parameters(), 0.1);
+      session.track("net", net).track("target", target).track("with_optimizer", with_optimizer);
+      session.track("tracked", tracked);
+      for ([[maybe_unused]] auto& step : session.steps({.count = 2})) {
+        if (drops_gradients_first) optimizer.zero_grad();
+        const torch::Tensor x = torch::ones({1, 1});
+        (with_optimizer->forward(net->forward(x)) - target->forward(x).detach()).sum().backward();
+        optimizer.step();
+        tracked.step();
+        if (!drops_gradients_first) optimizer.zero_grad();
+      }
+      return session.finish();
+    });
+    INFO(run.said());
+    CHECK(run.said().find("no tracked optimizer holds the parameters of 'net'") != std::string::npos);
+    CHECK(run.said().find("parameters of 'target'") == std::string::npos);
+    CHECK(run.said().find("parameters of 'with_optimizer'") == std::string::npos);
+  }
+}
+
+TEST_CASE("the_folder_of_runs_is_where_the_session_was_started") {
+  const ScratchFolder folder;
+  boost::filesystem::create_directories(folder.path() / "elsewhere");
+  const auto here = boost::filesystem::current_path();
+  boost::filesystem::current_path(folder.path());
+  const auto life = [](std::uint64_t count) {
+    auto session = Session::start({.dir = "runs", .run = "relative"});
+    double sum = 0;
+    session.track("sum", sum);
+    boost::filesystem::current_path("elsewhere");
+    for ([[maybe_unused]] auto& step : session.steps({.count = count})) sum += 1;
+    boost::filesystem::current_path("..");
+    CHECK(session.finish() == kDone);
+    return sum;
+  };
+  CHECK(life(2) == 2);
+  CHECK(life(3) == 3);
+  boost::filesystem::current_path(here);
+  CHECK(boost::filesystem::exists(folder.path() / "runs/relative"));
+  CHECK_FALSE(boost::filesystem::exists(folder.path() / "elsewhere/runs"));
 }
 
 TEST_CASE("a_restarted_job_begins_from_scratch_once_and_a_start_by_hand_says_how_to_go_on") {

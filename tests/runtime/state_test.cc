@@ -444,6 +444,27 @@ TEST_CASE("values_that_do_not_fit_are_found_before_anything_changes") {
   CHECK_THAT(fit.differences[6].what, Contains("g cannot be set"));
 }
 
+TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_name") {
+  torch::Tensor held = torch::ones({2}), other = torch::ones({2}), flag = torch::ones({2}, torch::requires_grad());
+  TrackedState from;
+  from.track("held", held).track("other", other).track("flag", flag);
+  TrackedRun run;
+  run.save(from);
+  holdfast::storage::Manifest manifest = run.newest().manifest();
+  manifest.values["held"] = "abacus:7";
+  manifest.values["other"] = {{"device", 5}};
+  manifest.values["flag"] = {{"device", "cpu"}, {"requires_grad", "often"}};
+
+  torch::Tensor undefined, none, present = torch::zeros({2}, torch::requires_grad());
+  TrackedState to;
+  to.track("held", undefined).track("other", none).track("flag", present);
+  const auto fit = to.check(manifest);
+  REQUIRE(fit.differences.size() == 3);
+  CHECK(fit.differences[0].what == "flag is a tensor in the program and something else in the checkpoint");
+  CHECK(fit.differences[1].what == "held was saved on the device \"abacus:7\", which LibTorch does not know");
+  CHECK(fit.differences[2].what == "other is a tensor in the program and something else in the checkpoint");
+}
+
 TEST_CASE("json_with_text_that_is_not_utf8_is_refused_with_its_name") {
   json text = "\xff";
   TrackedState state;

@@ -36,12 +36,6 @@
 
 namespace holdfast {
 
-/// What each rank draws its own numbers from. (Modules are asked for result_type only: LibTorch's cannot be asked
-/// whether they can be called without arguments.)
-template <class T>
-concept IsGenerator = std::same_as<T, at::Generator> ||
-    (requires { typename T::result_type; } && std::uniform_random_bit_generator<T>);
-
 /// What finish() returns.
 enum ExitCode : int {
   kDone = 0,         // the loops are complete and the last version is saved
@@ -304,12 +298,10 @@ class Session {
     if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
     tracked(name).track(name, std::forward<T>(x));
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
-    if constexpr (IsGenerator<std::remove_cvref_t<T>>) remember_generator(name);
     return *this;
   }
   TrackedState& tracked(const std::string& name);
   void remember_owner(const std::string& name, const void* variable);
-  void remember_generator(const std::string& name);
   void shard(LoaderBase& loader);
   BeginLoop loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
   BeginLoop counted_loop(std::uint64_t count, Site site);

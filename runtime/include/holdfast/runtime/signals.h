@@ -13,8 +13,9 @@
 //
 // After the session: where it ended early (finish() returned another code than 0), everything that could be saved is
 // saved and the process is on its way out, so SIGTERM, SIGINT and SIGHUP have no effect any more, to the end of the
-// process. Where it ended with 0, the former actions come back and the program can be stopped as any other. SIGPIPE and
-// SIGXFSZ stay as they are in both cases.
+// process. Where it ended with 0, the former actions come back and the program can be stopped as any other, until
+// main() is over: from then on SIGTERM and SIGHUP have no effect either. SIGPIPE and SIGXFSZ stay as they are in both
+// cases.
 #pragma once
 
 #include <optional>

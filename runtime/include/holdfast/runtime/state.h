@@ -118,6 +118,8 @@ class State {
 
   /// In the order they were put.
   const std::vector<StatePart>& parts() const;
+  /// The names of values that are standard engines, which ranks draw their own numbers from.
+  const std::set<std::string>& engines() const;
   /// A state that collects parts() only, and drops tensors and values.
   static State of_parts();
   /// What was saved, to be loaded again; `parts` are names.
@@ -144,6 +146,7 @@ class State {
   template <class T, class Set>
   void get_json(const std::string& name, Set set, T& x) const;
   void add_part(StatePart part);
+  void note_engine(const std::string& name);
   bool takes_only_parts() const;
   void require_name(const std::string& name) const;
   void require_part(const std::string& name) const;
@@ -240,6 +243,7 @@ void State::add(const std::string& name, const T& x) {
   } else if (!takes_only_parts()) {
     if constexpr (HasTextState<T>) {
       put_value(name, access_text_state(const_cast<T&>(x)).get());
+      if constexpr (IsGenerator<T>) note_engine(name);
     } else if constexpr (HasJsonState<T>) {
       put_value(name, x.state());
     } else {

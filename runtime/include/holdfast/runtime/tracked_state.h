@@ -47,6 +47,7 @@ struct Captured {
   std::vector<storage::TensorSource> tensors;  // by name
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
   std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
+  std::map<std::string, std::string> generators;  // digests of the states of the program's own, by name
   nlohmann::json values = nlohmann::json::object();
 };
 
@@ -110,9 +111,11 @@ class TrackedState {
   bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
-  /// Tracked modules and tensors with gradients that no tracked optimizer holds, so that the optimizer was forgotten;
-  /// none where that cannot be told.
-  std::vector<std::string> without_optimizer() const;
+  /// From here on tensors that no tracked optimizer holds are watched for gradients.
+  void watch_gradients();
+  /// Tracked modules and tensors that were given gradients since, so that their optimizer was forgotten; none where
+  /// that cannot be told. Ends the watch.
+  std::vector<std::string> without_optimizer();
   /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
   bool may_hold_parameters() const;
 
@@ -141,6 +144,8 @@ class TrackedState {
     const void* address;
     std::type_index type;
   };
+  template <class T>
+  void add(const std::string& name, T& x);
   void add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module);
   void add_optimizer(const std::string& name, Identity identity, ObjectReference<torch::optim::Optimizer> optimizer);
   void add_scheduler(const std::string& name, Identity identity, ObjectReference<torch::optim::LRScheduler> scheduler);
@@ -151,6 +156,7 @@ class TrackedState {
   void add_value(const std::string& name, Identity identity, ValueAccess access);
   void add_object(const std::string& name, Identity identity, ObjectAccess access);
   void let_resize(const std::string& name);
+  void note_generator(const std::string& name);
 
   /// Looks at what objects consist of now, and tracks the parts that are new.
   void find_parts() const;
@@ -165,6 +171,13 @@ void track_part(TrackedState& tracked, const std::string& full_name, T& x, How..
 
 template <class T>
 TrackedState& TrackedState::track(const std::string& name, T& x) {
+  add(name, x);
+  if constexpr (IsGenerator<T>) note_generator(name);
+  return *this;
+}
+
+template <class T>
+void TrackedState::add(const std::string& name, T& x) {
   [[maybe_unused]] const Identity identity{static_cast<const void*>(std::addressof(x)), typeid(T)};
   if constexpr (HasMembers<T>) {
     add_object(name, identity, access_whole(x));
@@ -181,7 +194,7 @@ TrackedState& TrackedState::track(const std::string& name, T& x) {
   } else if constexpr (PointsTo<T, torch::optim::ReduceLROnPlateauScheduler>) {
     add_scheduler(name, identity, reference_through<torch::optim::ReduceLROnPlateauScheduler>(x));
   } else if constexpr (!is_trackable<T>()) {
-    return *this;  // the compiler has said why
+    return;  // the compiler has said why
   } else if constexpr (HasState<T>) {
     add_object(name, identity, access_object(x));
   } else if constexpr (HasJsonState<T>) {
@@ -205,7 +218,6 @@ TrackedState& TrackedState::track(const std::string& name, T& x) {
   } else {
     add_object(name, identity, access_whole(x));
   }
-  return *this;
 }
 
 }  // namespace holdfast

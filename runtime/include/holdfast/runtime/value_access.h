@@ -2,6 +2,8 @@
 // made safe for files in one place (exact_json.h).
 #pragma once
 
+#include <ATen/core/Generator.h>
+
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -40,6 +42,12 @@ concept HasTextState = (std::uniform_random_bit_generator<T> || requires { typen
   out << saved;
   in >> loaded;
 };
+
+/// What each rank draws its own numbers from. (Modules are asked for result_type only: LibTorch's cannot be asked
+/// whether they can be called without arguments.)
+template <class T>
+concept IsGenerator = std::same_as<T, at::Generator> ||
+    (requires { typename T::result_type; } && std::uniform_random_bit_generator<T>);
 
 template <class T>
 concept HasJsonForm = requires(const T& saved, T& loaded, const nlohmann::json& json) {
