@@ -698,6 +698,18 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
                                          "left out, and what it set, such as a learning rate, stays"});
   CHECK(more.updates() == 1);
 
+  // A checkpoint that does not list the stages, as of an older Holdfast: by what they have saved.
+  auto values = state.values();
+  REQUIRE(values.erase("stages") == 1);
+  const State older = State::of_saved(state.tensors(), std::move(values), {});
+  said.clear();
+  made({Accumulate(1), ClipGradNorm(1), Ema(0.9)}).load(older);
+  CHECK(said.empty());
+  made({Amp(Precision::fp16), Accumulate(1)}).load(older);
+  CHECK(said == std::vector<std::string>{"stage amp" + is_new,
+                                         "stage ema of the checkpoint is not in the pipeline: its state is left out, "
+                                         "and what it set, such as a learning rate, stays"});
+
   // An average that was not there is told from one that had not begun: neither has saved anything of its own.
   const auto names = [&](std::vector<AnyStage> stages) {
     State held;
