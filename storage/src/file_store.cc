@@ -47,20 +47,26 @@ class FileReader final : public ObjectReader {
 
 class FileLock final : public HostLock {
  public:
-  FileLock(FileOperations& files, int fd, std::string left_by)
-      : files_(files), fd_(fd), left_by_(std::move(left_by)), pid_(::getpid()) {}
+  FileLock(FileOperations& files, int fd) : files_(files), fd_(fd), pid_(::getpid()) {}
   ~FileLock() override {
     // The lock belongs to the open file, which a forked child has too: only the process that took it gives it up.
     if (pid_ == ::getpid()) files_.unlock(fd_);
     files_.close(fd_);
   }
   std::string left_by() const override { return left_by_; }
+  /// Failing to write it changes nothing: a holder that is not named is one that nobody can judge.
+  void name_holder(std::string_view holder, std::string left_by) {
+    left_by_ = std::move(left_by);
+    const std::string text = std::string(holder) + "\n" + this_process();
+    files_.truncate(fd_, 0);
+    files_.write(fd_, text.data(), text.size(), 0);
+  }
 
  private:
   FileOperations& files_;
   const int fd_;
-  const std::string left_by_;
   const pid_t pid_;
+  std::string left_by_;
 };
 
 /// What the lock's file says: who holds it, for people; which process that is, for state_of_process().
@@ -245,32 +251,36 @@ class FileStore final : public Store {
     return removed;
   }
 
+  // A lock and the text that names its holder change one after the other, and the file of a dead holder is removed by
+  // its name. A start between these calls of another one would judge by a text that is out of date, or remove the file
+  // that the other one has just locked. So a start has a lock of its own, and there is one start at a time:
+  //
+  //   L1  lock hints/start.lock; held: busy, for whoever holds it is about to be the holder
+  //   L2  lock hints/session.lock, made where it is missing; held: read who holds it
+  //   L3  that process runs, or nobody here can judge it: busy
+  //   L4  it is gone, and a process that it had started has the open file still: remove the file, and L2 again on a new
+  //       one of that name, so that the next start finds us
+  //   L5  write who holds it
+  //   L6  give hints/start.lock up
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
+    LockText present;
+    const auto start = lock_file(root_ / "hints" / "start.lock", present);
+    if (start.code() == StatusCode::busy) return Status(StatusCode::busy, "another process, which is starting now");
+    if (start.code() == StatusCode::permission_denied) return lock_of_another_user();
+    if (!start) return start.status();
+
     const Path path = root_ / "hints" / "session.lock";
     std::string left_by;
-    for (int attempt = 0; attempt < 2; ++attempt) {
-      const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
-      if (fd == -EACCES) return lock_of_another_user(path);
-      if (fd < 0) return status_from_errno(-fd, "open", path);
-      const int locked = uninterrupted([&] { return files_.lock(fd); });
-      if (locked == 0) {
-        // Who holds it is for messages only: failing to write it changes nothing.
-        const std::string text = std::string(holder) + "\n" + this_process();
-        files_.truncate(fd, 0);
-        files_.write(fd, text.data(), text.size(), 0);
-        return std::unique_ptr<HostLock>(new FileLock(files_, fd, left_by));
-      }
-      const LockText present = locked == -EAGAIN ? read_lock(files_, fd) : LockText();
-      files_.close(fd);
-      if (locked != -EAGAIN) return Status(StatusCode::unsupported, "no lock can be taken on " + path.string());
-      if (attempt > 0 || state_of_process(present.process) != ProcessState::gone) {
-        return Status(StatusCode::busy, present.holder.empty() ? "another process" : present.holder);
-      }
-      // A child of the holder has the open file still. Under a new file of that name the next start finds us.
+    auto held = lock_file(path, present);
+    if (held.code() == StatusCode::permission_denied) return lock_of_another_user();
+    if (held.code() == StatusCode::busy && state_of_process(present.process) == ProcessState::gone) {
+      if (files_.unlink(path) < 0) return held.status();
       left_by = present.holder;
-      if (files_.unlink(path) < 0) return Status(StatusCode::busy, present.holder);
+      held = lock_file(path, present);
     }
-    return Status(StatusCode::busy, "another process");  // not reached
+    if (!held) return held.status();
+    (*held)->name_holder(holder, left_by);
+    return std::unique_ptr<HostLock>(*std::move(held));
   }
 
   Status perform(std::vector<Step> steps) override {
@@ -292,15 +302,29 @@ class FileStore final : public Store {
     return {StatusCode::read_only, root_.string() + " was opened for reading only"};
   }
 
+  /// Locks this file, which is made where it is missing. Where it is busy, `present` is what it says of its holder.
+  Result<std::unique_ptr<FileLock>> lock_file(const Path& path, LockText& present) {
+    const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
+    if (fd < 0) return status_from_errno(-fd, "open", path);
+    const int locked = uninterrupted([&] { return files_.lock(fd); });
+    if (locked == 0) return std::make_unique<FileLock>(files_, fd);
+    if (locked == -EAGAIN) present = read_lock(files_, fd);
+    files_.close(fd);
+    if (locked != -EAGAIN) return Status(StatusCode::unsupported, "no lock can be taken on " + path.string());
+    return Status(StatusCode::busy, present.holder.empty() ? "another process" : present.holder);
+  }
+
   /// A lock whose file this user may not write: what it says of its holder still counts. Nobody can be kept out.
-  Result<std::unique_ptr<HostLock>> lock_of_another_user(const Path& path) {
+  Status lock_of_another_user() const {
+    const Path path = root_ / "hints" / "session.lock";
     LockText present;
+    // Without waiting: a pipe of that name would let its reader wait for ever.
     if (const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY | O_NONBLOCK, 0); }); fd >= 0) {
       present = read_lock(files_, fd);
       files_.close(fd);
     }
-    if (state_of_process(present.process) == ProcessState::running) return Status(StatusCode::busy, present.holder);
-    return Status(StatusCode::unsupported, path.string() + " belongs to another user");
+    if (state_of_process(present.process) == ProcessState::running) return {StatusCode::busy, present.holder};
+    return {StatusCode::unsupported, path.string() + " belongs to another user"};
   }
 
   int ask(const Path& path, FileInfo& info) const {

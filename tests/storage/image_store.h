@@ -12,7 +12,7 @@
 
 namespace holdfast::storage {
 
-class ImageStore final : public Store {
+class ImageStore : public Store {
  public:
   /// Takes over every object of journal/ and data/.
   explicit ImageStore(const Store& from) {

@@ -14,6 +14,7 @@
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/memory_store.h"
 #include "storage/forwarding_files.h"
+#include "storage/image_store.h"
 #include "storage/run_fixture.h"
 #include "storage/scratch_folder.h"
 
@@ -467,6 +468,26 @@ TEST_CASE("storage_on_which_two_sessions_could_lose_each_others_versions_is_not_
   REQUIRE(session.writer.code() == StatusCode::unsupported);
   CHECK(session.writer.status().message().find("--holdfast.dir") != std::string::npos);
   CHECK(steps_of(*store) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("storage_whose_listing_may_lack_what_was_created_is_not_opened_for_writing") {
+  class LateListing final : public ImageStore {  // all but the listing
+   public:
+    using ImageStore::ImageStore;
+    Capabilities capabilities() const override { return can; }
+    Status prepare() override { return {}; }
+    Capabilities can;
+  };
+  const auto whole = open_memory_store(make_memory_image());
+  { REQUIRE(open_run(*whole)->save(version(1)).ok()); }
+  LateListing store(*whole);
+  store.can = whole->capabilities();
+  store.can.list_after_create = false;
+  const auto session = open_run(store, {.session = "bbbbbbbb"});
+  REQUIRE(session.writer.code() == StatusCode::unsupported);
+  CHECK(session.writer.status().message().find("may list a folder without") != std::string::npos);
+  CHECK(session.writer.status().message().find("--holdfast.dir") != std::string::npos);
+  CHECK(steps_of(store) == std::vector<std::uint64_t>{1});
 }
 
 TEST_CASE("a_base_that_cannot_be_read_is_tried_again_after_a_pause") {

@@ -400,7 +400,7 @@ TEST_CASE("the_umask_alone_decides_who_may_write") {
           entry.path().string());
     if (!is_folder) ++files;
   }
-  CHECK(files == 6);
+  CHECK(files == 7);
 }
 
 TEST_CASE("an_object_has_the_length_of_the_file_that_was_opened") {

@@ -1,7 +1,10 @@
 #include "holdfast/storage/version_reader.h"
 
+#include <atomic>
 #include <memory>
+#include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "catch.h"
@@ -123,6 +126,60 @@ TEST_CASE("one_large_tensor_is_read_ahead_of_its_digest") {
     image.objects[kPayload].resize(20 << 20);  // while it is being read
     CHECK(reader->read(room.targets, {true, 2}).code() == StatusCode::incomplete);
   }
+}
+
+namespace {
+
+/// No memory is left for a read on any thread but the one that made this.
+class NoMemoryElsewhere final : public ImageStore {
+ public:
+  using ImageStore::ImageStore;
+  Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
+    auto object = ImageStore::open(name);
+    if (!object || name != kPayload) return object;
+    return std::unique_ptr<ObjectReader>(std::make_unique<Reader>(*std::move(object)));
+  }
+
+ private:
+  class Reader final : public ObjectReader {
+   public:
+    explicit Reader(std::unique_ptr<ObjectReader> object) : object_(std::move(object)) {}
+    std::uint64_t bytes() const override { return object_->bytes(); }
+    Status read(std::uint64_t offset, std::span<std::byte> into) const override {
+      if (std::this_thread::get_id() == here_) {
+        thrown_elsewhere_.wait(false);
+        return object_->read(offset, into);
+      }
+      thrown_elsewhere_ = true;
+      thrown_elsewhere_.notify_all();
+      throw std::bad_alloc();
+    }
+
+   private:
+    const std::unique_ptr<ObjectReader> object_;
+    const std::thread::id here_ = std::this_thread::get_id();
+    mutable std::atomic<bool> thrown_elsewhere_ = false;  // else this thread might read all of it
+  };
+};
+
+}  // namespace
+
+TEST_CASE("memory_that_runs_out_on_another_thread_is_a_status_and_the_process_goes_on") {
+  const auto read = [](const std::vector<Tensor>& tensors) {
+    const std::unique_ptr<Store> store = open_memory_store(make_memory_image());
+    REQUIRE(publish(*store, kUid, tensors));
+    const NoMemoryElsewhere scarce(*store);
+    const auto reader = VersionReader::open(scarce, kUid);
+    REQUIRE(reader);
+    Room room(reader->manifest());
+    const Status status = reader->read(room.targets, {true, 2});
+    CHECK(status.code() == StatusCode::unreadable);
+    CHECK(status.message() == "there is not enough memory to read the version");
+  };
+  SECTION("on one of several that read") {
+    read({tensor("a", Dtype::u8, {5}), tensor("b", Dtype::u8, {6}), tensor("c", Dtype::u8, {7})});
+  }
+  SECTION("on one that reads ahead") { read({tensor("large", Dtype::u8, {(33 << 20) + 5})}); }
 }
 
 TEST_CASE("read_names_the_file_the_tensor_and_the_bytes_that_are_wrong") {

@@ -78,9 +78,10 @@ std::string where(const std::string& fired) {
 const std::map<std::string, std::vector<const char*>> kHarmless = {
     {"what was written through it is synced, or it only read",
      {"close //home", "close home/runs", "close runs/alpha", "close data", "close data/*", "close journal",
-      "close journal/*", "close hints/session.lock"}},
+      "close journal/*", "close hints/session.lock", "close hints/start.lock"}},
     {"the lock is a courtesy between processes of one host",
-     {"lock hints/session.lock", "truncate hints/session.lock", "write hints/session.lock", "read hints/session.lock"}},
+     {"lock hints/start.lock", "lock hints/session.lock", "truncate hints/session.lock", "write hints/session.lock",
+      "read hints/session.lock"}},
     {"whether the folder of runs is itself a run only spares people a slip", {"status runs/journal"}},
     {"asked again when the folders are made", {"mount_info runs/alpha"}},
     {"making the folder tells as well",

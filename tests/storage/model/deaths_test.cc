@@ -64,8 +64,33 @@ Work found_by(const Path& folder, const std::string& program) {
 const Work kNewest = {1, 2};
 const Work kOlder = {1};
 
-enum class Death { segv, bus, fpe, abrt, exception, kill, term };
+enum class Death { segv, bus, fpe, abrt, exception, kill, term, overflow, overflow_of_another_stack };
 constexpr Death kDiagnosed[] = {Death::segv, Death::bus, Death::fpe, Death::abrt, Death::exception};
+
+// Each call needs its own room on the stack: the volatile array is read after the next call.
+int recurse(int depth) {
+  volatile char room[1024];
+  room[0] = static_cast<char>(depth);
+  return depth < 0 ? 0 : recurse(depth + 1) + room[0];
+}
+
+void overflow_stack() {
+  const rlimit enough = {1 << 20, RLIM_INFINITY};  // where there is no limit, memory would run out first
+  setrlimit(RLIMIT_STACK, &enough);
+  recurse(0);
+}
+
+// In a thread that has an alternative signal stack of its own.
+void overflow_another_stack() {
+  std::thread([] {
+    static char room[64 * 1024];
+    stack_t stack{};
+    stack.ss_sp = room;
+    stack.ss_size = sizeof room;
+    sigaltstack(&stack, nullptr);
+    overflow_stack();
+  }).join();
+}
 
 void die(Death how) {
   switch (how) {
@@ -88,6 +113,12 @@ void die(Death how) {
     case Death::term:
       raise(SIGTERM);
       break;
+    case Death::overflow:
+      overflow_stack();
+      break;
+    case Death::overflow_of_another_stack:
+      overflow_another_stack();
+      break;
   }
 }
 
@@ -95,7 +126,10 @@ void die(Death how) {
 // through `noexcept`: nobody catches it.
 [[noreturn]] void live_and_die(const Path& folder, const std::string& program, Death how,
                                std::uint64_t steps) noexcept {
-  // Only the product's handlers, no core files, nothing on the terminal.
+  // Only the product's handlers and its stack for them, no core files, nothing on the terminal.
+  stack_t no_stack{};
+  no_stack.ss_flags = SS_DISABLE;
+  sigaltstack(&no_stack, nullptr);
   for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGTERM}) ::signal(signal, SIG_DFL);
   std::set_terminate([] { std::abort(); });
   const rlimit none = {0, 0};
@@ -126,6 +160,18 @@ void one_death(const Path& folder, const std::string& program, Death how, std::u
 
 TEST_CASE("two_diagnosed_deaths_pass_over_a_version_and_one_does_not") {
   for (const Death how : kDiagnosed) {
+    const ScratchFolder folder;
+    make_run(folder.path());
+    INFO("death " << static_cast<int>(how));
+    one_death(folder.path(), "program", how);
+    CHECK(found_by(folder.path(), "program") == kNewest);
+    one_death(folder.path(), "program", how);
+    CHECK(found_by(folder.path(), "program") == kOlder);
+  }
+}
+
+TEST_CASE("a_stack_that_overflows_is_a_diagnosed_death_where_a_signal_has_a_stack_of_its_own") {
+  for (const Death how : {Death::overflow, Death::overflow_of_another_stack}) {
     const ScratchFolder folder;
     make_run(folder.path());
     INFO("death " << static_cast<int>(how));
