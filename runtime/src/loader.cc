@@ -493,13 +493,17 @@ void LoaderBase::set_state(const nlohmann::json& state) {
   auto& self = *impl_;
   const std::uint64_t epoch = state["epoch"], size = state["size"];
   std::uint64_t cursor = state["cursor"];
+  const auto batch_size = state.value("batch_size", self.batch_size);
   self.change.clear();
+  if (!self.counts_batches && batch_size != self.batch_size) {
+    self.change = fmt::format("sample-exact, not bit-exact: batches of {} → {} samples", batch_size, self.batch_size);
+  }
   if (self.counts_batches) {
     self.size = size;
   } else if (size != self.size) {
     const bool again = is_inside_an_epoch(state, self.options.drop_last);
-    self.change =
-        fmt::format("the dataset has {} samples and had {}{}", self.size, size,
+    self.change +=
+        fmt::format("{}the dataset has {} samples and had {}{}", self.change.empty() ? "" : "; ", self.size, size,
                     again ? fmt::format(": epoch {} begins again (--holdfast.allow-dataset-change)", epoch + 1) : "");
     cursor = again || cursor == 0 ? 0 : self.samples_per_epoch();
   }

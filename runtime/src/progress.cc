@@ -62,17 +62,6 @@ void mark_last_loop(json& positions) {
   }
 }
 
-/// Where the loader goes on in another way than the saved one would have; empty: it does not.
-std::string note_on(const LoaderBase& loader, const json& saved) {
-  std::string note;
-  const auto before = saved.value("batch_size", loader.batch_size());
-  if (before != loader.batch_size()) {
-    note = fmt::format("sample-exact, not bit-exact: batches of {} → {} samples", before, loader.batch_size());
-  }
-  if (const std::string& change = loader.change(); !change.empty()) note += (note.empty() ? "" : "; ") + change;
-  return note;
-}
-
 }  // namespace
 
 json LoopScope::state(const LoopPosition* here) const {
@@ -238,14 +227,14 @@ std::string Progress::resume(LoopPosition& loop) {
     const json& saved = where.saved[index];
     check_position(loop, saved, index);
     loop.set_state(saved);
-    if (loop.loader != nullptr) note = note_on(*loop.loader, saved.at("loader"));
+    if (loop.loader != nullptr) note = loop.loader->change();
     loop.has_saved = true;
     loop.saved_here = saved.contains("here");
   } else if (loop.loader != nullptr) {
     const auto carried = saved_loaders_.find(std::to_string(number_of(*loop.loader)));
     if (carried != saved_loaders_.end() && !used_loaders_.contains(number_of(*loop.loader))) {
       loop.loader->set_state(*carried);
-      note = note_on(*loop.loader, *carried);
+      note = loop.loader->change();
     }
     loop.first_epoch = loop.loader->epoch();
   }

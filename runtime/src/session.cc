@@ -302,6 +302,9 @@ std::string Session::describe(Site site) {
 
 Group& Session::group() const { return impl().group; }
 
-void Session::shard(LoaderBase& loader) { loader.shard(impl().group.rank(), impl().group.world_size()); }
+void Session::shard(LoaderBase& loader) {
+  loader.shard(impl().group.rank(), impl().group.world_size());
+  impl().tracked_loaders.insert(&loader);
+}
 
 }  // namespace holdfast

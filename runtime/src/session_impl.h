@@ -122,6 +122,7 @@ struct Session::Impl {
 
   SessionOptions options;
   std::uint64_t asked_seed = options.seed;
+  std::set<const LoaderBase*> tracked_loaders;  // that the program draws from by hand; some may be gone
   std::uint64_t generator_seed = options.seed;
   OnNonFinite on_non_finite;
   SaveEvery every;

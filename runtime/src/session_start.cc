@@ -246,6 +246,11 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   storage::Status outcome;
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
+    for (const TrackedVariable& variable : tracked.variables()) {
+      const auto loader = tracked_loaders.find(static_cast<const LoaderBase*>(variable.address));
+      if (loader == tracked_loaders.end() || (*loader)->change().empty()) continue;
+      restored.notes.push_back(fmt::format("'{}': {}", variable.name, (*loader)->change()));
+    }
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     ranks_changed = saved_world_size(manifest) != group.world_size();
     // Other ranks share a host's cores in another way, and repeat nothing to the bit.

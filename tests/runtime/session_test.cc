@@ -709,6 +709,22 @@ TEST_CASE("a_loop_in_a_body_says_what_makes_it_other_than_bit_exact") {
   CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
 }
 
+TEST_CASE("a_loader_that_is_drawn_from_by_hand_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, std::uint64_t steps) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      session.track("by_hand", loader);
+      for ([[maybe_unused]] auto& step : session.steps({.count = steps})) (void)loader.next();
+      return session.finish();
+    });
+  };
+  CHECK(life(2, 2) == kDone);
+  CHECK(run.said().find("by_hand") == std::string::npos);
+  CHECK(life(4, 3) == kDone);
+  CHECK(run.said().find("'by_hand': sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
 TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
   for (const bool drops_gradients_first : {true, false}) {
     const Run run;
