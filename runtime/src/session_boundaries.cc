@@ -120,16 +120,27 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
   LoopPosition& here = *position_;
   session_.leave_next_loop(here, thrown);
   const bool top = session_.progress.is_top_level(here);
-  if (here.in_step) count_step();
+  const bool in_step = here.in_step;
+  if (in_step) count_step();
   if (session_.stop) return end(LoopPosition::Over::no);  // its state is saved
-  const bool complete = here.is_complete();               // left in its last step, or after session.done()
+  const bool at_end = here.is_complete();                 // left in its last step or epoch, or after session.done()
+  const bool is_done = here.over == LoopPosition::Over::done;
+  const bool complete = at_end && (is_done || !thrown);
+  if (at_end) {  // or the next start would begin the last epoch's body again
+    here.in_epoch = false;
+    here.epoch_body = {};
+  }
   if (!complete) here.over = LoopPosition::Over::left;
-  if (top && !complete) {
+  const char* const how = thrown ? "by an exception in" : "in";
+  if (top && !at_end) {
     session_.say(fmt::format(
         "the loop was left {} step {}{}: that step counts, and the next start continues after it; where the loop is "
         "complete, call session.done() before leaving it",
-        thrown ? "by an exception in" : "in", format_count(here.done),
+        how, format_count(here.done),
         here.loader == nullptr && here.target < kEndless ? fmt::format(" of {}", format_count(here.target)) : ""));
+  } else if (top && !is_done && (in_step || thrown)) {
+    session_.say(fmt::format("the loop was left {} its last {}, which counts: {}", how, in_step ? "step" : "epoch",
+                             complete ? "the loop is complete" : "the next start goes past the loop"));
   }
   if (thrown) {  // the other ranks know nothing of it
     session_.progress.mark(position_);

@@ -97,7 +97,8 @@ struct Session::Impl {
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
-  bool write_out(const std::string& reason, Captured captured, const std::string& afterwards, bool may_refuse);
+  bool write_out(const std::string& reason, Captured captured, Clock::time_point begin, const std::string& afterwards,
+                 bool may_refuse);
   void save_held();
   storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured, bool may_refuse,
                                                std::string& more);

@@ -155,12 +155,14 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
     group.check();
   }
-  return write_out(reason, capture(), afterwards, /*may_refuse=*/on_non_finite.act == OnNonFinite::Act::rollback);
+  const Clock::time_point begin = Clock::now();
+  return write_out(reason, capture(), begin, afterwards,
+                   /*may_refuse=*/on_non_finite.act == OnNonFinite::Act::rollback);
 }
 
-bool Session::Impl::write_out(const std::string& reason, Captured captured, const std::string& afterwards,
-                              bool may_refuse) {
-  const Clock::time_point begin = Clock::now();
+// `begin`: since when the program waits for it.
+bool Session::Impl::write_out(const std::string& reason, Captured captured, Clock::time_point begin,
+                              const std::string& afterwards, bool may_refuse) {
   gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
   std::tuple<storage::Status, std::string, std::string> outcome;  // and the version's name, and what is not finite
@@ -260,7 +262,7 @@ void Session::Impl::save_held() {
   const Captured captured = *std::exchange(held, std::nullopt);
   for (int attempt = 1; attempt <= kAttemptsAtTheEnd && !superseded; ++attempt) {
     const char* const afterwards = attempt < kAttemptsAtTheEnd ? "; trying again" : "";
-    if (write_out(held_reason, captured, afterwards, /*may_refuse=*/false)) return;
+    if (write_out(held_reason, captured, Clock::now(), afterwards, /*may_refuse=*/false)) return;
   }
 }
 

@@ -353,9 +353,10 @@ void Session::Impl::load_again() {
 
 void Session::Impl::begin_afresh() {
   tracked.begin();
-  if (is_main()) non_finite = count_non_finite(tracked.capture());
+  const Captured captured = tracked.capture();
+  if (is_main()) non_finite = count_non_finite(captured);
   if (group.world_size() == 1) return;
-  require_alike(group, tracked.capture(), here, "before the first step",
+  require_alike(group, captured, here, "before the first step",
                 "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
                 "that differs between ranks");
   seed_all(seed_of_rank(generator_seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout

@@ -163,7 +163,7 @@ TrackedState& TrackedState::operator=(TrackedState&&) noexcept = default;
 
 void TrackedState::add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module) {
   registry_->require_free(name, identity);
-  registry_->add(identity, make_tracked_module(name, std::move(module)));
+  registry_->add(identity, make_tracked_module(name, identity.address, std::move(module)));
   registry_->may_hold_parameters = true;
 }
 
@@ -278,17 +278,20 @@ void TrackedState::watch_gradients() {
     item->add_names(names);
     for (const NamedTensor& named : names.all()) {
       const at::Tensor& tensor = named.tensor;
-      if (!tensor.is_leaf() || !tensor.requires_grad() || optimized.contains(tensor.unsafeGetTensorImpl())) continue;
-      registry_->gradients->add(item->name(), tensor);
+      if (optimized.contains(tensor.unsafeGetTensorImpl())) {
+        registry_->gradients->note_held(item->name());
+      } else if (tensor.is_leaf() && tensor.requires_grad()) {
+        registry_->gradients->add(item->name(), named.name, tensor);
+      }
     }
   }
 }
 
 std::vector<std::string> TrackedState::without_optimizer() {
   if (!registry_->gradients) return {};
-  const std::set<std::string> seen = registry_->gradients->items(registry_->parameters());
+  const std::vector<std::string> found = registry_->gradients->forgotten(registry_->parameters());
   registry_->gradients.reset();
-  return {seen.begin(), seen.end()};
+  return found;
 }
 
 bool TrackedState::may_hold_parameters() const { return registry_->may_hold_parameters; }

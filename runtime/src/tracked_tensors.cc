@@ -92,9 +92,11 @@ std::vector<std::string> changes_of(const Forms& began, std::span<const NamedTen
 
 class TrackedModule : public TrackedItem {
  public:
-  TrackedModule(std::string name, ObjectReference<torch::nn::Module> module)
+  TrackedModule(std::string name, const void* variable, ObjectReference<torch::nn::Module> module)
       : TrackedItem(std::move(name)), module_(std::move(module)) {
-    (void)module_now();
+    const torch::nn::Module& now = module_now();
+    if (variable == dynamic_cast<const void*>(&now)) owner_ = now.weak_from_this();
+    is_owned_ = !owner_.expired();
   }
 
   const void* object() const override { return module_.get(); }
@@ -191,9 +193,18 @@ class TrackedModule : public TrackedItem {
     }
   }
 
-  torch::nn::Module& module_now() const { return held_by(module_, "module", name()); }
+  torch::nn::Module& module_now() const {
+    if (is_owned_ && owner_.expired()) {
+      throw Error(StatusCode::invalid, "'" + name() +
+                                           "' was tracked as an object that a shared_ptr held, and is gone: track the "
+                                           "pointer, which may be given another module, instead of what it points to");
+    }
+    return held_by(module_, "module", name());
+  }
 
   const ObjectReference<torch::nn::Module> module_;
+  std::weak_ptr<const torch::nn::Module> owner_;  // of the object itself, where that is what is tracked
+  bool is_owned_ = false;
   std::optional<ModuleFlags> code_;  // as the code gave them, once the run has begun
   std::optional<Forms> code_forms_;  // likewise
 };
@@ -447,8 +458,9 @@ class DefaultGenerators : public TrackedItem {
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module) {
-  return std::make_unique<TrackedModule>(std::move(name), std::move(module));
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, const void* variable,
+                                                 ObjectReference<torch::nn::Module> module) {
+  return std::make_unique<TrackedModule>(std::move(name), variable, std::move(module));
 }
 
 std::unique_ptr<TrackedItem> make_tracked_tensor(std::string name, at::Tensor& tensor) {

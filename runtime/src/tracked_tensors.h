@@ -21,7 +21,9 @@ namespace holdfast {
 ///   {"frozen": ["fc.weight", …], "eval": ["norm", …], "initial": {"frozen": […], "eval": […]}}
 /// "initial" is what they were when the run began, where that is something else; "began" the dtypes and shapes then,
 /// {"net.fc.weight": "F32 [3, 2]"}, of what a resizable module has in another form now.
-std::unique_ptr<TrackedItem> make_tracked_module(std::string name, ObjectReference<torch::nn::Module> module);
+/// `variable`: the user's. Where it is the module itself and a shared_ptr held that, its end is found.
+std::unique_ptr<TrackedItem> make_tracked_module(std::string name, const void* variable,
+                                                 ObjectReference<torch::nn::Module> module);
 
 /// The variable, not the handle it holds now: it may be assigned another one, and be undefined. Its value is the
 /// device, or, where the tensor may require a gradient, {"device": "cpu", "requires_grad": true, "initial": false}, the

@@ -171,6 +171,18 @@ TEST_CASE("containers_of_every_kind_come_back_long_or_short") {
   }
 }
 
+TEST_CASE("a_large_text_leaves_the_manifest") {
+  std::string text(1 << 20, 'x');
+  holdfast::TrackedState state;
+  state.track("text", text);
+  TrackedRun run;
+  run.save(state);
+  CHECK(holdfast::storage::encode(run.newest().manifest()).size() < (1 << 16));
+  text.clear();
+  state.restore(run.newest());
+  CHECK(text == std::string(1 << 20, 'x'));
+}
+
 TEST_CASE("single_objects_of_every_kind_come_back") {
   CHECK(comes_back(std::optional<double>(0.1)));
   CHECK(comes_back(std::optional<double>()));

@@ -119,7 +119,7 @@ TEST_CASE("a_loop_that_is_left_in_its_last_step_is_complete") {
   const Run run;
   double x = 0;
   CHECK(run.session([&](Session& s) { return count_to(s, x, 5, 5); }) == kDone);
-  CHECK(run.said().find("left in step") == std::string::npos);
+  CHECK(run.said().find("the loop was left in its last step, which counts: the loop is complete") != std::string::npos);
   const Run other;
   CHECK(other.session([&](Session& session) {
     auto loader = batches();
@@ -128,6 +128,63 @@ TEST_CASE("a_loop_that_is_left_in_its_last_step_is_complete") {
     }
     return session.finish();
   }) == kDone);
+}
+
+TEST_CASE("an_exception_in_a_loops_last_step_is_no_end_without_a_word") {
+  const Run run;
+  int steps = 0;
+  const auto life = [&](bool throws) {
+    return run.session([&](Session& session) {
+      session.track("steps", steps);
+      try {
+        for (auto& step : session.steps({.count = 3})) {
+          ++steps;
+          if (throws && step.number() == 3) throw std::runtime_error("out of memory");
+        }
+      } catch (const std::runtime_error&) {
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(true) == kRunAgain);
+  CHECK(run.said().find("the loop was left by an exception in its last step, which counts: the next start goes past "
+                        "the loop") != std::string::npos);
+  steps = 0;
+  CHECK(life(false) == kDone);
+  CHECK(steps == 3);
+}
+
+TEST_CASE("the_last_epochs_body_that_is_left_after_its_batches_does_not_begin_again") {
+  for (const std::string how : {"break", "finish", "exception"}) {
+    CAPTURE(how);
+    const Run run;
+    int bodies = 0;
+    const auto life = [&] {
+      return run.session([&](Session& session) {
+        auto loader = batches();
+        session.track("bodies", bodies);
+        try {
+          for (auto& epoch : session.epochs(loader, 2)) {
+            for ([[maybe_unused]] auto& batch : epoch) continue;
+            ++bodies;
+            if (bodies < 2) continue;
+            if (how == "break") break;
+            if (how == "finish") return session.finish();
+            throw std::runtime_error("at the end");
+          }
+        } catch (const std::runtime_error&) {
+        }
+        return session.finish();
+      });
+    };
+    CHECK(life() == (how == "exception" ? kRunAgain : kDone));
+    CHECK(bodies == 2);
+    for (int again = 0; again < 2; ++again) {
+      bodies = 0;
+      CHECK(life() == kDone);
+      CHECK(bodies == 2);
+    }
+  }
 }
 
 TEST_CASE("finish_in_a_loops_body_leaves_the_loop") {

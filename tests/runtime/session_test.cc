@@ -751,6 +751,19 @@ TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first
   }
 }
 
+TEST_CASE("a_part_of_a_module_that_no_tracked_optimizer_holds_is_named_as_such") {
+  const Run run;
+  run.session([&](Session& session) {
+    torch::nn::Sequential net(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1));
+    torch::optim::SGD optimizer(net[1]->parameters(), 0.1);
+    session.track("net", net).track("optimizer", optimizer);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) net->forward(torch::ones({1, 1})).sum().backward();
+    return session.finish();
+  });
+  CHECK(run.said().find("no tracked optimizer holds the parameters of 'net.0'") != std::string::npos);
+  CHECK(run.said().find("parameters of 'net'") == std::string::npos);
+}
+
 TEST_CASE("the_folder_of_runs_is_where_the_session_was_started") {
   const ScratchFolder folder;
   boost::filesystem::create_directories(folder.path() / "elsewhere");

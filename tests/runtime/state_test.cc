@@ -465,6 +465,16 @@ TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_na
   CHECK(fit.differences[2].what == "other is a tensor in the program and something else in the checkpoint");
 }
 
+TEST_CASE("a_module_that_was_tracked_itself_and_is_gone_is_refused_by_its_name") {
+  auto net = std::make_shared<torch::nn::LinearImpl>(1, 1);
+  TrackedState state;
+  state.track("net", *net);
+  TrackedRun run;
+  run.save(state);
+  net = std::make_shared<torch::nn::LinearImpl>(1, 1);
+  CHECK_THROWS_WITH(run.save(state), Contains("'net' was tracked as an object that a shared_ptr held, and is gone"));
+}
+
 TEST_CASE("json_with_text_that_is_not_utf8_is_refused_with_its_name") {
   json text = "\xff";
   TrackedState state;
