@@ -14,7 +14,7 @@
 namespace holdfast {
 namespace {
 
-constexpr std::int64_t kPieceBytes = 16 << 20;
+constexpr std::int64_t kPieceBytes = 8 << 20;
 
 [[noreturn]] void refuse(const std::string& name, const std::string& why) {
   throw Error(storage::StatusCode::unsupported, "tensor '" + name + "' cannot be saved: " + why);

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -25,6 +26,7 @@
 #endif
 
 #include "holdfast/runtime/error.h"
+#include "run_detached.h"
 
 namespace holdfast {
 namespace {
@@ -33,6 +35,7 @@ using storage::StatusCode;
 
 // The watch ends waits; c10d's own limits only have to stay out of its way.
 constexpr std::chrono::hours kNoLimit{24 * 30};
+constexpr std::chrono::milliseconds kLook{50};
 
 // The sockets that are open now: what blocks in them can be woken by shutting them down, which c10d itself offers for
 // none of its Gloo and store calls.
@@ -175,7 +178,17 @@ at::Tensor bytes_in(std::string& text) {
 
 StoreConnection::StoreConnection(c10d::Store& store, std::uint16_t port) {
   const auto before = open_sockets();
-  store_ = store.clone();
+  // It tries again and again where nobody listens any more; the store itself tells that at once.
+  auto made = run_detached(
+      [store = c10::intrusive_ptr<c10d::Store>::unsafe_reclaim_from_nonowning(&store)] { return store->clone(); });
+  try {
+    while (made.wait_for(kLook) != std::future_status::ready) (void)store.check({"there"});
+    store_ = made.get();
+  } catch (const std::exception&) {
+    throw Error(StatusCode::unreadable, fmt::format("the store at port {} is gone: the process that held it, rank 0 or "
+                                                    "the launcher, ended while this rank connected to it",
+                                                    port));
+  }
   sockets_ = opened_since(before);
   std::erase_if(sockets_, [&](const OpenSocket& socket) { return !leads_to_store(socket.descriptor, port); });
 }

@@ -375,6 +375,7 @@ void Watch::guard() {
       const bool lost = options_.has_lost_connection();
       lock.lock();
       connection_broke_ = connection_broke_ || lost;
+      if (stopping_ || !judging_) continue;
     }
     const auto all = peers(now);
     if (!fault_) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "holdfast/runtime/error.h"
 #include "meeting.h"
 #include "ranks.h"
 
@@ -45,6 +46,30 @@ TEST_CASE("a_connection_that_another_rank_closed_is_noticed_without_a_call_on_it
         return transport.has_lost_connection() ? 0 : 6;
       },
       std::chrono::seconds(40));
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+  }
+}
+
+TEST_CASE("a_store_that_is_gone_is_told_to_who_connects_to_it") {
+  const auto ended = ranks::run_processes(
+      2,
+      [](const RankEnvironment& place, int) {
+        const auto store = join_store(place, "here", "", "", {.patience = std::chrono::seconds(20), .say = {}});
+        if (place.rank == 0) ::_exit(0);
+        try {
+          while (true) (void)store->check({"there"});
+        } catch (const std::exception&) {  // rank 0 is gone, and the store with it
+        }
+        try {
+          const StoreConnection connection(*store, place.port);
+        } catch (const Error& error) {
+          return std::string(error.what()).find("is gone") != std::string::npos ? 0 : 5;
+        }
+        return 6;
+      },
+      std::chrono::seconds(15));
   for (const auto& rank : ended) {
     INFO(rank.text);
     CHECK(rank.code == 0);
