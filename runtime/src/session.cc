@@ -229,6 +229,9 @@ void Session::untrack(const std::string& name) {
                     name));
   }
   if (self.opened) self.retire(name);
+  for (const TrackedVariable& variable : self.tracked.variables()) {  // another object may be tracked in its place
+    if (variable.name == name) self.tracked_loaders.erase(static_cast<const LoaderBase*>(variable.address));
+  }
   self.tracked.untrack(name);
   self.owners.erase(name);
 }

@@ -53,7 +53,7 @@ std::string joined(const std::string& name, const std::string& key) {
   return name + (is_joined ? "" : ".") + key;
 }
 
-/// Of a value and of the columns that it may have in `tensors`.
+/// The digest of a value, with the columns that it may have in `tensors`.
 std::string digest_text(const nlohmann::json& value, const std::map<std::string, at::Tensor>& tensors,
                         const std::string& key) {
   storage::DigestStream digest;

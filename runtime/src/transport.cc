@@ -102,7 +102,7 @@ std::optional<std::pair<std::uint16_t, std::uint16_t>> ports_of(const OpenSocket
   return std::pair(*own, *other);
 }
 
-// Those of the sockets whose other ends are other ranks': another thread of the program may have opened some meanwhile,
+// The sockets that lead to other ranks. Another thread of the program may have opened some meanwhile,
 // and a connection between two ranks is the only one that both know. All ranks call it.
 std::vector<OpenSocket> between_ranks(const std::vector<OpenSocket>& sockets, c10d::Store& store,
                                       const RankEnvironment& ranks) {
@@ -256,7 +256,7 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
   std::erase_if(backends_->sockets,
                 [&](const OpenSocket& socket) { return !is_ours_to_end(socket.descriptor, ranks.port); });
   backends_->to_ranks = between_ranks(backends_->sockets, *store, ranks);
-  // Where addresses are translated on the way, no two ends know each other, and it stays at what was opened meanwhile.
+  // Where addresses are translated on the way, no two ends know each other: then all that were opened meanwhile count.
   if (backends_->to_ranks.empty()) return;
   std::erase_if(backends_->sockets, [&](const OpenSocket& socket) {
     return !leads_to_store(socket.descriptor, ranks.port) &&
