@@ -229,9 +229,6 @@ void Session::untrack(const std::string& name) {
                     name));
   }
   if (self.opened) self.retire(name);
-  for (const TrackedVariable& variable : self.tracked.variables()) {  // another object may be tracked in its place
-    if (variable.name == name) self.tracked_loaders.erase(static_cast<const LoaderBase*>(variable.address));
-  }
   self.tracked.untrack(name);
   self.owners.erase(name);
 }
@@ -305,9 +302,6 @@ std::string Session::describe(Site site) {
 
 Group& Session::group() const { return impl().group; }
 
-void Session::shard(LoaderBase& loader) {
-  loader.shard(impl().group.rank(), impl().group.world_size());
-  impl().tracked_loaders.insert(&loader);
-}
+void Session::shard(LoaderBase& loader) { loader.shard(impl().group.rank(), impl().group.world_size()); }
 
 }  // namespace holdfast

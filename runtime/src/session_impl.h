@@ -131,12 +131,11 @@ struct Session::Impl {
   DeviceChoice device;
   Group group;
   TrackedState tracked;
-  std::map<std::string, StackOwner> owners;     // of tracked variables on the stack, by their names
-  std::set<const LoaderBase*> tracked_loaders;  // that the program tracks, and so draws from by hand
-  std::map<std::string, Captured> retired;      // the last state of what is tracked no more
-  std::optional<Captured> before_untrack;       // the state at the first untrack() since the last loop
-  bool tracks_late = false;                     // something was tracked since the version was restored
-  std::set<std::string> waiting;                // in the checkpoint, and not tracked yet
+  std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
+  std::map<std::string, Captured> retired;   // the last state of what is tracked no more
+  std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
+  bool tracks_late = false;                  // something was tracked since the version was restored
+  std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
   std::vector<std::weak_ptr<SessionLoop>> loops;  // that run, the innermost last
   std::shared_ptr<SessionLoop> next_loop;         // of session.next(), which nobody else holds

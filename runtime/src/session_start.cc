@@ -246,11 +246,6 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   storage::Status outcome;
   try {
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
-    for (const TrackedVariable& variable : tracked.variables()) {
-      const auto loader = tracked_loaders.find(static_cast<const LoaderBase*>(variable.address));
-      if (loader == tracked_loaders.end() || (*loader)->change().empty()) continue;
-      restored.notes.push_back(fmt::format("'{}': {}", variable.name, (*loader)->change()));
-    }
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     ranks_changed = saved_world_size(manifest) != group.world_size();
     // Other ranks share a host's cores in another way, and repeat nothing to the bit.
@@ -331,7 +326,7 @@ void Session::Impl::require_finite_base() {
 // Each rank has its own, and may have meant to draw its own numbers.
 void Session::Impl::note_generators_alike() {
   if (group.world_size() == 1) return;
-  const auto all = group.all_gather(tracked.capture().generators, here);
+  const auto all = group.all_gather(tracked.generators(), here);
   for (const auto& [name, state] : all.front()) {
     const auto is_alike = [&, &name = name, &state = state](const auto& one) {
       const auto found = one.find(name);

@@ -111,9 +111,7 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Sl
 // Saving
 
 std::string digest_text(const storage::TensorSource& source) {
-  storage::DigestStream digest;
-  source.each_piece([&](std::span<const std::byte> piece) { digest.update(piece); });
-  return fmt::format("{} {} {}", to_string(source.dtype), fmt::join(source.shape, "x"), digest.finish().hex());
+  return fmt::format("{} {} {}", to_string(source.dtype), fmt::join(source.shape, "x"), source.digest().hex());
 }
 
 std::string digest_text(const json& value) { return storage::digest_of(value.dump()).hex(); }

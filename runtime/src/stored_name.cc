@@ -14,7 +14,10 @@ bool needs_escape(const std::string& name) {
 
 }  // namespace
 
-std::string stored_name(const std::string& name) { return needs_escape(name) ? name + "@" : name; }
+std::string stored_name(std::string name) {
+  if (needs_escape(name)) name += '@';
+  return name;
+}
 
 std::string program_name(const std::string& stored) {
   if (stored.find('@') == std::string::npos) return stored;

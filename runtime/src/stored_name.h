@@ -7,7 +7,7 @@
 
 namespace holdfast {
 
-std::string stored_name(const std::string& name);
+std::string stored_name(std::string name);
 /// The name in the program of what is stored under this one, whichever rank's it is.
 std::string program_name(const std::string& stored);
 

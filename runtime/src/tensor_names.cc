@@ -18,6 +18,13 @@ bool same_elements(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
+TensorNames::TensorNames(std::size_t expected) {
+  all_.reserve(expected);
+  by_name_.reserve(expected);
+  by_impl_.reserve(expected);
+  by_place_.reserve(expected);
+}
+
 TensorNames::Place TensorNames::place_of(const at::Tensor& tensor) {
   if (!has_bytes(tensor)) return {tensor.unsafeGetTensorImpl(), 0};  // empty ones share nothing
   return {tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset()};

@@ -26,7 +26,8 @@ struct NamedTensor {
 
 class TensorNames {
  public:
-  TensorNames() = default;
+  /// Room for that many tensors is made at once.
+  explicit TensorNames(std::size_t expected = 0);
   TensorNames(TensorNames&&) = default;
   TensorNames(const TensorNames&) = delete;
 

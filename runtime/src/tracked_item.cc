@@ -59,8 +59,11 @@ std::string track_as_resizable(const std::string& name) {
   return "track(\"" + name + "\", " + (is_identifier ? name : "…") + ", holdfast::resizable)";
 }
 
-Capture::Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters)
-    : names_(names), parameters_(std::move(parameters)), buffer_(make_copy_buffer()) {
+Capture::Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters, bool digests_generators)
+    : names_(names),
+      parameters_(std::move(parameters)),
+      digests_generators_(digests_generators),
+      buffer_(make_copy_buffer()) {
   sources_.reserve(names.all().size());
   for (const NamedTensor& named : names.all()) {
     if (named.name == named.stored_as) {
@@ -113,10 +116,7 @@ void Capture::generator(const std::string& name) {
   }
   const auto source =
       std::find_if(sources_.rbegin(), sources_.rend(), [&](const auto& source) { return source.name == name; });
-  if (source == sources_.rend()) return;
-  storage::DigestStream digest;
-  source->each_piece([&](const std::span<const std::byte> piece) { digest.update(piece); });
-  generators[name] = digest.finish().hex();
+  if (source != sources_.rend()) generators[name] = source->digest().hex();
 }
 
 Plan::Plan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,

@@ -29,7 +29,8 @@ namespace holdfast {
 class Capture {
  public:
   /// `parameters`: the tensors that tracked optimizers update, asked for where a tensor has changed its shape.
-  Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters);
+  /// `digests_generators`: whether `generators` is filled, too.
+  Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters, bool digests_generators);
 
   const TensorNames& names() const { return names_; }
   /// Whether a tracked optimizer updates this tensor.
@@ -39,6 +40,7 @@ class Capture {
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
   /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
   void value(const std::string& name, nlohmann::json value);
+  bool digests_generators() const { return digests_generators_; }
   /// Notes the digest of the value or tensor of this name, which is a generator's state.
   void generator(const std::string& name);
   /// All tensors that have bytes of their own, by name. Call it last. Throws Error (invalid) for a name that is taken.
@@ -52,6 +54,7 @@ class Capture {
  private:
   const TensorNames& names_;
   const std::function<std::set<const void*>()> parameters_;
+  const bool digests_generators_;
   std::shared_ptr<CopyBuffer> buffer_;
   std::vector<storage::TensorSource> sources_;
 };

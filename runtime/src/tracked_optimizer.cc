@@ -267,14 +267,7 @@ class TrackedOptimizer : public TrackedItem {
     for (const Parameter& parameter : all) now[parameter.group].push_back(parameter.name);
     for (std::size_t i = 0; i < now.size(); ++i) value["groups"].push_back(encode_group(fields, now[i], i));
     if (code_ && code_->parameters != now) value["began"] = code_->parameters;
-    json& states = value["state"];
-    for (const auto& [name, group, tensor] : all) {
-      const auto state = optimizer().state().find(tensor.unsafeGetTensorImpl());
-      if (state == optimizer().state().end() || states.contains(name)) continue;
-      CaptureStateFields visitor(capture, state_name(name) + ".");
-      fields.visit(*state->second, visitor);
-      states[name] = std::move(visitor.value);
-    }
+    capture_state(capture, fields, all, value);
     capture.value(name(), std::move(value));
   }
 
@@ -305,9 +298,9 @@ class TrackedOptimizer : public TrackedItem {
 
  private:
   struct Parameter {
-    std::string name;  // the first under which it is tracked
+    const std::string& name;  // the first under which it is tracked; one of the walk's
     std::size_t group;
-    at::Tensor tensor;
+    const at::Tensor& tensor;  // the optimizer's
   };
 
   // What a restore leaves.
@@ -338,6 +331,32 @@ class TrackedOptimizer : public TrackedItem {
                 "optimizer '" + name() + "' is a " + c10::demangle(typeid(now).name()) +
                     ", whose state only its author knows: give it save(holdfast::State&) const and "
                     "load(const holdfast::State&)");
+  }
+
+  // "state": {parameter: {field: value}, …} of what is not a tensor, null where others have state and it has not.
+  // Mostly all parameters have the same values: those of the first one are written once, as "state_of_others", for all
+  // that are not listed. (Versions without "state_of_others" list every parameter that has a state.)
+  void capture_state(Capture& capture, const OptimizerFields& fields, const std::vector<Parameter>& all,
+                     json& value) const {
+    std::unordered_set<const std::string*> seen;
+    seen.reserve(all.size());
+    const auto others = [&]() -> const json* {
+      const auto found = value.find("state_of_others");
+      return found == value.end() ? nullptr : &*found;
+    };
+    for (const auto& [name, group, tensor] : all) {
+      if (!seen.insert(&name).second) continue;
+      json own;
+      if (const auto state = optimizer().state().find(tensor.unsafeGetTensorImpl());
+          state != optimizer().state().end()) {
+        CaptureStateFields visitor(capture, state_name(name) + ".");
+        fields.visit(*state->second, visitor);
+        own = std::move(visitor.value);
+        if (others() == nullptr) value["state_of_others"] = own;
+      }
+      if (others() == nullptr || own != *others()) value["state"][name] = std::move(own);
+    }
+    if (others() == nullptr) value["state"] = json::object();
   }
 
   std::size_t groups() const { return optimizer().param_groups().size(); }
@@ -481,6 +500,14 @@ class TrackedOptimizer : public TrackedItem {
     }
   }
 
+  /// As capture_state() wrote it; null where the parameter had none.
+  static const json* saved_state(const json& saved, const std::string& parameter) {
+    auto found = saved.at("state").find(parameter);
+    if (found != saved.at("state").end()) return found->is_null() ? nullptr : &*found;
+    found = saved.find("state_of_others");
+    return found == saved.end() ? nullptr : &*found;
+  }
+
   void plan_state(Plan& plan, const json& saved, const SavedGroups& saved_groups, const std::vector<Group>& groups) {
     std::unordered_set<std::string> claimed;  // of the checkpoint's parameters
     auto states = std::make_shared<std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>>>();
@@ -505,8 +532,8 @@ class TrackedOptimizer : public TrackedItem {
           kept.insert(key);
           continue;
         }
-        const auto value = saved.at("state").find(parameter);
-        if (value == saved.at("state").end()) continue;
+        const json* const value = saved_state(saved, parameter);
+        if (value == nullptr) continue;
         auto state = fields_now().make_state();
         PlanStateFields visitor(plan, state_name(parameter) + ".", *value, tensor.device());
         fields_now().visit(*state, visitor);

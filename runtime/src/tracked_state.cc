@@ -52,7 +52,8 @@ struct TrackedState::Registry {
   std::set<std::string> names;
   std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
-  const TrackedItem* owner = nullptr;  // of what is added now
+  mutable std::size_t tensors_before = 0;  // which the latest walk found
+  const TrackedItem* owner = nullptr;      // of what is added now
   std::unique_ptr<GradientWatch> gradients;
 
   void require_free(const std::string& name, const Identity& identity) const {
@@ -133,11 +134,12 @@ struct TrackedState::Registry {
   }
 
   TensorNames walk() const {
-    TensorNames found;
+    TensorNames found(tensors_before);
     for (const auto& item : items) {
       found.begin_owner(item->name(), item->is_resizable());
       item->add_names(found);
     }
+    tensors_before = found.all().size();
     return found;
   }
 
@@ -313,21 +315,30 @@ void TrackedState::begin() {
 Captured TrackedState::capture() const {
   find_parts();
   const TensorNames names = registry_->walk();
-  Capture capture(names, [this] { return registry_->parameters(); });
-  for (const auto& item : registry_->items) {
-    item->capture(capture);
-    if (item->is_generator()) capture.generator(item->name());
-  }
+  Capture capture(
+      names, [this] { return registry_->parameters(); }, /*digests_generators=*/false);
+  for (const auto& item : registry_->items) item->capture(capture);
   registry_->generators->capture(capture);
 
   Captured captured;
-  captured.generators = std::move(capture.generators);
   captured.tensors = capture.take_sources();
-  for (storage::TensorSource& source : captured.tensors) source.name = stored_name(source.name);
+  for (storage::TensorSource& source : captured.tensors) source.name = stored_name(std::move(source.name));
   for (const auto& [alias, name] : capture.tied) captured.tied.emplace(stored_name(alias), stored_name(name));
   for (const std::string& name : capture.may_differ) captured.may_differ.insert(stored_name(name));
   for (auto& [name, value] : capture.values.items()) captured.values[stored_name(name)] = std::move(value);
   return captured;
+}
+
+std::map<std::string, std::string> TrackedState::generators() const {
+  find_parts();
+  const TensorNames names = registry_->walk();
+  Capture capture(
+      names, [this] { return registry_->parameters(); }, /*digests_generators=*/true);
+  for (const auto& item : registry_->items) {
+    item->capture(capture);
+    if (item->is_generator()) capture.generator(item->name());
+  }
+  return std::move(capture.generators);
 }
 
 Fit TrackedState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {

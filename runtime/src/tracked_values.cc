@@ -40,7 +40,11 @@ class TrackedValue : public TrackedItem {
       plan.apply([this, seed = plan.fresh_seed(name())](std::vector<std::string>&) { access_.reseed(seed); });
       return;
     }
-    plan.apply([this, value = *saved](std::vector<std::string>&) { access_.set(value); });
+    plan.apply([this, value = *saved](std::vector<std::string>& notes) {
+      access_.set(value);
+      const std::string change = access_.change ? access_.change() : std::string();
+      if (!change.empty()) notes.push_back("'" + name() + "': " + change);
+    });
   }
 
  private:
@@ -98,8 +102,10 @@ class TrackedObject : public TrackedItem {
     access_.save(state);
     const auto values = state.values();
     const auto tensors = state.tensors();
-    for (const std::string& key : state.engines()) {
-      capture.generators[joined(name(), key)] = digest_text(values.at(key), tensors, key);
+    if (capture.digests_generators()) {
+      for (const std::string& key : state.engines()) {
+        capture.generators[joined(name(), key)] = digest_text(values.at(key), tensors, key);
+      }
     }
     if (tensors.empty() && state.parts().empty() && values.size() == 1 && values.begin()->first.empty() &&
         !is_object_form(values.begin()->second)) {

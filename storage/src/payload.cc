@@ -133,6 +133,12 @@ void TensorSource::each_piece(const std::function<void(std::span<const std::byte
   }
 }
 
+Digest TensorSource::digest() const {
+  DigestStream digest;
+  each_piece([&](std::span<const std::byte> piece) { digest.update(piece); });
+  return digest.finish();
+}
+
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,
                                    std::vector<TensorSource> sources) {

@@ -19,8 +19,12 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr int kMaxHeaderDepth = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
-std::string json_string(const std::string& text) {
-  return needs_no_escape(text) ? '"' + text + '"' : json(text).dump();
+void append_string(std::string& into, const std::string& text) {
+  if (needs_no_escape(text)) {
+    into.append(1, '"').append(text).append(1, '"');
+  } else {
+    into += json(text).dump();
+  }
 }
 
 void put_length(std::string& into, std::uint64_t length) {
@@ -55,7 +59,8 @@ Status check_names(const SafetensorsHeader& header) {
 }
 
 void append_json(std::string& text, const SafetensorsTensor& tensor) {
-  text.append(json_string(tensor.name)).append(":{\"dtype\":\"").append(to_string(tensor.dtype));
+  append_string(text, tensor.name);
+  text.append(":{\"dtype\":\"").append(to_string(tensor.dtype));
   text.append("\",\"shape\":[");
   for (std::size_t i = 0; i < tensor.shape.size(); ++i)
     text.append(i ? "," : "").append(std::to_string(tensor.shape[i]));
@@ -161,10 +166,13 @@ Result<std::string> encode_safetensors_header(SafetensorsHeader& header) {
   std::string text(kLengthBytes, '\0');
   text += '{';
   if (!header.metadata.empty()) {
-    text.append(json_string(std::string(kMetadataKey))).append(":{");
+    append_string(text, std::string(kMetadataKey));
+    text += ":{";
     for (const auto& [key, value] : header.metadata) {
       if (text.back() != '{') text += ',';
-      text.append(json_string(key)).append(":").append(json_string(value));
+      append_string(text, key);
+      text += ':';
+      append_string(text, value);
     }
     text += '}';
   }

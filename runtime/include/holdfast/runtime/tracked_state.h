@@ -47,7 +47,6 @@ struct Captured {
   std::vector<storage::TensorSource> tensors;  // by name
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
   std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
-  std::map<std::string, std::string> generators;  // digests of the states of the program's own, by name
   nlohmann::json values = nlohmann::json::object();
 };
 
@@ -125,6 +124,8 @@ class TrackedState {
 
   /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
   Captured capture() const;
+  /// Digests of the states of the generators that the program tracks, by name.
+  std::map<std::string, std::string> generators() const;
 
   /// Compares; changes nothing. Throws Error only for what capture() would throw for.
   Fit check(const storage::Manifest& manifest, const LoosenOptions& loosen = {}) const;

@@ -25,10 +25,11 @@ struct ValueAccess {
   std::function<void(const nlohmann::json&)> misfit;
   std::function<void(const nlohmann::json&)> set;
   std::function<void(std::uint64_t seed)> reseed = {};  // random engines: begins another stream
+  std::function<std::string()> change = {};             // a sentence on what `set` took up differently, or empty
 };
 
 /// `state()` gives JSON and `set_state(json)` takes it back; Loader is one. An optional `check_state(json) const`
-/// throws where the state does not fit.
+/// throws where the state does not fit. What an optional `const std::string& change() const` then says is logged.
 template <class T>
 concept HasJsonState = requires(const T& saved, T& loaded, const nlohmann::json& state) {
   { saved.state() } -> std::convertible_to<nlohmann::json>;
@@ -57,11 +58,18 @@ concept HasJsonForm = requires(const T& saved, T& loaded, const nlohmann::json& 
 
 template <HasJsonState T>
 ValueAccess access_json_state(T& x) {
-  return {[&x] { return nlohmann::json(x.state()); },
-          [&x](const nlohmann::json& json) {
-            if constexpr (requires { x.check_state(json); }) x.check_state(json);
-          },
-          [&x](const nlohmann::json& json) { x.set_state(json); }};
+  ValueAccess access{[&x] { return nlohmann::json(x.state()); },
+                     [&x](const nlohmann::json& json) {
+                       if constexpr (requires { x.check_state(json); }) x.check_state(json);
+                     },
+                     [&x](const nlohmann::json& json) { x.set_state(json); }};
+  const T& after = x;
+  if constexpr (requires {
+                  { after.change() } -> std::same_as<const std::string&>;
+                }) {
+    access.change = [&after] { return after.change(); };
+  }
+  return access;
 }
 
 template <HasTextState T>

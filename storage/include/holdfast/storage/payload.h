@@ -27,6 +27,8 @@ struct TensorSource {
   std::uint64_t bytes() const;
   /// Copies all of it, and gives it in pieces of up to 1 MiB, in order.
   void each_piece(const std::function<void(std::span<const std::byte>)>& visit) const;
+  /// Of its bytes, as in the manifest.
+  Digest digest() const;
 };
 
 /// What one rank wrote: sent to rank 0 in S3. Tensor parts name file 0.
