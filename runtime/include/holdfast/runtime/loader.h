@@ -277,15 +277,15 @@ class Loader : public LoaderBase {
                    [dataset](const std::vector<std::size_t>& indices) -> std::shared_ptr<void> {
                      return std::make_shared<Batch>(dataset->get_batch(indices));
                    },
-                   {[](void* batch) { change(batch, [](Batch b) { return bring_to_pinned_memory(std::move(b)); }); },
+                   {[](void* batch) { replace(batch, [](Batch b) { return bring_to_pinned_memory(std::move(b)); }); },
                     [](void* batch, c10::Device device) {
-                      change(batch, [device](Batch b) { return bring_to_device(std::move(b), device); });
+                      replace(batch, [device](Batch b) { return bring_to_device(std::move(b), device); });
                     }}),
         dataset_(std::move(dataset)) {}
 
   // A batch may have members that are constant: it is made anew, not assigned to.
   template <class By>
-  static void change(void* batch, By by) {
+  static void replace(void* batch, By by) {
     auto* const it = static_cast<Batch*>(batch);
     Batch changed = by(std::move(*it));
     std::destroy_at(it);
