@@ -16,7 +16,7 @@
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/text.h"
-#include "non_finite_watch.h"
+#include "on_non_finite.h"
 
 namespace holdfast {
 namespace {

@@ -43,10 +43,11 @@ void require_all(Group& group, const Fit& fit) {
 
 // The entries, by their place in the manifest, that any rank but 0 asks for.
 std::vector<std::size_t> wanted_by_others(Group& group, const storage::Manifest& manifest,
-                                          const std::vector<Slot>& slots) {
+                                          const std::vector<LoadTarget>& targets) {
   std::set<std::size_t> mine;
   if (!group.is_main()) {
-    for (const Slot& slot : slots) mine.insert(static_cast<std::size_t>(slot.entry - manifest.tensors.data()));
+    for (const LoadTarget& target : targets)
+      mine.insert(static_cast<std::size_t>(target.entry - manifest.tensors.data()));
   }
   std::set<std::size_t> all;
   for (const auto& one : group.all_gather(std::vector<std::size_t>(mine.begin(), mine.end()))) {
@@ -55,17 +56,19 @@ std::vector<std::size_t> wanted_by_others(Group& group, const storage::Manifest&
   return {all.begin(), all.end()};
 }
 
-std::multimap<std::size_t, const Slot*> by_entry(const storage::Manifest& manifest, const std::vector<Slot>& slots) {
-  std::multimap<std::size_t, const Slot*> found;
-  for (const Slot& slot : slots) found.emplace(static_cast<std::size_t>(slot.entry - manifest.tensors.data()), &slot);
+std::multimap<std::size_t, const LoadTarget*> by_entry(const storage::Manifest& manifest,
+                                                       const std::vector<LoadTarget>& targets) {
+  std::multimap<std::size_t, const LoadTarget*> found;
+  for (const LoadTarget& target : targets)
+    found.emplace(static_cast<std::size_t>(target.entry - manifest.tensors.data()), &target);
   return found;
 }
 
 // Rank 0 gives every entry that another rank wants to all of them, many in one message. `version`: rank 0's.
-void share(Group& group, const storage::Manifest& manifest, const std::vector<Slot>& slots,
+void share(Group& group, const storage::Manifest& manifest, const std::vector<LoadTarget>& targets,
            const storage::VersionReader* version) {
-  const auto wanted = wanted_by_others(group, manifest, slots);
-  const auto mine = by_entry(manifest, slots);
+  const auto wanted = wanted_by_others(group, manifest, targets);
+  const auto mine = by_entry(manifest, targets);
   for (std::size_t begin = 0; begin < wanted.size();) {
     std::size_t end = begin;
     std::int64_t bytes = 0;
@@ -86,8 +89,8 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Sl
     };
     if (group.is_main()) {
       each([&](std::size_t index, at::Tensor into) {
-        if (const auto slot = mine.find(index); slot != mine.end()) {
-          into.copy_(bytes_of(*slot->second));
+        if (const auto target = mine.find(index); target != mine.end()) {
+          into.copy_(bytes_of(*target->second));
           return;
         }
         at::Tensor read = at::empty(into.sizes(), at::kByte);  // another rank's own
@@ -100,7 +103,7 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Sl
     if (!group.is_main()) {
       each([&](std::size_t index, const at::Tensor& from) {
         const auto [first, last] = mine.equal_range(index);
-        for (auto slot = first; slot != last; ++slot) fill_from_bytes(*slot->second, from);
+        for (auto target = first; target != last; ++target) fill_from_bytes(*target->second, from);
       });
     }
     begin = end;
@@ -149,20 +152,20 @@ storage::TensorSource source_of(std::string name, const json& like, const at::Te
 void MainFeed::require(const Fit& fit) { require_all(group_, fit); }
 void RankFeed::require(const Fit& fit) { require_all(group_, fit); }
 
-void MainFeed::fill(const std::vector<Slot>& slots) {
+void MainFeed::fill(const std::vector<LoadTarget>& targets) {
   storage::Status outcome;
   try {
-    load_tensors(version_, slots, {});
+    load_tensors(version_, targets, {});
   } catch (const Error& error) {
     outcome = {error.code(), error.what()};
   }
   throw_if(group_.broadcast(outcome));
-  share(group_, version_.manifest(), slots, &version_);
+  share(group_, version_.manifest(), targets, &version_);
 }
 
-void RankFeed::fill(const std::vector<Slot>& slots) {
+void RankFeed::fill(const std::vector<LoadTarget>& targets) {
   throw_if(group_.broadcast(storage::Status()));
-  share(group_, manifest_, slots, nullptr);
+  share(group_, manifest_, targets, nullptr);
 }
 
 void gather_rank_state(Group& group, Captured& captured, Group::Site site) {

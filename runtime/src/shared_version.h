@@ -18,7 +18,7 @@ class MainFeed final : public TensorFeed {
  public:
   MainFeed(Group& group, const storage::VersionReader& version) : group_(group), version_(version) {}
   void require(const Fit& fit) override;
-  void fill(const std::vector<Slot>& slots) override;
+  void fill(const std::vector<LoadTarget>& targets) override;
 
  private:
   Group& group_;
@@ -30,7 +30,7 @@ class RankFeed final : public TensorFeed {
  public:
   RankFeed(Group& group, const storage::Manifest& manifest) : group_(group), manifest_(manifest) {}
   void require(const Fit& fit) override;
-  void fill(const std::vector<Slot>& slots) override;
+  void fill(const std::vector<LoadTarget>& targets) override;
 
  private:
   Group& group_;

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
-#include "tracked_item.h"
+#include "load_target.h"
 
 namespace holdfast {
 
@@ -13,8 +13,8 @@ class TensorFeed {
   virtual ~TensorFeed() = default;
   /// Before anything is overwritten: throws Error(misfit) with every difference unless the checkpoint fits.
   virtual void require(const Fit& fit) = 0;
-  /// Fills every slot with bytes whose digests are right, or throws; the slots then hold unspecified values.
-  virtual void fill(const std::vector<Slot>& slots) = 0;
+  /// Fills every target with bytes whose digests are right, or throws; the targets then hold unspecified values.
+  virtual void fill(const std::vector<LoadTarget>& targets) = 0;
 };
 
 }  // namespace holdfast

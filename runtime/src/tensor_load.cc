@@ -39,11 +39,11 @@ class ClaimedMemory {
   std::map<std::uintptr_t, std::uintptr_t> ends_;
 };
 
-void make_tensor(const Slot& slot) {
-  if (slot.tensor->defined()) return;
-  const auto options = at::TensorOptions(to_scalar_type(slot.entry->dtype)).device(slot.device);
-  *slot.tensor = slot.strides.empty() ? at::empty(slot.entry->shape, options)
-                                      : at::empty_strided(slot.entry->shape, slot.strides, options);
+void make_tensor(const LoadTarget& target) {
+  if (target.tensor->defined()) return;
+  const auto options = at::TensorOptions(to_scalar_type(target.entry->dtype)).device(target.device);
+  *target.tensor = target.strides.empty() ? at::empty(target.entry->shape, options)
+                                          : at::empty_strided(target.entry->shape, target.strides, options);
 }
 
 /// A stale graph that saved this tensor must fail in backward() instead of using the new values.
@@ -67,21 +67,21 @@ class Staging {
 
   bool has_room(std::uint64_t bytes) const { return used_ + bytes <= static_cast<std::uint64_t>(arena_.numel()); }
 
-  void add(const Slot& slot) {
+  void add(const LoadTarget& target) {
     auto* const bytes = static_cast<std::byte*>(arena_.mutable_data_ptr()) + used_;
-    targets_.push_back({slot.entry->name, {bytes, slot.entry->bytes()}});
-    slots_.push_back(&slot);
-    used_ += aligned(slot.entry->bytes());
+    targets_.push_back({target.entry->name, {bytes, target.entry->bytes()}});
+    filled_.push_back(&target);
+    used_ += aligned(target.entry->bytes());
   }
 
   void read(const storage::VersionReader& version, const storage::ReadOptions& options) {
     throw_if(version.read(targets_, options));
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      copy_into(*slots_[i]->tensor, at::from_blob(targets_[i].into.data(), slots_[i]->entry->shape,
-                                                  at::TensorOptions(to_scalar_type(slots_[i]->entry->dtype))));
+    for (std::size_t i = 0; i < filled_.size(); ++i) {
+      copy_into(*filled_[i]->tensor, at::from_blob(targets_[i].into.data(), filled_[i]->entry->shape,
+                                                   at::TensorOptions(to_scalar_type(filled_[i]->entry->dtype))));
     }
     targets_.clear();
-    slots_.clear();
+    filled_.clear();
     used_ = 0;
   }
 
@@ -89,42 +89,42 @@ class Staging {
   at::Tensor arena_;
   std::uint64_t used_ = 0;
   std::vector<storage::TensorTarget> targets_;
-  std::vector<const Slot*> slots_;
+  std::vector<const LoadTarget*> filled_;
 };
 
 }  // namespace
 
-void fill_from_bytes(const Slot& slot, const at::Tensor& bytes) {
+void fill_from_bytes(const LoadTarget& target, const at::Tensor& bytes) {
   const at::NoGradGuard no_grad;
-  make_tensor(slot);
-  copy_into(*slot.tensor, bytes.view(to_scalar_type(slot.entry->dtype)).view(slot.entry->shape));
+  make_tensor(target);
+  copy_into(*target.tensor, bytes.view(to_scalar_type(target.entry->dtype)).view(target.entry->shape));
 }
 
-at::Tensor bytes_of(const Slot& slot) {
+at::Tensor bytes_of(const LoadTarget& target) {
   const at::NoGradGuard no_grad;
-  return slot.tensor->detach().resolve_conj().resolve_neg().contiguous().view({-1}).view(at::kByte);
+  return target.tensor->detach().resolve_conj().resolve_neg().contiguous().view({-1}).view(at::kByte);
 }
 
-void load_tensors(const storage::VersionReader& version, const std::vector<Slot>& slots,
+void load_tensors(const storage::VersionReader& version, const std::vector<LoadTarget>& targets,
                   const storage::ReadOptions& options) {
   const at::NoGradGuard no_grad;
   ClaimedMemory memory;
   std::vector<storage::TensorTarget> direct;
-  std::vector<const Slot*> staged;
+  std::vector<const LoadTarget*> staged;
   std::uint64_t staging_bytes = 0;
   std::uint64_t largest = 0;
   bool pinned = false;
 
-  for (const Slot& slot : slots) {
-    make_tensor(slot);
-    at::Tensor& tensor = *slot.tensor;
-    const std::uint64_t bytes = slot.entry->bytes();
+  for (const LoadTarget& target : targets) {
+    make_tensor(target);
+    at::Tensor& tensor = *target.tensor;
+    const std::uint64_t bytes = target.entry->bytes();
     if (has_plain_bytes(tensor) && memory.claim(tensor.const_data_ptr(), bytes)) {
       direct.push_back(
-          {slot.entry->name, {static_cast<std::byte*>(tensor.unsafeGetTensorImpl()->mutable_data()), bytes}});
+          {target.entry->name, {static_cast<std::byte*>(tensor.unsafeGetTensorImpl()->mutable_data()), bytes}});
       note_changed(tensor);
     } else {
-      staged.push_back(&slot);
+      staged.push_back(&target);
       staging_bytes += aligned(bytes);
       largest = std::max(largest, aligned(bytes));
       pinned |= tensor.is_cuda();
@@ -134,9 +134,9 @@ void load_tensors(const storage::VersionReader& version, const std::vector<Slot>
 
   if (!staged.empty()) {
     Staging staging(std::max(largest, std::min(staging_bytes, kStagingBytes)), pinned);
-    for (const Slot* slot : staged) {
-      if (!staging.has_room(aligned(slot->entry->bytes()))) staging.read(version, options);
-      staging.add(*slot);
+    for (const LoadTarget* target : staged) {
+      if (!staging.has_room(aligned(target->entry->bytes()))) staging.read(version, options);
+      staging.add(*target);
     }
     staging.read(version, options);
   }

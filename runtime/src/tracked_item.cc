@@ -284,12 +284,12 @@ bool Plan::allowed(const std::vector<std::string>& patterns, Difference::Kind ki
 }
 
 void Plan::fill(const TensorEntry& entry, const at::Tensor& tensor) {
-  slots_.push_back({&entry, std::make_shared<at::Tensor>(tensor), tensor.device(), {}});
+  targets_.push_back({&entry, std::make_shared<at::Tensor>(tensor), tensor.device(), {}});
 }
 
 std::shared_ptr<at::Tensor> Plan::make(const TensorEntry& entry, at::Device device, std::vector<std::int64_t> strides) {
-  slots_.push_back({&entry, std::make_shared<at::Tensor>(), device, std::move(strides)});
-  return slots_.back().tensor;
+  targets_.push_back({&entry, std::make_shared<at::Tensor>(), device, std::move(strides)});
+  return targets_.back().tensor;
 }
 
 std::shared_ptr<at::Tensor> Plan::make_instead_of(const at::Tensor& old, const TensorEntry& entry) {

@@ -20,6 +20,7 @@
 #include "holdfast/runtime/state.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
+#include "load_target.h"
 #include "tensor_form.h"
 #include "tensor_names.h"
 #include "tensor_source.h"
@@ -57,14 +58,6 @@ class Capture {
   const bool digests_generators_;
   std::shared_ptr<CopyBuffer> buffer_;
   std::vector<storage::TensorSource> sources_;
-};
-
-/// A tensor to be filled from the checkpoint.
-struct Slot {
-  const storage::TensorEntry* entry = nullptr;
-  std::shared_ptr<at::Tensor> tensor;  // undefined: made while loading, with the two below
-  at::Device device = at::kCPU;
-  std::vector<std::int64_t> strides;  // empty: contiguous
 };
 
 /// Compares what is tracked with a manifest and collects what a restore would do; building one changes nothing.
@@ -130,7 +123,7 @@ class Plan {
   void finish();
 
   Fit fit;
-  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<LoadTarget>& targets() const { return targets_; }
   const std::vector<std::function<void(std::vector<std::string>&)>>& steps() const { return steps_; }
 
  private:
@@ -156,7 +149,7 @@ class Plan {
   std::set<std::string> resizing_;
   std::set<std::string> resizable_;  // the names that resizable items' tensors are stored as
   std::map<std::pair<const void*, const storage::TensorEntry*>, std::shared_ptr<at::Tensor>> instead_of_;
-  std::vector<Slot> slots_;
+  std::vector<LoadTarget> targets_;
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
 };
 

@@ -35,7 +35,7 @@ class VersionFeed final : public TensorFeed {
   void require(const Fit& fit) override {
     if (!fit.ok()) throw Error(StatusCode::misfit, fit.message());
   }
-  void fill(const std::vector<Slot>& slots) override { load_tensors(version_, slots, options_); }
+  void fill(const std::vector<LoadTarget>& targets) override { load_tensors(version_, targets, options_); }
 
  private:
   const storage::VersionReader& version_;
@@ -364,7 +364,7 @@ Restored TrackedState::restore(const storage::Manifest& manifest, const LoosenOp
   feed.require(plan.fit);
 
   // R2. Read every tensor, digests checked: the program's own in place, all others into new memory.
-  feed.fill(plan.slots());
+  feed.fill(plan.targets());
 
   // R3. Hand over the rest: optimizer state and options, values, user types; the process's generators last, so that
   // nothing that loads can draw from them afterwards.

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "holdfast/runtime/object_reference.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/rank_place.h"
 #include "tracked_item.h"
 
 namespace torch::nn {

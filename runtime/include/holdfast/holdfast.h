@@ -2,11 +2,10 @@
 #pragma once
 
 // First, so that little stands in front of what the compiler says to a mistake.
-#include "holdfast/runtime/mistakes.h"
-
 #include "holdfast/runtime/accumulate.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/clip_grad.h"
+#include "holdfast/runtime/data_mistakes.h"
 #include "holdfast/runtime/ddp.h"
 #include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
@@ -15,3 +14,4 @@
 #include "holdfast/runtime/lr_schedule.h"
 #include "holdfast/runtime/session.h"
 #include "holdfast/runtime/state.h"
+#include "holdfast/runtime/state_mistakes.h"

@@ -32,7 +32,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/mistakes.h"
+#include "holdfast/runtime/data_mistakes.h"
 #include "holdfast/runtime/sample_generator.h"
 #include "holdfast/runtime/to_device.h"
 

@@ -25,10 +25,19 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/mistakes.h"
+#include "holdfast/runtime/never.h"
 #include "holdfast/runtime/stage.h"
 
 namespace holdfast {
+
+/// What the compiler says first where a pipeline is given no step.
+template <class T>
+struct WithoutStep {
+  static_assert(never<T>,
+                "Pipeline::step() needs the step of the loop first: pipeline.step(step, [&] { return loss; }), with "
+                "the step that session.steps() gives");
+  using Outcome = void;
+};
 
 class Decision;
 

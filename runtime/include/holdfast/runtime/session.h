@@ -29,7 +29,6 @@
 #include "holdfast/runtime/group.h"
 #include "holdfast/runtime/loader.h"
 #include "holdfast/runtime/loop.h"
-#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/pipeline.h"
 #include "holdfast/runtime/tracked_state.h"

@@ -30,12 +30,12 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
-#include "holdfast/runtime/mistakes.h"
 #include "holdfast/runtime/object_access.h"
 #include "holdfast/runtime/object_reference.h"
 #include "holdfast/runtime/rank_place.h"
 #include "holdfast/runtime/resizable.h"
 #include "holdfast/runtime/state.h"
+#include "holdfast/runtime/state_mistakes.h"
 #include "holdfast/runtime/value_access.h"
 #include "holdfast/storage/payload.h"
 #include "holdfast/storage/version_reader.h"

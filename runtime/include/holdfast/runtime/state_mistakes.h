@@ -1,20 +1,16 @@
-// What the compiler says first to the likeliest mistakes: one sentence each, what is wrong and what to write.
+// What the compiler says first where something is tracked that cannot be: one sentence, what is wrong and what to
+// write.
 #pragma once
-
-#include <torch/data/example.h>
 
 #include <concepts>
 #include <memory>
 #include <random>
 #include <type_traits>
-#include <vector>
 
+#include "holdfast/runtime/never.h"
 #include "holdfast/runtime/state_forms.h"
 
 namespace holdfast {
-
-template <class>
-constexpr bool never = false;
 
 /// Whether what was given as `T&&` outlives the call: a variable, or a module that is handed over.
 template <class T>
@@ -79,52 +75,5 @@ constexpr bool is_trackable() {
     return IsSupported<T>;
   }
 }
-
-template <class T>
-struct NotALoader {
-  static_assert(
-      never<T>,
-      "session.steps() and session.epochs() go over a holdfast::Loader, which can go on in the middle of an "
-      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); over batches that "
-      "you hold there is session.epochs({.count = 10}, batches)");
-  using Range = void;
-};
-
-template <class T>
-struct NotLoaderOptions {
-  static_assert(never<T>, "holdfast::Loader takes the batch size by name: Loader(dataset, {.batch_size = 64})");
-  using Refused = int;
-};
-
-template <class Batches>
-struct TemporaryBatches {
-  static_assert(never<Batches>,
-                "session.epochs({.count = n}, batches) goes over a variable of yours: give the batches a name first");
-  using Range = void;
-};
-
-template <class T>
-struct WithoutStep {
-  static_assert(never<T>,
-                "Pipeline::step() needs the step of the loop first: pipeline.step(step, [&] { return loss; }), with "
-                "the step that session.steps() gives");
-  using Outcome = void;
-};
-
-/// Stands where `data` or `target` of a batch is asked for that is a vector of samples.
-template <class T>
-struct NotStacked {
-  constexpr NotStacked() = default;
-  NotStacked(const NotStacked&) {
-    static_assert(never<T>,
-                  "this batch is a vector of samples: map the dataset, "
-                  "dataset.map(torch::data::transforms::Stack<>()), so that a batch has data and target");
-  }
-};
-
-template <class Batch>
-constexpr bool is_vector_of_samples = false;
-template <class Data, class Target>
-constexpr bool is_vector_of_samples<std::vector<torch::data::Example<Data, Target>>> = true;
 
 }  // namespace holdfast

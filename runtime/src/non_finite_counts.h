@@ -5,24 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <string_view>
 
 #include "holdfast/runtime/tracked_state.h"
 #include "holdfast/storage/manifest.h"
 
 namespace holdfast {
-
-/// What --holdfast.on-nonfinite says.
-struct OnNonFinite {
-  enum class Act { note, stop, rollback };
-  Act act = Act::note;
-  std::uint64_t steps = 0;  // rollback: as many steps may be skipped at most
-
-  friend bool operator==(const OnNonFinite&, const OnNonFinite&) = default;
-};
-
-/// "note", "stop", "rollback:100". Throws Error(invalid) with a sentence that quotes what is wrong.
-OnNonFinite parse_on_non_finite(std::string_view text);
 
 /// How many numbers of each tensor are NaN or infinite; tensors without any are left out.
 using NonFiniteCounts = std::map<std::string, std::uint64_t>;

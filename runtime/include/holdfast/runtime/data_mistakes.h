@@ -1,0 +1,52 @@
+// What the compiler says first to the likeliest mistakes with loaders, loops and batches: one sentence each, what is
+// wrong and what to write.
+#pragma once
+
+#include <torch/data/example.h>
+
+#include <vector>
+
+#include "holdfast/runtime/never.h"
+
+namespace holdfast {
+
+template <class T>
+struct NotALoader {
+  static_assert(
+      never<T>,
+      "session.steps() and session.epochs() go over a holdfast::Loader, which can go on in the middle of an "
+      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); over batches that "
+      "you hold there is session.epochs({.count = 10}, batches)");
+  using Range = void;
+};
+
+template <class T>
+struct NotLoaderOptions {
+  static_assert(never<T>, "holdfast::Loader takes the batch size by name: Loader(dataset, {.batch_size = 64})");
+  using Refused = int;
+};
+
+template <class Batches>
+struct TemporaryBatches {
+  static_assert(never<Batches>,
+                "session.epochs({.count = n}, batches) goes over a variable of yours: give the batches a name first");
+  using Range = void;
+};
+
+/// Stands where `data` or `target` of a batch is asked for that is a vector of samples.
+template <class T>
+struct NotStacked {
+  constexpr NotStacked() = default;
+  NotStacked(const NotStacked&) {
+    static_assert(never<T>,
+                  "this batch is a vector of samples: map the dataset, "
+                  "dataset.map(torch::data::transforms::Stack<>()), so that a batch has data and target");
+  }
+};
+
+template <class Batch>
+constexpr bool is_vector_of_samples = false;
+template <class Data, class Target>
+constexpr bool is_vector_of_samples<std::vector<torch::data::Example<Data, Target>>> = true;
+
+}  // namespace holdfast
