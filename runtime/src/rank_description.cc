@@ -7,10 +7,10 @@
 
 #include <fstream>
 
-#include "gpu_load.h"
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/units.h"
 #include "host_name.h"
+#include "platform/gpu_load.h"
 
 namespace holdfast {
 namespace {

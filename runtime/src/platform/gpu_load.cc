@@ -1,4 +1,4 @@
-#include "gpu_load.h"
+#include "platform/gpu_load.h"
 
 #include <dlfcn.h>
 
