@@ -19,9 +19,9 @@
 
 #include "call_site.h"
 #include "frame.h"
-#include "host_name.h"
 #include "meeting.h"
-#include "run_detached.h"
+#include "process/host_name.h"
+#include "process/run_detached.h"
 #include "transport.h"
 #include "watch.h"
 

@@ -20,9 +20,9 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/signals.h"
-#include "host_name.h"
-#include "run_detached.h"
+#include "process/host_name.h"
+#include "process/run_detached.h"
+#include "process/signals.h"
 #include "start_thread.h"
 #include "torch_warnings.h"
 

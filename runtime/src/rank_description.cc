@@ -9,8 +9,8 @@
 
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/units.h"
-#include "host_name.h"
 #include "platform/gpu_load.h"
+#include "process/host_name.h"
 
 namespace holdfast {
 namespace {

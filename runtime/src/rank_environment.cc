@@ -6,7 +6,7 @@
 #include <cstdlib>
 
 #include "holdfast/runtime/error.h"
-#include "job_id.h"
+#include "process/job_id.h"
 
 namespace holdfast {
 namespace {

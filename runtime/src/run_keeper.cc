@@ -7,11 +7,11 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
-#include "host_name.h"
-#include "job_id.h"
-#include "program_id.h"
+#include "process/host_name.h"
+#include "process/job_id.h"
+#include "process/program_id.h"
+#include "process/uncaught_error.h"
 #include "store_files.h"
-#include "uncaught_error.h"
 
 namespace holdfast {
 RunKeeper::RunKeeper(const SessionOptions& options, Console& console)

@@ -15,11 +15,11 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
+#include "process/stack_owner.h"
+#include "process/uncaught_error.h"
 #include "rank_description.h"
 #include "session_impl.h"
-#include "stack_owner.h"
 #include "trainable_parameters.h"
-#include "uncaught_error.h"
 
 namespace holdfast {
 

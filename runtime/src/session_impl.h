@@ -18,14 +18,14 @@
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/session.h"
-#include "holdfast/runtime/signals.h"
 #include "non_finite_counts.h"
 #include "on_non_finite.h"
+#include "process/signals.h"
+#include "process/stack_owner.h"
+#include "process/uncaught_error.h"
 #include "progress.h"
 #include "run_keeper.h"
-#include "stack_owner.h"
 #include "tensor_feed.h"
-#include "uncaught_error.h"
 
 namespace holdfast {
 

@@ -26,7 +26,7 @@
 #endif
 
 #include "holdfast/runtime/error.h"
-#include "run_detached.h"
+#include "process/run_detached.h"
 
 namespace holdfast {
 namespace {

@@ -9,7 +9,7 @@
 #include <fstream>
 
 #include "call_site.h"
-#include "host_name.h"
+#include "process/host_name.h"
 #include "start_thread.h"
 
 namespace holdfast {

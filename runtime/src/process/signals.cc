@@ -1,4 +1,4 @@
-#include "holdfast/runtime/signals.h"
+#include "process/signals.h"
 
 #include <signal.h>
 #include <unistd.h>

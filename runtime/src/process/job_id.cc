@@ -1,4 +1,4 @@
-#include "job_id.h"
+#include "process/job_id.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -8,7 +8,7 @@
 #include <sstream>
 #include <string_view>
 
-#include "host_name.h"
+#include "process/host_name.h"
 
 namespace holdfast {
 namespace {

@@ -1,4 +1,4 @@
-#include "uncaught_error.h"
+#include "process/uncaught_error.h"
 
 #include <c10/util/Exception.h>
 #include <torch/csrc/utils/cpp_stacktraces.h>

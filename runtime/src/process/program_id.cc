@@ -1,4 +1,4 @@
-#include "program_id.h"
+#include "process/program_id.h"
 
 #include <fstream>
 #include <vector>

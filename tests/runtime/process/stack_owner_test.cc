@@ -1,4 +1,4 @@
-#include "stack_owner.h"
+#include "process/stack_owner.h"
 
 #include <functional>
 #include <memory>

@@ -1,5 +1,5 @@
 // A file of its own, so that no test before it has started CUDA: a forked child cannot use it then.
-#include "uncaught_error.h"
+#include "process/uncaught_error.h"
 
 #include <signal.h>
 #include <sys/wait.h>

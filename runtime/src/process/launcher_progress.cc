@@ -1,4 +1,4 @@
-#include "launcher_progress.h"
+#include "process/launcher_progress.h"
 
 #include <boost/filesystem/operations.hpp>
 #include <cstdlib>
