@@ -20,11 +20,11 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "logging/torch_warnings.h"
 #include "process/host_name.h"
 #include "process/run_detached.h"
 #include "process/signals.h"
 #include "start_thread.h"
-#include "torch_warnings.h"
 
 namespace holdfast {
 namespace {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "holdfast/runtime/units.h"
 #include "holdfast/storage/non_finite.h"
+#include "logging/units.h"
 #include "stored_name.h"
 
 namespace holdfast {

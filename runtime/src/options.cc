@@ -13,9 +13,9 @@
 #include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/save_policy.h"
-#include "holdfast/runtime/units.h"
 #include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/text.h"
+#include "logging/units.h"
 #include "on_non_finite.h"
 
 namespace holdfast {

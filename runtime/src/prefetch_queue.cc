@@ -6,8 +6,8 @@
 #include <csignal>
 #include <utility>
 
+#include "logging/torch_warnings.h"
 #include "start_thread.h"
-#include "torch_warnings.h"
 
 namespace holdfast {
 namespace {

@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "holdfast/runtime/device.h"
-#include "holdfast/runtime/units.h"
+#include "logging/units.h"
 #include "platform/gpu_load.h"
 #include "process/host_name.h"
 

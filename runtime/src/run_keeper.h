@@ -11,12 +11,12 @@
 #include <optional>
 #include <string>
 
-#include "holdfast/runtime/console.h"
-#include "holdfast/runtime/metrics_writer.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/tracked_state.h"
 #include "holdfast/storage/run_writer.h"
 #include "holdfast/storage/store.h"
+#include "logging/console.h"
+#include "logging/metrics_writer.h"
 
 namespace holdfast {
 

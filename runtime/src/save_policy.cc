@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/units.h"
+#include "logging/units.h"
 
 namespace holdfast {
 namespace {

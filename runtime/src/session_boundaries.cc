@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/units.h"
 #include "holdfast/storage/death_note.h"
+#include "logging/units.h"
 #include "session_impl.h"
 #include "shared_version.h"
 

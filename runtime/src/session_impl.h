@@ -12,12 +12,12 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/console.h"
 #include "holdfast/runtime/device.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/save_policy.h"
 #include "holdfast/runtime/session.h"
+#include "logging/console.h"
 #include "non_finite_counts.h"
 #include "on_non_finite.h"
 #include "process/signals.h"

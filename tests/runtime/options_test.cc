@@ -9,7 +9,7 @@
 #include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/save_policy.h"
-#include "holdfast/runtime/units.h"
+#include "logging/units.h"
 #include "storage/scratch_folder.h"
 
 using holdfast::Boundary;

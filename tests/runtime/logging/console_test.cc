@@ -1,4 +1,4 @@
-#include "holdfast/runtime/console.h"
+#include "logging/console.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,8 +8,8 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/metrics_writer.h"
 #include "holdfast/storage/memory_store.h"
+#include "logging/metrics_writer.h"
 
 using holdfast::Console;
 using holdfast::end_line;

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/units.h"
+#include "logging/units.h"
 
 #include <fmt/format.h>
 

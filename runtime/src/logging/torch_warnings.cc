@@ -1,4 +1,4 @@
-#include "torch_warnings.h"
+#include "logging/torch_warnings.h"
 
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/console.h"
+#include "logging/console.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "holdfast/runtime/units.h"
+#include "logging/units.h"
 
 namespace holdfast {
 namespace {

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/metrics_writer.h"
+#include "logging/metrics_writer.h"
 
 #include <cmath>
 #include <nlohmann/json.hpp>
