@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 #include "holdfast/runtime/error.h"
 #include "tensors_by_kind.h"
 

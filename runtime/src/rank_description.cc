@@ -7,7 +7,7 @@
 
 #include <fstream>
 
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 #include "logging/units.h"
 #include "platform/gpu_load.h"
 #include "process/host_name.h"

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/save_policy.h"

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "device/environment.h"
 #include "held_state.h"
-#include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"

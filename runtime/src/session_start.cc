@@ -10,9 +10,9 @@
 #include <thread>
 
 #include "dataset_change.h"
+#include "device/environment.h"
 #include "earlier_sessions.h"
 #include "holdfast/runtime/amp.h"
-#include "holdfast/runtime/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
 #include "holdfast/storage/file_operations.h"

@@ -41,8 +41,8 @@
 #endif
 
 #include "../../examples/char_gpt/transformer.h"
+#include "device/device.h"
 #include "holdfast/holdfast.h"
-#include "holdfast/runtime/device.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/environment.h"
+#include "device/environment.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 
 namespace holdfast {
 namespace {

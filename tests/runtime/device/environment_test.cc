@@ -1,4 +1,4 @@
-#include "holdfast/runtime/environment.h"
+#include "device/environment.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "catch.h"
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 #include "holdfast/runtime/error.h"
 
 using holdfast::choose_device;

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/device.h"
+#include "device/device.h"
 
 #include <ATen/Context.h>
 #include <ATen/Version.h>
