@@ -9,7 +9,7 @@
 
 #include <typeinfo>
 
-#include "holdfast/runtime/fused_optimizers.h"
+#include "holdfast/runtime/optim/fused_optimizers.h"
 
 namespace holdfast {
 namespace {

@@ -15,8 +15,8 @@
 #include <typeinfo>
 #include <utility>
 
-#include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/optim/device_scale.h"
 #include "window_gradients.h"
 
 namespace holdfast {

@@ -11,8 +11,8 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "holdfast/runtime/device_scale.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/optim/device_scale.h"
 #include "optimizer_fields.h"
 #include "stored_name.h"
 

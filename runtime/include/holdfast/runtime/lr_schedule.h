@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/learning_rate.h"
+#include "holdfast/runtime/optim/learning_rate.h"
 #include "holdfast/runtime/stage.h"
 
 namespace holdfast {

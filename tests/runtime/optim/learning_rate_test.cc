@@ -1,4 +1,4 @@
-#include "holdfast/runtime/learning_rate.h"
+#include "holdfast/runtime/optim/learning_rate.h"
 
 #include <cmath>
 #include <cstdint>

@@ -19,7 +19,7 @@
 #include <memory>
 #include <vector>
 
-#include "holdfast/runtime/device_scale.h"
+#include "holdfast/runtime/optim/device_scale.h"
 
 namespace holdfast {
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/fused_optimizers.h"
+#include "holdfast/runtime/optim/fused_optimizers.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_add.h>

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/runtime/learning_rate.h"
+#include "holdfast/runtime/optim/learning_rate.h"
 
 namespace {
 

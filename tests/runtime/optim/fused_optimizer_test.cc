@@ -8,7 +8,7 @@
 #include <memory>
 #include <sstream>
 
-#include "holdfast/runtime/fused_optimizers.h"
+#include "holdfast/runtime/optim/fused_optimizers.h"
 #include "tracked_run.h"
 
 using holdfast::TakesDeviceScale;
