@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/loader.h"
 #include "splitmix64.h"
 
 namespace holdfast {

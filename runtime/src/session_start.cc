@@ -9,7 +9,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "dataset_change.h"
+#include "data/dataset_change.h"
+#include "data/session_seed.h"
 #include "device/environment.h"
 #include "earlier_sessions.h"
 #include "holdfast/runtime/amp.h"
@@ -19,7 +20,6 @@
 #include "logging/units.h"
 #include "meeting.h"
 #include "session_impl.h"
-#include "session_seed.h"
 #include "shared_version.h"
 #include "status_json.h"
 #include "stored_name.h"

@@ -13,8 +13,8 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include "data/prefetch_queue.h"
 #include "meeting.h"
-#include "prefetch_queue.h"
 #include "ranks.h"
 
 namespace {

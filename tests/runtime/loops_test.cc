@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "catch.h"
+#include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/loop.h"
 #include "holdfast/runtime/session.h"
 #include "progress.h"
 #include "session_run.h"

@@ -26,9 +26,9 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/runtime/data/loader.h"
+#include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/group.h"
-#include "holdfast/runtime/loader.h"
-#include "holdfast/runtime/loop.h"
 #include "holdfast/runtime/options.h"
 #include "holdfast/runtime/pipeline.h"
 #include "holdfast/runtime/tracked_state.h"

@@ -23,8 +23,8 @@
 #include <utility>
 #include <vector>
 
+#include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/group.h"
-#include "holdfast/runtime/loop.h"
 #include "holdfast/runtime/state.h"
 
 namespace torch::nn {

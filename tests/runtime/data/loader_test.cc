@@ -1,4 +1,4 @@
-#include "holdfast/runtime/loader.h"
+#include "holdfast/runtime/data/loader.h"
 
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/data/datasets/base.h>
@@ -21,8 +21,8 @@
 #include <thread>
 
 #include "catch.h"
+#include "data/sample_order.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/sample_order.h"
 
 using holdfast::Error;
 using holdfast::Loader;

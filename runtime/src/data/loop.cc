@@ -1,4 +1,4 @@
-#include "holdfast/runtime/loop.h"
+#include "holdfast/runtime/data/loop.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "session_seed.h"
+#include "data/session_seed.h"
 
 namespace holdfast {
 namespace {

@@ -1,4 +1,4 @@
-#include "prefetch_queue.h"
+#include "data/prefetch_queue.h"
 
 #include <fmt/format.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "batch_upload.h"
+#include "data/batch_upload.h"
 
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/StreamGuard.h>

@@ -1,4 +1,4 @@
-#include "dataset_change.h"
+#include "data/dataset_change.h"
 
 #include <atomic>
 

@@ -32,9 +32,9 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/data_mistakes.h"
-#include "holdfast/runtime/sample_generator.h"
-#include "holdfast/runtime/to_device.h"
+#include "holdfast/runtime/data/data_mistakes.h"
+#include "holdfast/runtime/data/sample_generator.h"
+#include "holdfast/runtime/data/to_device.h"
 
 namespace holdfast {
 

@@ -1,8 +1,8 @@
-#include "holdfast/runtime/sample_generator.h"
+#include "holdfast/runtime/data/sample_generator.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include "sample_scope.h"
+#include "data/sample_scope.h"
 #include "splitmix64.h"
 
 namespace holdfast {

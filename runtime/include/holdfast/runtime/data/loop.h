@@ -20,7 +20,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "holdfast/runtime/loader.h"
+#include "holdfast/runtime/data/loader.h"
 
 namespace holdfast {
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/loader.h"
+#include "holdfast/runtime/data/loader.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/Tensor.h>
@@ -18,14 +18,14 @@
 #include <string>
 #include <tuple>
 
-#include "batch_upload.h"
-#include "dataset_change.h"
+#include "data/batch_upload.h"
+#include "data/dataset_change.h"
+#include "data/prefetch_queue.h"
+#include "data/sample_order.h"
+#include "data/sample_scope.h"
+#include "data/session_seed.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/sample_order.h"
 #include "holdfast/storage/digest.h"
-#include "prefetch_queue.h"
-#include "sample_scope.h"
-#include "session_seed.h"
 
 namespace holdfast {
 namespace {

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/sample_order.h"
+#include "data/sample_order.h"
 
 #include <bit>
 
