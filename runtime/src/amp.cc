@@ -8,7 +8,7 @@
 
 #include "device/device.h"
 #include "holdfast/runtime/error.h"
-#include "tensors_by_kind.h"
+#include "tensors/tensors_by_kind.h"
 
 namespace holdfast {
 namespace {

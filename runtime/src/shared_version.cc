@@ -12,7 +12,7 @@
 #include "holdfast/storage/digest.h"
 #include "holdfast/storage/text.h"
 #include "status_json.h"
-#include "tensor_load.h"
+#include "tensors/tensor_load.h"
 
 namespace holdfast {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "holdfast/runtime/fit.h"
-#include "load_target.h"
+#include "tensors/load_target.h"
 
 namespace holdfast {
 

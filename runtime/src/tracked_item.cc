@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cctype>
 
-#include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/exact_json.h"
 #include "holdfast/storage/digest.h"
 #include "splitmix64.h"
 #include "stored_name.h"
+#include "tensors/dtype.h"
 
 namespace holdfast {
 

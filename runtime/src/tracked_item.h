@@ -20,10 +20,10 @@
 #include "holdfast/runtime/state.h"
 #include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
-#include "load_target.h"
-#include "tensor_form.h"
-#include "tensor_names.h"
-#include "tensor_source.h"
+#include "tensors/load_target.h"
+#include "tensors/tensor_form.h"
+#include "tensors/tensor_names.h"
+#include "tensors/tensor_source.h"
 
 namespace holdfast {
 

@@ -9,8 +9,8 @@
 #include <optional>
 #include <random>
 
-#include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/exact_json.h"
+#include "tensors/dtype.h"
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;

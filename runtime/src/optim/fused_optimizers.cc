@@ -21,7 +21,7 @@
 #include <utility>
 
 #include "holdfast/runtime/error.h"
-#include "tensor_form.h"
+#include "tensors/tensor_form.h"
 
 namespace holdfast {
 namespace {

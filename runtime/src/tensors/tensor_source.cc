@@ -1,4 +1,4 @@
-#include "tensor_source.h"
+#include "tensors/tensor_source.h"
 
 #include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
@@ -8,8 +8,8 @@
 #include <cstring>
 #include <sstream>
 
-#include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/error.h"
+#include "tensors/dtype.h"
 
 namespace holdfast {
 namespace {

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/dtype.h"
+#include "tensors/dtype.h"
 
 #include <utility>
 

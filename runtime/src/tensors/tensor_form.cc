@@ -1,4 +1,4 @@
-#include "tensor_form.h"
+#include "tensors/tensor_form.h"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
@@ -6,7 +6,7 @@
 #include <memory>
 #include <string_view>
 
-#include "holdfast/runtime/dtype.h"
+#include "tensors/dtype.h"
 
 namespace holdfast {
 namespace {

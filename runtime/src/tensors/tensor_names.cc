@@ -1,4 +1,4 @@
-#include "tensor_names.h"
+#include "tensors/tensor_names.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "tensor_load.h"
+#include "tensors/tensor_load.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <map>
 
-#include "holdfast/runtime/dtype.h"
 #include "holdfast/runtime/error.h"
-#include "tensor_source.h"
+#include "tensors/dtype.h"
+#include "tensors/tensor_source.h"
 
 namespace holdfast {
 namespace {
