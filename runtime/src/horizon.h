@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "holdfast/runtime/step_order.h"
+#include "holdfast/runtime/policy/step_order.h"
 
 namespace holdfast {
 

@@ -12,11 +12,11 @@
 
 #include "config_file.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/save_policy.h"
 #include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/text.h"
 #include "logging/units.h"
-#include "on_non_finite.h"
+#include "policy/on_non_finite.h"
+#include "policy/save_policy.h"
 
 namespace holdfast {
 namespace {

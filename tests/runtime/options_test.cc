@@ -8,8 +8,8 @@
 #include "catch.h"
 #include "config_file.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/save_policy.h"
 #include "logging/units.h"
+#include "policy/save_policy.h"
 #include "storage/scratch_folder.h"
 
 using holdfast::Boundary;

@@ -26,8 +26,8 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/policy/step_order.h"
 #include "holdfast/runtime/rank_environment.h"
-#include "holdfast/runtime/step_order.h"
 
 namespace c10d {
 class ProcessGroup;

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "holdfast/runtime/step_order.h"
+#include "holdfast/runtime/policy/step_order.h"
 
 namespace holdfast {
 

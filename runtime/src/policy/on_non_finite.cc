@@ -1,4 +1,4 @@
-#include "on_non_finite.h"
+#include "policy/on_non_finite.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/save_policy.h"
+#include "policy/save_policy.h"
 
 #include <fmt/format.h>
 
