@@ -11,7 +11,7 @@
 #include <optional>
 #include <string>
 
-#include "holdfast/runtime/options.h"
+#include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/tracked_state.h"
 #include "holdfast/storage/run_writer.h"
 #include "holdfast/storage/store.h"

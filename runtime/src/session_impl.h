@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "device/device.h"
-#include "holdfast/runtime/options.h"
+#include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/session.h"
 #include "logging/console.h"

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/options.h"
+#include "holdfast/runtime/options/options.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,11 +10,11 @@
 #include <map>
 #include <type_traits>
 
-#include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/text.h"
 #include "logging/units.h"
+#include "options/config_file.h"
 #include "policy/on_non_finite.h"
 #include "policy/save_policy.h"
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/options.h"
+#include "holdfast/runtime/options/options.h"
 
 #include <boost/filesystem/operations.hpp>
 #include <fstream>
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "catch.h"
-#include "config_file.h"
 #include "holdfast/runtime/error.h"
 #include "logging/units.h"
+#include "options/config_file.h"
 #include "policy/save_policy.h"
 #include "storage/scratch_folder.h"
 
