@@ -12,7 +12,7 @@
 #include <string>
 
 #include "holdfast/runtime/options/options.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/run_writer.h"
 #include "holdfast/storage/store.h"
 #include "logging/console.h"

@@ -17,7 +17,6 @@
 #include "holdfast/runtime/rank_environment.h"
 #include "holdfast/runtime/session.h"
 #include "logging/console.h"
-#include "non_finite_counts.h"
 #include "policy/on_non_finite.h"
 #include "policy/save_policy.h"
 #include "process/signals.h"
@@ -25,7 +24,8 @@
 #include "process/uncaught_error.h"
 #include "progress.h"
 #include "run_keeper.h"
-#include "tensor_feed.h"
+#include "state/non_finite_counts.h"
+#include "state/tensor_feed.h"
 
 namespace holdfast {
 

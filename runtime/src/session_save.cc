@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "device/environment.h"
-#include "held_state.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"
@@ -12,8 +11,9 @@
 #include "process/launcher_progress.h"
 #include "session_impl.h"
 #include "shared_version.h"
+#include "state/held_state.h"
+#include "state/stored_name.h"
 #include "status_json.h"
-#include "stored_name.h"
 
 namespace holdfast {
 

@@ -21,8 +21,8 @@
 #include "meeting.h"
 #include "session_impl.h"
 #include "shared_version.h"
+#include "state/stored_name.h"
 #include "status_json.h"
-#include "stored_name.h"
 
 namespace holdfast {
 

@@ -7,9 +7,9 @@
 #pragma once
 
 #include "holdfast/runtime/group.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/version_reader.h"
-#include "tensor_feed.h"
+#include "state/tensor_feed.h"
 
 namespace holdfast {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "holdfast/runtime/stage.h"
-#include "holdfast/runtime/state.h"
+#include "holdfast/runtime/state/state.h"
 
 namespace holdfast {
 

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/run_writer.h"
 

@@ -9,9 +9,9 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session.h"
-#include "non_finite_counts.h"
 #include "ranks.h"
 #include "session_run.h"
+#include "state/non_finite_counts.h"
 
 namespace {
 

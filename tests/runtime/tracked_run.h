@@ -11,7 +11,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/memory_store.h"
 #include "holdfast/storage/run_writer.h"
 

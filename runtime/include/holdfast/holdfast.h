@@ -13,5 +13,5 @@
 #include "holdfast/runtime/lr_schedule.h"
 #include "holdfast/runtime/optim/fused_optimizers.h"
 #include "holdfast/runtime/session.h"
-#include "holdfast/runtime/state.h"
-#include "holdfast/runtime/state_mistakes.h"
+#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/state/state_mistakes.h"

@@ -31,7 +31,7 @@
 #include "holdfast/runtime/group.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/pipeline.h"
-#include "holdfast/runtime/tracked_state.h"
+#include "holdfast/runtime/state/tracked_state.h"
 
 namespace holdfast {
 

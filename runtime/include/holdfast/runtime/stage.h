@@ -25,7 +25,7 @@
 
 #include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/group.h"
-#include "holdfast/runtime/state.h"
+#include "holdfast/runtime/state/state.h"
 
 namespace torch::nn {
 class Module;

@@ -1,0 +1,32 @@
+// What a program may grow and shrink while it trains: `session.track("means", means, holdfast::resizable)`.
+//
+// On resume such a tensor, or each parameter and buffer of such a module, takes the shape and dtype that were saved. It
+// does so in place: the variable, the module's members and an optimizer's param_groups go on being one tensor, whose
+// optimizer state is as it was saved. Without it a parameter of another shape is a misfit, and a save refuses one whose
+// shape is not what the run began with.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <concepts>
+#include <type_traits>
+
+#include "holdfast/runtime/state/object_reference.h"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace holdfast {
+
+struct Resizable {
+  explicit Resizable() = default;
+};
+inline constexpr Resizable resizable{};
+
+/// A tensor, or a module itself, its holder, or a pointer to it.
+template <class T>
+concept HasTensorsToResize =
+    std::same_as<T, at::Tensor> || std::derived_from<T, torch::nn::Module> || PointsTo<T, torch::nn::Module>;
+
+}  // namespace holdfast

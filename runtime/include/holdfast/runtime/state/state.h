@@ -1,0 +1,305 @@
+// State: what a user's own type saves and loads. A type names its members once,
+//
+//   class Trainer {
+//     template <class Archive>
+//     void holdfast_state(Archive& a) { a("net", net_)("optimizer", optimizer_)("replay", replay_)("best", best_); }
+//     friend struct holdfast::StateMembers;  // where holdfast_state() is private
+//     …
+//   };
+//
+// or saves and loads itself:
+//
+//   struct Average {
+//     torch::Tensor average;
+//     double decay = 0.999;
+//     void save(holdfast::State& state) const { state.put("average", average).put("decay", decay); }
+//     void load(const holdfast::State& state) { state.get_to("average", average); state.get_to("decay", decay); }
+//   };
+//
+// What can be saved: numbers, enums, text, tensors; modules, optimizers, schedulers and generators, themselves or in a
+// pointer or holder; the standard engines and distributions; both kinds of types above; anything with nlohmann's
+// to_json and from_json; and vector, deque, list, set, map, unordered_map, array, C array, pair, tuple, variant,
+// optional, unique_ptr, shared_ptr, stack, queue, priority_queue, complex, bitset, atomic, durations and time points of
+// all these. Modules, optimizers, schedulers and generators stay where the program made them: as many must be there
+// when a checkpoint is loaded, with no exception for containers. Everything else becomes as it was saved, containers'
+// lengths and what pointers hold too; two shared_ptr of one object come back as two objects.
+//
+// Small things are saved as JSON in the manifest, which people can read. Containers and texts that are larger are saved
+// as columns (columns.h).
+//
+// Names are UTF-8 and not empty; dots are fine ("encoder.weight"). A nested State is a view of the same contents under
+// a longer name: nested("a").put("b", x) and put("a.b", x) are the same. One thread at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <concepts>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <typeindex>
+#include <vector>
+
+#include "holdfast/runtime/state/columns.h"
+#include "holdfast/runtime/state/state_forms.h"
+
+namespace holdfast {
+
+class TrackedState;
+
+/// One of which every rank holds a share, such as a part of a sum. Where a checkpoint of N ranks is loaded on M, it is
+/// given the states of the ranks r of before with r % M == rank as `shares`, none where there were fewer ranks; `own`
+/// is the first of these, or else rank 0's.
+template <class T>
+concept HasShares = HasState<T> && requires(T& loaded, const State& own, const std::vector<State>& shares) {
+  loaded.load_shares(own, shares);
+};
+
+/// A module, an optimizer, a scheduler, a generator or a tensor variable in an object: tracked under a name of its own.
+struct StatePart {
+  std::string name;
+  const void* address;
+  std::type_index type;
+  std::function<void(TrackedState&, const std::string& full_name)> track;
+};
+
+class State {
+ public:
+  State();
+
+  /// The part of this state whose names start with `name` and a dot. Shares its contents.
+  State nested(const std::string& name) const;
+  /// Whether there is a tensor or a value of this name, or anything nested below it.
+  bool has(const std::string& name) const;
+
+  /// Adds a tensor (by handle: its bytes are read while the checkpoint is written, an undefined one comes back
+  /// undefined) or anything else that can be saved. Throws Error for a name that is taken or empty.
+  template <class T>
+  requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& put(const std::string& name,
+                                                                                         const T& x);
+
+  /// A tensor of which it is known that all ranks hold the same, as parameters and their averages are: spares the
+  /// comparison at every save.
+  State& put_alike(const std::string& name, const at::Tensor& tensor) {
+    require_name(name);
+    put_tensor(name, tensor, /*is_alike=*/true);
+    return *this;
+  }
+
+  /// What was put under this name; Error (misfit) names what is not there. Loaded tensors are on the CPU, contiguous,
+  /// and the caller's own.
+  template <class T>
+  T get(const std::string& name) const {
+    static_assert(!IsPart<T>, "get() cannot make a module, an optimizer, a scheduler or a generator: use get_to()");
+    if constexpr (std::is_same_v<T, at::Tensor>) {
+      return tensor(name);
+    } else {
+      T x{};
+      get_to(name, x);
+      return x;
+    }
+  }
+
+  /// As get(), into `x`. A defined tensor is overwritten in place, on its device, and must have the same shape and
+  /// dtype; an undefined one becomes the loaded CPU tensor. Modules, optimizers, schedulers and generators hold what
+  /// was saved of them before load() is called.
+  template <IsSupported T>
+  void get_to(const std::string& name, T& x) const;
+
+  /// Everything below this state's name, the rest of the names as keys.
+  std::map<std::string, at::Tensor> tensors() const;
+  std::map<std::string, nlohmann::json> values() const;
+  /// Whether a tensor was put as alike on all ranks.
+  bool is_alike(const std::string& name) const;
+
+  /// In the order they were put.
+  const std::vector<StatePart>& parts() const;
+  /// The names of values that are standard engines, which ranks draw their own numbers from.
+  const std::set<std::string>& engines() const;
+  /// A state that collects parts() only, and drops tensors and values.
+  static State of_parts();
+  /// What was saved, to be loaded again; `parts` are names.
+  static State of_saved(std::map<std::string, at::Tensor> tensors, std::map<std::string, nlohmann::json> values,
+                        std::set<std::string> parts);
+
+ private:
+  friend class ColumnWriter;
+  friend class ColumnReader;
+  friend class PartsWriter;
+  friend class PartsReader;
+  template <class T>
+  friend struct WholeObject;
+
+  struct Contents;
+  /// put() of what may have no name: all of an object is "".
+  template <class T>
+  void add(const std::string& name, const T& x);
+  /// `how`: nothing, or holdfast::resizable.
+  template <class T, class... How>
+  void put_part(const std::string& name, T& x, How... how);
+  template <class T>
+  void put_columns(const std::string& name, const T& x);
+  template <class T, class Set>
+  void get_json(const std::string& name, Set set, T& x) const;
+  void add_part(StatePart part);
+  void note_engine(const std::string& name);
+  bool takes_only_parts() const;
+  void require_name(const std::string& name) const;
+  void require_part(const std::string& name) const;
+  bool has_value(const std::string& name) const;
+  /// Whether it was put as an object with parts.
+  bool has_parts(const std::string& name) const {
+    return has_value(name + ":parts") || has_value(name + ":present") || has_value(name + ":index");
+  }
+  void put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
+  /// As text in a column where that is long.
+  void put_value(const std::string& name, nlohmann::json value);
+  bool put_small(const std::string& name, nlohmann::json value);
+  void put_raw(const std::string& name, nlohmann::json value);
+  /// As it is kept; null where there is none.
+  const nlohmann::json* raw(const std::string& name) const;
+  const at::Tensor* find_tensor(const std::string& name) const;
+  static bool is_columns(const nlohmann::json& value);
+  void absorb(const std::string& name, const State& other);
+  const at::Tensor& tensor(const std::string& name) const;
+  nlohmann::json value(const std::string& name) const;
+  void copy_tensor(const std::string& name, at::Tensor& into) const;
+  [[noreturn]] void throw_other_type(const std::string& name, const std::string& why) const;
+
+  std::shared_ptr<Contents> contents_;
+  std::string prefix_;  // empty, or ends with a dot
+};
+
+/// state_parts.h.
+template <class T>
+bool bears_parts(const T& x);
+template <class T>
+void put_with_parts(State& state, const std::string& name, T& x);
+template <class T>
+void get_with_parts(const State& state, const std::string& name, T& x);
+
+/// Tracks what a part refers to under `full_name` (tracked_state.h).
+template <class T, class... How>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, How... how);
+
+}  // namespace holdfast
+
+#include "holdfast/runtime/state/column_forms.h"
+#include "holdfast/runtime/state/state_parts.h"
+
+namespace holdfast {
+
+template <class T, class... How>
+void State::put_part(const std::string& name, T& x, How... how) {
+  add_part(
+      {prefix_ + name, std::addressof(x), typeid(T), [&x, how...](TrackedState& tracked, const std::string& full_name) {
+         track_part(tracked, full_name, x, how...);
+       }});
+}
+
+template <class T>
+void State::put_columns(const std::string& name, const T& x) {
+  ColumnWriter column;
+  write_column(column, x);
+  if constexpr (has_exact_json<T>()) {
+    if (column.is_small() && put_small(name, nlohmann::json(x))) return;
+  }
+  column.put_to(*this, name);
+}
+
+template <class T>
+requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& State::put(const std::string& name,
+                                                                                              const T& x) {
+  require_name(name);
+  add(name, x);
+  return *this;
+}
+
+template <class T>
+void State::add(const std::string& name, const T& x) {
+  if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
+    put_tensor(name, x, /*is_alike=*/false);
+  } else if constexpr (IsPart<T>) {
+    put_part(name, const_cast<T&>(x));  // a save() that is const names its own members
+  } else if constexpr (HasMembers<T>) {
+    put_with_parts(*this, name, const_cast<T&>(x));
+  } else if constexpr (HasState<T>) {
+    State inner = nested(name);
+    x.save(inner);
+  } else if constexpr (std::convertible_to<const T&, std::string_view>) {
+    if (!takes_only_parts()) put_columns(name, std::string(std::string_view(x)));
+  } else if constexpr (HasColumns<T>) {
+    if constexpr (may_bear_parts<T>()) {
+      if (bears_parts(x)) {
+        put_with_parts(*this, name, const_cast<T&>(x));
+        return;
+      }
+    }
+    if (!takes_only_parts()) put_columns(name, x);
+  } else if (!takes_only_parts()) {
+    if constexpr (HasTextState<T>) {
+      put_value(name, access_text_state(const_cast<T&>(x)).get());
+      if constexpr (IsGenerator<T>) note_engine(name);
+    } else if constexpr (HasJsonState<T>) {
+      put_value(name, x.state());
+    } else {
+      put_value(name, nlohmann::json(x));
+    }
+  }
+}
+
+template <IsSupported T>
+void State::get_to(const std::string& name, T& x) const {
+  if constexpr (std::is_same_v<T, at::Tensor>) {
+    copy_tensor(name, x);
+  } else if constexpr (IsPart<T>) {
+    require_part(name);
+  } else if constexpr (HasMembers<T>) {
+    get_with_parts(*this, name, x);
+  } else if constexpr (HasState<T>) {
+    x.load(nested(name));
+  } else if constexpr (HasColumns<T>) {
+    if constexpr (may_bear_parts<T>()) {
+      if (has_parts(name)) return get_with_parts(*this, name, x);
+    }
+    if (ColumnReader::is_there(*this, name)) {
+      ColumnReader column(*this, name);
+      read_column(column, x);
+    } else if constexpr (has_json<T>()) {
+      get_json(
+          name, [](const nlohmann::json& json, T& into) { json.get_to(into); }, x);
+    } else {
+      throw_other_type(name, "it was not saved by this library's containers");
+    }
+  } else if constexpr (HasTextState<T>) {
+    get_json(
+        name, [](const nlohmann::json& json, T& into) { access_text_state(into).set(json); }, x);
+  } else if constexpr (HasJsonState<T>) {
+    x.set_state(value(name));
+  } else {
+    get_json(
+        name, [](const nlohmann::json& json, T& into) { json.get_to(into); }, x);
+  }
+}
+
+template <class T, class Set>
+void State::get_json(const std::string& name, Set set, T& x) const {
+  const nlohmann::json saved = value(name);
+  try {
+    if constexpr (std::default_initializable<T> && std::is_move_assignable_v<T> && !HasTextState<T>) {
+      T fresh{};  // get_to() adds to what some types hold already
+      set(saved, fresh);
+      x = std::move(fresh);
+    } else {
+      set(saved, x);
+    }
+  } catch (const std::exception& error) {
+    throw_other_type(name, error.what());
+  }
+}
+
+}  // namespace holdfast

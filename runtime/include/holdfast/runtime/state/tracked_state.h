@@ -1,0 +1,224 @@
+// TrackedState: everything a run must bring back, by name, as tensors and small JSON values, and back again to the bit.
+//
+// What is tracked is a variable, and what is saved is what it holds then: a pointer or a TORCH_MODULE holder may be
+// given another module or optimizer at any time, and Module::to() or reset() after track() is fine. Lifetimes: the
+// variable must live until the last capture() or restore(), or until untrack(). Only a module that is given as a
+// temporary shared_ptr is kept alive. Nothing is touched in between, nor by the destructor. Threads: one at a time, the
+// one that trains.
+//
+// Flags are state: which parameters require gradients, and which submodules are in training mode. As an optimizer's
+// options, a flag is restored where the code's is the one that the run began with; else the code's stays, and a note
+// says so.
+//
+// Names: module "net" gives "net.conv1.weight"; optimizer "optimizer" gives "optimizer.state.net.conv1.weight.exp_avg";
+// the process's generators give "generator.cpu", "generator.cuda0", …. Gradients are not part of the state.
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <concepts>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <typeindex>
+#include <utility>
+#include <vector>
+
+#include "holdfast/runtime/state/fit.h"
+#include "holdfast/runtime/state/object_access.h"
+#include "holdfast/runtime/state/object_reference.h"
+#include "holdfast/runtime/state/rank_place.h"
+#include "holdfast/runtime/state/resizable.h"
+#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/state/state_mistakes.h"
+#include "holdfast/runtime/state/value_access.h"
+#include "holdfast/storage/payload.h"
+#include "holdfast/storage/version_reader.h"
+
+namespace holdfast {
+
+/// The state at one boundary. The tensors refer to the live ones: they must not change until they are written.
+struct Captured {
+  std::vector<storage::TensorSource> tensors;  // by name
+  std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
+  std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
+  nlohmann::json values = nlohmann::json::object();
+};
+
+/// What a restore has to say besides that it worked.
+struct Restored {
+  std::vector<std::string> notes;  // sentences: options where the code wins, what was allowed to be missing, …
+};
+
+/// A tracked item, and the user's variable that it refers to.
+struct TrackedVariable {
+  std::string name;
+  const void* address = nullptr;  // null where what is tracked is kept alive here
+};
+
+/// A TORCH_MODULE holder: `Net net;`.
+template <class T>
+concept IsModuleHolder = requires(const T& holder) {
+  typename T::ContainedType;
+  { holder.ptr() } -> std::convertible_to<std::shared_ptr<torch::nn::Module>>;
+};
+
+class TensorFeed;
+
+class TrackedState {
+ public:
+  /// Of one rank of several: its own share of what ranks hold differently is saved and restored.
+  explicit TrackedState(const RankPlace& place = {});
+  ~TrackedState();
+  TrackedState(TrackedState&&) noexcept;
+  TrackedState& operator=(TrackedState&&) noexcept;
+
+  /// Takes modules, optimizers and torch::optim's schedulers (themselves, or the holder or pointer that holds them),
+  /// tensors, generators, user types with holdfast_state(), save()/load() or state()/set_state(json), and everything
+  /// else that state.h names.
+  /// Throws Error (invalid) for a name that is taken, empty or not UTF-8, for a pointer that is null, and for an object
+  /// that is tracked already.
+  template <class T>
+  TrackedState& track(const std::string& name, T& x);
+  /// A module that nobody else holds, and that is kept alive: `track("net", std::make_shared<Net>())`.
+  template <std::derived_from<torch::nn::Module> M>
+  TrackedState& track(const std::string& name, std::shared_ptr<M>&& module) {
+    add_module(name, {nullptr, typeid(void)}, {[module = std::move(module)] { return module.get(); }});
+    return *this;
+  }
+  /// A tensor or module that the program grows or shrinks (resizable.h).
+  template <class T>
+  TrackedState& track(const std::string& name, T&& x, Resizable) {
+    static_assert(HasTensorsToResize<std::remove_cvref_t<T>>,
+                  "holdfast::resizable is for a tensor or a module: track everything else without it");
+    track(name, std::forward<T>(x));
+    let_resize(name);
+    return *this;
+  }
+
+  /// Forgets a tracked item: its name is free, and its variable is not looked at again. Throws Error (invalid) for a
+  /// name that is not tracked.
+  void untrack(const std::string& name);
+
+  /// In the order they were tracked, without the parts of objects.
+  std::vector<TrackedVariable> variables() const;
+  bool tracks(const std::string& name) const;
+  bool tracks(const torch::nn::Module& module) const;
+  bool tracks(const torch::optim::Optimizer& optimizer) const;
+  /// From here on tensors that no tracked optimizer holds are watched for gradients.
+  void watch_gradients();
+  /// Tracked modules and tensors that were given gradients since, so that their optimizer was forgotten; none where
+  /// that cannot be told. Ends the watch.
+  std::vector<std::string> without_optimizer();
+  /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
+  bool may_hold_parameters() const;
+
+  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes flags and
+  /// the optimizers' options as they are now as the values the code gave. restore() does so too.
+  void begin();
+
+  /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
+  Captured capture() const;
+  /// Digests of the states of the generators that the program tracks, by name.
+  std::map<std::string, std::string> generators() const;
+
+  /// Compares; changes nothing. Throws Error only for what capture() would throw for.
+  Fit check(const storage::Manifest& manifest, const LoosenOptions& loosen = {}) const;
+
+  /// Checks, and throws Error (misfit) with every difference before anything is overwritten. Then reads tensors
+  /// straight into their own memory where they are contiguous on the CPU (others go through a staging buffer of at most
+  /// 256 MB or one tensor). Optimizer state, values, generators and user types follow only after every digest was
+  /// right. When it throws after reading has begun, tensors hold unspecified values: restore another version, or stop.
+  Restored restore(const storage::VersionReader& version, const LoosenOptions& loosen = {},
+                   const storage::ReadOptions& options = {});
+  /// The same with another source of the tensors' bytes (tensor_feed.h).
+  Restored restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed);
+
+ private:
+  struct Registry;
+  struct Identity {
+    const void* address;
+    std::type_index type;
+  };
+  template <class T>
+  void add(const std::string& name, T& x);
+  void add_module(const std::string& name, Identity identity, ObjectReference<torch::nn::Module> module);
+  void add_optimizer(const std::string& name, Identity identity, ObjectReference<torch::optim::Optimizer> optimizer);
+  void add_scheduler(const std::string& name, Identity identity, ObjectReference<torch::optim::LRScheduler> scheduler);
+  void add_scheduler(const std::string& name, Identity identity,
+                     ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
+  void add_tensor(const std::string& name, at::Tensor& tensor);
+  void add_generator(const std::string& name, at::Generator& generator);
+  void add_value(const std::string& name, Identity identity, ValueAccess access);
+  void add_object(const std::string& name, Identity identity, ObjectAccess access);
+  void let_resize(const std::string& name);
+  void note_generator(const std::string& name);
+
+  /// Looks at what objects consist of now, and tracks the parts that are new.
+  void find_parts() const;
+
+  std::unique_ptr<Registry> registry_;
+};
+
+template <class T, class... How>
+void track_part(TrackedState& tracked, const std::string& full_name, T& x, How... how) {
+  tracked.track(full_name, x, how...);
+}
+
+template <class T>
+TrackedState& TrackedState::track(const std::string& name, T& x) {
+  add(name, x);
+  if constexpr (IsGenerator<T>) note_generator(name);
+  return *this;
+}
+
+template <class T>
+void TrackedState::add(const std::string& name, T& x) {
+  [[maybe_unused]] const Identity identity{static_cast<const void*>(std::addressof(x)), typeid(T)};
+  if constexpr (HasMembers<T>) {
+    add_object(name, identity, access_whole(x));
+  } else if constexpr (PointsTo<T, torch::nn::Module>) {
+    add_module(name, identity, reference_through<torch::nn::Module>(x));
+  } else if constexpr (PointsTo<T, torch::optim::Optimizer>) {
+    if constexpr (HasState<std::remove_cvref_t<decltype(*x)>>) {
+      add_object(name, identity, access_object_through(name, x));
+    } else {
+      add_optimizer(name, identity, reference_through<torch::optim::Optimizer>(x));
+    }
+  } else if constexpr (PointsTo<T, torch::optim::LRScheduler>) {
+    add_scheduler(name, identity, reference_through<torch::optim::LRScheduler>(x));
+  } else if constexpr (PointsTo<T, torch::optim::ReduceLROnPlateauScheduler>) {
+    add_scheduler(name, identity, reference_through<torch::optim::ReduceLROnPlateauScheduler>(x));
+  } else if constexpr (!is_trackable<T>()) {
+    return;  // the compiler has said why
+  } else if constexpr (HasState<T>) {
+    add_object(name, identity, access_object(x));
+  } else if constexpr (HasJsonState<T>) {
+    add_value(name, identity, access_json_state(x));
+  } else if constexpr (std::derived_from<T, torch::nn::Module>) {
+    add_module(name, identity, reference_to<torch::nn::Module>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::Optimizer>) {
+    add_optimizer(name, identity, reference_to<torch::optim::Optimizer>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::LRScheduler>) {
+    add_scheduler(name, identity, reference_to<torch::optim::LRScheduler>(x));
+  } else if constexpr (std::derived_from<T, torch::optim::ReduceLROnPlateauScheduler>) {
+    add_scheduler(name, identity, reference_to<torch::optim::ReduceLROnPlateauScheduler>(x));
+  } else if constexpr (std::is_same_v<T, at::Tensor>) {
+    add_tensor(name, x);
+  } else if constexpr (std::is_same_v<T, at::Generator>) {
+    add_generator(name, x);
+  } else if constexpr (HasTextState<T>) {
+    add_value(name, identity, access_text_state(x));
+  } else if constexpr (std::is_arithmetic_v<T>) {
+    add_value(name, identity, access_number(x));
+  } else {
+    add_object(name, identity, access_whole(x));
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,33 @@
+#include "state/stored_name.h"
+
+#include "holdfast/runtime/state/rank_place.h"
+
+namespace holdfast {
+namespace {
+
+// "@", digits, and then only "@"s: what stands for a rank, or is escaped.
+bool needs_escape(const std::string& name) {
+  if (name.find('@') == std::string::npos) return false;
+  const std::size_t last = name.find_last_not_of('@');
+  return last != std::string::npos && shared_name(name.substr(0, last + 1)).size() <= last;
+}
+
+}  // namespace
+
+std::string stored_name(std::string name) {
+  if (needs_escape(name)) name += '@';
+  return name;
+}
+
+std::string program_name(const std::string& stored) {
+  if (stored.find('@') == std::string::npos) return stored;
+  const std::string name = shared_name(stored);
+  const bool is_escaped = name.ends_with('@') && needs_escape(name.substr(0, name.size() - 1));
+  return is_escaped ? name.substr(0, name.size() - 1) : name;
+}
+
+bool is_of(const std::string& stored, const std::string& owner) {
+  return stored == stored_name(owner) || stored.starts_with(owner + ".") || stored.starts_with(owner + ":");
+}
+
+}  // namespace holdfast

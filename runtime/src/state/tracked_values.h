@@ -1,0 +1,17 @@
+// Tracked things that are JSON values, and user types, which may be both tensors and values.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "holdfast/runtime/state/object_access.h"
+#include "holdfast/runtime/state/value_access.h"
+#include "state/tracked_item.h"
+
+namespace holdfast {
+
+std::unique_ptr<TrackedItem> make_tracked_value(std::string name, ValueAccess access);
+
+std::unique_ptr<TrackedItem> make_tracked_object(std::string name, ObjectAccess access);
+
+}  // namespace holdfast
