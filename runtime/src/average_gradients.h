@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/stage.h"
 
 namespace holdfast {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 
 namespace holdfast {
 

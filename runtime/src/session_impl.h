@@ -14,7 +14,7 @@
 
 #include "device/device.h"
 #include "holdfast/runtime/options/options.h"
-#include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/ranks/rank_environment.h"
 #include "holdfast/runtime/session.h"
 #include "logging/console.h"
 #include "policy/on_non_finite.h"

@@ -9,11 +9,11 @@
 #include "logging/units.h"
 #include "process/job_id.h"
 #include "process/launcher_progress.h"
+#include "ranks/status_json.h"
 #include "session_impl.h"
 #include "shared_version.h"
 #include "state/held_state.h"
 #include "state/stored_name.h"
-#include "status_json.h"
 
 namespace holdfast {
 

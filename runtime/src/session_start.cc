@@ -18,11 +18,11 @@
 #include "holdfast/storage/digest.h"
 #include "holdfast/storage/file_operations.h"
 #include "logging/units.h"
-#include "meeting.h"
+#include "ranks/meeting.h"
+#include "ranks/status_json.h"
 #include "session_impl.h"
 #include "shared_version.h"
 #include "state/stored_name.h"
-#include "status_json.h"
 
 namespace holdfast {
 

@@ -11,7 +11,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
 #include "holdfast/storage/text.h"
-#include "status_json.h"
+#include "ranks/status_json.h"
 #include "tensors/tensor_load.h"
 
 namespace holdfast {

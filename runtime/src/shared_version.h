@@ -6,7 +6,7 @@
 // ranks together.
 #pragma once
 
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/version_reader.h"
 #include "state/tensor_feed.h"

@@ -25,7 +25,7 @@
 
 #include "catch.h"
 #include "earlier_sessions.h"
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 
 namespace ranks {
 

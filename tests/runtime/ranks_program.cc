@@ -5,7 +5,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";

@@ -28,9 +28,9 @@
 
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/data/loop.h"
-#include "holdfast/runtime/group.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/pipeline.h"
+#include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
 
 namespace holdfast {

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "holdfast/runtime/data/loop.h"
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/state.h"
 
 namespace torch::nn {

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/ranks/rank_environment.h"
 
 namespace c10d {
 class ProcessGroup;
@@ -66,7 +66,8 @@ class Transport {
   void broadcast(std::string& bytes, int from);
   /// For tensors, and for c10d's Reducer.
   const c10::intrusive_ptr<c10d::ProcessGroup>& data() const { return data_; }
-  /// Whether another rank has closed its end of a connection, as the system does for a process that ended. Never blocks.
+  /// Whether another rank has closed its end of a connection, as the system does for a process that ended. Never
+  /// blocks.
   bool has_lost_connection() const;
   /// Ends every wait that is under way. Nothing of this may be used afterwards.
   void interrupt();

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/ranks/rank_environment.h"
 
 #include <array>
 #include <map>

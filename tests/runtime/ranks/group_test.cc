@@ -1,4 +1,4 @@
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 
 #include <fmt/format.h>
 #include <torch/torch.h>
@@ -14,8 +14,8 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "data/prefetch_queue.h"
-#include "meeting.h"
 #include "ranks.h"
+#include "ranks/meeting.h"
 
 namespace {
 

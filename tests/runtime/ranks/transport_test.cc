@@ -1,4 +1,4 @@
-#include "transport.h"
+#include "ranks/transport.h"
 
 #include <arpa/inet.h>
 #include <sys/socket.h>
@@ -12,8 +12,8 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "meeting.h"
 #include "ranks.h"
+#include "ranks/meeting.h"
 
 using namespace holdfast;
 

@@ -1,4 +1,4 @@
-#include "transport.h"
+#include "ranks/transport.h"
 
 #include <ATen/ATen.h>
 #include <arpa/inet.h>

@@ -16,8 +16,8 @@
 #include <thread>
 #include <vector>
 
-#include "transport.h"
-#include "watch_record.h"
+#include "ranks/transport.h"
+#include "ranks/watch_record.h"
 
 namespace holdfast {
 

@@ -9,7 +9,7 @@
 #include <functional>
 #include <string>
 
-#include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/ranks/rank_environment.h"
 
 namespace c10d {
 class Store;

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "horizon.h"
+#include "ranks/horizon.h"
 
 namespace holdfast {
 

@@ -1,4 +1,4 @@
-#include "frame.h"
+#include "ranks/frame.h"
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/group.h"
+#include "holdfast/runtime/ranks/group.h"
 
 #include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
@@ -17,13 +17,13 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
-#include "call_site.h"
-#include "frame.h"
-#include "meeting.h"
 #include "process/host_name.h"
 #include "process/run_detached.h"
-#include "transport.h"
-#include "watch.h"
+#include "ranks/call_site.h"
+#include "ranks/frame.h"
+#include "ranks/meeting.h"
+#include "ranks/transport.h"
+#include "ranks/watch.h"
 
 namespace holdfast {
 namespace {

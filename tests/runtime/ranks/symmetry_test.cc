@@ -7,10 +7,10 @@
 #include <regex>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
-#include "holdfast/runtime/group.h"
-#include "meeting.h"
+#include "holdfast/runtime/ranks/group.h"
 #include "ranks.h"
-#include "watch.h"
+#include "ranks/meeting.h"
+#include "ranks/watch.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "horizon.h"
+#include "ranks/horizon.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "meeting.h"
+#include "ranks/meeting.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>

@@ -27,7 +27,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/policy/step_order.h"
-#include "holdfast/runtime/rank_environment.h"
+#include "holdfast/runtime/ranks/rank_environment.h"
 
 namespace c10d {
 class ProcessGroup;

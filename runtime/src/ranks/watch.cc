@@ -1,4 +1,4 @@
-#include "watch.h"
+#include "ranks/watch.h"
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -8,8 +8,8 @@
 #include <cerrno>
 #include <fstream>
 
-#include "call_site.h"
 #include "process/host_name.h"
+#include "ranks/call_site.h"
 #include "start_thread.h"
 
 namespace holdfast {

@@ -1,4 +1,4 @@
-#include "watch_record.h"
+#include "ranks/watch_record.h"
 
 #include <fmt/format.h>
 
