@@ -9,17 +9,17 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "average_gradients.h"
 #include "earlier_sessions.h"
 #include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"
+#include "pipeline/average_gradients.h"
+#include "pipeline/trainable_parameters.h"
 #include "process/stack_owner.h"
 #include "process/uncaught_error.h"
 #include "rank_description.h"
 #include "session_impl.h"
-#include "trainable_parameters.h"
 
 namespace holdfast {
 

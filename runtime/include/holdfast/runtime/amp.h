@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 

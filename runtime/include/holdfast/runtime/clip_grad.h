@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 

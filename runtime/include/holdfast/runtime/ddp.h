@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "holdfast/runtime/optim/learning_rate.h"
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 

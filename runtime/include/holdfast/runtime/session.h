@@ -29,7 +29,7 @@
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/options/options.h"
-#include "holdfast/runtime/pipeline.h"
+#include "holdfast/runtime/pipeline/pipeline.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
 

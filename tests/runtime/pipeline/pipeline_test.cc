@@ -1,6 +1,6 @@
 // What a pipeline's stages compute: the gradients of the whole batch, however it is spread over ranks and windows, and
 // nothing else.
-#include "holdfast/runtime/pipeline.h"
+#include "holdfast/runtime/pipeline/pipeline.h"
 
 #include <fmt/format.h>
 #include <torch/torch.h>

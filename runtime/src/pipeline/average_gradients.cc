@@ -1,4 +1,4 @@
-#include "average_gradients.h"
+#include "pipeline/average_gradients.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

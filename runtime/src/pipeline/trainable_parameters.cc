@@ -1,4 +1,4 @@
-#include "trainable_parameters.h"
+#include "pipeline/trainable_parameters.h"
 
 #include <torch/nn/module.h>
 

@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "holdfast/runtime/never.h"
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 

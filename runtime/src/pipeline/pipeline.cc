@@ -1,4 +1,4 @@
-#include "holdfast/runtime/pipeline.h"
+#include "holdfast/runtime/pipeline/pipeline.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/Event.h>
@@ -17,7 +17,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/optim/device_scale.h"
-#include "window_gradients.h"
+#include "pipeline/window_gradients.h"
 
 namespace holdfast {
 

@@ -10,7 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 #include "holdfast/runtime/state/state.h"
 
 namespace holdfast {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "holdfast/runtime/pipeline/stage.h"
 #include "holdfast/runtime/ranks/group.h"
-#include "holdfast/runtime/stage.h"
 
 namespace holdfast {
 

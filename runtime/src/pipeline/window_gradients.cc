@@ -1,4 +1,4 @@
-#include "window_gradients.h"
+#include "pipeline/window_gradients.h"
 
 #include <ATen/ATen.h>
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "holdfast/runtime/stage.h"
+#include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
 
