@@ -10,8 +10,8 @@
 #include <fstream>
 
 #include "earlier_sessions.h"
-#include "holdfast/runtime/amp.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"
 #include "pipeline/average_gradients.h"

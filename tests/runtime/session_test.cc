@@ -15,10 +15,10 @@
 #include <stdexcept>
 
 #include "catch.h"
-#include "holdfast/runtime/accumulate.h"
-#include "holdfast/runtime/amp.h"
-#include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/pipeline/stages/accumulate.h"
+#include "holdfast/runtime/pipeline/stages/amp.h"
+#include "holdfast/runtime/pipeline/stages/ema.h"
 #include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/metrics.h"

@@ -2,16 +2,16 @@
 #pragma once
 
 // First, so that little stands in front of what the compiler says to a mistake.
-#include "holdfast/runtime/accumulate.h"
-#include "holdfast/runtime/amp.h"
-#include "holdfast/runtime/clip_grad.h"
 #include "holdfast/runtime/data/data_mistakes.h"
 #include "holdfast/runtime/data/loader.h"
-#include "holdfast/runtime/ddp.h"
-#include "holdfast/runtime/ema.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/lr_schedule.h"
 #include "holdfast/runtime/optim/fused_optimizers.h"
+#include "holdfast/runtime/pipeline/stages/accumulate.h"
+#include "holdfast/runtime/pipeline/stages/amp.h"
+#include "holdfast/runtime/pipeline/stages/clip_grad.h"
+#include "holdfast/runtime/pipeline/stages/ddp.h"
+#include "holdfast/runtime/pipeline/stages/ema.h"
+#include "holdfast/runtime/pipeline/stages/lr_schedule.h"
 #include "holdfast/runtime/session.h"
 #include "holdfast/runtime/state/state.h"
 #include "holdfast/runtime/state/state_mistakes.h"

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/clip_grad.h"
+#include "holdfast/runtime/pipeline/stages/clip_grad.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

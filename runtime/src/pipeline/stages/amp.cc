@@ -1,4 +1,4 @@
-#include "holdfast/runtime/amp.h"
+#include "holdfast/runtime/pipeline/stages/amp.h"
 
 #include <ATen/ATen.h>
 #include <ATen/autocast_mode.h>

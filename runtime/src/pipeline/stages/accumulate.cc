@@ -1,4 +1,4 @@
-#include "holdfast/runtime/accumulate.h"
+#include "holdfast/runtime/pipeline/stages/accumulate.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

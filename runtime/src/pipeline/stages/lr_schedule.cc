@@ -1,4 +1,4 @@
-#include "holdfast/runtime/lr_schedule.h"
+#include "holdfast/runtime/pipeline/stages/lr_schedule.h"
 
 #include <fmt/format.h>
 #include <torch/optim/optimizer.h>

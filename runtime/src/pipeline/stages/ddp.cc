@@ -1,4 +1,4 @@
-#include "holdfast/runtime/ddp.h"
+#include "holdfast/runtime/pipeline/stages/ddp.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

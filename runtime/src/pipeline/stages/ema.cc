@@ -1,4 +1,4 @@
-#include "holdfast/runtime/ema.h"
+#include "holdfast/runtime/pipeline/stages/ema.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
