@@ -6,11 +6,11 @@
 #include <string_view>
 #include <utility>
 
+#include "checkpoint/shared_version.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"
 #include "session_impl.h"
-#include "shared_version.h"
 
 namespace holdfast {
 namespace {

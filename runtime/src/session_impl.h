@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/run_keeper.h"
 #include "device/device.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/ranks/rank_environment.h"
@@ -23,7 +24,6 @@
 #include "process/stack_owner.h"
 #include "process/uncaught_error.h"
 #include "progress.h"
-#include "run_keeper.h"
 #include "state/non_finite_counts.h"
 #include "state/tensor_feed.h"
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/shared_version.h"
 #include "device/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
@@ -11,7 +12,6 @@
 #include "process/launcher_progress.h"
 #include "ranks/status_json.h"
 #include "session_impl.h"
-#include "shared_version.h"
 #include "state/held_state.h"
 #include "state/stored_name.h"
 

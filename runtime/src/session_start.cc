@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "checkpoint/shared_version.h"
 #include "data/dataset_change.h"
 #include "data/session_seed.h"
 #include "device/environment.h"
@@ -21,7 +22,6 @@
 #include "ranks/meeting.h"
 #include "ranks/status_json.h"
 #include "session_impl.h"
-#include "shared_version.h"
 #include "state/stored_name.h"
 
 namespace holdfast {

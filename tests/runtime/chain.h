@@ -16,10 +16,10 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/store_files.h"
 #include "holdfast/holdfast.h"
 #include "holdfast/storage/digest.h"
 #include "storage/forwarding_files.h"
-#include "store_files.h"
 
 namespace chain {
 

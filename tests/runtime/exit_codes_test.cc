@@ -11,11 +11,11 @@
 #include <thread>
 
 #include "catch.h"
+#include "checkpoint/store_files.h"
 #include "program_beside.h"
 #include "ranks.h"
 #include "session_run.h"
 #include "storage/forwarding_files.h"
-#include "store_files.h"
 
 namespace {
 

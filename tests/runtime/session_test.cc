@@ -15,6 +15,7 @@
 #include <stdexcept>
 
 #include "catch.h"
+#include "checkpoint/store_files.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/accumulate.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
@@ -26,7 +27,6 @@
 #include "session_run.h"
 #include "storage/forwarding_files.h"
 #include "storage/scratch_folder.h"
-#include "store_files.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "store_files.h"
+#include "checkpoint/store_files.h"
 
 namespace holdfast {
 namespace {

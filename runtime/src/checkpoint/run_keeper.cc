@@ -1,9 +1,10 @@
-#include "run_keeper.h"
+#include "checkpoint/run_keeper.h"
 
 #include <unistd.h>
 
 #include <cstdlib>
 
+#include "checkpoint/store_files.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "holdfast/storage/file_store.h"
@@ -11,7 +12,6 @@
 #include "process/job_id.h"
 #include "process/program_id.h"
 #include "process/uncaught_error.h"
-#include "store_files.h"
 
 namespace holdfast {
 RunKeeper::RunKeeper(const SessionOptions& options, Console& console)

@@ -1,4 +1,4 @@
-#include "shared_version.h"
+#include "checkpoint/shared_version.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
