@@ -24,8 +24,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "earlier_sessions.h"
 #include "holdfast/runtime/ranks/group.h"
+#include "session/earlier_sessions.h"
 
 namespace ranks {
 

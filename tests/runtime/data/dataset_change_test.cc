@@ -7,7 +7,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 #include "session_run.h"
 
 namespace {

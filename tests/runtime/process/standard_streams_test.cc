@@ -8,7 +8,7 @@
 #include <iterator>
 
 #include "catch.h"
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"
 

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "catch.h"
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 #include "storage/scratch_folder.h"
 
 namespace {

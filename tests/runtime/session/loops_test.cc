@@ -11,8 +11,8 @@
 #include "catch.h"
 #include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/session.h"
-#include "progress.h"
+#include "holdfast/runtime/session/session.h"
+#include "session/progress.h"
 #include "session_run.h"
 
 namespace {

@@ -13,7 +13,6 @@
 #include "data/dataset_change.h"
 #include "data/session_seed.h"
 #include "device/environment.h"
-#include "earlier_sessions.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/digest.h"
@@ -21,7 +20,8 @@
 #include "logging/units.h"
 #include "ranks/meeting.h"
 #include "ranks/status_json.h"
-#include "session_impl.h"
+#include "session/earlier_sessions.h"
+#include "session/session_impl.h"
 #include "state/stored_name.h"
 
 namespace holdfast {

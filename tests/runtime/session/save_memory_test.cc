@@ -5,7 +5,7 @@
 #include <string>
 
 #include "catch.h"
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 #include "storage/scratch_folder.h"
 
 namespace {

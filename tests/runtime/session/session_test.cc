@@ -1,5 +1,5 @@
 // What a session does at its boundaries, with real signals, real files and a program of one number.
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 
 #include <fcntl.h>
 #include <signal.h>

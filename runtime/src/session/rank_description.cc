@@ -1,4 +1,4 @@
-#include "rank_description.h"
+#include "session/rank_description.h"
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>

@@ -11,7 +11,7 @@
 #include "process/job_id.h"
 #include "process/launcher_progress.h"
 #include "ranks/status_json.h"
-#include "session_impl.h"
+#include "session/session_impl.h"
 #include "state/held_state.h"
 #include "state/stored_name.h"
 

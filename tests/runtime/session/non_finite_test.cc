@@ -8,7 +8,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/session.h"
+#include "holdfast/runtime/session/session.h"
 #include "ranks.h"
 #include "session_run.h"
 #include "state/non_finite_counts.h"

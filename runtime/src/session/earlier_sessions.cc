@@ -1,4 +1,4 @@
-#include "earlier_sessions.h"
+#include "session/earlier_sessions.h"
 
 namespace holdfast {
 

@@ -10,7 +10,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
 #include "logging/units.h"
-#include "session_impl.h"
+#include "session/session_impl.h"
 
 namespace holdfast {
 namespace {

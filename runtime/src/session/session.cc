@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "earlier_sessions.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/death_note.h"
@@ -18,8 +17,9 @@
 #include "pipeline/trainable_parameters.h"
 #include "process/stack_owner.h"
 #include "process/uncaught_error.h"
-#include "rank_description.h"
-#include "session_impl.h"
+#include "session/earlier_sessions.h"
+#include "session/rank_description.h"
+#include "session/session_impl.h"
 
 namespace holdfast {
 
