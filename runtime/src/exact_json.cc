@@ -1,4 +1,4 @@
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 
 #include <algorithm>
 #include <bit>

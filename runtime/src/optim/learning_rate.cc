@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 
 namespace holdfast {
 namespace {

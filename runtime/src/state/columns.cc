@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 #include "holdfast/runtime/state/state.h"
 #include "state/growing_bytes.h"
 

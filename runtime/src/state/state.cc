@@ -7,7 +7,7 @@
 #include <sstream>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 
 namespace holdfast {
 

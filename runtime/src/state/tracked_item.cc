@@ -6,7 +6,7 @@
 #include <cctype>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 #include "holdfast/storage/digest.h"
 #include "splitmix64.h"
 #include "state/stored_name.h"

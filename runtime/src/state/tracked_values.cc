@@ -3,7 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 #include "holdfast/storage/digest.h"
 
 namespace holdfast {

@@ -9,7 +9,7 @@
 #include <optional>
 #include <random>
 
-#include "holdfast/runtime/exact_json.h"
+#include "exact_json.h"
 #include "tensors/dtype.h"
 #include "tracked_run.h"
 
