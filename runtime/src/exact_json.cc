@@ -9,7 +9,7 @@
 #include <string>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast {
 namespace {

@@ -3,7 +3,7 @@
 #include <array>
 
 #include "entry_text.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {
 

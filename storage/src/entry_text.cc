@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "holdfast/storage/manifest.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "strict_json.h"
 
 namespace holdfast::storage {

@@ -10,7 +10,7 @@
 #include "file_io.h"
 #include "file_writer.h"
 #include "holdfast/storage/object_name.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "process_identity.h"
 
 namespace holdfast::storage {

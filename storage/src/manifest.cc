@@ -8,7 +8,7 @@
 #include "entry_text.h"
 #include "holdfast/storage/manifest_head.h"
 #include "holdfast/storage/safetensors.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "strict_json.h"
 #include "tensor_bytes.h"
 #include "tensor_lines.h"

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "holdfast/storage/manifest_head.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {
 namespace {

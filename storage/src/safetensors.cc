@@ -5,7 +5,7 @@
 #include <tuple>
 #include <utility>
 
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "strict_json.h"
 #include "tensor_bytes.h"
 

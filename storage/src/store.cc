@@ -1,6 +1,6 @@
 #include "holdfast/storage/store.h"
 
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {
 

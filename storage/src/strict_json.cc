@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {
 namespace {

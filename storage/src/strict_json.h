@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/text.h"  // is_utf8
+#include "holdfast/storage/text/text.h"  // is_utf8
 
 namespace holdfast::storage {
 

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "entry_text.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {
 namespace {

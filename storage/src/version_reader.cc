@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "file_verifier.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "start_thread.h"
 #include "tensor_reading.h"
 

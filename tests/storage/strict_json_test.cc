@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "catch.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 using namespace holdfast::storage;
 

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <new>
 
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 #include "phrases.h"
 #include "terminal.h"
 #include "verb.h"

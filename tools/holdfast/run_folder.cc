@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 #include "phrases.h"
 
 namespace holdfast::tools {

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "checkpoint.h"
-#include "holdfast/storage/nearest_name.h"
 #include "holdfast/storage/ranks_of_run.h"
+#include "holdfast/storage/text/nearest_name.h"
 #include "phrases.h"
 #include "tensor_stats.h"
 #include "terminal.h"

@@ -10,7 +10,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/digest.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "ranks/status_json.h"
 #include "tensors/tensor_load.h"
 

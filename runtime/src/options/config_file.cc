@@ -13,7 +13,7 @@
 #include <system_error>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 
 namespace holdfast {
 namespace {

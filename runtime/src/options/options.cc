@@ -11,8 +11,8 @@
 #include <type_traits>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/nearest_name.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/nearest_name.h"
+#include "holdfast/storage/text/text.h"
 #include "logging/units.h"
 #include "options/config_file.h"
 #include "policy/on_non_finite.h"

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 #include "state/gradient_watch.h"
 #include "state/stored_name.h"
 #include "state/tensor_feed.h"

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 #include "state/module_flags.h"
 #include "state/module_tensors.h"
 

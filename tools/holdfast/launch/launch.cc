@@ -12,7 +12,7 @@
 
 #include "../phrases.h"
 #include "../verb.h"
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 #include "launcher.h"
 
 namespace holdfast::tools {

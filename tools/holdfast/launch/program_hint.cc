@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "../phrases.h"
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 
 namespace holdfast::tools {
 namespace {

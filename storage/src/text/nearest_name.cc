@@ -1,4 +1,4 @@
-#include "holdfast/storage/nearest_name.h"
+#include "holdfast/storage/text/nearest_name.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,4 +1,4 @@
-#include "holdfast/storage/text.h"
+#include "holdfast/storage/text/text.h"
 
 #include "catch.h"
 #include "holdfast/storage/manifest.h"
