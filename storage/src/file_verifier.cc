@@ -4,7 +4,7 @@
 #include <map>
 #include <string_view>
 
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "tensor_reading.h"
 
 namespace holdfast::storage {

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/digest.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/store.h"
 #include "holdfast/storage/version_reader.h"
 

@@ -4,7 +4,7 @@
 #include <tuple>
 #include <utility>
 
-#include "holdfast/storage/manifest_head.h"
+#include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "strict_json.h"
+#include "formats/strict_json.h"
 
 namespace holdfast::storage {
 namespace {

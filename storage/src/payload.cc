@@ -6,8 +6,8 @@
 #include <numeric>
 #include <utility>
 
-#include "holdfast/storage/non_finite.h"
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/non_finite.h"
+#include "holdfast/storage/formats/safetensors.h"
 
 namespace holdfast::storage {
 namespace {

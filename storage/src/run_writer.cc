@@ -6,7 +6,7 @@
 #include <thread>
 #include <utility>
 
-#include "holdfast/storage/manifest_head.h"
+#include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "holdfast/storage/entries.h"
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "storage/sealed_text.h"
 
 using namespace holdfast::storage;

@@ -7,7 +7,7 @@
 #include <limits>
 #include <string>
 
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 
 using namespace holdfast::storage;
 

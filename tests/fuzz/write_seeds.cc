@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 
-#include "holdfast/storage/entries.h"
+#include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "holdfast/storage/memory_store.h"
-#include "holdfast/storage/safetensors.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

@@ -6,8 +6,8 @@
 
 #include "catch.h"
 #include "holdfast/storage/file_store.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "holdfast/storage/memory_store.h"
-#include "holdfast/storage/safetensors.h"
 #include "storage/sample_version.h"
 #include "storage/scratch_folder.h"
 

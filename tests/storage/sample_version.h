@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/payload.h"
 #include "holdfast/storage/store.h"
 #include "holdfast/storage/version_reader.h"

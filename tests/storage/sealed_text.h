@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast::storage {
 

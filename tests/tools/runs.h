@@ -7,7 +7,7 @@
 
 #include "command.h"
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "storage/run_fixture.h"
 
 using boost::filesystem::path;

@@ -6,7 +6,7 @@
 #include <boost/filesystem/operations.hpp>
 
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "phrases.h"
 
 namespace holdfast::tools {

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/manifest_head.h"
+#include "holdfast/storage/formats/manifest_head.h"
 #include "run_folder.h"
 
 namespace holdfast::tools {

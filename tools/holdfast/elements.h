@@ -11,7 +11,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
 
 namespace holdfast::tools {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "checkpoint.h"
-#include "holdfast/storage/ranks_of_run.h"
+#include "holdfast/storage/formats/ranks_of_run.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "phrases.h"
 #include "tensor_stats.h"

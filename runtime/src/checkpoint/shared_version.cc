@@ -9,7 +9,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/text/text.h"
 #include "ranks/status_json.h"
 #include "tensors/tensor_load.h"

@@ -25,7 +25,7 @@
 #include "data/sample_scope.h"
 #include "data/session_seed.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast {
 namespace {

@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast {
 namespace {

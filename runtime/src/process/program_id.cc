@@ -3,7 +3,7 @@
 #include <fstream>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast {
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "holdfast/storage/non_finite.h"
+#include "holdfast/storage/formats/non_finite.h"
 #include "logging/units.h"
 #include "state/stored_name.h"
 

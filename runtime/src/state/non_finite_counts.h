@@ -7,7 +7,7 @@
 #include <string>
 
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast {
 

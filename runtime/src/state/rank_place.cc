@@ -1,6 +1,6 @@
 #include "holdfast/runtime/state/rank_place.h"
 
-#include "holdfast/storage/ranks_of_run.h"
+#include "holdfast/storage/formats/ranks_of_run.h"
 #include "splitmix64.h"
 
 namespace holdfast {

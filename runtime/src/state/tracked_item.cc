@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cctype>
 
-#include "holdfast/runtime/error.h"
 #include "exact_json.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/formats/digest.h"
 #include "splitmix64.h"
 #include "state/stored_name.h"
 #include "tensors/dtype.h"

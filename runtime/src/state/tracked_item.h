@@ -18,7 +18,7 @@
 #include "holdfast/runtime/state/object_reference.h"
 #include "holdfast/runtime/state/rank_place.h"
 #include "holdfast/runtime/state/state.h"
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/payload.h"
 #include "tensors/load_target.h"
 #include "tensors/tensor_form.h"

@@ -2,9 +2,9 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "holdfast/runtime/error.h"
 #include "exact_json.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast {
 namespace {

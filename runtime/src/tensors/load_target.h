@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast {
 

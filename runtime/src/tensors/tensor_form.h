@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast {
 

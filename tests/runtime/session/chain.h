@@ -18,7 +18,7 @@
 
 #include "checkpoint/store_files.h"
 #include "holdfast/holdfast.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 #include "storage/forwarding_files.h"
 
 namespace chain {

@@ -20,8 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
 #include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast::storage::crash {
 

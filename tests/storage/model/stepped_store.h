@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/store.h"
 

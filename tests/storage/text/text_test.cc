@@ -1,8 +1,8 @@
 #include "holdfast/storage/text/text.h"
 
 #include "catch.h"
-#include "holdfast/storage/manifest.h"
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/manifest.h"
+#include "holdfast/storage/formats/safetensors.h"
 
 using namespace holdfast::storage;
 

@@ -13,7 +13,7 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 namespace holdfast {
 namespace {

@@ -8,8 +8,8 @@
 
 #include <cstdint>
 
-#include "holdfast/storage/entries.h"
 #include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/formats/entries.h"
 
 namespace holdfast::storage {
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/entries.h"
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"

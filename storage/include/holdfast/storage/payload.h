@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/dtype.h"
-#include "holdfast/storage/manifest.h"
+#include "formats/dtype.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/history.h"
-#include "holdfast/storage/manifest.h"
 #include "holdfast/storage/payload.h"
 #include "holdfast/storage/retention.h"
 #include "holdfast/storage/status.h"

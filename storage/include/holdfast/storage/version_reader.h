@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"
 

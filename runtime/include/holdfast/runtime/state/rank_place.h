@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast {
 

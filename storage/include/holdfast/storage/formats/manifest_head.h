@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string_view>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast::storage {
 

@@ -1,8 +1,8 @@
-#include "holdfast/storage/entries.h"
+#include "holdfast/storage/formats/entries.h"
 
 #include <array>
 
-#include "entry_text.h"
+#include "formats/entry_text.h"
 #include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {

@@ -1,4 +1,4 @@
-#include "holdfast/storage/ranks_of_run.h"
+#include "holdfast/storage/formats/ranks_of_run.h"
 
 namespace holdfast::storage {
 

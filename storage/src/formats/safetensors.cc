@@ -1,13 +1,13 @@
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 
 #include <algorithm>
 #include <limits>
 #include <tuple>
 #include <utility>
 
+#include "formats/strict_json.h"
+#include "formats/tensor_bytes.h"
 #include "holdfast/storage/text/text.h"
-#include "strict_json.h"
-#include "tensor_bytes.h"
 
 namespace holdfast::storage {
 

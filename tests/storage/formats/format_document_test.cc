@@ -5,7 +5,7 @@
 #include <string>
 
 #include "catch.h"
-#include "holdfast/storage/entries.h"
+#include "holdfast/storage/formats/entries.h"
 #include "holdfast/storage/memory_store.h"
 #include "holdfast/storage/payload.h"
 #include "storage/sample_version.h"

@@ -1,4 +1,4 @@
-#include "holdfast/storage/safetensors.h"
+#include "holdfast/storage/formats/safetensors.h"
 
 #include <string>
 #include <vector>

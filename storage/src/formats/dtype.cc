@@ -1,4 +1,4 @@
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
 
 #include <array>
 

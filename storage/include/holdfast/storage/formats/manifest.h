@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
+#include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"

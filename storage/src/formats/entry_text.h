@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 // The dispatching header picks the widest vector unit of the machine at run time; the digests are the same.
 #ifdef HOLDFAST_XXHASH_DISPATCH

@@ -1,4 +1,4 @@
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 #include <cmath>
 #include <cstring>
@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/manifest_head.h"
+#include "holdfast/storage/formats/manifest_head.h"
 #include "storage/sample_version.h"
 #include "storage/sealed_text.h"
 

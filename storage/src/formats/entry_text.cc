@@ -1,13 +1,13 @@
-#include "entry_text.h"
+#include "formats/entry_text.h"
 
 #include <algorithm>
 #include <limits>
 #include <set>
 #include <utility>
 
-#include "holdfast/storage/manifest.h"
+#include "formats/strict_json.h"
+#include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/text/text.h"
-#include "strict_json.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "strict_json.h"
+#include "formats/strict_json.h"
 
 #include <string>
 #include <utility>

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/store.h"
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/digest.h"
+#include "holdfast/storage/formats/digest.h"
 
 #include <algorithm>
 #include <span>

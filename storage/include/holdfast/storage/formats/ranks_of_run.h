@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast::storage {
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "holdfast/storage/dtype.h"
+#include "formats/dtype.h"
 
 namespace holdfast::storage {
 

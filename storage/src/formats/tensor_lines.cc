@@ -1,4 +1,4 @@
-#include "tensor_lines.h"
+#include "formats/tensor_lines.h"
 
 #include <algorithm>
 #include <charconv>
@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "entry_text.h"
+#include "formats/entry_text.h"
 #include "holdfast/storage/text/text.h"
 
 namespace holdfast::storage {

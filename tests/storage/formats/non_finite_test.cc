@@ -1,4 +1,4 @@
-#include "holdfast/storage/non_finite.h"
+#include "holdfast/storage/formats/non_finite.h"
 
 #include <cmath>
 #include <cstring>

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 namespace holdfast::storage {
 

@@ -1,17 +1,17 @@
-#include "holdfast/storage/manifest.h"
+#include "holdfast/storage/formats/manifest.h"
 
 #include <algorithm>
 #include <limits>
 #include <set>
 #include <utility>
 
-#include "entry_text.h"
-#include "holdfast/storage/manifest_head.h"
-#include "holdfast/storage/safetensors.h"
+#include "formats/entry_text.h"
+#include "formats/strict_json.h"
+#include "formats/tensor_bytes.h"
+#include "formats/tensor_lines.h"
+#include "holdfast/storage/formats/manifest_head.h"
+#include "holdfast/storage/formats/safetensors.h"
 #include "holdfast/storage/text/text.h"
-#include "strict_json.h"
-#include "tensor_bytes.h"
-#include "tensor_lines.h"
 
 namespace holdfast::storage {
 

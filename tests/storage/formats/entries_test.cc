@@ -1,4 +1,4 @@
-#include "holdfast/storage/entries.h"
+#include "holdfast/storage/formats/entries.h"
 
 #include <string>
 #include <utility>
