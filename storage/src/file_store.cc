@@ -9,7 +9,7 @@
 
 #include "file_io.h"
 #include "file_writer.h"
-#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/stores/object_name.h"
 #include "holdfast/storage/text/text.h"
 #include "process_identity.h"
 

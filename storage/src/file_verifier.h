@@ -11,7 +11,7 @@
 
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/formats/manifest.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 #include "holdfast/storage/version_reader.h"
 
 namespace holdfast::storage {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "holdfast/storage/file_operations.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

@@ -9,7 +9,7 @@
 
 #include "holdfast/storage/formats/entries.h"
 #include "holdfast/storage/formats/safetensors.h"
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/image_store.h"
 #include "storage/sample_version.h"
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

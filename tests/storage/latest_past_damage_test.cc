@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/memory_store.h"
 #include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/memory_store.h"
-#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/stores/memory_store.h"
+#include "holdfast/storage/stores/object_name.h"
 
 using namespace holdfast::storage;
 using nlohmann::json;

@@ -12,7 +12,7 @@
 
 #include "catch.h"
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/forwarding_files.h"
 #include "storage/image_store.h"
 #include "storage/run_fixture.h"

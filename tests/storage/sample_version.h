@@ -10,7 +10,7 @@
 
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/payload.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 #include "holdfast/storage/version_reader.h"
 
 namespace sample_version {

@@ -9,7 +9,7 @@
 
 #include "catch.h"
 #include "holdfast/storage/file_store.h"
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/image_store.h"
 #include "storage/sample_version.h"
 #include "storage/scratch_folder.h"

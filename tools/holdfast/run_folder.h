@@ -9,7 +9,7 @@
 
 #include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/history.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::tools {
 

@@ -11,8 +11,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-#include "holdfast/storage/object_name.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/object_name.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast {
 

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "holdfast/storage/formats/digest.h"
-#include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/stores/object_name.h"
 
 namespace holdfast::storage {
 

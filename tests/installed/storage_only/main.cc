@@ -1,5 +1,5 @@
 // Writes one object and reads it back through the installed library.
-#include <holdfast/storage/memory_store.h>
+#include <holdfast/storage/stores/memory_store.h>
 
 #include <cstdio>
 

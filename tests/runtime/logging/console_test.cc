@@ -8,7 +8,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "logging/metrics_writer.h"
 
 using holdfast::Console;

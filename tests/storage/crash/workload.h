@@ -9,7 +9,7 @@
 
 #include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/run_writer.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage::crash {
 

@@ -6,8 +6,8 @@
 
 #include "catch.h"
 #include "holdfast/storage/formats/entries.h"
-#include "holdfast/storage/memory_store.h"
 #include "holdfast/storage/payload.h"
+#include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/stores/object_name.h"
 
 namespace holdfast::storage::model {
 namespace {

@@ -16,7 +16,7 @@
 
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/history.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage::model {
 

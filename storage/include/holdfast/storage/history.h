@@ -11,9 +11,9 @@
 
 #include "holdfast/storage/formats/entries.h"
 #include "holdfast/storage/formats/manifest.h"
-#include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/object_name.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

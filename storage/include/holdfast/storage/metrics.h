@@ -7,7 +7,7 @@
 
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

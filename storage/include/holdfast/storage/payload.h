@@ -11,7 +11,7 @@
 #include "formats/dtype.h"
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

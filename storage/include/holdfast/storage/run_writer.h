@@ -18,7 +18,7 @@
 #include "holdfast/storage/payload.h"
 #include "holdfast/storage/retention.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 #include "holdfast/storage/version_reader.h"
 
 namespace holdfast::storage {

@@ -10,7 +10,7 @@
 
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/stores/object_name.h"
 
 namespace holdfast::storage {
 

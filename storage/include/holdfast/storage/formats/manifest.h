@@ -13,9 +13,9 @@
 
 #include "formats/dtype.h"
 #include "holdfast/storage/formats/digest.h"
-#include "holdfast/storage/object_name.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/object_name.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/object_name.h"
+#include "holdfast/storage/stores/object_name.h"
 
 #include <set>
 #include <string>

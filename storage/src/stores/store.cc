@@ -1,4 +1,4 @@
-#include "holdfast/storage/store.h"
+#include "holdfast/storage/stores/store.h"
 
 #include "holdfast/storage/text/text.h"
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/memory_store.h"
+#include "holdfast/storage/stores/memory_store.h"
 
 #include <algorithm>
 #include <cstring>
