@@ -13,8 +13,8 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/stores/file/file_store.h"
 
 using namespace holdfast;
 

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/version_reader.h"
 
 /// Tensors by digest, values as JSON, of the newest version of the run in `folder`, whose digests are all right.

@@ -1,7 +1,7 @@
 // The system's file operations, for tests that change one of them.
 #pragma once
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 class ForwardingFiles : public holdfast::storage::FileOperations {
  public:

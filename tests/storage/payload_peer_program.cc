@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/formats/safetensors.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;

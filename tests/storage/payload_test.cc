@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/formats/safetensors.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 #include "storage/scratch_folder.h"

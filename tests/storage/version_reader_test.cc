@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/stores/memory_store.h"
 #include "storage/image_store.h"
 #include "storage/sample_version.h"

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "command.h"
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/formats/safetensors.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "storage/run_fixture.h"
 
 using boost::filesystem::path;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
 
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/formats/safetensors.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "phrases.h"
 
 namespace holdfast::tools {

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "phrases.h"
 

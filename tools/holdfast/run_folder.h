@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/history.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::tools {

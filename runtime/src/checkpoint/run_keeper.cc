@@ -7,7 +7,7 @@
 #include "checkpoint/store_files.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/death_note.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "process/host_name.h"
 #include "process/job_id.h"
 #include "process/program_id.h"

@@ -1,7 +1,7 @@
 // The file operations below a session's store: the system's, unless a test put others there before the run was opened.
 #pragma once
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 namespace holdfast {
 

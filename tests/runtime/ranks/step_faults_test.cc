@@ -6,7 +6,7 @@
 #include <iostream>
 
 #include "holdfast/holdfast.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"
 

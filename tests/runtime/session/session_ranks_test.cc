@@ -10,8 +10,8 @@
 #include <set>
 
 #include "chain.h"
-#include "holdfast/storage/file_store.h"
 #include "holdfast/storage/history.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/version_reader.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"

@@ -8,7 +8,7 @@
 #include "catch.h"
 #include "counts.h"
 #include "faulty_files.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "simulated_disk.h"
 #include "workload.h"
 

@@ -8,7 +8,7 @@
 #include <set>
 #include <string>
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 namespace holdfast::storage::crash {
 

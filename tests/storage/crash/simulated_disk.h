@@ -20,8 +20,8 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/formats/digest.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 namespace holdfast::storage::crash {
 

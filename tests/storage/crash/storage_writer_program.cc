@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "workload.h"
 
 using namespace holdfast::storage;

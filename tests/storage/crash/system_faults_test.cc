@@ -11,7 +11,7 @@
 
 #include "catch.h"
 #include "counts.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "program_beside.h"
 #include "workload.h"
 

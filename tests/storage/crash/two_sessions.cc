@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "workload.h"
 
 namespace holdfast::storage::crash {

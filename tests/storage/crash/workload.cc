@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 
 namespace holdfast::storage::crash {
 namespace {

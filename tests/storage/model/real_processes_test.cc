@@ -12,7 +12,7 @@
 
 #include "../scratch_folder.h"
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "world.h"
 
 namespace holdfast::storage::model {

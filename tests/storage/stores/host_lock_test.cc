@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "storage/forwarding_files.h"
 #include "storage/scratch_folder.h"
 

@@ -7,7 +7,7 @@
 #include <csignal>
 
 #include "catch.h"
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 #include "storage/run_fixture.h"
 #include "storage/scratch_folder.h"
 

@@ -8,8 +8,8 @@
 
 #include <cstdint>
 
-#include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/file_store.h"
+#include "holdfast/storage/stores/file/file_store.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -7,11 +7,11 @@
 #include <boost/filesystem/operations.hpp>
 #include <utility>
 
-#include "file_io.h"
-#include "file_writer.h"
 #include "holdfast/storage/stores/object_name.h"
 #include "holdfast/storage/text/text.h"
-#include "process_identity.h"
+#include "stores/file/file_io.h"
+#include "stores/file/file_writer.h"
+#include "stores/file/process_identity.h"
 
 namespace holdfast::storage {
 namespace {

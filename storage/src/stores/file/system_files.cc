@@ -14,7 +14,7 @@
 #include <numeric>
 #include <thread>
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 #include "start_thread.h"
 
 namespace holdfast::storage {

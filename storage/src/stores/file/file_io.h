@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "holdfast/storage/file_operations.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "process_identity.h"
+#include "stores/file/process_identity.h"
 
 #include <unistd.h>
 

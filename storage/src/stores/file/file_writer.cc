@@ -1,4 +1,4 @@
-#include "file_writer.h"
+#include "stores/file/file_writer.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -8,8 +8,8 @@
 #include <new>
 #include <utility>
 
-#include "file_io.h"
 #include "start_thread.h"
+#include "stores/file/file_io.h"
 
 namespace holdfast::storage {
 

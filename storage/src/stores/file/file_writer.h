@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {

@@ -8,7 +8,7 @@
 
 #include <memory>
 
-#include "holdfast/storage/file_operations.h"
+#include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {

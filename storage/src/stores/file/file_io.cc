@@ -1,4 +1,4 @@
-#include "file_io.h"
+#include "stores/file/file_io.h"
 
 #include <fcntl.h>
 
