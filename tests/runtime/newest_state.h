@@ -8,8 +8,8 @@
 
 #include "catch.h"
 #include "holdfast/storage/history.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "holdfast/storage/version_reader.h"
 
 /// Tensors by digest, values as JSON, of the newest version of the run in `folder`, whose digests are all right.
 inline std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(

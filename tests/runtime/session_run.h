@@ -14,8 +14,8 @@
 #include "holdfast/runtime/session/session.h"
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/metrics.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "holdfast/storage/version_reader.h"
 #include "session/earlier_sessions.h"
 #include "storage/scratch_folder.h"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "checkpoint.h"
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "phrases.h"
 #include "terminal.h"
 #include "verb.h"

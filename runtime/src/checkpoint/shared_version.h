@@ -8,7 +8,7 @@
 
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "state/tensor_feed.h"
 
 namespace holdfast {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "tensors/load_target.h"
 
 namespace holdfast {

@@ -11,8 +11,8 @@
 
 #include "chain.h"
 #include "holdfast/storage/history.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "holdfast/storage/version_reader.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "holdfast/storage/payload.h"
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 
 namespace holdfast::storage::model {
 namespace {

@@ -16,10 +16,10 @@
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/history.h"
 #include "holdfast/storage/payload.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/retention.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/store.h"
-#include "holdfast/storage/version_reader.h"
 
 namespace holdfast::storage {
 

@@ -38,7 +38,7 @@
 #include "holdfast/runtime/state/state_mistakes.h"
 #include "holdfast/runtime/state/value_access.h"
 #include "holdfast/storage/payload.h"
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 
 namespace holdfast {
 

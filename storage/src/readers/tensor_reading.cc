@@ -1,4 +1,4 @@
-#include "tensor_reading.h"
+#include "readers/tensor_reading.h"
 
 #include <algorithm>
 #include <condition_variable>

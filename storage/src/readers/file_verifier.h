@@ -11,8 +11,8 @@
 
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/formats/manifest.h"
+#include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/stores/store.h"
-#include "holdfast/storage/version_reader.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 
 #include <atomic>
 #include <memory>

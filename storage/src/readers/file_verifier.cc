@@ -1,11 +1,11 @@
-#include "file_verifier.h"
+#include "readers/file_verifier.h"
 
 #include <algorithm>
 #include <map>
 #include <string_view>
 
 #include "holdfast/storage/formats/safetensors.h"
-#include "tensor_reading.h"
+#include "readers/tensor_reading.h"
 
 namespace holdfast::storage {
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/version_reader.h"
+#include "holdfast/storage/readers/version_reader.h"
 
 #include <algorithm>
 #include <atomic>
@@ -8,10 +8,10 @@
 #include <thread>
 #include <utility>
 
-#include "file_verifier.h"
 #include "holdfast/storage/text/text.h"
+#include "readers/file_verifier.h"
+#include "readers/tensor_reading.h"
 #include "start_thread.h"
-#include "tensor_reading.h"
 
 namespace holdfast::storage {
 namespace {
