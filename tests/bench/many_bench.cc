@@ -22,7 +22,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/file/file_store.h"
 
 using namespace holdfast;

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "catch.h"
-#include "holdfast/storage/history.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/file/file_store.h"
 
 /// Tensors by digest, values as JSON, of the newest version of the run in `folder`, whose digests are all right.

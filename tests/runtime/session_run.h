@@ -12,9 +12,9 @@
 
 #include "catch.h"
 #include "holdfast/runtime/session/session.h"
-#include "holdfast/storage/history.h"
-#include "holdfast/storage/metrics.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/history.h"
+#include "holdfast/storage/run/metrics.h"
 #include "holdfast/storage/stores/file/file_store.h"
 #include "session/earlier_sessions.h"
 #include "storage/scratch_folder.h"

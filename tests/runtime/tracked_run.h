@@ -12,7 +12,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/memory_store.h"
 
 class TrackedRun {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 
 namespace run_fixture {
 

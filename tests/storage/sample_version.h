@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "holdfast/storage/formats/manifest.h"
-#include "holdfast/storage/payload.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/payload.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace sample_version {

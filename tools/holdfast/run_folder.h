@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 

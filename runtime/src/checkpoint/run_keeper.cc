@@ -6,7 +6,7 @@
 
 #include "checkpoint/store_files.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/stores/file/file_store.h"
 #include "process/host_name.h"
 #include "process/job_id.h"

@@ -13,7 +13,7 @@
 
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/state/tracked_state.h"
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/store.h"
 #include "logging/console.h"
 #include "logging/metrics_writer.h"

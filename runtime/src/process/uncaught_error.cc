@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 
 namespace holdfast {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 #include "logging/units.h"
 #include "pipeline/average_gradients.h"
 #include "pipeline/trainable_parameters.h"

@@ -8,7 +8,7 @@
 
 #include "checkpoint/shared_version.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 #include "logging/units.h"
 #include "session/session_impl.h"
 

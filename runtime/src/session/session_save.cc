@@ -6,7 +6,7 @@
 #include "checkpoint/shared_version.h"
 #include "device/environment.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 #include "logging/units.h"
 #include "process/job_id.h"
 #include "process/launcher_progress.h"

@@ -19,7 +19,7 @@
 #include "holdfast/runtime/state/rank_place.h"
 #include "holdfast/runtime/state/state.h"
 #include "holdfast/storage/formats/manifest.h"
-#include "holdfast/storage/payload.h"
+#include "holdfast/storage/run/payload.h"
 #include "tensors/load_target.h"
 #include "tensors/tensor_form.h"
 #include "tensors/tensor_names.h"

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "holdfast/storage/payload.h"
+#include "holdfast/storage/run/payload.h"
 
 namespace holdfast {
 

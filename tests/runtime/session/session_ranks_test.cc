@@ -10,8 +10,8 @@
 #include <set>
 
 #include "chain.h"
-#include "holdfast/storage/history.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/file/file_store.h"
 #include "ranks.h"
 #include "storage/scratch_folder.h"

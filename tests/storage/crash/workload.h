@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 

@@ -6,7 +6,7 @@
 
 #include "catch.h"
 #include "holdfast/storage/formats/entries.h"
-#include "holdfast/storage/payload.h"
+#include "holdfast/storage/run/payload.h"
 #include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 

@@ -15,7 +15,7 @@
 
 #include "../scratch_folder.h"
 #include "catch.h"
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/stores/file/file_store.h"
 #include "world.h"
 

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "holdfast/storage/formats/digest.h"
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage::model {

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <utility>
 
-#include "holdfast/storage/payload.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/payload.h"
 
 namespace holdfast::storage::model {
 namespace {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fiber.h"
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "stepped_store.h"
 
 namespace holdfast::storage::model {

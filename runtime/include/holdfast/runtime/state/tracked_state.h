@@ -37,8 +37,8 @@
 #include "holdfast/runtime/state/state.h"
 #include "holdfast/runtime/state/state_mistakes.h"
 #include "holdfast/runtime/state/value_access.h"
-#include "holdfast/storage/payload.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/run/payload.h"
 
 namespace holdfast {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 
 namespace holdfast::storage {
 

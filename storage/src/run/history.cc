@@ -1,4 +1,4 @@
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 
 #include <algorithm>
 #include <tuple>

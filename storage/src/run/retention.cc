@@ -1,4 +1,4 @@
-#include "holdfast/storage/retention.h"
+#include "holdfast/storage/run/retention.h"
 
 #include <algorithm>
 #include <limits>

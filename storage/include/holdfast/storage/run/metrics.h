@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/store.h"
 

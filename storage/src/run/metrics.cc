@@ -1,4 +1,4 @@
-#include "holdfast/storage/metrics.h"
+#include "holdfast/storage/run/metrics.h"
 
 #include <cstdint>
 #include <limits>

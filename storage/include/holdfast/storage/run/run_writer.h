@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "holdfast/storage/formats/manifest.h"
-#include "holdfast/storage/history.h"
-#include "holdfast/storage/payload.h"
 #include "holdfast/storage/readers/version_reader.h"
-#include "holdfast/storage/retention.h"
+#include "holdfast/storage/run/history.h"
+#include "holdfast/storage/run/payload.h"
+#include "holdfast/storage/run/retention.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/store.h"
 

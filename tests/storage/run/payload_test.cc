@@ -1,4 +1,4 @@
-#include "holdfast/storage/payload.h"
+#include "holdfast/storage/run/payload.h"
 
 #include <memory>
 #include <string>

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "catch.h"
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/memory_store.h"
 #include "storage/sample_version.h"
 

@@ -1,4 +1,4 @@
-#include "holdfast/storage/death_note.h"
+#include "holdfast/storage/run/death_note.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/history.h"
+#include "holdfast/storage/run/history.h"
 
 namespace holdfast::storage {
 namespace {

@@ -1,4 +1,4 @@
-#include "holdfast/storage/run_writer.h"
+#include "holdfast/storage/run/run_writer.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
