@@ -10,8 +10,8 @@
 #include <new>
 
 #include "holdfast/storage/text/nearest_name.h"
-#include "phrases.h"
-#include "terminal.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 #include "verb.h"
 
 namespace holdfast::tools {

@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 
 namespace holdfast {
 

@@ -1,4 +1,4 @@
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 
 #include <string>
 #include <utility>

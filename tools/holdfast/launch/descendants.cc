@@ -1,4 +1,4 @@
-#include "descendants.h"
+#include "launch/descendants.h"
 
 #include <dirent.h>
 #include <fcntl.h>

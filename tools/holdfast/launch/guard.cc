@@ -1,4 +1,4 @@
-#include "guard.h"
+#include "launch/guard.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -9,7 +9,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "descendants.h"
+#include "launch/descendants.h"
 
 namespace holdfast::tools {
 

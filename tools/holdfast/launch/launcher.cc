@@ -1,4 +1,4 @@
-#include "launcher.h"
+#include "launch/launcher.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,10 +16,10 @@
 #include <fstream>
 #include <utility>
 
-#include "../phrases.h"
-#include "descendants.h"
-#include "program_hint.h"
-#include "rank_process.h"
+#include "launch/descendants.h"
+#include "launch/program_hint.h"
+#include "launch/rank_process.h"
+#include "terminal/phrases.h"
 
 namespace holdfast::tools {
 

@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "guard.h"
 #include "holdfast/storage/status.h"
-#include "line_prefixer.h"
-#include "output.h"
-#include "restart_policy.h"
-#include "signals.h"
-#include "teardown.h"
-#include "world.h"
+#include "launch/guard.h"
+#include "launch/line_prefixer.h"
+#include "launch/output.h"
+#include "launch/restart_policy.h"
+#include "launch/signals.h"
+#include "launch/teardown.h"
+#include "launch/world.h"
 
 namespace holdfast::tools {
 

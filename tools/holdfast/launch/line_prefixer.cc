@@ -1,4 +1,4 @@
-#include "line_prefixer.h"
+#include "launch/line_prefixer.h"
 
 #include <utility>
 

@@ -1,4 +1,4 @@
-#include "output.h"
+#include "launch/output.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -1,4 +1,4 @@
-#include "program_hint.h"
+#include "launch/program_hint.h"
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -10,8 +10,8 @@
 #include <sstream>
 #include <vector>
 
-#include "../phrases.h"
 #include "holdfast/storage/text/nearest_name.h"
+#include "terminal/phrases.h"
 
 namespace holdfast::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "rank_process.h"
+#include "launch/rank_process.h"
 
 #include <fcntl.h>
 #include <sys/prctl.h>

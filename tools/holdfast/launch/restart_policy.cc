@@ -1,4 +1,4 @@
-#include "restart_policy.h"
+#include "launch/restart_policy.h"
 
 #include <fmt/format.h>
 

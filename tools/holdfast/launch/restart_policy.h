@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "rank_end.h"
+#include "launch/rank_end.h"
 
 namespace holdfast::tools {
 

@@ -1,4 +1,4 @@
-#include "signals.h"
+#include "launch/signals.h"
 
 #include <sys/signalfd.h>
 #include <unistd.h>

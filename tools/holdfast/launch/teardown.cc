@@ -1,4 +1,4 @@
-#include "teardown.h"
+#include "launch/teardown.h"
 
 #include <csignal>
 

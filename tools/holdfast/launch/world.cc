@@ -1,4 +1,4 @@
-#include "world.h"
+#include "launch/world.h"
 
 #include <dirent.h>
 #include <sched.h>

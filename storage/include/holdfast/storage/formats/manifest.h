@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/dtype.h"
 #include "holdfast/storage/formats/digest.h"
+#include "holdfast/storage/formats/dtype.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/object_name.h"
 #include "holdfast/storage/stores/store.h"

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 
 namespace holdfast::storage {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/store.h"
 

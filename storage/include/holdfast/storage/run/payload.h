@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/store.h"

@@ -1,4 +1,4 @@
-#include "run_folder.h"
+#include "inspect/run_folder.h"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 
 #include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/text/nearest_name.h"
-#include "phrases.h"
+#include "terminal/phrases.h"
 
 namespace holdfast::tools {
 

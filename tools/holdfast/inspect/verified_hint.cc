@@ -1,4 +1,4 @@
-#include "verified_hint.h"
+#include "inspect/verified_hint.h"
 
 #include <nlohmann/json.hpp>
 #include <set>

@@ -1,13 +1,13 @@
-#include "tensor_stats.h"
+#include "inspect/tensor_stats.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
 
-#include "elements.h"
-#include "phrases.h"
-#include "terminal.h"
+#include "inspect/elements.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 
 namespace holdfast::tools {
 

@@ -1,9 +1,9 @@
-#include "tensor_diff.h"
+#include "inspect/tensor_diff.h"
 
 #include <algorithm>
 #include <memory>
 
-#include "elements.h"
+#include "inspect/elements.h"
 
 namespace holdfast::tools {
 

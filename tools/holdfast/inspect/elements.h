@@ -11,7 +11,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "formats/dtype.h"
+#include "holdfast/storage/formats/dtype.h"
 
 namespace holdfast::tools {
 

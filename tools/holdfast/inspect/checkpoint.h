@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "holdfast/storage/formats/manifest_head.h"
-#include "run_folder.h"
+#include "inspect/run_folder.h"
 
 namespace holdfast::tools {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <variant>
 
-#include "checkpoint.h"
+#include "inspect/checkpoint.h"
 
 namespace holdfast::tools {
 

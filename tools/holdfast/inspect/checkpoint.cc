@@ -1,4 +1,4 @@
-#include "checkpoint.h"
+#include "inspect/checkpoint.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 
 #include "holdfast/storage/formats/safetensors.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "phrases.h"
+#include "terminal/phrases.h"
 
 namespace holdfast::tools {
 

@@ -10,10 +10,10 @@
 #include <cstring>
 #include <utility>
 
-#include "../phrases.h"
-#include "../verb.h"
 #include "holdfast/storage/text/nearest_name.h"
-#include "launcher.h"
+#include "launch/launcher.h"
+#include "terminal/phrases.h"
+#include "verb.h"
 
 namespace holdfast::tools {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "checkpoint.h"
+#include "inspect/checkpoint.h"
 
 namespace holdfast::tools {
 

@@ -4,12 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "checkpoint.h"
 #include "holdfast/storage/readers/version_reader.h"
-#include "phrases.h"
-#include "terminal.h"
+#include "inspect/checkpoint.h"
+#include "inspect/verified_hint.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 #include "verb.h"
-#include "verified_hint.h"
 
 namespace holdfast::tools {
 

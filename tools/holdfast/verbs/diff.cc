@@ -4,10 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "checkpoint.h"
-#include "phrases.h"
-#include "tensor_diff.h"
-#include "terminal.h"
+#include "inspect/checkpoint.h"
+#include "inspect/tensor_diff.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 #include "verb.h"
 
 namespace holdfast::tools {

@@ -1,4 +1,4 @@
-#include "phrases.h"
+#include "terminal/phrases.h"
 
 #include <fmt/format.h>
 

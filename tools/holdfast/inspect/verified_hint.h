@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "run_folder.h"
+#include "inspect/run_folder.h"
 
 namespace holdfast::tools {
 

@@ -5,12 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "checkpoint.h"
 #include "holdfast/storage/formats/ranks_of_run.h"
 #include "holdfast/storage/text/nearest_name.h"
-#include "phrases.h"
-#include "tensor_stats.h"
-#include "terminal.h"
+#include "inspect/checkpoint.h"
+#include "inspect/tensor_stats.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 #include "verb.h"
 
 namespace holdfast::tools {

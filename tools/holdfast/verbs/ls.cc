@@ -9,12 +9,12 @@
 #include <set>
 #include <thread>
 
-#include "checkpoint.h"
-#include "phrases.h"
-#include "run_folder.h"
-#include "terminal.h"
+#include "inspect/checkpoint.h"
+#include "inspect/run_folder.h"
+#include "inspect/verified_hint.h"
+#include "terminal/phrases.h"
+#include "terminal/terminal.h"
 #include "verb.h"
-#include "verified_hint.h"
 
 namespace holdfast::tools {
 
