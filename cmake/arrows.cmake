@@ -1,8 +1,9 @@
 # The modules, and the arrows between them: which modules each one may use, besides itself. The build makes an object
 # library of each module that has sources, and the test `arrows` (tests/arrows.cmake) holds every #include against this
-# table. A folder is a module: <room>/src/<module>, its public headers in <room>/include/holdfast/<room>/<module>.
+# table. A folder is a module: <library>/src/<module>, with its public headers in
+# <library>/include/holdfast/<library>/<module>.
 #
-# "." is the room's own folder. Everything in runtime and tools may also use the public headers of storage.
+# "." is the library's own folder. Everything in runtime and tools may also use the public headers of storage.
 set(holdfast_arrows
   "storage/.               :"
   "storage/text            : storage/."

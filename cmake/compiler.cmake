@@ -1,4 +1,4 @@
-# The compiler, and the flags that every room shares.
+# The compiler, and the flags that every library shares.
 set(oldest_GNU 11)
 set(oldest_Clang 14)
 if(HOLDFAST_RUNTIME)

@@ -1,7 +1,7 @@
-# A module of a room (cmake/arrows.cmake): its public headers, and an object library of its sources, both of which the
-# room's library takes in.
-#   holdfast_module(<room>/<module> [HEADERS x.h …] [SOURCES x.cc …])
-# Flags, include folders and libraries of the sources are those of the interface library holdfast_<room>_sources.
+# A module of a library (cmake/arrows.cmake): its public headers, and an object library of its sources. The library takes
+# in both.
+#   holdfast_module(<library>/<module> [HEADERS x.h …] [SOURCES x.cc …])
+# Flags, include folders and libraries of the sources are those of the interface library holdfast_<library>_sources.
 include("${CMAKE_CURRENT_LIST_DIR}/arrows.cmake")
 
 function(holdfast_module module)
@@ -10,20 +10,20 @@ function(holdfast_module module)
     message(FATAL_ERROR "${module} is not a module of cmake/arrows.cmake: add it there, with what it may use")
   endif()
   string(REGEX MATCH "^([a-z]+)/(.*)$" match "${module}")
-  set(room "${CMAKE_MATCH_1}")
+  set(library "${CMAKE_MATCH_1}")
   set(folder "${CMAKE_MATCH_2}/")
   if(folder STREQUAL "./")
     set(folder)
   endif()
   if(arg_HEADERS)
-    list(TRANSFORM arg_HEADERS PREPEND "include/holdfast/${room}/${folder}")
-    target_sources(holdfast_${room} PUBLIC FILE_SET HEADERS FILES ${arg_HEADERS})
+    list(TRANSFORM arg_HEADERS PREPEND "include/holdfast/${library}/${folder}")
+    target_sources(holdfast_${library} PUBLIC FILE_SET HEADERS FILES ${arg_HEADERS})
   endif()
   if(arg_SOURCES)
     list(TRANSFORM arg_SOURCES PREPEND "src/${folder}")
-    string(REGEX REPLACE "[/.]+" "_" objects "holdfast_${room}_${folder}objects")
+    string(REGEX REPLACE "[/.]+" "_" objects "holdfast_${library}_${folder}objects")
     add_library(${objects} OBJECT ${arg_SOURCES})
-    target_link_libraries(${objects} PRIVATE holdfast_${room}_sources)
-    target_sources(holdfast_${room} PRIVATE $<TARGET_OBJECTS:${objects}>)
+    target_link_libraries(${objects} PRIVATE holdfast_${library}_sources)
+    target_sources(holdfast_${library} PRIVATE $<TARGET_OBJECTS:${objects}>)
   endif()
 endfunction()

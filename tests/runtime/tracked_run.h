@@ -1,4 +1,4 @@
-// A run in memory that tracked state is saved to and restored from, through the storage room's own protocols.
+// A run in memory that tracked state is saved to and restored from, through the storage library's own protocols.
 #pragma once
 
 #include <algorithm>

@@ -11,5 +11,5 @@ int main() {
   if (!store->prepare() || !staged || !(*staged)->publish()) return 1;
   auto bytes = store->get(name);
   if (!bytes || *bytes != "{}") return 1;
-  std::printf("the installed storage room works\n");
+  std::printf("the installed storage library works\n");
 }

@@ -1,4 +1,4 @@
-// Error: what the runtime throws. The storage room reports outcomes as Status; throw_if() is the one place where an
+// Error: what the runtime throws. The storage library reports outcomes as Status; throw_if() is the one place where an
 // outcome becomes an exception, so a Status that reached it was not ordinary any more.
 #pragma once
 

@@ -1,5 +1,5 @@
-// Status and Result<T>: how the storage room reports outcomes. Missing, torn or locked files are ordinary
-// outcomes that callers branch on, so nothing in this room throws; the runtime converts once, at its edge.
+// Status and Result<T>: how the storage library reports outcomes. Missing, torn or locked files are ordinary
+// outcomes that callers branch on, so nothing in it throws; the runtime converts once, at its edge.
 #pragma once
 
 #include <cassert>
