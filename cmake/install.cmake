@@ -2,6 +2,7 @@
 # components storage and runtime. Each component has an export of its own, so that a program that needs storage alone
 # does not need LibTorch.
 include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
 set(holdfast_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/Holdfast")
 
 set(libraries storage)
