@@ -12,9 +12,9 @@
 #include <string>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/file/file_store.h"
+#include "state/run_state.h"
 
 using namespace holdfast;
 
@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
   for (const auto& parameter : module->parameters()) sums.push_back(parameter.sum(torch::kDouble).item<double>());
 
   const auto store = storage::open_file_store(folder + "/holdfast");
-  TrackedState state;
+  RunState state;
   state.track("net", *module);
   state.begin();
   storage::OpenRequest request;
@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
     double took = -1;
     if (command == "save") {
       const auto begin = Clock::now();
-      Captured captured = state.capture();
+      Snapshot captured = state.capture();
       storage::SaveRequest save;
       save.values = captured.values;
       save.tensors = std::move(captured.tensors);

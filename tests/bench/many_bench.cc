@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/file/file_store.h"
+#include "state/run_state.h"
 
 using namespace holdfast;
 
@@ -59,7 +59,7 @@ struct Program {
 
   std::shared_ptr<torch::nn::Module> module = std::make_shared<torch::nn::Module>();
   std::unique_ptr<torch::optim::Adam> optimizer;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
       if (round > 0) times[what].push_back(seconds);
     };
     note("save", [&] {
-      Captured captured;
+      Snapshot captured;
       note("  capture", [&] { captured = program.state.capture(); });
       storage::SaveRequest save;
       save.values = std::move(captured.values);

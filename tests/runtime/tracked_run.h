@@ -11,9 +11,9 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/memory_store.h"
+#include "state/run_state.h"
 
 class TrackedRun {
  public:
@@ -28,9 +28,9 @@ class TrackedRun {
     writer_ = *std::move(writer);
   }
 
-  void save(const holdfast::TrackedState& state) { save(state.capture()); }
+  void save(const holdfast::RunState& state) { save(state.capture()); }
 
-  void save(holdfast::Captured captured) {
+  void save(holdfast::Snapshot captured) {
     holdfast::storage::SaveRequest request;
     request.reason = "test";
     request.tensors = std::move(captured.tensors);
@@ -73,8 +73,8 @@ struct StateBytes {
   std::string values;
 };
 
-inline StateBytes bytes_of(const holdfast::TrackedState& state, std::size_t piece = std::size_t{1} << 20) {
-  const holdfast::Captured captured = state.capture();
+inline StateBytes bytes_of(const holdfast::RunState& state, std::size_t piece = std::size_t{1} << 20) {
+  const holdfast::Snapshot captured = state.capture();
   StateBytes bytes{{}, captured.tied, captured.values.dump()};
   for (const auto& source : captured.tensors) {
     std::size_t size = element_size(source.dtype);

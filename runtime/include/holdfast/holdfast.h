@@ -12,6 +12,6 @@
 #include "holdfast/runtime/pipeline/stages/ddp.h"
 #include "holdfast/runtime/pipeline/stages/ema.h"
 #include "holdfast/runtime/pipeline/stages/lr_schedule.h"
+#include "holdfast/runtime/serialize/state.h"
+#include "holdfast/runtime/serialize/state_mistakes.h"
 #include "holdfast/runtime/session/session.h"
-#include "holdfast/runtime/state/state.h"
-#include "holdfast/runtime/state/state_mistakes.h"

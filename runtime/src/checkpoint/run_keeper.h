@@ -12,11 +12,11 @@
 #include <string>
 
 #include "holdfast/runtime/options/options.h"
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/store.h"
 #include "logging/console.h"
 #include "logging/metrics_writer.h"
+#include "state/run_state.h"
 
 namespace holdfast {
 

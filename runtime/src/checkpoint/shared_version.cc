@@ -31,7 +31,7 @@ std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAl
 // Loading
 
 // Who does not fit stops all, before anything is overwritten anywhere.
-void require_all(Group& group, const Fit& fit) {
+void require_all(Group& group, const Compatibility& fit) {
   const auto messages = group.all_gather(fit.ok() ? std::string() : fit.message());
   for (std::size_t rank = 0; rank < messages.size(); ++rank) {
     if (messages[rank].empty()) continue;
@@ -149,8 +149,8 @@ storage::TensorSource source_of(std::string name, const json& like, const at::Te
 
 }  // namespace
 
-void MainFeed::require(const Fit& fit) { require_all(group_, fit); }
-void RankFeed::require(const Fit& fit) { require_all(group_, fit); }
+void MainFeed::require(const Compatibility& fit) { require_all(group_, fit); }
+void RankFeed::require(const Compatibility& fit) { require_all(group_, fit); }
 
 void MainFeed::fill(const std::vector<LoadTarget>& targets) {
   storage::Status outcome;
@@ -168,7 +168,7 @@ void RankFeed::fill(const std::vector<LoadTarget>& targets) {
   share(group_, manifest_, targets, nullptr);
 }
 
-void gather_rank_state(Group& group, Captured& captured, Group::Site site) {
+void gather_rank_state(Group& group, Snapshot& captured, Group::Site site) {
   if (group.world_size() == 1) return;
   // 1. Everybody learns what rank 0 holds, by digest.
   std::map<std::string, std::string> digests;
@@ -223,7 +223,7 @@ void gather_rank_state(Group& group, Captured& captured, Group::Site site) {
   group.operation("the save", move, site);
 }
 
-void require_alike(Group& group, const Captured& captured, Group::Site site, const std::string& when,
+void require_alike(Group& group, const Snapshot& captured, Group::Site site, const std::string& when,
                    const std::string& remedy) {
   if (group.world_size() == 1) return;
   // One digest tells that all is well; which tensor it is matters only where it is not.

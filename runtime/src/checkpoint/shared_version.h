@@ -2,13 +2,13 @@
 //
 // Loading: every rank plans against the same manifest; rank 0 reads what it needs itself, then gives the others theirs.
 // Saving: rank 0's capture stands for all ranks; what another holds differently (generators, buffers, values) is sent
-// to it and saved under a name with that rank (rank_place.h). Threads: one at a time. All functions are called by all
+// to it and saved under a name with that rank (rank_names.h). Threads: one at a time. All functions are called by all
 // ranks together.
 #pragma once
 
 #include "holdfast/runtime/ranks/group.h"
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/readers/version_reader.h"
+#include "state/run_state.h"
 #include "state/tensor_feed.h"
 
 namespace holdfast {
@@ -17,7 +17,7 @@ namespace holdfast {
 class MainFeed final : public TensorFeed {
  public:
   MainFeed(Group& group, const storage::VersionReader& version) : group_(group), version_(version) {}
-  void require(const Fit& fit) override;
+  void require(const Compatibility& fit) override;
   void fill(const std::vector<LoadTarget>& targets) override;
 
  private:
@@ -29,7 +29,7 @@ class MainFeed final : public TensorFeed {
 class RankFeed final : public TensorFeed {
  public:
   RankFeed(Group& group, const storage::Manifest& manifest) : group_(group), manifest_(manifest) {}
-  void require(const Fit& fit) override;
+  void require(const Compatibility& fit) override;
   void fill(const std::vector<LoadTarget>& targets) override;
 
  private:
@@ -38,11 +38,11 @@ class RankFeed final : public TensorFeed {
 };
 
 /// Adds to rank 0's capture what the other ranks hold differently. The others' captures stay as they are.
-void gather_rank_state(Group& group, Captured& captured, Group::Site site);
+void gather_rank_state(Group& group, Snapshot& captured, Group::Site site);
 
 /// Throws Error(invalid) on all ranks where a tensor that must be alike on all of them is not: names it and the ranks.
 /// `when`: "before the first step". `site`: in the program.
-void require_alike(Group& group, const Captured& captured, Group::Site site, const std::string& when,
+void require_alike(Group& group, const Snapshot& captured, Group::Site site, const std::string& when,
                    const std::string& remedy);
 
 }  // namespace holdfast

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "holdfast/runtime/pipeline/stage.h"
-#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/serialize/state.h"
 
 namespace holdfast {
 

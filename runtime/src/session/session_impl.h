@@ -90,7 +90,7 @@ struct Session::Impl {
   void leave_all();
   void boundary(const std::shared_ptr<LoopPosition>& loop, bool over);
   void hold(const std::string& reason);
-  Captured capture() const;
+  Snapshot capture() const;
   void retire(const std::string& name);
   void require_alive() const;
   bool may_have_parted();
@@ -98,10 +98,10 @@ struct Session::Impl {
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
-  bool write_out(const std::string& reason, Captured captured, Clock::time_point begin, const std::string& afterwards,
+  bool write_out(const std::string& reason, Snapshot captured, Clock::time_point begin, const std::string& afterwards,
                  bool may_refuse);
   void save_held();
-  storage::Result<storage::SavedVersion> write(const std::string& reason, Captured captured, bool may_refuse,
+  storage::Result<storage::SavedVersion> write(const std::string& reason, Snapshot captured, bool may_refuse,
                                                std::string& more);
   bool roll_back(bool insist);
   void prune();
@@ -131,10 +131,10 @@ struct Session::Impl {
   Console console;
   DeviceChoice device;
   Group group;
-  TrackedState tracked;
+  RunState tracked;
   std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
-  std::map<std::string, Captured> retired;   // the last state of what is tracked no more
-  std::optional<Captured> before_untrack;    // the state at the first untrack() since the last loop
+  std::map<std::string, Snapshot> retired;   // the last state of what is tracked no more
+  std::optional<Snapshot> before_untrack;    // the state at the first untrack() since the last loop
   bool tracks_late = false;                  // something was tracked since the version was restored
   std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
@@ -169,7 +169,7 @@ struct Session::Impl {
   std::string version_before;  // the one before that then; empty: there is none
   // The state at the end of the loop that ended last, where it was not saved: finish() writes it, for what is tracked
   // may be gone by then.
-  std::optional<Captured> held;
+  std::optional<Snapshot> held;
   std::string held_reason;
   nlohmann::json pending_metrics = nlohmann::json::object();
   std::vector<std::pair<std::string, double>> last_logged;

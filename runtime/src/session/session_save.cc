@@ -30,9 +30,9 @@ constexpr int kAttemptsAtTheEnd = 3;
 
 }  // namespace
 
-Captured Session::Impl::capture() const {
+Snapshot Session::Impl::capture() const {
   require_alive();
-  Captured captured = tracked.capture();
+  Snapshot captured = tracked.capture();
   for (const auto& [name, state] : retired) {
     captured.tensors.insert(captured.tensors.end(), state.tensors.begin(), state.tensors.end());
     captured.may_differ.insert(state.may_differ.begin(), state.may_differ.end());
@@ -45,9 +45,9 @@ Captured Session::Impl::capture() const {
 void Session::Impl::retire(const std::string& name) {
   // The whole state, because an optimizer can be saved only together with its parameters.
   if (!before_untrack) before_untrack = tracked.capture();
-  const Captured& all = *before_untrack;
+  const Snapshot& all = *before_untrack;
   const auto is_other = [&](const std::string& one) { return !is_of(one, name); };
-  Captured state;
+  Snapshot state;
   for (const storage::TensorSource& source : all.tensors) {
     if (!is_other(source.name)) state.tensors.push_back(source);
   }
@@ -161,7 +161,7 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
 }
 
 // `begin`: since when the program waits for it.
-bool Session::Impl::write_out(const std::string& reason, Captured captured, Clock::time_point begin,
+bool Session::Impl::write_out(const std::string& reason, Snapshot captured, Clock::time_point begin,
                               const std::string& afterwards, bool may_refuse) {
   gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
   // Rank 0 writes; the others hear what became of it.
@@ -216,7 +216,7 @@ bool Session::Impl::write_out(const std::string& reason, Captured captured, Cloc
 }
 
 // `more`: what the version has that is not finite and the one before it had not. `may_refuse`: it is not saved then.
-storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Captured captured,
+storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Snapshot captured,
                                                             bool may_refuse, std::string& more) {
   storage::SaveRequest request;
   request.reason = reason;
@@ -248,7 +248,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
 void Session::Impl::hold(const std::string& reason) {
   held.reset();
   try {
-    Captured captured = capture();
+    Snapshot captured = capture();
     copy_bytes(captured, is_main());
     held = std::move(captured);
     held_reason = reason;
@@ -259,7 +259,7 @@ void Session::Impl::hold(const std::string& reason) {
 }
 
 void Session::Impl::save_held() {
-  const Captured captured = *std::exchange(held, std::nullopt);
+  const Snapshot captured = *std::exchange(held, std::nullopt);
   for (int attempt = 1; attempt <= kAttemptsAtTheEnd && !superseded; ++attempt) {
     const char* const afterwards = attempt < kAttemptsAtTheEnd ? "; trying again" : "";
     if (write_out(held_reason, captured, Clock::now(), afterwards, /*may_refuse=*/false)) return;

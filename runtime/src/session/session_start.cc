@@ -348,7 +348,7 @@ void Session::Impl::load_again() {
 
 void Session::Impl::begin_afresh() {
   tracked.begin();
-  const Captured captured = tracked.capture();
+  const Snapshot captured = tracked.capture();
   if (is_main()) non_finite = count_non_finite(captured);
   if (group.world_size() == 1) return;
   require_alike(group, captured, here, "before the first step",

@@ -6,7 +6,7 @@
 
 namespace holdfast {
 
-void copy_bytes(Captured& captured, bool all) {
+void copy_bytes(Snapshot& captured, bool all) {
   if (!all) {
     std::erase_if(captured.tensors, [&](const auto& source) { return !captured.may_differ.contains(source.name); });
   }

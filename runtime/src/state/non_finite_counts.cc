@@ -20,7 +20,7 @@ NonFiniteCounts count_non_finite(const storage::Manifest& manifest) {
   return counts;
 }
 
-NonFiniteCounts count_non_finite(const Captured& captured) {
+NonFiniteCounts count_non_finite(const Snapshot& captured) {
   NonFiniteCounts counts;
   for (const storage::TensorSource& source : captured.tensors) {
     storage::NonFiniteCounter counter(source.dtype);

@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
-#include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/formats/manifest.h"
+#include "state/snapshot.h"
 
 namespace holdfast {
 
@@ -16,7 +16,7 @@ using NonFiniteCounts = std::map<std::string, std::uint64_t>;
 
 NonFiniteCounts count_non_finite(const storage::Manifest& manifest);
 /// The counts of a version that is not saved yet. Reads every tensor of floating-point numbers.
-NonFiniteCounts count_non_finite(const Captured& captured);
+NonFiniteCounts count_non_finite(const Snapshot& captured);
 
 /// "12 more numbers that are NaN or infinite than version 2-ef01, in 'a', 'b', 'c' and 3 more tensors", where `than` is
 /// "version 2-ef01". Empty where no tensor has more.

@@ -1,6 +1,6 @@
 #include "state/stored_name.h"
 
-#include "holdfast/runtime/state/rank_place.h"
+#include "state/rank_names.h"
 
 namespace holdfast {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "holdfast/runtime/state/fit.h"
+#include "state/compatibility.h"
 #include "tensors/load_target.h"
 
 namespace holdfast {
@@ -12,7 +12,7 @@ class TensorFeed {
  public:
   virtual ~TensorFeed() = default;
   /// Before anything is overwritten: throws Error(misfit) with every difference unless the checkpoint fits.
-  virtual void require(const Fit& fit) = 0;
+  virtual void require(const Compatibility& fit) = 0;
   /// Fills every target with bytes whose digests are right, or throws; the targets then hold unspecified values.
   virtual void fill(const std::vector<LoadTarget>& targets) = 0;
 };

@@ -14,12 +14,12 @@
 #include <unordered_set>
 #include <vector>
 
-#include "holdfast/runtime/state/fit.h"
-#include "holdfast/runtime/state/object_reference.h"
-#include "holdfast/runtime/state/rank_place.h"
-#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/serialize/object_reference.h"
+#include "holdfast/runtime/serialize/state.h"
 #include "holdfast/storage/formats/manifest.h"
 #include "holdfast/storage/run/payload.h"
+#include "state/compatibility.h"
+#include "state/rank_names.h"
 #include "tensors/load_target.h"
 #include "tensors/tensor_form.h"
 #include "tensors/tensor_names.h"
@@ -122,7 +122,7 @@ class Plan {
   /// Call once every item has planned: whatever nobody asked for is unexpected.
   void finish();
 
-  Fit fit;
+  Compatibility fit;
   const std::vector<LoadTarget>& targets() const { return targets_; }
   const std::vector<std::function<void(std::vector<std::string>&)>>& steps() const { return steps_; }
 

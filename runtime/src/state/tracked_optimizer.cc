@@ -13,7 +13,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/optim/device_scale.h"
-#include "state/optimizer_fields.h"
+#include "libtorch/optimizer_fields.h"
 #include "state/stored_name.h"
 
 namespace holdfast {

@@ -6,7 +6,7 @@
 
 #include <functional>
 
-#include "private_member.h"
+#include "libtorch/private_member.h"
 
 namespace holdfast {
 namespace {

@@ -14,8 +14,8 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/text/text.h"
-#include "state/module_flags.h"
-#include "state/module_tensors.h"
+#include "libtorch/module_flags.h"
+#include "libtorch/module_tensors.h"
 
 namespace holdfast {
 namespace {

@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
-#include "holdfast/runtime/state/object_reference.h"
-#include "holdfast/runtime/state/rank_place.h"
+#include "holdfast/runtime/serialize/object_reference.h"
+#include "state/rank_names.h"
 #include "state/tracked_item.h"
 
 namespace torch::nn {

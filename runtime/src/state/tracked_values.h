@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "holdfast/runtime/state/object_access.h"
-#include "holdfast/runtime/state/value_access.h"
+#include "holdfast/runtime/serialize/object_access.h"
+#include "holdfast/runtime/serialize/value_access.h"
 #include "state/tracked_item.h"
 
 namespace holdfast {

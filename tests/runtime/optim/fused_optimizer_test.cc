@@ -11,8 +11,8 @@
 #include "holdfast/runtime/optim/fused_optimizers.h"
 #include "tracked_run.h"
 
+using holdfast::RunState;
 using holdfast::TakesDeviceScale;
-using holdfast::TrackedState;
 namespace optim = torch::optim;
 
 namespace {
@@ -127,7 +127,7 @@ struct Program {
 
   std::vector<at::Tensor> parameters;
   std::unique_ptr<optim::Optimizer> optimizer;
-  TrackedState state;
+  RunState state;
 };
 
 /// The largest difference, of parameters and of state, in units of `dtype`'s rounding: of |b| or, for what has become
@@ -306,7 +306,7 @@ TEST_CASE("state_of_another_memory_order_is_taken_over") {
   };
   at::Tensor channels_last, contiguous;
   const auto plain = program(channels_last, false), fused = program(contiguous, true);
-  TrackedState from, to;
+  RunState from, to;
   from.track("p", channels_last).track("optimizer", *plain);
   to.track("p", contiguous).track("optimizer", *fused);
   step(channels_last, *plain);

@@ -511,7 +511,7 @@ TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
         Weight net;
         std::unique_ptr<torch::optim::Optimizer> optimizer;
         std::optional<Pipeline> pipeline;
-        TrackedState state;
+        RunState state;
       };
       // Two skipped, then steps to 0.7 and 0.4.
       Program whole(group, fused), before(group, fused), after(group, fused);
@@ -545,7 +545,7 @@ TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
     StageContext context{"test", group, c10::kCPU, net, optimizer, {}};
     for (const auto& one : net.named_parameters()) context.parameters.push_back({one.key(), one.value()});
     Pipeline pipeline(context, {Ema(0.5)});
-    TrackedState state;
+    RunState state;
     state.track("pipeline", pipeline);
     if (larger) {
       state.restore(run.newest());

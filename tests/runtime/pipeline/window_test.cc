@@ -68,7 +68,7 @@ struct Program {
   torch::optim::SGD optimizer{net->parameters(), torch::optim::SGDOptions(1)};
   Pipeline pipeline;
   std::uint64_t left;  // of the epoch
-  TrackedState state;
+  RunState state;
 };
 
 struct Fails : torch::autograd::Function<Fails> {
@@ -368,7 +368,7 @@ TEST_CASE("sparse_gradients_of_a_window_are_saved") {
     torch::optim::SGD optimizer{words->parameters(), torch::optim::SGDOptions(0.3)};
     Pipeline pipeline{StageContext{"test", group, c10::kCPU, *words, optimizer, {{"weight", words->weight}}},
                       {Accumulate(4)}};
-    TrackedState state;
+    RunState state;
   };
   Words whole, before, after;
   train(whole.pipeline, whole.words, 0, 8);
@@ -431,7 +431,7 @@ struct Training {
   std::unique_ptr<torch::optim::Optimizer> optimizer;
   std::optional<Pipeline> pipeline;
   std::uint64_t done = 0;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace

@@ -27,8 +27,8 @@
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
+using holdfast::RunState;
 using holdfast::State;
-using holdfast::TrackedState;
 
 namespace {
 
@@ -36,7 +36,7 @@ namespace {
 template <class T>
 TrackedRun saved_as(const char* name, T& x) {
   TrackedRun run;
-  TrackedState saved;
+  RunState saved;
   saved.track(name, x);
   run.save(saved);
   return run;
@@ -46,7 +46,7 @@ TrackedRun saved_as(const char* name, T& x) {
 template <class T>
 void carry(T& from, T& to) {
   const TrackedRun run = saved_as("x", from);
-  TrackedState loaded;
+  RunState loaded;
   loaded.track("x", to);
   loaded.restore(run.newest());
 }
@@ -173,7 +173,7 @@ TEST_CASE("containers_of_every_kind_come_back_long_or_short") {
 
 TEST_CASE("a_large_text_leaves_the_manifest") {
   std::string text(1 << 20, 'x');
-  holdfast::TrackedState state;
+  holdfast::RunState state;
   state.track("text", text);
   TrackedRun run;
   run.save(state);
@@ -273,7 +273,7 @@ TEST_CASE("tensors_in_containers_take_the_shapes_that_were_saved") {
 
 TEST_CASE("each_member_of_many_objects_is_one_tensor") {
   auto all = entries(1000);
-  TrackedState state;
+  RunState state;
   state.track("replay", all);
   const auto captured = state.capture();
   std::map<std::string, std::vector<std::int64_t>> shapes;
@@ -290,7 +290,7 @@ TEST_CASE("what_was_saved_as_json_is_still_loaded") {
   nlohmann::json as_before = doubles;
   const TrackedRun run = saved_as("x", as_before);
   std::vector<double> loaded;
-  TrackedState state;
+  RunState state;
   state.track("x", loaded);
   state.restore(run.newest());
   CHECK(loaded == doubles);
@@ -300,12 +300,12 @@ TEST_CASE("a_container_of_another_type_is_refused_by_name") {
   std::vector<double> doubles(1000, 0.5);
   const TrackedRun run = saved_as("losses", doubles);
   std::vector<int> integers;
-  TrackedState state;
+  RunState state;
   state.track("losses", integers);
   CHECK_THAT(error_of([&] { state.restore(run.newest()); }),
              Contains("losses") && Contains("Double in the checkpoint and Int in the program"));
   std::vector<Entry> objects;
-  TrackedState other;
+  RunState other;
   other.track("losses", objects);
   CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("'losses'") && Contains("no column 'seen'"));
 }
@@ -314,12 +314,12 @@ TEST_CASE("whole_numbers_may_become_wider_and_are_refused_where_they_do_not_fit"
   std::vector<int> numbers(1000, 300);
   const TrackedRun run = saved_as("x", numbers);
   std::vector<std::int64_t> wider;
-  TrackedState state;
+  RunState state;
   state.track("x", wider);
   state.restore(run.newest());
   CHECK(wider == std::vector<std::int64_t>(1000, 300));
   std::vector<std::uint8_t> narrower;
-  TrackedState other;
+  RunState other;
   other.track("x", narrower);
   CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("cannot hold all of its numbers"));
 }

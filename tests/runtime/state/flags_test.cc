@@ -4,7 +4,7 @@
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
-using holdfast::TrackedState;
+using holdfast::RunState;
 
 namespace {
 
@@ -30,7 +30,7 @@ struct Program {
     state.track("net", net);
   }
   Net net;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -61,7 +61,7 @@ TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
 
 TEST_CASE("flags_of_parts_of_a_module_that_are_tracked_separately_come_back") {
   Net net, other;
-  TrackedState from, to;
+  RunState from, to;
   from.track("body", net.body).track("rest", net.norm);
   to.track("body", other.body).track("rest", other.norm);
   from.begin();
@@ -124,7 +124,7 @@ TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
   } saved, loaded;
   saved.train(true);
   loaded.train(true);
-  TrackedState from, to;
+  RunState from, to;
   from.track("net", static_cast<Net&>(saved));
   to.track("net", static_cast<Net&>(loaded));
   from.begin();
@@ -138,7 +138,7 @@ TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
 TEST_CASE("whether_a_tracked_tensor_requires_a_gradient_comes_back") {
   torch::Tensor a = torch::ones({2}), b = torch::ones({2}, torch::requires_grad()), c = torch::ones({2}), d;
   torch::Tensor e = torch::ones({2}), f = torch::ones({2}), g = torch::ones({2}, torch::requires_grad()), h;
-  TrackedState from, to;
+  RunState from, to;
   from.track("a", a).track("b", b).track("c", c).track("d", d);
   to.track("a", e).track("b", f).track("c", g).track("d", h);
   from.begin();

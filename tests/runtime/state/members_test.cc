@@ -10,8 +10,8 @@
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
+using holdfast::RunState;
 using holdfast::State;
-using holdfast::TrackedState;
 
 namespace {
 
@@ -67,7 +67,7 @@ TEST_CASE("a_class_that_names_its_members_goes_on_exactly") {
   static_assert(holdfast::HasMembers<Trainer>);
   Trainer whole(1), stopped(1), resumed(2);
   TrackedRun run;
-  TrackedState saved, loaded;
+  RunState saved, loaded;
   saved.track("trainer", stopped);
   saved.begin();
   for (int i = 0; i < 8; ++i) whole.step();
@@ -97,7 +97,7 @@ TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_goes_on_exactly") {
     }
   };
   TrackedRun run;
-  TrackedState saved, loaded;
+  RunState saved, loaded;
   saved.track("agents", stopped);
   saved.begin();
   train(whole, 6);
@@ -110,7 +110,7 @@ TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_goes_on_exactly") {
 
   auto fewer = make(1);
   fewer.pop_back();
-  TrackedState other;
+  RunState other;
   other.track("agents", fewer);
   CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("agents.2.net.weight"));
 }
@@ -118,7 +118,7 @@ TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_goes_on_exactly") {
 TEST_CASE("parts_of_a_vector_that_grew_are_looked_up_again") {
   std::vector<torch::nn::Linear> nets;
   nets.emplace_back(torch::nn::Linear(2, 2));
-  TrackedState state;
+  RunState state;
   state.track("nets", nets);
   (void)state.capture();
   for (int i = 0; i < 100; ++i) nets.emplace_back(torch::nn::Linear(2, 2));  // moves them
@@ -157,7 +157,7 @@ TEST_CASE("save_and_load_take_everything_that_can_be_tracked") {
   from.optimizer.step();
   from.averages = {from.net->weight.detach().clone(), torch::ones({3})};
   TrackedRun run;
-  TrackedState saved, loaded;
+  RunState saved, loaded;
   saved.track("wrapped", from);
   run.save(saved);
   loaded.track("wrapped", to);
@@ -176,14 +176,14 @@ TEST_CASE("what_an_object_saves_needs_a_name") {
     void save(State& state) const { state.put("", x); }
     void load(const State& state) { state.get_to("", x); }
   } nameless;
-  TrackedState state;
+  RunState state;
   state.track("nameless", nameless);
   CHECK_THAT(error_of([&] { (void)state.capture(); }), Contains("under an empty name"));
 }
 
 TEST_CASE("a_part_is_untracked_with_its_object") {
   Trainer trainer(1);
-  TrackedState state;
+  RunState state;
   state.track("trainer", trainer);
   (void)state.capture();
   CHECK_THAT(error_of([&] { state.untrack("trainer.net"); }), Contains("part of 'trainer'"));

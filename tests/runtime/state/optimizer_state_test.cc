@@ -9,7 +9,7 @@
 
 #include "tracked_run.h"
 
-using holdfast::TrackedState;
+using holdfast::RunState;
 namespace optim = torch::optim;
 
 namespace {
@@ -66,7 +66,7 @@ struct Program {
 
   Net net{nullptr};
   std::unique_ptr<optim::Optimizer> optimizer;
-  TrackedState state;
+  RunState state;
 };
 
 template <class Optimizer, class Options>
@@ -171,7 +171,7 @@ struct UnevenSteps {
 
   std::shared_ptr<torch::nn::Module> net = std::make_shared<torch::nn::Module>();
   std::unique_ptr<optim::Adam> optimizer;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -181,7 +181,7 @@ TEST_CASE("what_all_parameters_states_have_alike_is_written_once_and_the_others_
   program.step({"a", "b"});
   program.step({"a", "b"});
   program.step({"a", "b", "once"});
-  holdfast::Captured captured = program.state.capture();
+  holdfast::Snapshot captured = program.state.capture();
   const nlohmann::json& written = captured.values.at("optimizer");
   CHECK(written.at("state_of_others") == nlohmann::json{{"step", 3}});
   CHECK(written.at("state") == nlohmann::json{{"net.once", {{"step", 1}}}, {"net.never", nullptr}});
@@ -221,7 +221,7 @@ TEST_CASE("state_keeps_the_memory_order_of_channels_last_parameters") {
   };
   auto conv = program(0);
   optim::AdamW optimizer(conv->parameters(), optim::AdamWOptions(0.1));
-  TrackedState state;
+  RunState state;
   state.track("conv", conv).track("optimizer", optimizer);
   train(conv, optimizer);
   TrackedRun run;
@@ -229,7 +229,7 @@ TEST_CASE("state_keeps_the_memory_order_of_channels_last_parameters") {
 
   auto conv2 = program(1);
   optim::AdamW optimizer2(conv2->parameters(), optim::AdamWOptions(0.1));
-  TrackedState state2;
+  RunState state2;
   state2.track("conv", conv2).track("optimizer", optimizer2);
   state2.restore(run.newest());
   CHECK(other_parts(bytes_of(state2), bytes_of(state)) == kNone);
@@ -406,7 +406,7 @@ struct GroupedProgram {
   std::shared_ptr<torch::nn::Module> net = std::make_shared<torch::nn::Module>();
   std::map<char, torch::Tensor> parameters;
   std::shared_ptr<optim::SGD> optimizer = std::make_shared<optim::SGD>(std::vector{torch::ones({1})}, 1);
-  TrackedState state;
+  RunState state;
 };
 using Groups = GroupedProgram::Groups;
 
@@ -568,7 +568,7 @@ struct RemakingProgram {
   torch::nn::Linear net;
   std::shared_ptr<optim::Adam> optimizer;
   std::unique_ptr<optim::LRScheduler> scheduler;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -610,7 +610,7 @@ struct SavedOptimizer : optim::SGD {
 TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_save_is_due") {
   torch::nn::Linear net(2, 3), other(2, 3);
   std::unique_ptr<optim::Optimizer> optimizer = std::make_unique<optim::SGD>(net->parameters(), 0.1);
-  TrackedState state;
+  RunState state;
   state.track("net", net).track("optimizer", optimizer);
   CHECK(state.tracks(*optimizer));
   state.begin();
@@ -662,7 +662,7 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
       tracked->parameters(), std::vector<torch::Tensor>{tracked->weight.clone(), forgotten->weight}};
   groups[1].params()[0] = forgotten->bias;
   optim::Adam optimizer(groups, optim::AdamOptions(0.1));
-  TrackedState state;
+  RunState state;
   state.track("net", tracked).track("optimizer", optimizer);
   CHECK(
       error_of([&] { state.begin(); }) ==
@@ -677,7 +677,7 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
 TEST_CASE("an_optimizer_of_the_users_own_needs_save_and_load") {
   torch::nn::Linear net(2, 3);
   OwnOptimizer own(net->parameters(), optim::SGDOptions(0.1));
-  TrackedState state;
+  RunState state;
   state.track("net", net);
   CHECK_THAT(error_of([&] { state.track("optimizer", own); }),
              Catch::Matchers::Contains("OwnOptimizer") && Catch::Matchers::Contains("give it save(holdfast::State&)"));
@@ -710,7 +710,7 @@ TEST_CASE("an_optimizer_that_does_not_fit_changes_nothing") {
 TEST_CASE("new_parameters_start_without_state_where_that_is_allowed") {
   torch::nn::Linear body(2, 3), head(3, 2);
   optim::Adagrad small(body->parameters(), optim::AdagradOptions(0.1));
-  TrackedState saved;
+  RunState saved;
   saved.track("body", body).track("optimizer", small);
   body->forward(torch::ones({1, 2})).sum().backward();
   small.step();
@@ -720,7 +720,7 @@ TEST_CASE("new_parameters_start_without_state_where_that_is_allowed") {
   auto parameters = body->parameters();
   for (const auto& parameter : head->parameters()) parameters.push_back(parameter);
   optim::Adagrad large(parameters, optim::AdagradOptions(0.1));
-  TrackedState program;
+  RunState program;
   program.track("body", body).track("head", head).track("optimizer", large);
   CHECK(program.check(run.newest().manifest()).differences.size() == 4);
   const auto restored = program.restore(run.newest(), {.allow_missing = {"head*"}, .allow_unexpected = {}});

@@ -1,6 +1,6 @@
 // Tensors whose shape or dtype changes while a program trains: what is resizable comes back as it was saved, and what
 // is not is refused when it is saved.
-#include "holdfast/runtime/state/resizable.h"
+#include "holdfast/runtime/serialize/resizable.h"
 
 #include <torch/torch.h>
 
@@ -11,11 +11,11 @@ using Catch::Matchers::Contains;
 using holdfast::LoosenOptions;
 using holdfast::resizable;
 using holdfast::Restored;
-using holdfast::TrackedState;
+using holdfast::RunState;
 
 namespace {
 
-Restored carry(const TrackedState& from, TrackedState& to, const LoosenOptions& loosen = {}) {
+Restored carry(const RunState& from, RunState& to, const LoosenOptions& loosen = {}) {
   TrackedRun run;
   run.save(from);
   return to.restore(run.newest(), loosen);
@@ -63,7 +63,7 @@ struct Points {
   torch::optim::Adam optimizer{
       std::vector<torch::optim::OptimizerParamGroup>{{{means}, std::make_unique<torch::optim::AdamOptions>(0.1)},
                                                      {{scales}, std::make_unique<torch::optim::AdamOptions>(0.01)}}};
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -133,7 +133,7 @@ struct Widening : torch::nn::Module {
 
   torch::Tensor weight, seen, tied;
   std::unique_ptr<torch::optim::SGD> optimizer;
-  TrackedState state;
+  RunState state;
 };
 
 }  // namespace
@@ -146,7 +146,7 @@ TEST_CASE("parameters_and_buffers_of_a_resizable_module_take_the_saved_shape_and
   program.step();
   Widening resumed(2);
   const auto loss = (resumed.weight * 2).sum();  // a graph that expects gradients of the former shape
-  const TrackedState& saved = program.state;
+  const RunState& saved = program.state;
   CHECK(carry(saved, resumed.state).notes.empty());
   CHECK(resumed.weight.sizes() == at::IntArrayRef({4, 2}));
   CHECK(resumed.weight.scalar_type() == torch::kDouble);
@@ -179,7 +179,7 @@ TEST_CASE("a_resizable_parameter_keeps_its_memory_format") {
     return torch::rand({2, channels, 3, 3}).contiguous(at::MemoryFormat::ChannelsLast).requires_grad_(true);
   };
   torch::Tensor saved = make(4), loaded = make(2);
-  TrackedState from, to;
+  RunState from, to;
   from.track("x", saved, resizable);
   to.track("x", loaded, resizable);
   carry(from, to);
@@ -190,7 +190,7 @@ TEST_CASE("a_resizable_parameter_keeps_its_memory_format") {
 TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it") {
   torch::Tensor saved = torch::ones({2}, torch::requires_grad()), loaded = torch::ones({3}, torch::requires_grad());
   torch::optim::SGD optimizer({saved}, 0.1), other_optimizer({loaded}, 0.1);
-  TrackedState from, to;
+  RunState from, to;
   from.track("means", saved, resizable).track("optimizer", optimizer);
   to.track("means", loaded).track("optimizer", other_optimizer);
   CHECK(error_of([&] { carry(from, to); }) ==
@@ -202,7 +202,7 @@ TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it")
   CHECK(loaded.size(0) == 3);
 
   torch::Tensor count = torch::zeros({2}, torch::kInt), parameter = torch::zeros({2}, torch::requires_grad());
-  TrackedState integers, floats;
+  RunState integers, floats;
   integers.track("x", count);
   floats.track("x", parameter, resizable);
   torch::optim::SGD third({parameter}, 0.1);
@@ -213,7 +213,7 @@ TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it")
 
 TEST_CASE("layers_that_were_added_while_a_resizable_module_trained_are_asked_for_before_the_loop") {
   torch::nn::Sequential net(torch::nn::Linear(2, 2)), short_net(torch::nn::Linear(2, 2));
-  TrackedState from, to;
+  RunState from, to;
   from.track("net", net, resizable);
   to.track("net", short_net, resizable);
   from.begin();
@@ -231,7 +231,7 @@ TEST_CASE("layers_that_were_added_while_a_resizable_module_trained_are_asked_for
 
 TEST_CASE("a_module_that_could_not_be_restored_is_refused_when_it_is_saved") {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 3);
-  TrackedState state;
+  RunState state;
   state.track("net", net);
   state.begin();
   const auto first = net;
@@ -259,7 +259,7 @@ TEST_CASE("a_module_that_could_not_be_restored_is_refused_when_it_is_saved") {
 TEST_CASE("a_tensor_that_an_optimizer_updates_is_refused_in_another_shape_when_it_is_saved") {
   torch::Tensor means = torch::ones({2}, torch::requires_grad()), plain = torch::ones({2}), later;
   torch::optim::SGD optimizer({means}, 0.1);
-  TrackedState state;
+  RunState state;
   state.track("means", means).track("plain", plain).track("later", later).track("optimizer", optimizer);
   state.begin();
   plain = torch::ones({5});
@@ -281,7 +281,7 @@ TEST_CASE("a_tensor_that_an_optimizer_updates_is_refused_in_another_shape_when_i
 TEST_CASE("an_optimizer_of_another_class_than_the_run_began_with_is_refused_when_it_is_saved") {
   torch::nn::Linear net(2, 3);
   std::unique_ptr<torch::optim::Optimizer> optimizer = std::make_unique<torch::optim::Adam>(net->parameters(), 0.1);
-  TrackedState state;
+  RunState state;
   state.track("net", net).track("optimizer", optimizer);
   state.begin();
   optimizer = std::make_unique<torch::optim::SGD>(net->parameters(), 0.1);
@@ -303,7 +303,7 @@ TEST_CASE("a_tensor_that_joined_an_optimizer_while_the_run_went_on_is_the_one_th
     torch::nn::Linear net{2, 1};
     torch::Tensor extra = torch::zeros({0}, torch::requires_grad());
     torch::optim::SGD optimizer{net->parameters(), 0.1};
-    TrackedState state;
+    RunState state;
   };
   Program program(true);
   program.state.begin();

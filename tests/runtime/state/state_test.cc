@@ -15,8 +15,8 @@
 
 using Catch::Matchers::Contains;
 using holdfast::Difference;
+using holdfast::RunState;
 using holdfast::State;
-using holdfast::TrackedState;
 using nlohmann::json;
 
 namespace {
@@ -33,7 +33,7 @@ torch::nn::Sequential make_net(int hidden = 3) {
 }
 
 /// Saves `from` and restores into `to`.
-holdfast::Restored carry(const TrackedState& from, TrackedState& to, const holdfast::LoosenOptions& loosen = {}) {
+holdfast::Restored carry(const RunState& from, RunState& to, const holdfast::LoosenOptions& loosen = {}) {
   TrackedRun run;
   run.save(from);
   return to.restore(run.newest(), loosen);
@@ -44,7 +44,7 @@ holdfast::Restored carry(const TrackedState& from, TrackedState& to, const holdf
 TEST_CASE("buffers_come_back") {
   auto net = make_net(), other = make_net();
   for (int i = 0; i < 3; ++i) net->forward(torch::randn({8, 2}));
-  TrackedState from, to;
+  RunState from, to;
   from.track("net", net);
   to.track("net", other);
   carry(from, to);
@@ -57,7 +57,7 @@ TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_walked_anew") 
   auto net = make_net();
   auto pointer = std::make_shared<torch::nn::LinearImpl>(2, 2);
   torch::nn::LinearImpl plain(3, 3);
-  TrackedState state;
+  RunState state;
   state.track("net", net).track("pointer", pointer).track("plain", plain);
   state.track("moved", std::make_shared<torch::nn::LinearImpl>(1, 1));
   net->to(torch::kDouble);  // replaces the tensors' storages
@@ -75,7 +75,7 @@ TEST_CASE("what_is_saved_and_restored_into_is_what_the_variable_holds_now") {
   auto unique = std::make_unique<torch::nn::LinearImpl>(2, 1), unique2 = std::make_unique<torch::nn::LinearImpl>(2, 1);
   torch::nn::Linear holder(2, 1), holder2(2, 1);
   std::optional<torch::nn::LinearImpl> optional(std::in_place, 2, 1), optional2(std::in_place, 2, 1);
-  TrackedState from, to;
+  RunState from, to;
   from.track("shared", shared).track("unique", unique).track("holder", holder).track("optional", optional);
   to.track("shared", shared2).track("unique", unique2).track("holder", holder2).track("optional", optional2);
   from.begin();
@@ -100,7 +100,7 @@ TEST_CASE("a_pointer_that_holds_nothing_is_refused_by_name_when_it_is_saved_or_r
   auto target = std::make_shared<torch::nn::LinearImpl>(2, 1), missing = target;
   missing.reset();
   torch::nn::Linear empty{nullptr};
-  TrackedState state;
+  RunState state;
   CHECK_THAT(error_of([&] { state.track("none", missing); }), Contains("module 'none' is null"));
   CHECK_THAT(error_of([&] { state.track("none", empty); }), Contains("module 'none' is null"));
   state.track("target", target);
@@ -113,7 +113,7 @@ TEST_CASE("a_pointer_that_holds_nothing_is_refused_by_name_when_it_is_saved_or_r
 
 TEST_CASE("an_object_is_tracked_once_whichever_way_it_is_given") {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 1), same = net;
-  TrackedState state;
+  RunState state;
   state.track("net", net);
   CHECK_THAT(error_of([&] { state.track("again", *net); }), Contains("tracked as 'net' already"));
   CHECK_THAT(error_of([&] { state.track("again", same); }), Contains("tracked as 'net' already"));
@@ -123,7 +123,7 @@ TEST_CASE("an_object_is_tracked_once_whichever_way_it_is_given") {
 TEST_CASE("untracked_items_are_forgotten_and_their_names_are_free") {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
   double value = 1;
-  TrackedState state;
+  RunState state;
   state.track("net", net).track("value", value).track("owned", std::make_shared<torch::nn::LinearImpl>(1, 1));
   const auto variables = state.variables();
   REQUIRE(variables.size() == 3);
@@ -152,7 +152,7 @@ TEST_CASE("names_that_end_as_those_of_a_rank_do_come_back") {
   } saved(names), loaded(names);
   double value = 1, other_value = 0;
   torch::optim::SGD optimizer(saved.parameters(), 0.1), other_optimizer(loaded.parameters(), 0.1);
-  TrackedState from, to({.rank = 1, .world_size = 2});
+  RunState from, to({.rank = 1, .world_size = 2});
   from.track("net", saved).track("x@7", value).track("sgd@1", optimizer);
   to.track("net", loaded).track("x@7", other_value).track("sgd@1", other_optimizer);
   auto captured = from.capture();
@@ -178,7 +178,7 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
     torch::Tensor encoder, decoder, half, turned, row;
   } saved, loaded;
   torch::Tensor outside = saved.encoder, outside_loaded = loaded.encoder;
-  TrackedState from, to;
+  RunState from, to;
   from.track("net", saved).track("outside", outside);
   to.track("net", loaded).track("outside", outside_loaded);
   const auto captured = from.capture();
@@ -198,7 +198,7 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
 
 TEST_CASE("tensors_tied_on_one_side_only_load_where_their_values_agree") {
   torch::Tensor a = torch::ones({2}), b = a, c = torch::zeros({2}), d = torch::zeros({2});
-  TrackedState tied, separate;
+  RunState tied, separate;
   tied.track("x", a).track("y", b);
   separate.track("x", c).track("y", d);
   carry(tied, separate);
@@ -230,7 +230,7 @@ TEST_CASE("every_dtype_of_a_checkpoint_comes_back_to_the_bit") {
     torch::Tensor plain2 = torch::zeros({6 * width}, torch::kByte).view(type).view({2, 3});
     torch::Tensor turned2 = plain2.clone().t(), scalar2 = plain2.flatten()[0].clone(),
                   empty2 = torch::empty({0, 3}, type);
-    TrackedState from, to;
+    RunState from, to;
     from.track("plain", plain).track("turned", turned).track("scalar", scalar).track("empty", empty);
     to.track("plain", plain2).track("turned", turned2).track("scalar", scalar2).track("empty", empty2);
     carry(from, to);
@@ -245,7 +245,7 @@ TEST_CASE("strided_tensors_are_read_in_any_pieces_and_row_major") {
   // An index of the first dimension is 18 MB: more than one piece of the copy buffer, which its rows do not divide.
   torch::Tensor whole = torch::arange(2 * 2300 * 2001, torch::kInt).view({2, 2300, 2001});
   torch::Tensor cut = whole.slice(2, 1, 2001), turned = whole.permute({2, 0, 1}), tiny = whole.slice(1, 0, 2300, 500);
-  TrackedState state;
+  RunState state;
   state.track("cut", cut).track("turned", turned).track("tiny", tiny);
   for (const std::size_t piece : {std::size_t{1} << 18, std::size_t{1000003}, std::size_t{1} << 30}) {
     const auto bytes = bytes_of(state, piece);
@@ -260,7 +260,7 @@ TEST_CASE("strided_tensors_are_read_in_any_pieces_and_row_major") {
 TEST_CASE("conjugate_views_keep_their_values") {
   torch::Tensor base = torch::randn({2, 3}, torch::kComplexFloat), view = base.conj();
   torch::Tensor base2 = torch::zeros({2, 3}, torch::kComplexFloat), view2 = base2.conj();
-  TrackedState from, to;
+  RunState from, to;
   from.track("base", base).track("view", view);
   to.track("base", base2).track("view", view2);
   CHECK(from.capture().tied.empty());
@@ -271,7 +271,7 @@ TEST_CASE("conjugate_views_keep_their_values") {
 
 TEST_CASE("what_a_checkpoint_cannot_hold_is_refused_in_a_sentence") {
   auto refusal = [](torch::Tensor tensor) {
-    TrackedState state;
+    RunState state;
     state.track("x", tensor);
     return error_of([&] { state.capture(); });
   };
@@ -290,7 +290,7 @@ TEST_CASE("what_a_checkpoint_cannot_hold_is_refused_in_a_sentence") {
 TEST_CASE("names_are_unique_and_objects_tracked_once") {
   torch::nn::Linear net(2, 2), other(2, 2);
   double x = 0, y = 0;
-  TrackedState state;
+  RunState state;
   state.track("net", net).track("x", x);
   CHECK(error_of([&] { state.track("net", other); }) == "'net' is tracked already: choose another name");
   CHECK(error_of([&] { state.track("again", *net); }) ==
@@ -332,7 +332,7 @@ struct Values {
   std::minstd_rand minimal;
   std::normal_distribution<double> normal;
 
-  void track(TrackedState& state) {
+  void track(RunState& state) {
     state.track("lowest", lowest).track("missing", missing).track("minus_zero", minus_zero).track("tiny", tiny);
     state.track("other_nan", other_nan).track("third", third).track("small", small).track("large", large);
     state.track("negative", negative).track("flag", flag).track("text", text).track("counters", counters);
@@ -371,7 +371,7 @@ TEST_CASE("values_come_back_by_reference_to_the_bit") {
   saved.engine64.discard(3);
   saved.minimal.discard(3);
   saved.normal(saved.engine);  // keeps a second number for its next call
-  TrackedState from, to;
+  RunState from, to;
   saved.track(from);
   loaded.track(to);
   carry(from, to);
@@ -415,7 +415,7 @@ TEST_CASE("values_that_do_not_fit_are_found_before_anything_changes") {
   Counters counters;
   Limited limited{11};
   std::mt19937 engine;
-  TrackedState from;
+  RunState from;
   from.track("a", real).track("b", text).track("c", large).track("d", minus).track("e", counters).track("f", limited);
   from.track("g", engine);
 
@@ -427,7 +427,7 @@ TEST_CASE("values_that_do_not_fit_are_found_before_anything_changes") {
   std::vector<int> list = {1};
   Limited other_limited;
   std::mt19937_64 wider;
-  TrackedState to;
+  RunState to;
   to.track("a", whole).track("b", flag).track("c", small).track("d", natural).track("e", other_engine);
   to.track("f", other_limited).track("g", list);
   TrackedRun run;
@@ -446,7 +446,7 @@ TEST_CASE("values_that_do_not_fit_are_found_before_anything_changes") {
 
 TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_name") {
   torch::Tensor held = torch::ones({2}), other = torch::ones({2}), flag = torch::ones({2}, torch::requires_grad());
-  TrackedState from;
+  RunState from;
   from.track("held", held).track("other", other).track("flag", flag);
   TrackedRun run;
   run.save(from);
@@ -456,7 +456,7 @@ TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_na
   manifest.values["flag"] = {{"device", "cpu"}, {"requires_grad", "often"}};
 
   torch::Tensor undefined, none, present = torch::zeros({2}, torch::requires_grad());
-  TrackedState to;
+  RunState to;
   to.track("held", undefined).track("other", none).track("flag", present);
   const auto fit = to.check(manifest);
   REQUIRE(fit.differences.size() == 3);
@@ -467,7 +467,7 @@ TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_na
 
 TEST_CASE("a_module_that_was_tracked_itself_and_is_gone_is_refused_by_its_name") {
   auto net = std::make_shared<torch::nn::LinearImpl>(1, 1);
-  TrackedState state;
+  RunState state;
   state.track("net", *net);
   TrackedRun run;
   run.save(state);
@@ -477,7 +477,7 @@ TEST_CASE("a_module_that_was_tracked_itself_and_is_gone_is_refused_by_its_name")
 
 TEST_CASE("json_with_text_that_is_not_utf8_is_refused_with_its_name") {
   json text = "\xff";
-  TrackedState state;
+  RunState state;
   state.track("text", text);
   CHECK_THAT(error_of([&] { state.capture(); }), Contains("'text'") && Contains("UTF-8"));
 }
@@ -531,7 +531,7 @@ TEST_CASE("user_types_save_and_load_nested_tensors_and_values") {
   saved.label = "x";
   loaded.average.unset = torch::ones({1});
   loaded.average.mean.requires_grad_();
-  TrackedState from, to;
+  RunState from, to;
   from.track("tracker", saved);
   to.track("tracker", loaded);
   const torch::Tensor in_place = loaded.average.mean;
@@ -545,10 +545,10 @@ TEST_CASE("user_types_save_and_load_nested_tensors_and_values") {
   CHECK(loaded.label == "x");
 
   Hopeful hopeful;
-  TrackedState other;
+  RunState other;
   other.track("tracker", hopeful);
   Average average;
-  TrackedState plain;
+  RunState plain;
   plain.track("tracker", average);
   CHECK(error_of([&] { carry(plain, other); }) ==
         "'tracker' did not load: the checkpoint holds no value 'more' that load() asks for");
@@ -559,7 +559,7 @@ TEST_CASE("user_types_save_and_load_nested_tensors_and_values") {
 
 TEST_CASE("generators_come_back_with_dropout") {
   torch::Generator own = at::detail::createCPUGenerator(5), other = at::detail::createCPUGenerator(6);
-  TrackedState from, to;
+  RunState from, to;
   from.track("own", own);
   to.track("own", other);
   torch::randn({1});  // leaves a second normal number behind
@@ -577,7 +577,7 @@ TEST_CASE("generators_come_back_with_dropout") {
 TEST_CASE("the_generator_of_a_missing_device_is_noted_and_no_misfit") {
   if (torch::cuda::device_count() > 0) return;
   torch::Tensor state = torch::zeros({16}, torch::kByte);
-  TrackedState from, to;
+  RunState from, to;
   from.track("generator.cuda0", state);
   TrackedRun run;
   run.save(from);
@@ -587,7 +587,7 @@ TEST_CASE("the_generator_of_a_missing_device_is_noted_and_no_misfit") {
 
 TEST_CASE("tensor_variables_may_be_assigned_anew_or_be_undefined") {
   torch::Tensor x, y, z = torch::ones({2});
-  TrackedState from, to;
+  RunState from, to;
   torch::Tensor a = torch::ones({3}), b, c = torch::zeros({2});
   from.track("x", a).track("y", b).track("z", c);
   to.track("x", x).track("y", y).track("z", z);
@@ -603,7 +603,7 @@ TEST_CASE("tensor_variables_take_the_shape_and_dtype_that_were_saved") {
   torch::Tensor grown = torch::zeros({0, 2}), cast = torch::zeros({3}), edited = torch::zeros({4}), same = grown;
   torch::Tensor grown2 = grown.clone(), cast2 = cast.clone(), edited2 = torch::zeros({8}, torch::requires_grad()),
                 same2 = grown2;
-  TrackedState from, to;
+  RunState from, to;
   torch::Tensor gone = torch::ones({2}), gone2 = gone.clone();
   from.track("grown", grown).track("cast", cast).track("edited", edited).track("same", same).track("gone", gone);
   to.track("grown", grown2).track("cast", cast2).track("edited", edited2).track("same", same2).track("gone", gone2);
@@ -626,7 +626,7 @@ TEST_CASE("tensor_variables_take_the_shape_and_dtype_that_were_saved") {
   CHECK_THAT(notes[1], Contains("edited: code says it requires a gradient"));
   TrackedRun next;
   next.save(to);
-  TrackedState again;
+  RunState again;
   torch::Tensor grown3 = torch::zeros({0, 2}), cast3 = torch::zeros({3});
   again.track("grown", grown3).track("cast", cast3);
   CHECK(again.restore(next.newest(), {.allow_missing = {}, .allow_unexpected = {"edited", "same", "gone"}})
@@ -637,7 +637,7 @@ TEST_CASE("tensor_variables_take_the_shape_and_dtype_that_were_saved") {
 TEST_CASE("a_tensor_that_an_optimizer_updates_does_not_take_another_shape") {
   torch::Tensor saved = torch::ones({2}, torch::requires_grad()), loaded = torch::ones({3}, torch::requires_grad());
   torch::optim::SGD optimizer({saved}, 0.1), other_optimizer({loaded}, 0.1);
-  TrackedState from, to;
+  RunState from, to;
   from.track("x", saved).track("optimizer", optimizer);
   to.track("x", loaded).track("optimizer", other_optimizer);
   CHECK_THAT(error_of([&] { carry(from, to); }),
@@ -650,7 +650,7 @@ TEST_CASE("a_parameter_of_another_shape_stays_as_the_program_made_it_where_that_
   };
   auto net = make(2), wider = make(5);
   torch::optim::Adam optimizer(net->parameters(), 0.1), other_optimizer(wider->parameters(), 0.1);
-  TrackedState from, to;
+  RunState from, to;
   from.track("net", net).track("optimizer", optimizer);
   to.track("net", wider).track("optimizer", other_optimizer);
   net->forward(torch::ones({1, 2})).sum().backward();
@@ -671,7 +671,7 @@ TEST_CASE("a_parameter_of_another_shape_stays_as_the_program_made_it_where_that_
 
 TEST_CASE("restored_parameters_have_no_history_and_stale_graphs_fail") {
   torch::nn::Linear net(2, 2);
-  TrackedState state;
+  RunState state;
   state.track("net", net);
   TrackedRun run;
   run.save(state);
@@ -688,7 +688,7 @@ TEST_CASE("restored_parameters_have_no_history_and_stale_graphs_fail") {
 TEST_CASE("a_run_of_another_program_is_called_so_in_a_few_lines") {
   torch::nn::Sequential theirs, ours;
   for (int i = 0; i < 20; ++i) theirs->push_back(torch::nn::Linear(2, 2)), ours->push_back(torch::nn::Linear(2, 2));
-  TrackedState from, to;
+  RunState from, to;
   from.track("generator_net", theirs);
   to.track("net", ours);
   TrackedRun run;
@@ -702,7 +702,7 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   auto saved_net = make_net(3);
   double best = 2;
   torch::Tensor mask = torch::ones({2}), old = torch::ones({2, 1}), tied = old;
-  TrackedState from;
+  RunState from;
   from.track("net", saved_net).track("best", best).track("mask", mask).track("old", old).track("tied", tied);
   TrackedRun run;
   run.save(from);
@@ -711,7 +711,7 @@ TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
   net->push_back(torch::nn::Linear(4, 1));
   int epoch = 3;
   torch::Tensor other_mask = torch::zeros({2}, torch::kBool);
-  TrackedState to;
+  RunState to;
   to.track("net", net).track("epoch", epoch).track("mask", other_mask);
   const auto before = bytes_of(to);
   const std::string message = error_of([&] { to.restore(run.newest()); });
@@ -743,12 +743,12 @@ Nothing was changed. Take the program this checkpoint was made with, or choose a
 TEST_CASE("differences_are_allowed_by_name") {
   auto saved_net = make_net();
   double best = 2;
-  TrackedState from;
+  RunState from;
   from.track("net", saved_net).track("best", best);
   auto net = make_net();
   net->push_back(torch::nn::Linear(3, 1));
   const auto head = net->named_parameters()["2.weight"].detach().clone();
-  TrackedState to;
+  RunState to;
   to.track("net", net);
   CHECK_FALSE(error_of([&] { carry(from, to, {.allow_missing = {"net.2.*"}, .allow_unexpected = {}}); }).empty());
   const auto restored = carry(from, to, {.allow_missing = {"net.2.*"}, .allow_unexpected = {"b?st"}});
@@ -767,7 +767,7 @@ TEST_CASE("values_and_generators_change_only_after_every_digest_was_right") {
   torch::Tensor x = torch::ones({100});
   double value = 1;
   Average average;
-  TrackedState state;
+  RunState state;
   state.track("x", x).track("value", value).track("average", average);
   TrackedRun run;
   run.save(state);

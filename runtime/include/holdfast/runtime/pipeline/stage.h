@@ -25,7 +25,7 @@
 
 #include "holdfast/runtime/data/loop.h"
 #include "holdfast/runtime/ranks/group.h"
-#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/serialize/state.h"
 
 namespace torch::nn {
 class Module;

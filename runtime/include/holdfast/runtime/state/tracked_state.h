@@ -29,37 +29,14 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/state/fit.h"
-#include "holdfast/runtime/state/object_access.h"
-#include "holdfast/runtime/state/object_reference.h"
-#include "holdfast/runtime/state/rank_place.h"
-#include "holdfast/runtime/state/resizable.h"
-#include "holdfast/runtime/state/state.h"
-#include "holdfast/runtime/state/state_mistakes.h"
-#include "holdfast/runtime/state/value_access.h"
-#include "holdfast/storage/readers/version_reader.h"
-#include "holdfast/storage/run/payload.h"
+#include "holdfast/runtime/serialize/object_access.h"
+#include "holdfast/runtime/serialize/object_reference.h"
+#include "holdfast/runtime/serialize/resizable.h"
+#include "holdfast/runtime/serialize/state.h"
+#include "holdfast/runtime/serialize/state_mistakes.h"
+#include "holdfast/runtime/serialize/value_access.h"
 
 namespace holdfast {
-
-/// The state at one boundary. The tensors refer to the live ones: they must not change until they are written.
-struct Captured {
-  std::vector<storage::TensorSource> tensors;  // by name
-  std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
-  std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
-  nlohmann::json values = nlohmann::json::object();
-};
-
-/// What a restore has to say besides that it worked.
-struct Restored {
-  std::vector<std::string> notes;  // sentences: options where the code wins, what was allowed to be missing, …
-};
-
-/// A tracked item, and the user's variable that it refers to.
-struct TrackedVariable {
-  std::string name;
-  const void* address = nullptr;  // null where what is tracked is kept alive here
-};
 
 /// A TORCH_MODULE holder: `Net net;`.
 template <class T>
@@ -68,12 +45,8 @@ concept IsModuleHolder = requires(const T& holder) {
   { holder.ptr() } -> std::convertible_to<std::shared_ptr<torch::nn::Module>>;
 };
 
-class TensorFeed;
-
 class TrackedState {
  public:
-  /// Of one rank of several: its own share of what ranks hold differently is saved and restored.
-  explicit TrackedState(const RankPlace& place = {});
   ~TrackedState();
   TrackedState(TrackedState&&) noexcept;
   TrackedState& operator=(TrackedState&&) noexcept;
@@ -105,42 +78,16 @@ class TrackedState {
   /// name that is not tracked.
   void untrack(const std::string& name);
 
-  /// In the order they were tracked, without the parts of objects.
-  std::vector<TrackedVariable> variables() const;
-  bool tracks(const std::string& name) const;
-  bool tracks(const torch::nn::Module& module) const;
-  bool tracks(const torch::optim::Optimizer& optimizer) const;
-  /// From here on tensors that no tracked optimizer holds are watched for gradients.
-  void watch_gradients();
-  /// Tracked modules and tensors that were given gradients since, so that their optimizer was forgotten; none where
-  /// that cannot be told. Ends the watch.
-  std::vector<std::string> without_optimizer();
-  /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
-  bool may_hold_parameters() const;
+ protected:
+  struct Registry;
+  explicit TrackedState(std::unique_ptr<Registry> registry);
 
-  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes flags and
-  /// the optimizers' options as they are now as the values the code gave. restore() does so too.
-  void begin();
+  /// Looks at what objects consist of now, and tracks the parts that are new.
+  void find_parts() const;
 
-  /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
-  Captured capture() const;
-  /// Digests of the states of the generators that the program tracks, by name.
-  std::map<std::string, std::string> generators() const;
-
-  /// Compares; changes nothing. Throws Error only for what capture() would throw for.
-  Fit check(const storage::Manifest& manifest, const LoosenOptions& loosen = {}) const;
-
-  /// Checks, and throws Error (misfit) with every difference before anything is overwritten. Then reads tensors
-  /// straight into their own memory where they are contiguous on the CPU (others go through a staging buffer of at most
-  /// 256 MB or one tensor). Optimizer state, values, generators and user types follow only after every digest was
-  /// right. When it throws after reading has begun, tensors hold unspecified values: restore another version, or stop.
-  Restored restore(const storage::VersionReader& version, const LoosenOptions& loosen = {},
-                   const storage::ReadOptions& options = {});
-  /// The same with another source of the tensors' bytes (tensor_feed.h).
-  Restored restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed);
+  std::unique_ptr<Registry> registry_;
 
  private:
-  struct Registry;
   struct Identity {
     const void* address;
     std::type_index type;
@@ -158,11 +105,6 @@ class TrackedState {
   void add_object(const std::string& name, Identity identity, ObjectAccess access);
   void let_resize(const std::string& name);
   void note_generator(const std::string& name);
-
-  /// Looks at what objects consist of now, and tracks the parts that are new.
-  void find_parts() const;
-
-  std::unique_ptr<Registry> registry_;
 };
 
 template <class T, class... How>

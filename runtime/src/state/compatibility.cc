@@ -1,4 +1,4 @@
-#include "holdfast/runtime/state/fit.h"
+#include "state/compatibility.h"
 
 #include <fnmatch.h>
 
@@ -75,7 +75,7 @@ std::string changes(const std::vector<Difference>& differences) {
 
 }  // namespace
 
-std::string Fit::message(std::size_t limit) const {
+std::string Compatibility::message(std::size_t limit) const {
   if (ok()) return {};
   const std::size_t count = differences.size();
   std::string text = "checkpoint " + version + " does not fit the program: " + std::to_string(count) +

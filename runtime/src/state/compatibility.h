@@ -26,7 +26,7 @@ struct Difference {
 };
 
 /// A comparison's result. A value.
-struct Fit {
+struct Compatibility {
   std::string version;                  // as users say it: "42-7f3a"
   std::vector<Difference> differences;  // all that no option allows, by name
   std::vector<std::string> notes;       // sentences on what was allowed or left out, for the log

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/serialize/state.h"
 
 #include <ATen/core/grad_mode.h>
 
@@ -6,8 +6,8 @@
 #include <set>
 #include <sstream>
 
-#include "holdfast/runtime/error.h"
 #include "exact_json.h"
+#include "holdfast/runtime/error.h"
 
 namespace holdfast {
 

@@ -11,7 +11,7 @@
 #include <concepts>
 #include <type_traits>
 
-#include "holdfast/runtime/state/object_reference.h"
+#include "holdfast/runtime/serialize/object_reference.h"
 
 namespace torch::nn {
 class Module;

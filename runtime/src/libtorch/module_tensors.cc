@@ -1,8 +1,8 @@
-#include "state/module_tensors.h"
+#include "libtorch/module_tensors.h"
 
 #include <torch/nn/module.h>
 
-#include "private_member.h"
+#include "libtorch/private_member.h"
 
 namespace holdfast {
 namespace {

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "holdfast/runtime/never.h"
-#include "holdfast/runtime/state/state_forms.h"
+#include "holdfast/runtime/serialize/state_forms.h"
 
 namespace holdfast {
 

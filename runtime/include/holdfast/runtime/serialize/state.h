@@ -44,8 +44,8 @@
 #include <typeindex>
 #include <vector>
 
-#include "holdfast/runtime/state/columns.h"
-#include "holdfast/runtime/state/state_forms.h"
+#include "holdfast/runtime/serialize/columns.h"
+#include "holdfast/runtime/serialize/state_forms.h"
 
 namespace holdfast {
 
@@ -188,8 +188,8 @@ void track_part(TrackedState& tracked, const std::string& full_name, T& x, How..
 
 }  // namespace holdfast
 
-#include "holdfast/runtime/state/column_forms.h"
-#include "holdfast/runtime/state/state_parts.h"
+#include "holdfast/runtime/serialize/column_forms.h"
+#include "holdfast/runtime/serialize/state_parts.h"
 
 namespace holdfast {
 

@@ -1,4 +1,4 @@
-#include "holdfast/runtime/state/columns.h"
+#include "holdfast/runtime/serialize/columns.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -8,10 +8,10 @@
 #include <span>
 #include <utility>
 
-#include "holdfast/runtime/error.h"
 #include "exact_json.h"
-#include "holdfast/runtime/state/state.h"
-#include "state/growing_bytes.h"
+#include "holdfast/runtime/error.h"
+#include "holdfast/runtime/serialize/state.h"
+#include "serialize/growing_bytes.h"
 
 namespace holdfast {
 

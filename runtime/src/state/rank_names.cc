@@ -1,4 +1,4 @@
-#include "holdfast/runtime/state/rank_place.h"
+#include "state/rank_names.h"
 
 #include "holdfast/storage/formats/ranks_of_run.h"
 #include "splitmix64.h"

@@ -1,4 +1,4 @@
-#include "state/optimizer_fields.h"
+#include "libtorch/optimizer_fields.h"
 
 #include <torch/optim/adagrad.h>
 #include <torch/optim/adam.h>

@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/columns.h"
-#include "holdfast/runtime/state/state.h"
-#include "holdfast/runtime/state/state_forms.h"
+#include "holdfast/runtime/serialize/columns.h"
+#include "holdfast/runtime/serialize/state.h"
+#include "holdfast/runtime/serialize/state_forms.h"
 
 namespace holdfast {
 

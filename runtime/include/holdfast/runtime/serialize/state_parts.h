@@ -13,8 +13,8 @@
 #include <variant>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/state.h"
-#include "holdfast/runtime/state/state_forms.h"
+#include "holdfast/runtime/serialize/state.h"
+#include "holdfast/runtime/serialize/state_forms.h"
 
 namespace holdfast {
 

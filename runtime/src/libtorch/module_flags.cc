@@ -1,11 +1,11 @@
-#include "state/module_flags.h"
+#include "libtorch/module_flags.h"
 
 #include <torch/nn/module.h>
 
 #include <set>
 
-#include "private_member.h"
-#include "state/module_tensors.h"
+#include "libtorch/module_tensors.h"
+#include "libtorch/private_member.h"
 
 namespace holdfast {
 namespace {

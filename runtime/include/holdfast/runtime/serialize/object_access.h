@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/state/state.h"
+#include "holdfast/runtime/serialize/state.h"
 
 namespace holdfast {
 

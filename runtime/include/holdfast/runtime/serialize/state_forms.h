@@ -23,9 +23,9 @@
 #include <utility>
 #include <variant>
 
-#include "holdfast/runtime/state/object_reference.h"
-#include "holdfast/runtime/state/resizable.h"
-#include "holdfast/runtime/state/value_access.h"
+#include "holdfast/runtime/serialize/object_reference.h"
+#include "holdfast/runtime/serialize/resizable.h"
+#include "holdfast/runtime/serialize/value_access.h"
 
 namespace torch::nn {
 class Module;
