@@ -129,7 +129,7 @@ std::map<std::string, std::string> RunState::generators() const {
 Compatibility RunState::check(const storage::Manifest& manifest, const LoosenOptions& loosen) const {
   find_parts();
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
+  RestorePlan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   return std::move(plan.fit);
 }
@@ -144,7 +144,7 @@ Restored RunState::restore(const storage::Manifest& manifest, const LoosenOption
   // R1. Compare: a misfit is found before anything is overwritten.
   find_parts();
   const TensorNames names = registry_->walk();
-  Plan plan(manifest, loosen, names, registry_->place, registry_->parameters());
+  RestorePlan plan(manifest, loosen, names, registry_->place, registry_->parameters());
   registry_->plan(plan);
   feed.require(plan.fit);
 

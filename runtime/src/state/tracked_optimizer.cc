@@ -118,7 +118,7 @@ class CaptureStateFields : public ScalarFields<CaptureStateFields> {
 /// Fills a new state object: scalars at once, tensors by steps that run after they were read.
 class PlanStateFields : public ScalarFields<PlanStateFields> {
  public:
-  PlanStateFields(Plan& plan, std::string prefix, const json& value, at::Device device)
+  PlanStateFields(RestorePlan& plan, std::string prefix, const json& value, at::Device device)
       : plan_(plan), prefix_(std::move(prefix)), value_(value), device_(device) {}
 
   using ScalarFields::field;
@@ -152,7 +152,7 @@ class PlanStateFields : public ScalarFields<PlanStateFields> {
     }
   }
 
-  Plan& plan_;
+  RestorePlan& plan_;
   std::string prefix_;
   const json& value_;
   at::Device device_;
@@ -271,7 +271,7 @@ class TrackedOptimizer : public TrackedItem {
     capture.value(name(), std::move(value));
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     const OptimizerFields& fields = fields_now();
     (void)parameters(plan.names());  // refuses what could not be saved
     const auto saved = plan.need_value(name(), std::string("an optimizer, ") + fields.name());
@@ -422,14 +422,14 @@ class TrackedOptimizer : public TrackedItem {
   }
 
   /// An optimizer that does not fit is one difference, not one for each of its tensors.
-  void ask_for_all_tensors(Plan& plan) const {
+  void ask_for_all_tensors(RestorePlan& plan) const {
     const std::string prefix = name() + ".state.";
     for (const auto& entry : plan.manifest().tensors) {
       if (entry.name.starts_with(prefix)) plan.find_tensor(program_name(entry.name));
     }
   }
 
-  void ask_for_tensors_of(Plan& plan, const std::string& parameter) const {
+  void ask_for_tensors_of(RestorePlan& plan, const std::string& parameter) const {
     const std::string prefix = state_name(parameter) + ".";
     for (const auto& entry : plan.manifest().tensors) {
       if (entry.name.starts_with(prefix)) plan.find_tensor(program_name(entry.name));
@@ -438,7 +438,7 @@ class TrackedOptimizer : public TrackedItem {
 
   // Where the code's groups are those that the run began with, the checkpoint's come back, whatever became of them.
   // Else somebody edited the code: its groups stay, and those that joined while the run went on come back.
-  std::vector<Group> plan_groups(const Plan& plan, const SavedGroups& saved, const CodeGroups& code) const {
+  std::vector<Group> plan_groups(const RestorePlan& plan, const SavedGroups& saved, const CodeGroups& code) const {
     std::vector<Group> groups;
     std::vector<Names> saved_names;
     std::set<std::string> in_program;
@@ -478,7 +478,7 @@ class TrackedOptimizer : public TrackedItem {
     return groups;
   }
 
-  Group group_of_checkpoint(const Plan& plan, const SavedGroups& saved, const Names& names) const {
+  Group group_of_checkpoint(const RestorePlan& plan, const SavedGroups& saved, const Names& names) const {
     Group group;
     group.options = default_options();
     for (const std::string& name : names) {
@@ -490,7 +490,7 @@ class TrackedOptimizer : public TrackedItem {
   }
 
   // A plain variable that takes the saved shape is given another tensor, which a group that joined would not hold.
-  void require_forms(Plan& plan, const std::vector<Group>& groups) const {
+  void require_forms(RestorePlan& plan, const std::vector<Group>& groups) const {
     for (const Group& group : groups) {
       for (std::size_t i = 0; i < group.tensors.size(); ++i) {
         const std::string& parameter = group.names[i];
@@ -508,7 +508,8 @@ class TrackedOptimizer : public TrackedItem {
     return found == saved.end() ? nullptr : &*found;
   }
 
-  void plan_state(Plan& plan, const json& saved, const SavedGroups& saved_groups, const std::vector<Group>& groups) {
+  void plan_state(RestorePlan& plan, const json& saved, const SavedGroups& saved_groups,
+                  const std::vector<Group>& groups) {
     std::unordered_set<std::string> claimed;  // of the checkpoint's parameters
     auto states = std::make_shared<std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>>>();
     std::unordered_set<void*> seen;
@@ -553,7 +554,7 @@ class TrackedOptimizer : public TrackedItem {
     });
   }
 
-  void plan_options(Plan& plan, const SavedGroups& saved, const CodeGroups& code, std::vector<Group> groups) {
+  void plan_options(RestorePlan& plan, const SavedGroups& saved, const CodeGroups& code, std::vector<Group> groups) {
     std::vector<std::string> notes;
     for (std::size_t i = 0; i < groups.size(); ++i) restore_options(i, groups[i], saved, code, notes);
     for (const Group& group : groups) {

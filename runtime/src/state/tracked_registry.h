@@ -126,7 +126,7 @@ struct TrackedState::Registry {
     return found;
   }
 
-  void plan(Plan& plan) const {
+  void plan(RestorePlan& plan) const {
     for (const auto& item : items) item->plan(plan);
     generators->plan(plan);
     plan.finish();

@@ -89,7 +89,7 @@ class TrackedScheduler : public TrackedItem {
     capture.value(name(), value);
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     const auto saved = plan.need_value(name(), kind_);
     if (!saved) return;
     const bool fits = saved->is_object() && saved->value("kind", nlohmann::json()) == kind_ && has_all_numbers(*saved);
@@ -108,7 +108,7 @@ class TrackedScheduler : public TrackedItem {
   /// What the constructor was given, as far as it is known. It is the code's word, and never restored.
   virtual nlohmann::json constants() const = 0;
 
-  void note_edits(Plan& plan, const nlohmann::json& saved) const {
+  void note_edits(RestorePlan& plan, const nlohmann::json& saved) const {
     const nlohmann::json code = constants();
     for (const auto& [key, value] : code.items()) {
       if (!saved.contains(key) || saved.at(key) == value) continue;

@@ -138,14 +138,14 @@ class TrackedModule : public TrackedItem {
     capture.value(name(), std::move(value));
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     plan_forms(plan);
     plan_flags(plan);
   }
 
  private:
   // Where the code gives a tensor another shape than the run began with, somebody edited it.
-  void plan_forms(Plan& plan) {
+  void plan_forms(RestorePlan& plan) {
     const auto tensors = plan.names().of(name());
     const nlohmann::json* value = plan.find_value(name());
     std::map<std::string, const TensorForm*> code_forms;
@@ -170,7 +170,7 @@ class TrackedModule : public TrackedItem {
     }
   }
 
-  void plan_flags(Plan& plan) {
+  void plan_flags(RestorePlan& plan) {
     const ModuleFlags now = flags_of(module_now());
     // Once the run has begun, what the module says is no more the code's word.
     const ModuleFlags code = code_ ? overlaid(now, *code_) : now;
@@ -234,7 +234,7 @@ class TrackedTensor : public TrackedItem {
     capture.value(name(), value.size() == 1 ? value.at("device") : value);
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     const nlohmann::json* saved = plan.find_value(name());
     try {
       if (!tensor_.defined()) {
@@ -249,7 +249,7 @@ class TrackedTensor : public TrackedItem {
   }
 
  private:
-  void plan_new_tensor(Plan& plan, const nlohmann::json* saved) {
+  void plan_new_tensor(RestorePlan& plan, const nlohmann::json* saved) {
     const storage::TensorEntry* entry = plan.find_tensor(name());
     if (!entry) {
       if (!saved) plan.missing(name(), "an undefined tensor");
@@ -281,7 +281,7 @@ class TrackedTensor : public TrackedItem {
 
   // A variable that holds a tensor of another shape or dtype is given one as was saved, or none. Where that is not what
   // the run began with, somebody edited the code.
-  void plan_other_form(Plan& plan, const nlohmann::json* value) {
+  void plan_other_form(RestorePlan& plan, const nlohmann::json* value) {
     const storage::TensorEntry* entry = plan.find_tensor(name());
     std::string began;
     if (value != nullptr && value->is_object()) began = value->value("began", "");
@@ -324,7 +324,7 @@ class TrackedTensor : public TrackedItem {
   std::string form() const { return tensor_.defined() ? describe(tensor_) : ""; }
 
   // Where the variable is undefined now, the code says nothing.
-  void plan_flag(Plan& plan, const nlohmann::json* value) {
+  void plan_flag(RestorePlan& plan, const nlohmann::json* value) {
     const std::optional<bool> code = code_ ? code_ : flag();
     std::optional<bool> initial, saved;
     if (value != nullptr && value->is_object() && value->contains("requires_grad")) {
@@ -369,7 +369,7 @@ void set_state_of(const at::Generator& generator, const at::Tensor& state) {
   handle.set_state(state);
 }
 
-void plan_generator(Plan& plan, const std::string& name, const storage::TensorEntry& entry,
+void plan_generator(RestorePlan& plan, const std::string& name, const storage::TensorEntry& entry,
                     const at::Generator& generator) {
   if (!plan.matches(name, entry, state_of(generator))) return;
   if (plan.is_of_other_ranks(name)) {
@@ -394,7 +394,7 @@ class TrackedGenerator : public TrackedItem {
     capture.tensor(name(), state_of(generator_), /*is_alike=*/false);
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     require_defined();
     if (const auto* entry = plan.need_tensor(name(), "a random generator")) {
       plan_generator(plan, name(), *entry, generator_);
@@ -422,7 +422,7 @@ class DefaultGenerators : public TrackedItem {
     for (int i = 0; i < devices(); ++i) capture.tensor(cuda_name(i), state_of(cuda(i)), /*is_alike=*/false);
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     if (const auto* entry = plan.need_tensor("generator.cpu", "LibTorch's CPU generator")) {
       plan_generator(plan, "generator.cpu", *entry, at::globalContext().defaultGenerator(at::kCPU));
     }

@@ -23,7 +23,7 @@ class TrackedValue : public TrackedItem {
 
   void capture(Capture& capture) const override { capture.value(name(), access_.get()); }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     const auto saved = plan.need_value(name(), "a value");
     if (!saved) return;
     try {
@@ -122,7 +122,7 @@ class TrackedObject : public TrackedItem {
     capture.value(name(), value);
   }
 
-  void plan(Plan& plan) override {
+  void plan(RestorePlan& plan) override {
     const auto value = plan.need_value(name(), "an object");
     if (!value) return;
     if (!is_object_form(*value) && access_.check) {
@@ -160,7 +160,7 @@ class TrackedObject : public TrackedItem {
   using Pending = std::function<State()>;  // there once the tensors were read
 
   // So that what another rank alone holds is not unexpected. A rank may not have tracked it at all.
-  void expect_tensors(Plan& plan, int rank) const {
+  void expect_tensors(RestorePlan& plan, int rank) const {
     const nlohmann::json* value = plan.find_value(name(), rank);
     if (value == nullptr) return;
     const nlohmann::json saved = decode_non_finite(*value);
@@ -169,7 +169,7 @@ class TrackedObject : public TrackedItem {
   }
 
   // What one rank of before held.
-  Pending plan_state(Plan& plan, int rank) const {
+  Pending plan_state(RestorePlan& plan, int rank) const {
     const nlohmann::json saved = decode_non_finite(*plan.find_value(name(), rank));
     std::map<std::string, nlohmann::json> values;
     if (!is_object_form(saved)) {
