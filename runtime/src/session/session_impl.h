@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/non_finite_counts.h"
 #include "checkpoint/run_keeper.h"
 #include "device/device.h"
 #include "holdfast/runtime/options/options.h"
@@ -24,7 +25,6 @@
 #include "process/stack_owner.h"
 #include "process/uncaught_error.h"
 #include "session/progress.h"
-#include "state/non_finite_counts.h"
 #include "state/tensor_feed.h"
 
 namespace holdfast {

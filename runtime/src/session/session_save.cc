@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "checkpoint/held_state.h"
 #include "checkpoint/shared_version.h"
 #include "device/environment.h"
 #include "holdfast/runtime/error.h"
@@ -12,7 +13,6 @@
 #include "process/launcher_progress.h"
 #include "ranks/status_json.h"
 #include "session/session_impl.h"
-#include "state/held_state.h"
 #include "state/stored_name.h"
 
 namespace holdfast {

@@ -7,11 +7,11 @@
 #include <set>
 
 #include "catch.h"
+#include "checkpoint/non_finite_counts.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
 #include "ranks.h"
 #include "session_run.h"
-#include "state/non_finite_counts.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-#include "state/held_state.h"
+#include "checkpoint/held_state.h"
 
 #include <cstring>
 #include <memory>

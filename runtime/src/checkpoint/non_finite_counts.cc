@@ -1,4 +1,4 @@
-#include "state/non_finite_counts.h"
+#include "checkpoint/non_finite_counts.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
