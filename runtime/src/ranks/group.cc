@@ -32,10 +32,7 @@ using nlohmann::json;
 using storage::StatusCode;
 
 // How often a rank that connects looks whether all are to stop.
-constexpr std::chrono::milliseconds kLook{20};
-
-// A rank may be slow to read that all have come to the end.
-constexpr std::chrono::seconds kLeave{10};
+constexpr std::chrono::milliseconds kLookWhileConnecting{20};
 
 std::string type_of(const std::exception& error) {
   int status = 0;
@@ -155,7 +152,7 @@ struct Group::Impl {
       const c10::DeviceGuard on_device(device);
       return std::make_unique<Transport>(ranks, store, device);
     });
-    while (opened.wait_for(kLook) != std::future_status::ready) check();
+    while (opened.wait_for(kLookWhileConnecting) != std::future_status::ready) check();
     {
       auto made = opened.get();
       const std::lock_guard lock(connecting);
@@ -328,7 +325,7 @@ void Group::close(Site site) {
   impl_->together("finish", "", "", site);
   impl_->closed = true;
   if (impl_->watch) impl_->watch->stop();
-  if (impl_->store) leave_store(*impl_->store, impl_->ranks, kLeave);
+  if (impl_->store) leave_store(*impl_->store, impl_->ranks, kLeavePatience);
 }
 
 c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {

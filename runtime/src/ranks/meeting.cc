@@ -44,9 +44,6 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 
 constexpr milliseconds kLook{20};
 
-// A rank may be slow to read what the others said.
-constexpr milliseconds kLeave{10000};
-
 // A store that ends so long after a rank came to it was that of an earlier start, whose rank 0 had not left yet.
 constexpr milliseconds kEarlierStart{5000};
 
@@ -255,7 +252,7 @@ void find_place_on_host(RankEnvironment& ranks, const JoinOptions& options) {
     ++ranks.local_world_size;
     if (rank < ranks.rank) ++ranks.local_rank;
   }
-  leave_store(*store, ranks, kLeave);
+  leave_store(*store, ranks, kLeavePatience);
 }
 
 void leave_store(c10d::Store& store, const RankEnvironment& ranks, milliseconds patience) {

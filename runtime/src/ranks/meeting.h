@@ -32,6 +32,8 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
 /// Where the launcher did not say which of this host's ranks this is: meets the others and counts. Ranks are of one
 /// host where its name and its boot are the same.
 void find_place_on_host(RankEnvironment& ranks, const JoinOptions& options);
+/// A rank may be slow to read what the others said last.
+inline constexpr std::chrono::seconds kLeavePatience{10};
 /// Where rank 0's process holds the store: waits there until the others need it no more, at most `patience`.
 void leave_store(c10d::Store& store, const RankEnvironment& ranks, std::chrono::milliseconds patience);
 

@@ -32,7 +32,7 @@ constexpr milliseconds kSilenceOfTheDead{3000};
 constexpr milliseconds kVerdict{4000};
 
 // What an exception says may be a whole file; the others hear its beginning, at every heartbeat.
-constexpr std::size_t kLongestText = 4096;
+constexpr std::size_t kLongestReason = 4096;
 
 std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
@@ -142,7 +142,7 @@ std::optional<std::string> Watch::fault() const {
 
 void Watch::fail(const std::string& text, int origin) {
   std::unique_lock lock(mutex_);
-  set_fault({origin, text.substr(0, kLongestText)});
+  set_fault({origin, text.substr(0, kLongestReason)});
   tell_now(lock);
 }
 

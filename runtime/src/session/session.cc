@@ -265,7 +265,8 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = impl();
-  TrackedState& state = tracked(name.empty() ? "pipeline" : name);
+  (void)tracked(name.empty() ? "pipeline" : name);  // refuses where nothing can be tracked now
+  RunState& state = self.tracked;
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,

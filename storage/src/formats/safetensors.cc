@@ -77,7 +77,7 @@ bool take_number(const json& value, std::uint64_t limit, std::uint64_t& number) 
   return number <= limit;
 }
 
-Result<SafetensorsTensor> decode_tensor(const std::string& name, const json& info) {
+Result<SafetensorsTensor> decode_description(const std::string& name, const json& info) {
   const auto fail = [&](const std::string& problem) {
     return corrupt("gives the tensor " + in_quotes(name) + " " + problem);
   };
@@ -212,7 +212,7 @@ Result<SafetensorsHeader> decode_safetensors_header(std::string_view prefix, std
       if (Status status = decode_metadata(value, header.metadata); !status) return status;
       continue;
     }
-    auto tensor = decode_tensor(name, value);
+    auto tensor = decode_description(name, value);
     if (!tensor) return tensor.status();
     header.tensors.push_back(*std::move(tensor));
   }

@@ -57,16 +57,6 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   Compress compress;
 };
 
-// With find_unused it notes what each backward pass used since the last average: also what other pipelines' passes did,
-// and windows that were dropped, and nothing of what an earlier process did. What counts is what has a gradient.
-struct Reducer final : c10d::Reducer {
-  using c10d::Reducer::Reducer;
-  void note_used(const std::vector<at::Tensor>& parameters) {
-    auto* const used = local_used_map_.mutable_data_ptr<std::int32_t>();
-    for (std::size_t i = 0; i < parameters.size(); ++i) used[i] = parameters[i].grad().defined() ? 1 : 0;
-  }
-};
-
 }  // namespace
 
 std::int64_t automatic_bucket_bytes(std::int64_t all_gradients) {
@@ -97,6 +87,16 @@ std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor
 }
 
 struct Ddp::Impl {
+  // With find_unused it notes what each backward pass used since the last average: also what other pipelines' passes
+  // did, and windows that were dropped, and nothing of what an earlier process did. What counts is what has a gradient.
+  struct Reducer final : c10d::Reducer {
+    using c10d::Reducer::Reducer;
+    void note_used(const std::vector<at::Tensor>& parameters) {
+      auto* const used = local_used_map_.mutable_data_ptr<std::int32_t>();
+      for (std::size_t i = 0; i < parameters.size(); ++i) used[i] = parameters[i].grad().defined() ? 1 : 0;
+    }
+  };
+
   explicit Impl(const DdpOptions& given) : options(given) {}
 
   // At the first forward: the parameters are where they will stay, and restored.
