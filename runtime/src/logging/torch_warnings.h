@@ -1,8 +1,8 @@
 // c10d tells each broken connection with a stack trace, which only the log's level leaves out. The level is the
 // process's, so that it would leave out the program's own warnings (TORCH_WARN), too; they are printed instead.
 //
-// Threads: any. A warning is handled by the thread that warns; what warns in a backward pass is given to the thread that
-// called it.
+// Threads: any. A warning is handled by the thread that warns; what warns in a backward pass is given to the thread
+// that called it.
 #pragma once
 
 namespace holdfast {

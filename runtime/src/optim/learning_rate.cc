@@ -12,8 +12,8 @@
 #include <string_view>
 #include <utility>
 
-#include "holdfast/runtime/error.h"
 #include "exact_json.h"
+#include "holdfast/runtime/error.h"
 
 namespace holdfast {
 namespace {

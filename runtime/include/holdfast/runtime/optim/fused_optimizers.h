@@ -5,11 +5,11 @@
 // Unlike LibTorch's they take a loss scale and a found_inf on the device (device_scale.h); the kernels then leave the
 // gradients unscaled in place.
 //
-// Steps are counted by the kernels in float32, so up to 2^24. Gradients must be dense, and parameters real and filling their
-// memory without gaps: Error (unsupported) from step() otherwise, before anything changes. SGD of float16 and bfloat16
-// parameters is for CUDA devices: on the CPU LibTorch's kernel for it is wrong, and step() throws too.
-// State that was changed from outside is seen where the state object was replaced, as every restore does.
-// Threads: one at a time. Parameters are shared with their module, as in every optimizer.
+// Steps are counted by the kernels in float32, so up to 2^24. Gradients must be dense, and parameters real and filling
+// their memory without gaps: Error (unsupported) from step() otherwise, before anything changes. SGD of float16 and
+// bfloat16 parameters is for CUDA devices: on the CPU LibTorch's kernel for it is wrong, and step() throws too. State
+// that was changed from outside is seen where the state object was replaced, as every restore does. Threads: one at a
+// time. Parameters are shared with their module, as in every optimizer.
 #pragma once
 
 #include <torch/optim/adam.h>
