@@ -21,8 +21,8 @@ Variables
   LibTorch_NCCL   as above, and nccl.h was found: USE_C10D_NCCL is defined
 #]=]
 
-# LibTorch promises no stable C++ API between minor versions: constructors of c10d gain arguments, members of
-# optimizers change. What is listed here was built and tested; others are refused rather than half working.
+# LibTorch promises no stable C++ API between minor versions: constructors of c10d gain arguments, members of optimizers
+# change. The versions in this range were built and tested; others are refused because they might work only in part.
 set(_LibTorch_oldest 2.11)
 set(_LibTorch_too_new 2.12)
 set(_LibTorch_venv_version 2.11.0)
@@ -36,7 +36,7 @@ function(_libtorch_candidates result)
   endforeach()
   find_program(_LibTorch_python NAMES python3 python NO_CACHE)
   if(_LibTorch_python)
-    # The folder alone is asked for: importing torch takes seconds.
+    # Only the folder is queried because importing torch takes seconds.
     execute_process(
       COMMAND "${_LibTorch_python}" -c
               "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
@@ -46,7 +46,7 @@ function(_libtorch_candidates result)
   set(${result} ${candidates} PARENT_SCOPE)
 endfunction()
 
-# Older LibTorch kept these numbers in the second place.
+# Older versions of LibTorch keep these numbers in the second header.
 function(_libtorch_version folder result)
   foreach(header IN ITEMS torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
     if(EXISTS "${folder}/include/${header}")
@@ -79,7 +79,7 @@ set(LibTorch_FOLDER)
 set(_LibTorch_why "Set -DLibTorch_ROOT=<the torch folder of a wheel, or an unpacked LibTorch>, or run tools/setup.")
 foreach(root IN ITEMS "${LibTorch_ROOT}" "$ENV{LibTorch_ROOT}")
   if(root AND NOT LibTorch_FOLDER)
-    # A virtual environment is a natural thing to name, so that works too.
+    # A user may well name a virtual environment, so that works too.
     file(GLOB _LibTorch_inside "${root}/lib/python3*/site-packages/torch" "${root}/torch" "${root}/libtorch")
     foreach(folder IN ITEMS "${root}" ${_LibTorch_inside})
       if(NOT LibTorch_FOLDER AND EXISTS "${folder}/lib/libtorch_cpu.so")
@@ -130,7 +130,7 @@ if(NOT LibTorch_FOUND OR TARGET LibTorch::LibTorch)
 endif()
 
 # ABI: from 2.7 on every LibTorch is built with libstdc++'s new std::string (_GLIBCXX_USE_CXX11_ABI=1), which is also
-# the default of every supported compiler, so no flag is needed; a compiler that was told otherwise fails to link.
+# the default of every supported compiler, so no flag is needed. With a compiler set to the old ABI, linking fails.
 add_library(LibTorch::LibTorch INTERFACE IMPORTED)
 foreach(name IN ITEMS c10 torch_cpu torch c10_cuda torch_cuda)
   if(EXISTS "${LibTorch_LIBRARY_DIR}/lib${name}.so")
@@ -143,10 +143,10 @@ endforeach()
 target_include_directories(LibTorch::LibTorch SYSTEM INTERFACE
   "${LibTorch_FOLDER}/include" "${LibTorch_FOLDER}/include/torch/csrc/api/include")
 # LibTorch brings fmt's headers, newer than the distribution's, and its own headers include them. They shadow the
-# system's, so whoever uses fmt beside LibTorch uses these, without the system's libfmt.
+# system's, so code that uses fmt beside LibTorch uses these, without the system's libfmt.
 target_compile_definitions(LibTorch::LibTorch INTERFACE USE_DISTRIBUTED USE_C10D_GLOO FMT_HEADER_ONLY)
-# Kernels register themselves when their library is loaded; no symbol of theirs is referred to, so a linker that keeps
-# only what is referred to would drop them.
+# Kernels register themselves when their library is loaded. Nothing refers to their symbols, so a linker that keeps only
+# libraries that are referred to would drop them.
 target_link_options(LibTorch::LibTorch INTERFACE LINKER:--no-as-needed)
 find_package(Threads REQUIRED)
 target_link_libraries(LibTorch::LibTorch INTERFACE Threads::Threads ${CMAKE_DL_LIBS})
@@ -154,7 +154,7 @@ target_link_libraries(LibTorch::LibTorch INTERFACE Threads::Threads ${CMAKE_DL_L
 if(TARGET LibTorch::torch_cuda)
   _libtorch_cuda_version("${LibTorch_FOLDER}" _LibTorch_cuda)
   find_package(CUDAToolkit QUIET)
-  # The headers in NVIDIA's Python packages are not whole: crt/ is missing there.
+  # The headers in NVIDIA's Python packages are incomplete: crt/ is missing there.
   find_path(_LibTorch_crt crt/host_defines.h HINTS ${CUDAToolkit_INCLUDE_DIRS} NO_CACHE)
   string(REGEX MATCH "^[0-9]+" _LibTorch_cuda_major "${_LibTorch_cuda}")
   if(NOT CUDAToolkit_FOUND OR NOT _LibTorch_crt)
@@ -164,7 +164,7 @@ if(TARGET LibTorch::torch_cuda)
 everything is built but NCCL and stream code")
   else()
     set(LibTorch_CUDA ON)
-    # Two CUDA runtimes in one process would each keep their own state, so LibTorch's own is linked where it is found.
+    # Two CUDA runtimes in one process would each keep their own state, so LibTorch's own runtime is linked.
     find_library(_LibTorch_cudart NAMES "libcudart.so.${CUDAToolkit_VERSION_MAJOR}" cudart NO_CACHE
                  HINTS "${LibTorch_FOLDER}/../nvidia/cu${CUDAToolkit_VERSION_MAJOR}/lib"
                        "${LibTorch_FOLDER}/../nvidia/cuda_runtime/lib" "${LibTorch_LIBRARY_DIR}"

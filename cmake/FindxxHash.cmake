@@ -1,4 +1,4 @@
-# Finds xxHash, whose packages bring no CMake files of their own: target xxHash::xxhash.
+# Finds xxHash, whose packages bring no CMake files: target xxHash::xxhash.
 find_path(xxHash_INCLUDE_DIR xxhash.h)
 find_library(xxHash_LIBRARY xxhash)
 mark_as_advanced(xxHash_INCLUDE_DIR xxHash_LIBRARY)

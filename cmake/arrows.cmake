@@ -1,6 +1,6 @@
-# The modules, and the arrows between them: which modules each one may use, besides itself. The build makes an object
-# library of each module that has sources, and the test `arrows` (tests/arrows.cmake) holds every #include against this
-# table. A folder is a module: <library>/src/<module>, with its public headers in
+# The modules and the dependencies ("arrows") between them: for each module, the other modules that it may use. The
+# build makes an object library of each module that has sources, and the test `arrows` (tests/arrows.cmake) checks every
+# #include against this table. A folder is a module: <library>/src/<module>, with its public headers in
 # <library>/include/holdfast/<library>/<module>.
 #
 # "." is the library's own folder. Everything in runtime and tools may also use the public headers of storage.

@@ -31,19 +31,20 @@ add_library(holdfast_warnings INTERFACE)
 target_compile_options(holdfast_warnings INTERFACE -Wall -Wextra -Wpedantic $<$<BOOL:${HOLDFAST_WERROR}>:-Werror>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12
    AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  # It warns about the standard library's own std::string::insert and operator+ (GCC bug 105651).
+  # GCC 12 warns about the standard library's own std::string::insert and operator+ (GCC bug 105651).
   target_compile_options(holdfast_warnings INTERFACE -Wno-restrict)
 endif()
 
 if(HOLDFAST_SANITIZE)
-  # LibTorch is not built with sanitizers, so memory that it hands out would be reported wrongly.
+  # LibTorch is built without sanitizers, so they would report errors in memory that it allocates where there are none.
   if(HOLDFAST_RUNTIME)
     message(FATAL_ERROR "HOLDFAST_SANITIZE covers storage and tools only: add -DHOLDFAST_RUNTIME=OFF.")
   endif()
   add_compile_options(-fsanitize=${HOLDFAST_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${HOLDFAST_SANITIZE})
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # What the sanitizers insert hides from it what is initialized: it warns about std::function in std::regex.
+    # The sanitizers' instrumentation hides initializations from GCC, which then warns about std::function in
+    # std::regex.
     target_compile_options(holdfast_warnings INTERFACE -Wno-maybe-uninitialized)
   endif()
 endif()

@@ -1,6 +1,6 @@
-# What `cmake --install` lays down: libraries, headers, the holdfast command, and the CMake package Holdfast with the
-# components storage and runtime. Each component has an export of its own, so that a program that needs storage alone
-# does not need LibTorch.
+# What `cmake --install` installs: libraries, headers, the holdfast command, and the CMake package Holdfast with the
+# components storage and runtime. Each component has its own export, so that a program that needs only storage does not
+# need LibTorch.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 set(holdfast_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/Holdfast")

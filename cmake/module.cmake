@@ -1,5 +1,5 @@
-# A module of a library (cmake/arrows.cmake): its public headers, and an object library of its sources. The library takes
-# in both.
+# A module of a library (cmake/arrows.cmake): its public headers, and an object library of its sources. Both become part
+# of the library.
 #   holdfast_module(<library>/<module> [HEADERS x.h …] [SOURCES x.cc …])
 # Flags, include folders and libraries of the sources are those of the interface library holdfast_<library>_sources.
 include("${CMAKE_CURRENT_LIST_DIR}/arrows.cmake")

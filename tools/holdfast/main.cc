@@ -1,4 +1,4 @@
-// The holdfast command: looks at checkpoints and launches ranks. Knows storage only, so it starts at once and runs
+// The holdfast command: inspects checkpoints and launches ranks. It uses storage only, so it starts at once and runs
 // without LibTorch.
 #include <fmt/format.h>
 
@@ -45,7 +45,7 @@ int fail(const Status& status, bool json) {
   return code;
 }
 
-/// Standard output may be a full disk; a script must learn that what it reads is not all.
+/// Standard output may be on a full disk; a script must learn that its input is incomplete.
 int finish(int code) {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
   fmt::print(stderr, "holdfast: cannot write to standard output: {}\n", std::strerror(errno));
@@ -74,7 +74,7 @@ int run(int argc, char** argv) {
 
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
-  // The words of a launched program mean nothing here, whatever they look like.
+  // The words of a launched program are not parsed here, whatever they look like.
   if (argc > 1 && std::strcmp(argv[1], "launch") == 0) {
     const auto own = take_launched_program(argc, argv, invocation.program);
     if (!own) return fail(own.status(), false);
@@ -113,7 +113,7 @@ int run(int argc, char** argv) {
 }  // namespace holdfast::tools
 
 int main(int argc, char** argv) {
-  // A reader that has seen enough (| head) ends this process quietly, even where a parent ignores the signal.
+  // When the reader closes the pipe (| head), this process ends quietly, even where its parent ignores the signal.
   std::signal(SIGPIPE, SIG_DFL);
   try {
     return holdfast::tools::run(argc, argv);

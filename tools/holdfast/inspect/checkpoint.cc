@@ -47,7 +47,7 @@ Result<Target> version_of(std::shared_ptr<const RunFolder> run, const std::strin
   return Target{std::move(run), found->uid, {}, {}};
 }
 
-/// The newest version, or the newest that loads, by the order in which a session would try them.
+/// The newest version, or the newest that loads, in the order in which a session would try them.
 Result<Target> latest_of(std::shared_ptr<const RunFolder> run, bool loadable) {
   std::map<Uid, Status> failed;
   while (true) {
@@ -73,7 +73,7 @@ Result<Target> target_in(const Path& path, const std::string& number, bool loada
   return number.empty() ? latest_of(*std::move(run), loadable) : version_of(*std::move(run), number);
 }
 
-/// A regular file: a manifest of a run, or something that must be safetensors.
+/// A regular file: a manifest of a run, or a file that must be safetensors.
 Result<Target> target_of_file(const Path& path) {
   const auto entry = storage::parse_entry_name("journal/" + path.filename().string());
   if (!entry) return Target{nullptr, {}, path, {}};
@@ -89,7 +89,7 @@ Result<Target> target_of_file(const Path& path) {
   return target_in(absolute.parent_path().parent_path(), entry->uid.text(), false);
 }
 
-/// Where element `at` of a tensor lies in a box, and how many elements from there on lie one after another in both.
+/// Where element `at` of a tensor lies in a box, and how many elements from there on are contiguous in both.
 struct Stretch {
   std::uint64_t element_in_part = 0;
   std::uint64_t elements = 0;
@@ -166,7 +166,7 @@ std::vector<std::string> Checkpoint::tensor_names() const {
 
 namespace {
 
-/// As Store::get(), into memory that is there already: new memory for each of many megabytes costs more than the read.
+/// Like Store::get(), but into existing memory because allocating many megabytes each time costs more than the read.
 Status get_into(const storage::Store& store, const std::string& name, std::string& bytes) {
   const auto reader = store.open(name);
   if (!reader) return reader.status();
@@ -175,10 +175,10 @@ Status get_into(const storage::Store& store, const std::string& name, std::strin
   return (*reader)->read(0, std::as_writable_bytes(std::span(bytes)));
 }
 
-/// `decode` gives a ManifestHead of the entry's bytes.
+/// `decode` converts the entry's bytes to a ManifestHead.
 template <class Decode>
 Result<Checkpoint> open_decoded(const RunFolder& run, const Uid& uid, const Decode& decode) {
-  static thread_local std::string bytes;  // a run's manifests are about as large as each other
+  static thread_local std::string bytes;  // a run's manifests have similar sizes
   if (Status status = get_into(*run.store, entry_name(uid, EntryKind::save), bytes); !status) return status;
   Result<ManifestHead> head = decode(bytes);
   if (!head) return head.status();
@@ -229,7 +229,7 @@ Result<Checkpoint> open_safetensors(const Path& file) {
   auto object = store->open(file.filename().string());
   if (!object) return object.status();
 
-  // What people point this at by mistake is told apart by its first bytes; none of it is ever unpacked.
+  // The first bytes recognize files that users name by mistake. Such a file is never unpacked.
   char magic[4] = {};
   const std::uint64_t there = std::min<std::uint64_t>(sizeof magic, (*object)->bytes());
   if (Status status = (*object)->read(0, std::as_writable_bytes(std::span(magic, there))); !status) return status;

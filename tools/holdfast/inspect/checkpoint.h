@@ -1,5 +1,5 @@
-// One thing to look at: a version of a run, or a plain safetensors file from anywhere. Opening reads the manifest or
-// the header and asks for lengths; tensor bytes are read when they are asked for, piece by piece.
+// One thing to inspect: a version of a run, or any plain safetensors file. Opening it reads the manifest or the header
+// and queries lengths; tensor bytes are read on demand, piece by piece.
 #pragma once
 
 #include <cstdint>
@@ -26,17 +26,18 @@ struct Target {
 /// "version 42 of run mnist".
 std::string title_of(const RunFolder& run, const storage::Uid& uid);
 
-/// Reads RUN, RUN/42, RUN@42, a manifest's path or a safetensors file's; `number` is a second word. A run without a
-/// number is its latest version: with `loadable`, the newest that has all its files, else the one that comes first.
+/// Parses RUN, RUN/42, RUN@42, or the path of a manifest or a safetensors file; `number` is a second word. A run
+/// without a number means its latest version: with `loadable` the newest that has all its files, else the one that a
+/// session would try first.
 storage::Result<Target> find_target(const std::string& text, const std::string& number, bool loadable);
 
 struct Checkpoint {
   std::string title;
   storage::Path path;          // the run's folder or the file
   bool is_version = false;     // false: a plain safetensors file, without digests, position and values
-  storage::Manifest manifest;  // of a plain file: one file, its tensors, and nothing else
+  storage::Manifest manifest;  // for a plain file: one file, its tensors, and nothing else
   storage::Digest manifest_digest;
-  std::size_t tensors = 0;                      // how many the manifest has
+  std::size_t tensors = 0;                      // number of tensors in the manifest
   std::map<std::string, std::string> metadata;  // of a plain file
   std::vector<std::shared_ptr<storage::ObjectReader>> files;
   storage::Status damage;  // ok, or the first file that is missing or has another length
@@ -45,13 +46,13 @@ struct Checkpoint {
 };
 
 storage::Result<Checkpoint> open_version(const RunFolder& run, const storage::Uid& uid);
-/// The same without the manifest's tensors, what is tied, and its values: for lists, in a fraction of the time.
+/// Like open_version(), but without the manifest's tensors, ties and values: for lists, in a fraction of the time.
 storage::Result<Checkpoint> open_version_head(const RunFolder& run, const storage::Uid& uid);
 storage::Result<Checkpoint> open_safetensors(const storage::Path& file);
 storage::Result<Checkpoint> open_checkpoint(const Target& target);
 
-/// Fills `into` with a tensor's bytes from `offset` on, row-major, wherever its parts lie. Both are multiples of the
-/// element's size.
+/// Fills `into` with a tensor's bytes from `offset` on, in row-major order, wherever its parts lie. `offset` and the
+/// size of `into` are multiples of the element's size.
 storage::Status read_tensor(const Checkpoint& checkpoint, const storage::TensorEntry& tensor, std::uint64_t offset,
                             std::span<std::byte> into);
 

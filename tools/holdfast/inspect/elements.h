@@ -15,7 +15,7 @@
 
 namespace holdfast::tools {
 
-/// A small float with `exponent_bits` and `mantissa_bits`, without its sign's meaning for NaN.
+/// A small float with `exponent_bits` and `mantissa_bits`. NaN must be handled by the caller.
 constexpr double small_float(std::uint32_t bits, int exponent_bits, int mantissa_bits, int bias) {
   const std::uint32_t mantissa = bits & ((1U << mantissa_bits) - 1);
   const std::uint32_t exponent = (bits >> mantissa_bits) & ((1U << exponent_bits) - 1);
@@ -80,7 +80,7 @@ struct BFloat16 {
   }
 };
 
-/// Eight bits are few enough for a table.
+/// For eight bits a table is small enough.
 template <double (*Decode)(std::uint32_t)>
 struct Byte8 {
   using Value = double;

@@ -71,7 +71,7 @@ Status no_such_path(const Path& path) {
   const std::string sentence = "there is no " + path.string();
   std::string nearest = meant_name(missing.filename().string(), folders);
   if (!nearest.empty()) return {StatusCode::not_found, sentence + "; did you mean " + (there / nearest).string() + "?"};
-  // A run's bare name, given beside the folder of runs.
+  // A run's bare name was given, but the run lies in a folder of runs.
   for (const std::string& name : folders) {
     if (place_of(folder / name / path.filename()).ok() && *place_of(folder / name / path.filename()) == Place::run) {
       return {StatusCode::not_found, sentence + "; did you mean " + (there / name / path.filename()).string() + "?"};
@@ -129,7 +129,7 @@ Result<std::vector<Path>> runs_in(const Path& folder) {
       runs.push_back(folder / name);
       continue;
     }
-    // A run that is closed to this user is a line of its own, not a gap.
+    // A run that this user may not read gets its own line instead of being left out.
     FileInfo info;
     if (is_folder(folder / name) && system_files().status(folder / name / "journal", info) == -EACCES) {
       runs.push_back(folder / name);

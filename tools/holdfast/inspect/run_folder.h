@@ -1,4 +1,4 @@
-// Runs on disk, opened for reading only: where they are, what their journal says, and the sentence for a path that
+// Runs on disk, opened for reading only: where they are, what their journal contains, and the error for a path that
 // leads to none.
 #pragma once
 
@@ -22,7 +22,7 @@ struct RunFolder {
 
 /// What a path leads to.
 enum class Place { missing, file, folder, run };
-/// Errors: the way to it is closed.
+/// Errors: the path cannot be reached.
 storage::Result<Place> place_of(const storage::Path& path);
 
 /// REQUIRES: place_of(path) is Place::run.
@@ -30,18 +30,18 @@ storage::Result<std::shared_ptr<const RunFolder>> open_run(const storage::Path& 
 /// The runs directly in a folder, by name.
 storage::Result<std::vector<storage::Path>> runs_in(const storage::Path& folder);
 
-/// Why `path`, which is missing or a folder without a journal, cannot be what was meant, and what could be.
+/// Why `path`, which is missing or a folder without a journal, is not a run, and what was probably meant.
 storage::Status not_a_run(const storage::Path& path);
 
-/// What the program that ran last would resume from; `failed` are versions known not to load.
+/// What the program that ran last would resume from; `failed` are versions known to fail to load.
 storage::Result<storage::Choice> choose(const RunFolder& run, const std::map<storage::Uid, storage::Status>& failed);
 
 /// "42" where no other version of the run has that number, else "42-7f3a".
 std::string label_of(const RunFolder& run, const storage::Uid& uid);
 
-/// The last name in a path, whatever slashes and dots it ends in.
+/// The last name in a path, whatever slashes and dots follow it.
 std::string name_of(const storage::Path& path);
-/// Normal, and absolute where the working directory still exists; never throws, as boost's absolute() does there.
+/// Normalized, and absolute where the working directory still exists; unlike boost's absolute(), it never throws.
 storage::Path absolute_of(const storage::Path& path);
 
 }  // namespace holdfast::tools

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint64_t kPieceElements = 1 << 17;
 
-/// Exact also where a double could not hold the integers themselves.
+/// Exact even where a double cannot hold the integers themselves.
 double distance(std::int64_t a, std::int64_t b) {
   const auto wide = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
   return static_cast<double>(a > b ? wide(a) - wide(b) : wide(b) - wide(a));
@@ -24,7 +24,7 @@ double distance(std::uint64_t a, std::uint64_t b) { return static_cast<double>(a
 double distance(std::complex<double> a, std::complex<double> b) { return a == b ? 0 : std::abs(a - b); }
 double distance(double a, double b) { return a == b ? 0 : std::abs(a - b); }
 
-/// For two dtypes that have no exact type in common.
+/// For two dtypes without a common exact type.
 std::vector<std::complex<double>> values_of(storage::Dtype dtype, const std::byte* from, std::uint64_t count) {
   std::vector<std::complex<double>> values(count);
   with_element(dtype, [&](auto element) {

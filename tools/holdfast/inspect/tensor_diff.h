@@ -1,4 +1,4 @@
-// Two tensors compared element by element while their bytes stream by; memory is two buffers.
+// Compares two tensors element by element while their bytes stream by; memory is two buffers.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,8 @@
 
 namespace holdfast::tools {
 
-/// Elements differ where their bits do; so equal NaNs are equal, and 0 and -0 differ (by an absolute difference of 0).
+/// Elements differ where their bits differ. So equal NaNs are equal, and 0 and -0 differ (with an absolute difference
+/// of 0).
 struct TensorDiff {
   std::uint64_t elements = 0;
   std::uint64_t differing = 0;
@@ -17,8 +18,8 @@ struct TensorDiff {
   std::uint64_t max_at = 0;           // its row-major element number
 };
 
-/// REQUIRES: the same number of elements; dtypes may differ, values are compared then. `advance(bytes)` is called as
-/// those of `a` are read.
+/// REQUIRES: the same number of elements. If the dtypes differ, values are compared. `advance(bytes)` is called as
+/// bytes of `a` are read.
 storage::Result<TensorDiff> compare(const Checkpoint& a, const storage::TensorEntry& a_tensor, const Checkpoint& b,
                                     const storage::TensorEntry& b_tensor,
                                     const std::function<void(std::uint64_t)>& advance);

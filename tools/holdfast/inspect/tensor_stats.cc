@@ -27,7 +27,7 @@ class Sum {
     lost_ += std::abs(sum_) >= std::abs(term) ? (sum_ - sum) + term : (term - sum) + sum_;
     sum_ = sum;
   }
-  /// An infinity among the terms makes `lost_` NaN; the sum alone is right then.
+  /// An infinite term makes `lost_` NaN; then the sum alone is correct.
   double value() const { return std::isfinite(sum_) ? sum_ + lost_ : sum_; }
 
  private:

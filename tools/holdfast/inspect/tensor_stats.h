@@ -15,11 +15,11 @@ namespace holdfast::tools {
 
 using Number = std::variant<double, std::int64_t, std::uint64_t, std::complex<double>>;
 std::string format_number(const Number& number);
-/// Integers as such, complex numbers as [real, imaginary].
+/// Integers as integers, complex numbers as [real, imaginary].
 nlohmann::ordered_json json_number(const Number& number);
 
-/// Over the elements that are not NaN: smallest, largest and mean, empty where there are none. Of complex numbers the
-/// smallest and largest magnitude.
+/// Smallest, largest and mean of the elements that are not NaN; empty if there are none. For complex numbers, smallest
+/// and largest are those of the magnitudes.
 struct TensorStats {
   std::uint64_t elements = 0;
   std::uint64_t nan = 0;
@@ -28,7 +28,7 @@ struct TensorStats {
   std::optional<Number> mean;
 };
 
-/// `advance(bytes)` is called as they are read.
+/// `advance(bytes)` is called as bytes are read.
 storage::Result<TensorStats> stats_of(const Checkpoint& checkpoint, const storage::TensorEntry& tensor,
                                       const std::function<void(std::uint64_t)>& advance);
 

@@ -1,5 +1,5 @@
-// hints/verified.json: which versions `holdfast verify` has read through, and with what result. A hint: it may be
-// missing or deleted, and it counts only for the very manifest that was verified.
+// hints/verified.json: which versions `holdfast verify` has read completely, and with what result. It is a hint: it may
+// be missing or deleted, and an entry counts only for the exact manifest that was verified.
 #pragma once
 
 #include <map>
@@ -18,12 +18,13 @@ struct Verified {
 
 using VerifiedHint = std::map<storage::Uid, Verified>;
 
-/// Empty where there is none that can be read.
+/// Empty if there is none that can be read.
 VerifiedHint read_verified(const RunFolder& run);
-/// Adds results, and forgets versions that are gone. A place that cannot be written to is an ordinary outcome.
+/// Adds results and removes those of versions that no longer exist. A location that is not writable is an expected
+/// outcome.
 storage::Status add_verified(const RunFolder& run, const VerifiedHint& results);
 
-/// The entry for this version, if it is about this manifest.
+/// The entry for this version, if it belongs to this manifest.
 std::optional<Verified> verified(const VerifiedHint& hint, const storage::Uid& uid, const storage::Digest& manifest);
 
 }  // namespace holdfast::tools

@@ -10,7 +10,7 @@
 namespace holdfast::tools {
 namespace {
 
-/// The whole of a small file of /proc; empty where the process is gone or another user's.
+/// The whole content of a small file of /proc; empty if the process is gone or belongs to another user.
 std::string contents(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return {};

@@ -40,24 +40,24 @@ void Guard::stop() {
 }
 
 void Guard::watch(int launch_lives) const {
-  // Neither the terminal's signals nor one to launch's process group may reach it, and nobody shall wait for an end of
-  // file, or for a lock, because it still holds a descriptor.
+  // Neither the terminal's signals nor those to launch's process group may reach the guard. It also must not hold
+  // descriptors, or others would wait for an end of file or a lock.
   ::setsid();
   sigset_t all;
   ::sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
   ::prctl(PR_SET_NAME, "launch-guard");
-  // By its environment the guard of a launch around this one would find it, and end it before its work is done.
+  // The guard of an outer launch would find this guard by its environment and end it before its work is done.
   for (char** entry = environ; *entry; ++entry) std::memset(*entry, 0, std::strlen(*entry));
   ::dup2(launch_lives, 0);
   ::close_range(1, ~0u, 0);
   char byte;
   while (::read(0, &byte, 1) < 0 && errno == EINTR) {
   }
-  // A process that forks while it is looked for is found the next time; one that the kernel cannot end now (it waits
-  // for a disk) ends later.
+  // A process that forks during the search is found in the next round. One that the kernel cannot end now (it waits for
+  // a disk) ends later.
   for (int i = 0; i < 100 && kill_started_with(entry_) > 0; ++i) ::usleep(20'000);
-  // A rank that was about to end may have written it once more.
+  // A rank that was about to end may have written the file once more.
   for (int i = 0; i < 100; ++i) {
     ::unlink((folder_ + "/progress").c_str());
     if (::rmdir(folder_.c_str()) == 0 || errno != ENOTEMPTY) break;

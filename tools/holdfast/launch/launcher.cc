@@ -56,11 +56,11 @@ class Descriptor {
 
 const char* hint_for(int error) { return error == EMFILE ? " (ulimit -n says how many files may be open here)" : ""; }
 
-/// A socket that listens on a free port of 127.0.0.1; -1 and errno where there is none.
+/// A socket that listens on a free port of 127.0.0.1; -1 with errno if that fails.
 int listen_here(int& port) {
   const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (socket < 0) return -1;
-  // Inherited by its connections; else rank 0 could not listen there again for its program's next session.
+  // Its connections inherit the option; otherwise rank 0 could not listen there again for its program's next session.
   const int reuse = 1;
   ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
   sockaddr_in address{};
@@ -95,7 +95,7 @@ Launcher::Launcher(Plan plan, std::string folder)
 
 Result<int> Launcher::run() {
   if (signals_.descriptor() < 0) return system_error("cannot watch for signals");
-  // Orphans of ranks become children of this process, so that they are found when their rank is over.
+  // Orphans of ranks become children of this process, so they can be found when their rank has ended.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   if (!guard_.start()) return system_error("cannot start a process");
   Decision decision;
@@ -136,7 +136,7 @@ Status Launcher::start_ranks(int number) {
   ranks_.resize(static_cast<std::size_t>(plan_.world.ranks_here));
 
   World world = plan_.world;
-  // Closed here when rank 0 has it: ranks that connect after rank 0 is gone must be refused, not kept waiting.
+  // Closed here once rank 0 has it: ranks that connect after rank 0 is gone must be refused instead of waiting.
   Descriptor listening;
   if (plan_.own_port) {
     listening.reset(listen_here(world.port));
@@ -165,7 +165,8 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
   process.own_group = !shares_terminal_;
   if (rank.number == 0) process.listening = facts.listening;
 
-  // One reader of standard input at most; none of a terminal, which would stop a rank that is not in its foreground.
+  // At most one rank reads standard input. None reads a terminal because it would stop a rank outside its foreground
+  // group.
   Descriptor nothing, log, out, err;
   if (!(shares_terminal_ || (local == 0 && ::isatty(STDIN_FILENO) == 0))) {
     nothing.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -182,7 +183,7 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
   } else {
     const std::string prefix = alone ? "" : fmt::format("[{}] ", rank.number);
     const auto piped = [&](Stream& stream, Output& to, Descriptor& end, int& given) {
-      if (alone && to.is_terminal()) return true;  // inherited as it is
+      if (alone && to.is_terminal()) return true;  // inherited unchanged
       int ends[2];
       if (::pipe2(ends, O_CLOEXEC) != 0) return false;
       ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
@@ -212,7 +213,7 @@ Status Launcher::start_rank(const World& world, int local, const StartFacts& fac
   return {StatusCode::not_found, why_not_started(plan_.program.front(), started.error)};
 }
 
-// Looking after
+// Supervision
 
 StartOutcome Launcher::look_after() {
   for (;;) {
@@ -221,7 +222,7 @@ StartOutcome Launcher::look_after() {
     if (all_over() && nothing_left(now)) break;
     wait_for_something(teardown_.next().value_or(kNever), /*also_ranks=*/true);
   }
-  // Nobody can write to the pipes any more; what is in them is all there is.
+  // No process can write to the pipes any more, so they contain all that is left.
   for (Rank& rank : ranks_) {
     for (Stream* stream : {&rank.out, &rank.err}) {
       while (stream->pipe >= 0) {
@@ -247,13 +248,13 @@ void Launcher::wait_for_something(Clock::time_point until, bool also_ranks) {
   if (also_ranks) {
     for (Rank& rank : ranks_) {
       for (Stream* stream : {&rank.out, &rank.err}) {
-        // While a reader of ours is slow its ranks wait, as they would if it were theirs.
+        // While the reader of launch's output is slow, the ranks wait, as they would if they wrote to it directly.
         if (stream->pipe < 0 || stream->to->full()) continue;
         streams.push_back(stream);
         polled.push_back({stream->pipe, POLLIN, 0});
       }
     }
-    // The end of an orphan's parent is announced to us only where that was our child.
+    // The kernel notifies launch of an orphan only if the orphan's parent was launch's child.
     if (all_over()) until = std::min(until, Clock::now() + 50ms);
   }
   int timeout = -1;
@@ -283,7 +284,7 @@ bool Launcher::pause(std::chrono::milliseconds time) {
 }
 
 void Launcher::flush() {
-  // A second request to stop is not kept waiting by a reader that does not read.
+  // A second stop request does not wait for a reader that does not read.
   stop_asked_ = false;
   const auto pending = [&] { return out_.pending() || err_.pending(); };
   out_.write_some();
@@ -305,7 +306,7 @@ void Launcher::handle_signals() {
       continue;
     }
     if (Signals::stops(signal->number)) {
-      // At the second SIGINT a session ends without a save; what is deaf to it must not keep its user waiting.
+      // At the second SIGINT a session ends without a save. A rank that does not react must not make the user wait.
       if (signal->number == SIGINT && std::exchange(interrupted_, true)) teardown_.begin(Clock::now());
       stop_asked_ = true;
       if (!outcome_.first_failure) outcome_.told_to_stop = true;
@@ -320,10 +321,10 @@ void Launcher::pass_on(int signal, bool to_group) {
   for (Rank& rank : ranks_) {
     if (rank.pid < 0 || rank.over) continue;
     if (Signals::stops(signal)) rank.told_to_stop = true;
-    // What a rank starts is the rank's to stop; only SIGKILL and standing still are for all of them.
+    // A rank stops its own children; only SIGKILL and suspension apply to the whole group.
     const pid_t whom = to_group && !shares_terminal_ ? -rank.pid : rank.pid;
     ::kill(whom, signal);
-    if (signal == SIGTERM) ::kill(whom, SIGCONT);  // one that stands still would hear it later only
+    if (signal == SIGTERM) ::kill(whom, SIGCONT);  // a suspended process would react to it only later
   }
 }
 
@@ -347,8 +348,9 @@ void Launcher::reap() {
                                    [&](const Rank& rank) { return !rank.over && rank.pid == info.si_pid; });
     if (rank != ranks_.end()) {
       rank->over = true;
-      // While nobody has waited for the rank its group's number cannot be another's. A failed rank's children would
-      // keep its connections open, and its peers waiting; those of one that was told to stop may still be saving.
+      // The number of the rank's group cannot be reused before launch has waited for the rank. A failed rank's children
+      // would keep its connections open and its peers waiting; those of a rank that was asked to stop may still be
+      // saving.
       if (!shares_terminal_) ::kill(-rank->pid, rank->told_to_stop ? SIGTERM : SIGKILL);
       const bool exited = info.si_code == CLD_EXITED;
       ends.push_back({&*rank, {rank->number, exited ? info.si_status : 0, exited ? 0 : info.si_status}});
@@ -359,7 +361,7 @@ void Launcher::reap() {
       guard_.start();
     }
   }
-  // Of ends that were seen together, one by a signal is the likelier cause of the others.
+  // Among ends that were seen together, one by a signal is the likelier cause of the others.
   std::stable_sort(ends.begin(), ends.end(),
                    [](const auto& a, const auto& b) { return (a.second.signal != 0) > (b.second.signal != 0); });
   for (const auto& [rank, end] : ends) note_end(end);
@@ -428,7 +430,7 @@ void Launcher::reader_left(const Output& output) {
     say(fmt::format("cannot write to {}: {}; what ranks write there is lost", name, std::strerror(output.error())));
     return;
   }
-  // As of a rank without launch: a terminal or a pipe that is gone is no reason to lose a training.
+  // Like a rank without launch: losing a terminal or a pipe must not end the training.
   say(fmt::format("the reader of {} is gone; the ranks go on and what they write there is dropped", name));
 }
 
@@ -465,7 +467,7 @@ void Launcher::show_failure(const StartOutcome& outcome, const Decision& decisio
       *std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& rank) { return rank.number == failure.rank; });
   const auto lines = last_lines(rank);
   const bool alone = plan_.world.size() == 1;
-  // The lines of the only rank are right above.
+  // The lines of the only rank are directly above.
   if (!lines.empty() && !(alone && rank.log.empty())) {
     say(fmt::format("the last {} of rank {} {}:", lines.size() == 1 ? "line" : plural(lines.size(), "line"),
                     failure.rank, rank.log.empty() ? "on standard error" : "in " + printable(rank.log)));

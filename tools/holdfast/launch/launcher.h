@@ -1,5 +1,5 @@
-// Starts the ranks of this node and looks after them until none is left: one thread, one poll loop. What to decide is
-// in teardown.h and restart_policy.h; here is what happens.
+// Starts the ranks of this node and supervises them until none is left: one thread, one poll loop. teardown.h and
+// restart_policy.h make the decisions; this class carries them out.
 #pragma once
 
 #include <chrono>
@@ -26,16 +26,16 @@ class Launcher {
   struct Plan {
     std::vector<std::string> program;  // with its arguments
     World world;
-    bool own_port = true;  // one node: rank 0 is handed a socket that listens already
+    bool own_port = true;  // one node: rank 0 gets a socket that is already listening
     std::string logs;      // a folder; empty: the terminal
     RestartPolicy::Limits restarts;
     std::chrono::milliseconds grace{30'000};
   };
 
-  /// Does not own `folder`, which is empty, of this launch alone, and there until the launcher is gone.
+  /// Does not own `folder`, which must be empty, used by this launch only, and outlive the launcher.
   Launcher(Plan plan, std::string folder);
 
-  /// The exit code, or why launch itself could not go on. No process is left either way.
+  /// Returns the exit code, or why launch itself failed. No process is left either way.
   storage::Result<int> run();
 
  private:
@@ -52,7 +52,7 @@ class Launcher {
     bool told_to_stop = false;
     Stream out, err;
     std::string log;
-    long log_begin = 0;  // of what this start wrote
+    long log_begin = 0;  // where the output of this start begins
   };
 
   storage::Status start_ranks(int number);
@@ -82,18 +82,18 @@ class Launcher {
   RestartPolicy policy_;
   Signals signals_;
   Guard guard_;
-  std::unique_ptr<Output> standard_out_, standard_err_;  // the second is empty where both are the same place
+  std::unique_ptr<Output> standard_out_, standard_err_;  // the second is empty if both lead to the same place
   Output& out_;
   Output& err_;
-  /// The only rank lives on launch's terminal as if it had been started without launch.
+  /// The only rank uses launch's terminal as if it had been started without launch.
   const bool shares_terminal_;
 
   std::vector<Rank> ranks_;
   Teardown teardown_;
   StartOutcome outcome_;
-  bool stop_asked_ = false;   // ever
-  bool interrupted_ = false;  // by a SIGINT, ever
-  int exec_code_ = 0;         // the program cannot be executed; nothing is started again then
+  bool stop_asked_ = false;   // at any time
+  bool interrupted_ = false;  // by a SIGINT, at any time
+  int exec_code_ = 0;         // the program cannot be executed; then nothing is started again
   std::optional<Clock::time_point> leftovers_until_;
   std::set<pid_t> leftovers_told_;
   const Stream* progress_owner_ = nullptr;

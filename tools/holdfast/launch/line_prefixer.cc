@@ -8,7 +8,7 @@ namespace {
 constexpr std::size_t kLinesKept = 20;
 constexpr std::size_t kKeptOfALine = 4096;
 
-/// What a terminal shows of a line in which every carriage return begins anew: the last part that is not empty.
+/// What a terminal shows of a line in which every carriage return starts over: the last part that is not empty.
 std::string_view visible(std::string_view line) {
   while (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   const auto last = line.rfind('\r');
@@ -33,8 +33,8 @@ void LinePrefixer::take(std::string_view bytes, std::string& lines, Clock::time_
   if (open_.size() >= kLongestLine) end(lines);
 }
 
-// A progress bar may rewrite itself for hours before its newline. What it wrote before its last carriage return is
-// complete, unless that belongs to the line's end; what that overwrote is forgotten, as a terminal forgets it.
+// A progress bar may rewrite itself for hours before its newline. The text before its last carriage return is complete,
+// unless that carriage return belongs to the line's end. Text that was overwritten is discarded, as on a terminal.
 void LinePrefixer::move(std::string& lines, Clock::time_point now) {
   const auto last = open_.rfind('\r');
   if (last == std::string::npos) return;

@@ -1,8 +1,8 @@
-// Bytes of one rank as they come out of its pipe, to whole lines that say whose they are. Knows no descriptors and no
-// clock.
+// Turns the bytes from one rank's pipe into whole lines with the rank's prefix. It knows no descriptors and no clock.
 //
-// Of a line with carriage returns, such as a progress bar's, what would be seen on a terminal counts: each part
-// overwrites the one before. Where no terminal shows it, a line that moves is given as lines of its own, now and then.
+// In a line with carriage returns, such as a progress bar's, each part overwrites the one before; what a terminal would
+// show counts. Where no terminal shows it, the changing line's current text is written from time to time as a line of
+// its own.
 #pragma once
 
 #include <chrono>
@@ -14,24 +14,24 @@ namespace holdfast::tools {
 
 class LinePrefixer {
  public:
-  /// A line that a rank never ends is held back up to this, then broken: no byte is lost, and memory stays bounded.
+  /// A line without an end is held back up to this length, then broken: no byte is lost, and memory stays bounded.
   static constexpr std::size_t kLongestLine = 2u << 20;
-  /// So far apart are the lines of one that moves.
+  /// The least time between two lines written for a line that rewrites itself.
   static constexpr std::chrono::milliseconds kMoving{500};
   using Clock = std::chrono::steady_clock;
 
-  /// An empty prefix passes every byte on at once, as it is: there is no other rank to keep apart from.
+  /// With an empty prefix every byte passes at once and unchanged because no other rank's output must be kept apart.
   /// `overwrites`: a terminal shows the lines, and progress() is drawn there.
   LinePrefixer(std::string prefix, bool overwrites) : prefix_(std::move(prefix)), overwrites_(overwrites) {}
 
   /// Appends the lines that `bytes` completes to `lines`, each with prefix and newline.
   void take(std::string_view bytes, std::string& lines, Clock::time_point now);
-  /// The rank closed its end: a last line without a newline gets one.
+  /// The rank closed its end of the pipe: a last line without a newline gets one.
   void end(std::string& lines);
   /// What a terminal would show of an unfinished line that uses carriage returns to rewrite itself (a progress line),
-  /// with prefix; empty for any other.
+  /// with prefix; empty for any other line.
   std::string progress() const;
-  /// The last lines, oldest first, without prefix; long ones cut.
+  /// The last lines, oldest first, without prefix; long lines are cut.
   const std::deque<std::string>& last_lines() const { return last_lines_; }
 
  private:
@@ -41,7 +41,7 @@ class LinePrefixer {
   const std::string prefix_;
   const bool overwrites_;
   std::string open_;                                  // the line that has no newline yet
-  Clock::time_point due_ = Clock::time_point::min();  // the next line of one that moves
+  Clock::time_point due_ = Clock::time_point::min();  // when the next line of a line that rewrites itself is due
   std::deque<std::string> last_lines_;
 };
 

@@ -13,7 +13,7 @@
 namespace holdfast::tools {
 namespace {
 
-/// `line` cut to the terminal's width, styling counted as nothing: a line that wraps could not be wiped again.
+/// `line` cut to the terminal's width, not counting styling, because a line that wraps could not be erased again.
 std::string fitting(const std::string& line, int terminal) {
   winsize size{};
   const std::size_t columns = ::ioctl(terminal, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79u;
@@ -34,8 +34,9 @@ std::string fitting(const std::string& line, int terminal) {
 
 Output::Output(int descriptor) : descriptor_(descriptor), is_terminal_(::isatty(descriptor) == 1) {
   struct stat stat {};
-  if (::fstat(descriptor, &stat) != 0 || S_ISREG(stat.st_mode)) return;  // a file never makes its writer wait
-  // O_NONBLOCK belongs to the open file, which others share (the shell, say), so a pipe or terminal is opened anew.
+  if (::fstat(descriptor, &stat) != 0 || S_ISREG(stat.st_mode)) return;  // writing to a file never blocks
+  // O_NONBLOCK belongs to the open file, which other processes (such as the shell) share, so a pipe or terminal is
+  // opened again.
   const std::string path = "/proc/self/fd/" + std::to_string(descriptor);
   if (S_ISFIFO(stat.st_mode) || S_ISCHR(stat.st_mode)) {
     const int mine = ::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -73,7 +74,7 @@ void Output::add_own_line(std::string_view line) { add((line_open_ ? "\n" : "") 
 void Output::show_progress(std::string line) {
   if (line == progress_) return;
   progress_ = std::move(line);
-  if (pending() && !progress_.empty()) return;  // a slow terminal sees the next one
+  if (pending() && !progress_.empty()) return;  // a slow terminal shows the next one
   if (progress_shown_) put("\r\x1b[K");
   progress_shown_ = !progress_.empty();
   if (progress_shown_) put(fitting(progress_, descriptor_));

@@ -1,4 +1,4 @@
-// One of launch's own output streams, written without ever waiting for its reader.
+// One of launch's own output streams; writing to it never waits for its reader.
 #pragma once
 
 #include <cstddef>
@@ -16,21 +16,21 @@ class Output {
   Output& operator=(const Output&) = delete;
 
   bool is_terminal() const { return is_terminal_; }
-  /// Whole lines, or all that there is to come from an only rank; kept until the reader takes them.
+  /// Whole lines, or any bytes of an only rank; kept until the reader takes them.
   void add(std::string_view lines);
-  /// A line of launch's own, which does not go on one that an only rank left unfinished.
+  /// A line of launch's own. It starts on a new line even if an only rank left its line unfinished.
   void add_own_line(std::string_view line);
-  /// A line at the terminal's bottom that is rewritten in place; empty: none.
+  /// A line at the terminal's bottom that is rewritten in place; empty removes it.
   void show_progress(std::string line);
 
-  /// To poll for writing while pending().
+  /// For polling for writing while pending().
   int descriptor() const { return descriptor_; }
   bool pending() const { return begin_ < bytes_.size(); }
-  /// So much waits for the reader that the ranks had better wait too.
+  /// So much waits for the reader that the ranks should wait too.
   bool full() const { return bytes_.size() - begin_ > (1u << 20); }
-  /// As much as the reader takes now.
+  /// Writes as much as the reader takes now.
   void write_some();
-  /// The errno of a write that failed; from then on bytes go nowhere. 0: none.
+  /// The errno of a write that failed; after it, bytes are discarded. 0: none.
   int error() const { return error_; }
 
  private:
@@ -39,16 +39,17 @@ class Output {
   int descriptor_;
   bool is_terminal_;
   bool own_ = false;       // the descriptor was opened here
-  bool may_wait_ = false;  // a write of more than poll promised room for would wait
+  bool may_wait_ = false;  // writing more than poll reported as free would block
   std::string bytes_;
-  std::size_t begin_ = 0;  // of what is not written yet
+  std::size_t begin_ = 0;  // of the bytes not written yet
   std::string progress_;
   bool progress_shown_ = false;
   bool line_open_ = false;
   int error_ = 0;
 };
 
-/// Both descriptors lead to the same place, so that one Output must serve them: lines of two would tear each other.
+/// Whether both descriptors lead to the same place. Then one Output must serve both because two would interleave within
+/// lines.
 bool same_place(int one, int other);
 
 }  // namespace holdfast::tools

@@ -17,13 +17,14 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
   return result;
 }
 
-/// In the child. Returns where the program cannot be executed.
+/// Runs in the child. It returns only if the program cannot be executed.
 void become(const RankProcess& rank, pid_t launch, char** argv, char** envp) {
-  // SIGKILL, for the work is safe by design, and a rank without its launcher would hold devices and the run's lease.
+  // SIGKILL, because a kill loses no saved work, and a rank without its launcher would hold devices and the run's
+  // lease.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != launch) ::_exit(1);  // it ended before the kernel was told
+  if (::getppid() != launch) ::_exit(1);  // launch ended before prctl took effect
   if (rank.own_group) ::setpgid(0, 0);
-  // Moved out of the way first: one of them may be the number that another becomes.
+  // First moves them to other numbers because one of them may have the number that another must get.
   int mine[3] = {rank.in, rank.out, rank.err};
   for (int& descriptor : mine) descriptor = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
   for (int i = 0; i < 3; ++i) {
@@ -39,7 +40,7 @@ void become(const RankProcess& rank, pid_t launch, char** argv, char** envp) {
 
 StartedRank start(const RankProcess& rank) {
   const auto argv = pointers(rank.program), envp = pointers(rank.environment);
-  int report[2];  // carries errno, or closes when the program runs
+  int report[2];  // carries errno, or is closed when the program runs
   if (::pipe2(report, O_CLOEXEC) != 0) return {.error = errno};
   const pid_t launch = ::getpid();
   const pid_t pid = ::fork();

@@ -12,18 +12,18 @@ namespace holdfast::tools {
 struct RankProcess {
   std::vector<std::string> program;      // with its arguments
   std::vector<std::string> environment;  // "NAME=value"
-  int in = 0, out = 1, err = 2;          // descriptors that become the rank's first three
-  int listening = -1;                    // the one other descriptor that it inherits from launch; -1: none
+  int in = 0, out = 1, err = 2;          // descriptors that become the rank's standard input, output and error
+  int listening = -1;                    // the only other descriptor that it inherits from launch; -1: none
   bool own_group = true;                 // a process group of its own, so that a terminal's Ctrl-C does not reach it
   sigset_t signal_mask{};
 };
 
 struct StartedRank {
   pid_t pid = -1;
-  int error = 0;  // errno; then there is no process
+  int error = 0;  // errno if no process was started
 };
 
-/// The process ends when the calling thread does, whatever ends that.
+/// The kernel kills the process when the calling thread ends, for whatever reason.
 StartedRank start(const RankProcess& rank);
 
 }  // namespace holdfast::tools

@@ -27,7 +27,7 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
   if (failure.signal == 0 && failure.code == kRankUsage) {
     return stop("not started again, for a wrong option stays wrong");
   }
-  // Two launches of one run would take it from each other by turns.
+  // Two launches of one run would take it over from each other in turns.
   if (failure.signal == 0 && failure.code == kRankSuperseded) {
     return stop("not started again, for the run goes on elsewhere");
   }
@@ -50,7 +50,7 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
 std::chrono::milliseconds RestartPolicy::pause() const {
   auto pause = limits_.first_pause;
   for (int i = 0; i < restarts_ && pause < kLongestPause; ++i) pause *= 2;
-  // A user who asks for a longer first pause gets it.
+  // A longer first pause that the user asked for is kept.
   return std::min(pause, std::max(kLongestPause, limits_.first_pause));
 }
 

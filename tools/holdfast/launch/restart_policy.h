@@ -1,4 +1,4 @@
-// What follows when all ranks are over: a decision from what happened, with its reason. No clock, no processes.
+// Decides what follows when all ranks have ended, and gives the reason. It uses no clock and no processes.
 #pragma once
 
 #include <chrono>
@@ -10,19 +10,19 @@
 
 namespace holdfast::tools {
 
-/// What happened from one start of the ranks to the end of the last of them.
+/// What happened from one start of the ranks until the last of them ended.
 struct StartOutcome {
   std::optional<RankEnd> first_failure;
   bool stopped_early = false;               // a rank ended with kRunAgain
   bool told_to_stop = false;                // by a signal, before anything failed
-  std::optional<std::uint64_t> saved_step;  // of the newest version that rank 0 told of, in whichever start
+  std::optional<std::uint64_t> saved_step;  // of the newest version that rank 0 has reported in any start
 };
 
 struct Decision {
   bool restart = false;
   std::chrono::milliseconds pause{0};  // before the restart
-  int exit_code = 0;                   // where there is none
-  std::string reason;                  // empty where the ranks' own end says it all
+  int exit_code = 0;                   // if there is no restart
+  std::string reason;                  // empty if the ranks' own exit explains everything
 };
 
 class RestartPolicy {
@@ -30,7 +30,7 @@ class RestartPolicy {
   struct Limits {
     int restarts = 0;
     std::chrono::milliseconds first_pause{1000};
-    /// Rank 0 is on this node, so that saved_step is known where there is one.
+    /// Rank 0 is on this node, so saved_step is known if a version was saved.
     bool sees_progress = true;
   };
   explicit RestartPolicy(const Limits& limits) : limits_(limits) {}

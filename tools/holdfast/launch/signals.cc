@@ -17,14 +17,14 @@ Signals::Signals() {
   sigprocmask(SIG_BLOCK, &ours, &former_mask_);
   struct sigaction usual {};
   usual.sa_handler = SIG_DFL;
-  sigaction(SIGCHLD, &usual, nullptr);  // ignored, it would swallow how ranks ended
+  sigaction(SIGCHLD, &usual, nullptr);  // if it were ignored, the exit statuses of ranks would be lost
   usual.sa_handler = SIG_IGN;
-  sigaction(SIGPIPE, &usual, nullptr);  // a reader that leaves is no reason to leave ranks behind
+  sigaction(SIGPIPE, &usual, nullptr);  // a reader that closes its pipe must not end launch and leave ranks behind
   descriptor_ = ::signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 Signals::~Signals() {
-  // The mask stays: a late signal must not change the exit code that launch is about to give.
+  // The mask stays because a late signal must not change the exit code that launch is about to return.
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 

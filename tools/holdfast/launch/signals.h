@@ -1,4 +1,4 @@
-// Signals to launch, as a descriptor that can be polled beside everything else.
+// Signals to launch, as a descriptor that can be polled with the others.
 #pragma once
 
 #include <signal.h>
@@ -11,21 +11,21 @@ class Signals {
  public:
   struct Arrived {
     int number = 0;
-    bool from_terminal = false;  // Ctrl-C and the like: the whole foreground process group got it
+    bool from_terminal = false;  // from Ctrl-C and the like, which the whole foreground process group receives
   };
 
-  /// From here on signals wait in the queue; what the starter of launch ignores (nohup) stays ignored.
+  /// From construction on, signals wait in the queue. Signals that launch's parent ignored (nohup) stay ignored.
   Signals();
   ~Signals();
   Signals(const Signals&) = delete;
   Signals& operator=(const Signals&) = delete;
 
-  int descriptor() const { return descriptor_; }  // -1 where the system has none left
+  int descriptor() const { return descriptor_; }  // -1 if the system has none left
   std::optional<Arrived> take();
-  /// What ranks shall have.
+  /// The signal mask for ranks.
   const sigset_t& former_mask() const { return former_mask_; }
 
-  /// Asks ranks to end.
+  /// Whether the signal asks ranks to end.
   static bool stops(int signal);
 
  private:

@@ -1,4 +1,4 @@
-// What the other ranks get, and when, after one has failed: time to end by themselves, SIGTERM, SIGKILL.
+// What the other ranks get after one has failed, and when: time to end by themselves, SIGTERM, SIGKILL.
 #pragma once
 
 #include <chrono>
@@ -9,19 +9,19 @@ namespace holdfast::tools {
 class Teardown {
  public:
   using Clock = std::chrono::steady_clock;
-  /// Ranks find out by themselves that one is gone, and say what they know of it.
+  /// Ranks notice by themselves that one is gone, and report what they know.
   static constexpr std::chrono::seconds kByThemselves{5};
 
   explicit Teardown(Clock::duration grace) : grace_(grace) {}
 
-  /// The first failure; later ones change nothing.
+  /// Starts at the first failure; later calls change nothing.
   void begin(Clock::time_point now);
   bool begun() const { return next_at_.has_value(); }
-  /// The signal that is due, once each; 0 for none.
+  /// The signal that is due, each one once; 0 for none.
   int due(Clock::time_point now);
-  /// When to ask again.
+  /// When to call due() again.
   std::optional<Clock::time_point> next() const { return over_ ? std::nullopt : next_at_; }
-  /// The clock went on while everybody stood still.
+  /// Shifts the deadlines by a time in which all processes were suspended.
   void delay(Clock::duration by);
 
  private:

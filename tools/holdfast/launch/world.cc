@@ -54,7 +54,7 @@ int ranks_for_devices() {
   const int devices = devices_of_this_host();
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
   if (devices == 0 || !visible) return std::max(devices, 1);
-  // As CUDA reads it: numbers or ids with commas between them, of which the first that names no device ends the list.
+  // Like CUDA: numbers or ids with commas between them; the first one that names no device ends the list.
   int count = 0;
   std::istringstream list{std::string(visible)};
   for (std::string entry; std::getline(list, entry, ',');) {
@@ -80,9 +80,9 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
   };
   const bool has_socket = world.rank_of(local) == 0 && start.listening >= 0;
   if (has_socket) ours["HOLDFAST_LISTEN_FD"] = std::to_string(start.listening);
-  // Else every rank's OpenMP takes all cores, and they are slower together than one alone.
+  // Otherwise every rank's OpenMP uses all cores, and the ranks together are slower than one alone.
   if (world.ranks_here > 1 && !std::getenv("OMP_NUM_THREADS")) {
-    ours["HOLDFAST_LAUNCH_THREADS"] = "1";  // the user did not say it, so a version's own number counts
+    ours["HOLDFAST_LAUNCH_THREADS"] = "1";  // the user set no number, so a version's own number counts
     ours["OMP_NUM_THREADS"] = std::to_string(std::max(1, cores() / world.ranks_here));
   }
 
@@ -90,7 +90,7 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
     const std::string name = text.substr(0, text.find('='));
-    // A launch inside a launch, or inside a torchrun: the outer one's socket and store are not for these ranks.
+    // For a launch inside a launch or a torchrun: the outer one's socket and store are not for these ranks.
     const bool outer = name == "HOLDFAST_LISTEN_FD" || name.starts_with("TORCHELASTIC_");
     if (!outer && ours.find(name) == ours.end()) result.push_back(text);
   }

@@ -1,4 +1,4 @@
-// Which ranks there are, and what each is told in its environment.
+// Which ranks there are, and the environment that each one gets.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace holdfast::tools {
 
-/// Every node starts as many ranks.
+/// Every node starts the same number of ranks.
 struct World {
   int nodes = 1;
   int node = 0;
@@ -27,19 +27,19 @@ struct Rendezvous {
 };
 std::optional<Rendezvous> parse_rendezvous(const std::string& text);
 
-/// NVIDIA GPUs that a program on this host may use; 1 where there is none, for the CPU is one device.
+/// Number of NVIDIA GPUs that a program on this host may use; 1 if there is none because the CPU is one device.
 int ranks_for_devices();
 
 struct StartFacts {
   int number = 0;             // 0 for the first start, 1 for the first restart
-  std::string progress_file;  // where rank 0 tells the step of its last saved version
+  std::string progress_file;  // where rank 0 writes the step of its last saved version
   int listening = -1;         // the descriptor of the listening socket, for rank 0
 };
 
-/// The environment of this process as rank `local` of this node gets it.
+/// The environment of this process, changed for rank `local` of this node.
 std::vector<std::string> environment_of(const World& world, int local, const StartFacts& start);
 
-/// The entry of that environment which no other launch's ranks have.
+/// The entry of that environment which only the ranks of this launch have.
 std::string own_entry(const std::string& progress_file);
 
 }  // namespace holdfast::tools

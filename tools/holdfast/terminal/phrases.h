@@ -1,4 +1,4 @@
-// Quantities as people read them. Names from files are made printable here: they may hold anything.
+// Quantities in a readable form. Names from files are made printable here because they may contain any bytes.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,12 @@ std::string plural(std::uint64_t count, std::string_view noun);
 /// Seconds since the Unix epoch of an RFC 3339 time in UTC; empty for anything else.
 std::optional<std::int64_t> parse_time(const std::string& text);
 std::int64_t now();
-/// The present as RFC 3339 in UTC.
+/// The current time as RFC 3339 in UTC.
 std::string time_text();
 
-/// Control characters as \xNN, so that a name cannot steer the terminal.
+/// Writes control characters as \xNN, so that a name cannot control the terminal.
 std::string printable(std::string_view text);
-/// The same in quotes.
+/// printable(text) in quotes.
 std::string in_quotes(std::string_view text);
 
 }  // namespace holdfast::tools

@@ -74,7 +74,7 @@ std::string Table::text(const std::string& indent) const {
   std::string text;
   const auto add = [&](const std::vector<std::string>& cells, Style style) {
     std::string line = indent;
-    std::size_t pending = 0;  // blanks before the next cell, so that no line ends in blanks
+    std::size_t pending = 0;  // blanks before the next cell, kept back so that no line ends in blanks
     for (std::size_t i = 0; i < cells.size(); ++i) {
       if (widths[i] == 0) continue;
       const std::size_t width = std::max(widths[i], display_width(headings_[i]));

@@ -1,4 +1,4 @@
-// Standard output as a terminal or as a pipe: colour and progress appear on a terminal only.
+// Standard output as a terminal or a pipe: colour and progress appear on a terminal only.
 #pragma once
 
 #include <chrono>
@@ -16,15 +16,15 @@ enum class Style { plain, bold, dim, good, bad, marked };
 /// (https://no-color.org).
 std::string styled(Style style, std::string_view text);
 
-/// Characters on the screen: code points, styling left out.
+/// Characters on the screen: code points, without styling.
 std::size_t display_width(std::string_view text);
 
-/// Rows under a heading, columns as wide as their widest cell.
+/// Rows under a heading; each column is as wide as its widest cell.
 class Table {
  public:
   enum class Align { left, right };
   void column(std::string heading, Align align);
-  /// As many cells as columns. A row's last cell may be longer than the screen.
+  /// REQUIRES: as many cells as columns. A row's last cell may be longer than the screen.
   void row(std::vector<std::string> cells);
   /// Leaves out columns whose every cell is empty.
   std::string text(const std::string& indent = "") const;
@@ -35,7 +35,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// A bar on standard error that appears after a second, where that is a terminal, and is wiped at the end.
+/// A progress bar on standard error that appears after a second, if that is a terminal, and is erased at the end.
 class Progress {
  public:
   explicit Progress(std::string what);
@@ -53,9 +53,9 @@ class Progress {
 };
 
 void print(std::string_view text);
-/// One JSON object and a line's end.
+/// One JSON object and a newline.
 void print_json(const nlohmann::ordered_json& value);
-/// A number as JSON has it; "Infinity", "-Infinity" and "NaN" as strings, for JSON has no such numbers.
+/// A number as JSON; "Infinity", "-Infinity" and "NaN" are strings because JSON has no such numbers.
 nlohmann::ordered_json json_number(double value);
 
 }  // namespace holdfast::tools

@@ -1,4 +1,4 @@
-// holdfast diff: what two versions, or two safetensors files, have different.
+// holdfast diff: the differences between two versions or two safetensors files.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -32,10 +32,10 @@ struct ChangedTensor {
   std::string name;
   const TensorEntry* a = nullptr;
   const TensorEntry* b = nullptr;
-  std::optional<TensorDiff> diff;  // empty where the shapes differ
+  std::optional<TensorDiff> diff;  // empty if the shapes differ
 };
 
-/// A member of two JSON objects that is not alike; null where it is missing on one side.
+/// A member that differs between two JSON objects; null if it is missing on one side.
 struct ChangedValue {
   std::string path;  // JSON pointer
   std::optional<json> a;
@@ -128,7 +128,7 @@ Result<Difference> compare(const Checkpoint& a, const Checkpoint& b, bool every_
   return difference;
 }
 
-/// The index of an element by dimension.
+/// The index of an element in each dimension.
 std::vector<std::int64_t> index_of(std::uint64_t element, const std::vector<std::int64_t>& shape) {
   std::vector<std::int64_t> index(shape.size());
   for (std::size_t d = shape.size(); d-- > 0;) {

@@ -1,4 +1,4 @@
-// holdfast launch: starts the ranks of a program on this host and looks after them.
+// holdfast launch: starts the ranks of a program on this host and supervises them.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ using storage::StatusCode;
 
 namespace {
 
-/// Each takes a value, which is how launch's own words are told from the program's.
+/// Each takes a value; this is how launch's own words are distinguished from the program's.
 const std::vector<std::string> kOptions = {"--nproc", "--nnodes",       "--node-rank", "--rendezvous",
                                            "--logs",  "--max-restarts", "--backoff",   "--grace"};
 
@@ -135,7 +135,7 @@ Result<int> run_launch(const Options& options, const std::vector<std::string>& p
     if (error)
       return Status(StatusCode::unreadable, "cannot make the folder " + in_quotes(plan->logs) + ": " + error.message());
   }
-  // A closed one would be given away to a pipe or a log, and written to by mistake.
+  // A closed standard descriptor would be reused for a pipe or a log, and written to by mistake.
   for (int standard = 0; standard < 3; ++standard) {
     if (::fcntl(standard, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
   }

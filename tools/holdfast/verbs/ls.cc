@@ -33,16 +33,16 @@ struct Options {
   bool json = false;
 };
 
-/// What a listing keeps of a version; manifests themselves are let go, for a journal may hold thousands.
+/// What a listing keeps of a version. Manifests themselves are released because a journal may hold thousands.
 struct Row {
   Uid uid;
-  std::optional<storage::Manifest> head;  // without files, tensors and values; empty where it cannot be read
+  std::optional<storage::Manifest> head;  // without files, tensors and values; empty if it cannot be read
   std::uint64_t bytes = 0;
   std::size_t tensors = 0;
-  Status status;  // of the manifest and its files' lengths
+  Status status;  // of the manifest and of its files' lengths
   std::optional<Verified> verified;
-  bool dropping = false;     // its removal has begun
-  bool left_behind = false;  // beside the line that the next start goes on
+  bool dropping = false;     // its removal has started
+  bool left_behind = false;  // not on the line that the next start continues
   std::vector<std::string> notes;
 };
 
@@ -72,20 +72,20 @@ std::vector<Row> examine_all(const RunFolder& run) {
     for (std::size_t i = next++; i < rows.size(); i = next++) {
       try {
         rows[i] = examine(run, hint, versions[i].uid);
-      } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
+      } catch (const std::bad_alloc&) {  // if it left the thread's function, it would end the process
         rows[i].uid = versions[i].uid;
-        rows[i].status = Status(StatusCode::unreadable, "no memory");  // short: a string that needs none of its own
+        rows[i].status = Status(StatusCode::unreadable, "no memory");  // short enough to need no memory of its own
       }
     }
   };
   std::vector<std::thread> others;
   const std::size_t threads = std::clamp<std::size_t>(std::thread::hardware_concurrency(), 1, 8);
-  others.reserve(threads);  // what throws while a thread runs ends the process
+  others.reserve(threads);  // an exception while a thread runs would end the process
   for (std::size_t i = 1; i < std::min(threads, rows.size()); ++i) {
     try {
       others.emplace_back(work);
     } catch (const std::exception&) {
-      break;  // no more threads, or no memory for one: those that run do all of it
+      break;  // no more threads, or no memory for one: the running threads do the rest
     }
   }
   work();
@@ -106,7 +106,8 @@ std::map<Uid, Status> known_failures(const std::vector<Row>& rows) {
   return failed;
 }
 
-/// Up to which number each session's versions are the past of `tip`: its own session's, that one's base and so on.
+/// For each session on the line to `tip`, the highest number of its versions that are the past of `tip`: `tip`'s own
+/// session, the session it continues, and so on.
 std::map<std::string, std::uint64_t> line_to(const RunFolder& run, const Uid& tip) {
   std::map<std::string, const storage::OpenEntry*> opens;
   for (const storage::OpenEntry& open : run.history.opens()) opens[open.uid.session] = &open;
@@ -174,7 +175,7 @@ ordered_json or_null(const std::optional<T>& value) {
 
 ordered_json uid_or_null(const std::optional<Uid>& uid) { return uid ? ordered_json(uid->text()) : ordered_json(); }
 
-/// One word for a version's condition; "ok" says nothing about digests.
+/// One word for a version's condition; "ok" does not cover digests.
 std::string state_of(const Row& row) {
   if (row.dropping) return "dropping";
   if (!row.status.ok()) return std::string(to_string(row.status.code()));
@@ -238,7 +239,7 @@ Result<int> list_versions(const Path& path, const Options& options) {
   if (!opened) return opened.status();
   const RunFolder& run = **opened;
   std::vector<Row> rows = examine_all(run);
-  // A version that a living session removes while this reads is gone, not torn.
+  // A version that a living session removes during this listing is gone, not torn.
   std::erase_if(rows, [](const Row& row) { return row.status.code() == StatusCode::not_found; });
   add_notes(run, rows);
   const auto choice = choose(run, known_failures(rows));
@@ -247,7 +248,7 @@ Result<int> list_versions(const Path& path, const Options& options) {
     const auto line = line_to(run, *next);
     for (Row& row : rows) {
       const auto session = line.find(row.uid.session);
-      const bool newer = row.uid.session == next->session && row.uid.seq > next->seq;  // it failed, if anything
+      const bool newer = row.uid.session == next->session && row.uid.seq > next->seq;  // in that case it failed to load
       row.left_behind = row.status.ok() && !newer && (session == line.end() || row.uid.seq > session->second);
     }
   }
@@ -326,7 +327,7 @@ Result<int> list_versions(const Path& path, const Options& options) {
   return kOk;
 }
 
-/// One line of a folder of runs. Only the journal and the latest version's manifest are read.
+/// One line in the list of a folder of runs. Only the journal and the latest version's manifest are read.
 struct RunLine {
   std::string name;
   Path path;
@@ -336,7 +337,7 @@ struct RunLine {
   std::optional<Uid> latest;
   std::string label;
   std::optional<storage::Manifest> head;
-  std::vector<std::string> passed_over;  // newer ones
+  std::vector<std::string> passed_over;  // newer versions
   Status status;
 };
 
@@ -422,7 +423,7 @@ Result<int> list_runs(const Path& folder, const Options& options) {
 
 Result<int> run_ls(const Options& options) {
   Path path(options.path);
-  // A program keeps its runs in "runs" unless told otherwise, so that is where a bare `holdfast ls` looks.
+  // A program keeps its runs in "runs" by default, so that is where a bare `holdfast ls` looks.
   if (options.path.empty()) {
     const auto here = place_of("runs");
     path = here && (*here == Place::folder || *here == Place::run) ? "runs" : ".";

@@ -1,4 +1,4 @@
-// holdfast show: what one version, or one safetensors file, consists of.
+// holdfast show: the contents of one version or one safetensors file.
 #include <fmt/format.h>
 #include <fnmatch.h>
 
@@ -139,7 +139,7 @@ void fact(std::string_view name, const std::string& text) {
   if (!text.empty()) print(fmt::format("  {}{}\n", styled(Style::dim, fmt::format("{:<12}", name)), text));
 }
 
-/// Members one a line, long ones cut short: a generator's state fills screens.
+/// Prints one member a line. Long ones are cut because a generator's state would fill several screens.
 void facts(std::string_view name, const json& object) {
   constexpr std::size_t kShown = 88;
   if (!object.is_object() || object.empty()) return;

@@ -35,17 +35,18 @@ struct Report {
   std::uint64_t bytes = 0;
   std::size_t tensors = 0;
   std::vector<Finding> findings;
-  Status unreadable;     // ok, or why nothing can be said about it
-  bool removed = false;  // by a living session, meanwhile
+  Status unreadable;     // ok, or why it could not be checked
+  bool removed = false;  // by a living session, during the verification
   storage::Digest manifest;
 };
 
-/// Whether a status tells of the version's bytes rather than of the way to them.
+/// Whether a status describes the version's bytes and not an error in reaching them.
 bool is_damage(StatusCode code) {
   return code == StatusCode::corrupt || code == StatusCode::incomplete || code == StatusCode::not_found;
 }
 
-/// Which tensors lie in a file beyond its `there` bytes: all of them by name would be a line for each.
+/// Which tensors lie in a file beyond its `there` bytes, at most a few by name because listing all would give a line
+/// for each.
 std::string lost_tensors(const storage::Manifest& manifest, std::size_t file, std::uint64_t there) {
   constexpr std::size_t kNamed = 3;
   std::size_t lost = 0;
@@ -89,7 +90,7 @@ Report verify(const RunFolder& run, const Uid& uid) {
     report.unreadable = reader.status();
     return report;
   } else {
-    // The version does not open: say it of every file that is not as it should be.
+    // The version does not open: report every file that is not as it should be.
     for (std::size_t i = 0; i < checkpoint->files.size(); ++i) {
       const storage::FileEntry& file = checkpoint->manifest.files[i];
       const auto& object = checkpoint->files[i];
@@ -102,7 +103,7 @@ Report verify(const RunFolder& run, const Uid& uid) {
                                  what + lost_tensors(checkpoint->manifest, i, there)});
     }
   }
-  // Files of a version that a living session is removing vanish one by one: gone is not damaged.
+  // Files of a version that a living session is removing vanish one by one: the version is gone, not damaged.
   if (!report.findings.empty() && run.store->open(manifest).code() == StatusCode::not_found) {
     report.findings.clear();
     report.removed = true;
@@ -153,7 +154,7 @@ void print_report(const Report& report) {
   for (const Finding& finding : report.findings) print(text_of(finding));
 }
 
-/// A lone file: there is only its structure to check.
+/// For a single file only the structure can be checked.
 Result<int> verify_file(const storage::Path& file, const Options& options) {
   const auto checkpoint = open_safetensors(file);
   if (!checkpoint && !is_damage(checkpoint.code())) return checkpoint.status();
@@ -189,7 +190,7 @@ Result<int> verify_file(const storage::Path& file, const Options& options) {
 Result<int> run_verify(const Options& options) {
   if (options.all && !options.number.empty())
     return Status(StatusCode::invalid, "--all and a version's number exclude each other");
-  // The version that comes first, damaged or not: verify must not step over what it looks for.
+  // The version that a session would try first, damaged or not: verify must not skip the damage that it looks for.
   std::shared_ptr<const RunFolder> run;
   std::vector<Uid> uids;
   if (options.all) {
