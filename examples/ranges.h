@@ -1,5 +1,5 @@
-// For options that count or measure: what CLI11 by itself reads as another number (-1 as one of twenty digits, one of
-// twenty digits as the largest there is), or names with the largest double, is refused in plain words.
+// For options that count or measure: refuses, with a plain message, values that CLI11 by itself reads as another number
+// (-1 as one of twenty digits, one of twenty digits as the largest there is) or reports with the largest double.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,10 +1,10 @@
-# Holds every #include "…" of storage, runtime and tools against the table of cmake/arrows.cmake:
+# Checks every #include "…" of storage, runtime and tools against the table of cmake/arrows.cmake:
 #   cmake -D "root=<the repository>" -P tests/arrows.cmake
-# Fails with each include that the table does not allow: where it stands, what it uses, and what it may use.
+# Fails with each include that the table does not allow: where it is, what it uses, and what it may use.
 cmake_minimum_required(VERSION 3.25)
 include("${root}/cmake/arrows.cmake")
 
-# The module that the text of an include leads to, seen from a file of `library`; "none" for other libraries' headers.
+# The module that the text of an include leads to, from a file of `library`; "none" for headers of other libraries.
 function(module_of_include library include result)
   if(include MATCHES "^holdfast/(storage|runtime)/(.*)$")
     set(library "${CMAKE_MATCH_1}")
@@ -33,7 +33,7 @@ foreach(library IN ITEMS storage runtime tools)
     file(GLOB_RECURSE files RELATIVE "${root}/${base}" "${root}/${base}/*.cc" "${root}/${base}/*.h")
     foreach(file IN LISTS files)
       if(file MATCHES "^gloo_declarations/|/gloo_declarations/")
-        continue()  # stands in for another library
+        continue()  # declarations in place of another library's headers
       endif()
       math(EXPR files_read "${files_read} + 1")
       get_filename_component(folder "${file}" DIRECTORY)
@@ -72,7 +72,7 @@ foreach(library IN ITEMS storage runtime tools)
 endforeach()
 
 if(NOT DEFINED at_least)
-  set(at_least 200)  # what finds nothing to read would pass
+  set(at_least 200)  # so that a check that finds no files fails
 endif()
 if(files_read LESS at_least)
   message(FATAL_ERROR "arrows: only ${files_read} files were found below ${root}")

@@ -1,5 +1,5 @@
-# Shows that tests/arrows.cmake fails: plants an include of every module in every other one, in a folder of its own, and
-# asks for exactly the sentences that the table of cmake/arrows.cmake calls for.
+# Shows that tests/arrows.cmake fails when it should: plants an include of every module in every other module, in a
+# separate folder, and expects exactly the sentences that follow from the table of cmake/arrows.cmake.
 #   cmake -D "root=<the repository>" -D "folder=<an empty one>" -P tests/arrows_planted.cmake
 cmake_minimum_required(VERSION 3.25)
 include("${root}/cmake/arrows.cmake")

@@ -1,5 +1,5 @@
-# Run after a test program was linked: writes `list`, the ctest tests of its cases, each under exactly one label.
-# Catch2's own discovery knows one label a call, warns where a label has no case, and differs between versions 2 and 3.
+# Runs after a test program is linked: writes `list`, the ctest tests of its cases, each with exactly one label.
+# Catch2's own discovery handles one label a call, warns if a label has no case, and differs between versions 2 and 3.
 cmake_minimum_required(VERSION 3.25)
 
 if(catch_version VERSION_LESS 3)
@@ -41,7 +41,7 @@ endif()
 foreach(label IN LISTS labels)
   execute_process(COMMAND "${executable}" ${names_only} "${${label}}" ${may_be_empty}
                   OUTPUT_VARIABLE output ERROR_VARIABLE error RESULT_VARIABLE result)
-  # Version 2 answers with the number of cases, and 255 for an error; a signal is not a number.
+  # Version 2 exits with the number of cases, and with 255 for an error. After a signal, `result` is not a number.
   if(NOT result MATCHES "^[0-9]+$" OR (result EQUAL 255 AND output STREQUAL ""))
     message(FATAL_ERROR "${executable} cannot list its tests (${result}): ${output}${error}")
   endif()
@@ -52,7 +52,7 @@ foreach(label IN LISTS labels)
   endforeach()
 endforeach()
 
-# Cases tagged [alone] measure time or need the whole machine: nothing runs beside them.
+# Cases tagged [alone] measure time or need the whole machine, so no other test runs at the same time.
 execute_process(COMMAND "${executable}" ${names_only} "[alone]" ${may_be_empty} OUTPUT_VARIABLE output ERROR_QUIET)
 string(REGEX MATCHALL "[^\n]+" names "${output}")
 foreach(name IN LISTS names)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every C++ file is as clang-format 14 leaves it. Other versions lay out some lines differently, so they do not judge.
+# Every C++ file must be formatted by clang-format 14. Other versions format some lines differently, so they are not
+# used.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 format=

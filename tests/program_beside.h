@@ -1,4 +1,4 @@
-// Where the programs are that tests start, stop and kill.
+// Finds the programs that tests start, stop and kill.
 #pragma once
 
 #include <boost/filesystem.hpp>

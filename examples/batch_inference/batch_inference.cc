@@ -1,5 +1,5 @@
-// Inference over a list of inputs on any number of ranks: split, compute, gather in order. The output is the same to
-// the byte however many ranks there are. Here the inputs are lines of text; each gets the line that is most like it.
+// Inference over a list of inputs on any number of ranks: split, compute, gather in order. The output is identical to
+// the byte for every number of ranks. Here the inputs are lines of text; each gets the line that is most like it.
 #include <holdfast/holdfast.h>
 #include <torch/torch.h>
 
@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-// Embeds a text as the mean of the random vectors of its three-byte pieces. Nothing is trained: random projections keep
-// distances (Johnson and Lindenstrauss, 1984), so texts with many pieces in common lie close together.
+// Embeds a text as the mean of the random vectors of its three-byte pieces. Nothing is trained. Random projections
+// preserve distances (Johnson and Lindenstrauss, 1984), so texts with many common pieces lie close together.
 struct EmbedderImpl : torch::nn::Module {
   torch::Tensor forward(const std::string& text) {
     std::vector<std::int64_t> pieces;
@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
   const torch::NoGradGuard no_grad;
   Embedder embedder;
   embedder->to(session.device());
-  // One rank reads, all have the lines: the file needs to be on one host only.
+  // One rank reads the file and all get the lines, so the file is needed on one host only.
   const auto lines = session.on_main([&] { return read_lines(file); });
 
   std::vector<std::vector<float>> mine;
@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
     const auto vector = embedder->forward(line).cpu();
     mine.emplace_back(vector.data_ptr<float>(), vector.data_ptr<float>() + vector.numel());
   }
-  const auto all = session.gather_in_order(mine);  // floats travel with all their bits
+  const auto all = session.gather_in_order(mine);  // floats keep all their bits
 
   for (std::size_t i = 0; i < all.size(); ++i) {
     std::size_t nearest = i;

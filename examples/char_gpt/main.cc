@@ -1,5 +1,6 @@
-// Trains a small GPT on a text, character by character, and lets it write. Kill it at any moment and run the same
-// command again. With more ranks (holdfast launch --nproc 4 char_gpt) it trains the same model on the same batches.
+// Trains a small GPT on a text, character by character, and lets it write. You can kill it at any moment and run the
+// same command again. With more ranks (holdfast launch --nproc 4 char_gpt) it trains the same model on the same
+// batches.
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <holdfast/holdfast.h>
@@ -28,7 +29,7 @@ torch::Tensor mean_loss(Transformer& net, const torch::data::Example<>& batch, t
 std::string write(Transformer& net, const Vocabulary& vocabulary, const std::string& text, int length,
                   torch::Device device, std::uint64_t seed) {
   const torch::NoGradGuard no_grad;
-  // A generator of its own: drawing from the default one would change what a session that goes on trains.
+  // A separate generator, because drawing from the default one would change how a session continues to train.
   auto generator = at::detail::createCPUGenerator(seed);
   auto numbers = vocabulary.numbers(text);
   for (int i = 0; i < length; ++i) {
@@ -84,7 +85,7 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
   app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str()->check(kNotNegative);
   std::string text;
-  std::int64_t learnt = 0;  // characters of it; the rest, a tenth, is kept for evaluation
+  std::int64_t learnt = 0;  // number of its characters used for training; the rest, a tenth, is kept for evaluation
   app.callback([&] {
     if (shape.width % shape.heads != 0) throw CLI::ValidationError("--heads", "must divide --width");
     try {
@@ -92,7 +93,7 @@ int main(int argc, char** argv) {
     } catch (const std::runtime_error& error) {
       throw CLI::ValidationError("--text", error.what());
     }
-    // Before the training, not after it.
+    // Check this before the training instead of after it.
     if (synthetic == 0 && write_length > 0) {
       if (prompt.empty()) throw CLI::ValidationError("--prompt", "needs a character at least");
       try {
@@ -146,7 +147,7 @@ int main(int argc, char** argv) {
   for (const auto& parameter : net->parameters()) parameters += parameter.numel();
   session.print("{:.2f} M parameters\n", static_cast<double>(parameters) * 1e-6);
 
-  // Nats per character of the text that was kept.
+  // Nats per character of the text kept for evaluation.
   const auto evaluate = [&] {
     const torch::NoGradGuard no_grad;
     const auto averaged = average.swap_in();  // until the end of this scope
@@ -166,13 +167,13 @@ int main(int argc, char** argv) {
     std::int64_t tokens = 0;
     for (auto& batch : epoch) {
       pipeline.step(batch, [&] { return mean_loss(net, batch, device); });
-      // Reading a loss waits for the GPU: now and then is enough.
+      // Reading a loss waits for the GPU, so every tenth step is enough.
       if (batch.number() % 10 == 0) session.log({{"loss", pipeline.loss()}, {"lr", pipeline.lr()}});
       tokens += batch.data.numel();
     }
     if (session.stopping()) break;
     if (synthetic > 0) {
-      const double loss = pipeline.loss();  // when it is here, the GPU has done all of the epoch
+      const double loss = pipeline.loss();  // when it arrives, the GPU has finished the epoch
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
       session.print("epoch {}: loss {:.4f}, {:.0f} tokens/s\n", epoch.number() + 1, loss,
                     static_cast<double>(session.sum(tokens)) / took.count());

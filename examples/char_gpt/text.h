@@ -1,4 +1,4 @@
-// Texts as numbers, one for each of the bytes that occur in them, and windows of them to learn from.
+// Texts as numbers, one for each byte value that occurs in them, and windows of them for training.
 #pragma once
 
 #include <torch/torch.h>
@@ -12,7 +12,7 @@
 /// Seven sonnets of Shakespeare (1609).
 extern const char* const kSonnets;
 
-/// Throws std::runtime_error that names the file.
+/// Throws std::runtime_error with the name of the file.
 std::string read_text(const std::string& path);
 
 class Vocabulary {
@@ -28,14 +28,14 @@ class Vocabulary {
   std::vector<std::int64_t> number_of_{};  // by byte; -1: does not occur
 };
 
-/// `length` numbers each, and as target the ones that follow them.
+/// Each sample is `length` numbers, and as target the numbers that follow each of them.
 class Windows : public torch::data::datasets::Dataset<Windows> {
  public:
-  /// `count` of them from random places, other ones in each epoch.
+  /// `count` windows from random places, which differ in each epoch.
   static Windows at_random(torch::Tensor numbers, std::int64_t length, std::size_t count);
-  /// One behind the other, each once.
+  /// Consecutive windows, each once.
   static Windows in_order(torch::Tensor numbers, std::int64_t length);
-  /// Of random numbers below `vocabulary`: nothing to learn, for measurements.
+  /// Windows of random numbers below `vocabulary`: for measurements, with nothing to learn.
   static Windows synthetic(std::int64_t vocabulary, std::int64_t length, std::size_t count);
 
   torch::data::Example<> get(std::size_t index) override;

@@ -1,4 +1,4 @@
-// A transformer of tokens: a decoder with a causal mask, an encoder without. Pre-norm blocks, learned positions.
+// A transformer on tokens: a decoder with a causal mask, an encoder without. Pre-norm blocks, learned positions.
 // Sources: Vaswani et al., "Attention Is All You Need", NIPS 2017; pre-norm and initial weights as in Radford et al.,
 // "Language Models are Unsupervised Multitask Learners", 2019; tied embeddings: Press and Wolf, EACL 2017.
 #pragma once
@@ -16,12 +16,12 @@ struct TransformerOptions {
   std::int64_t width = 128;
   std::int64_t heads = 4;
   std::int64_t feed_forward = 512;
-  double dropout = 0.1;  // after the embedding and of each branch before it is added
-  bool causal = true;    // a token sees itself and those before it only
+  double dropout = 0.1;  // after the embedding, and on each branch before it is added
+  bool causal = true;    // a token sees only itself and the tokens before it
   bool tied = true;      // tokens are scored by their own embeddings
 };
 
-// LibTorch's own Linear adds the bias of anything but a matrix in a second kernel; this is one, as in Python.
+// For inputs other than a matrix, LibTorch's own Linear adds the bias in a second kernel; this uses one, as in Python.
 inline torch::Tensor affine(const torch::nn::Linear& layer, const torch::Tensor& x) {
   return torch::linear(x, layer->weight, layer->bias);
 }
@@ -36,7 +36,7 @@ struct AttentionImpl : torch::nn::Module {
   }
   torch::Tensor forward(const torch::Tensor& x) {
     const auto batch = x.size(0), length = x.size(1), width = x.size(2);
-    // One product for queries, keys and values; unbind makes views of it, and nothing is copied.
+    // One product for queries, keys and values; unbind makes views of it without copying.
     const auto parts = affine(qkv, x).view({batch, length, 3, heads, width / heads}).transpose(1, 3).unbind(2);
     const auto mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, /*dropout_p=*/0.0, causal);
     return affine(out, mixed.transpose(1, 2).reshape({batch, length, width}));
@@ -80,11 +80,11 @@ struct TransformerImpl : torch::nn::Module {
       scores =
           register_module("scores", torch::nn::Linear(torch::nn::LinearOptions(o.width, o.vocabulary).bias(false)));
     }
-    // Each block adds two branches: their outputs start smaller, so that their sum does not grow with the depth.
+    // Each block adds two branches. Their outputs start smaller, so that their sum does not grow with the depth.
     const double deviation = 0.02, of_branches = deviation / std::sqrt(2.0 * static_cast<double>(o.layers));
     const torch::NoGradGuard no_grad;
     for (auto& parameter : named_parameters()) {
-      if (parameter.value().dim() < 2) continue;  // norms stay as they are
+      if (parameter.value().dim() < 2) continue;  // norms keep their values
       const bool ends_branch = parameter.key().ends_with("out.weight") || parameter.key().ends_with("down.weight");
       parameter.value().normal_(0, ends_branch ? of_branches : deviation);
     }
@@ -103,6 +103,6 @@ struct TransformerImpl : torch::nn::Module {
   torch::nn::Dropout dropout;
   torch::nn::LayerNorm norm;
   torch::nn::ModuleList blocks;
-  torch::nn::Linear scores{nullptr};  // where they are not tied
+  torch::nn::Linear scores{nullptr};  // if they are not tied
 };
 TORCH_MODULE(Transformer);

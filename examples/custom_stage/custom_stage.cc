@@ -1,6 +1,6 @@
-// A stage of one's own in a pipeline: noise on the gradients that fades as training goes on (Neelakantan et al.,
-// "Adding Gradient Noise Improves Learning for Very Deep Networks", arXiv:1511.06807). Its random numbers go on where
-// they were when the run resumes.
+// A user-defined stage in a pipeline: noise on the gradients that fades during training (Neelakantan et al., "Adding
+// Gradient Noise Improves Learning for Very Deep Networks", arXiv:1511.06807). When the run resumes, its random numbers
+// continue where they were.
 #include <ATen/CPUGeneratorImpl.h>
 #include <holdfast/holdfast.h>
 #include <torch/torch.h>
@@ -18,11 +18,11 @@ using torch::data::transforms::Stack;
 
 class GradientNoise : public holdfast::Stage {
  public:
-  // The same seed on every rank: all of them add the same noise to the average, so their parameters stay alike.
+  // With the same seed, all ranks add the same noise to the average, so their parameters stay equal.
   GradientNoise(double scale, std::uint64_t seed) : scale_(scale), generator_(at::detail::createCPUGenerator(seed)) {}
 
   std::string name() const override { return "gradient_noise"; }
-  Place place() const override { return Place::gradients; }  // behind Ddp and Amp, before LrSchedule
+  Place place() const override { return Place::gradients; }  // after Ddp and Amp, before LrSchedule
 
   void before_update(holdfast::Update& update) override {
     const double deviation = scale_ / std::pow(1.0 + static_cast<double>(update.number), 0.55 / 2);

@@ -10,11 +10,11 @@
 
 class FashionMnist : public torch::data::datasets::Dataset<FashionMnist> {
  public:
-  /// `split`: "train" (60,000 images) or "test" (10,000). Throws std::runtime_error that names the file.
+  /// `split`: "train" (60,000 images) or "test" (10,000). Throws std::runtime_error with the name of the file.
   FashionMnist(const std::string& folder, const std::string& split);
 
-  /// The image as 1 × 28 × 28 floats of mean 0 and deviation 1 over the training set, and its class. With augmentation,
-  /// mirrored with probability one half.
+  /// The image as 1 × 28 × 28 floats with mean 0 and deviation 1 over the training set, and its class. With
+  /// augmentation, the image is mirrored with probability one half.
   torch::data::Example<> get(std::size_t index) override;
   std::optional<std::size_t> size() const override { return static_cast<std::size_t>(images_.size(0)); }
 

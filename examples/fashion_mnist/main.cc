@@ -1,5 +1,5 @@
-// Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command again.
-// One process, one GPU, or many ranks (holdfast launch --nproc 4 fashion_mnist): the program is the same.
+// Trains a small convolutional network on Fashion-MNIST. You can kill it at any moment and run the same command again.
+// The program is the same for one process, one GPU, or many ranks (holdfast launch --nproc 4 fashion_mnist).
 #include <holdfast/holdfast.h>
 #include <torch/torch.h>
 
@@ -30,13 +30,13 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
-// The part of the test images that the net gets right, over all ranks.
+// The fraction of the test images that the net classifies correctly, over all ranks.
 template <class TestLoader>
 double accuracy(holdfast::Session& session, Net& net, TestLoader& loader) {
   const torch::NoGradGuard no_grad;
   net->eval();
   std::int64_t correct = 0, total = 0;
-  for (auto& batch : session.evaluate(loader)) {  // each rank sees images of its own, every image is seen once
+  for (auto& batch : session.evaluate(loader)) {  // the images are divided over the ranks; every image is seen once
     const auto guess = net->forward(batch.data.to(session.device())).argmax(1).cpu();
     correct += guess.eq(batch.target).sum().template item<std::int64_t>();
     total += batch.target.size(0);

@@ -1,5 +1,5 @@
 // A generative adversarial network that learns to draw points from eight spots on a circle: two networks, two
-// optimizers, two pipelines, one session. Says how many of the eight spots the generator reaches.
+// optimizers, two pipelines, one session. Prints how many of the eight spots the generator reaches.
 // Source: Goodfellow et al., "Generative Adversarial Nets", NIPS 2014; the ring is that of Metz et al., "Unrolled
 // Generative Adversarial Networks", ICLR 2017.
 #include <ATen/CPUGeneratorImpl.h>
@@ -34,7 +34,7 @@ torch::nn::Sequential network(std::int64_t inputs, std::int64_t outputs, std::in
   return torch::nn::Sequential(Linear(inputs, width), bend, Linear(width, width), bend, Linear(width, outputs));
 }
 
-// How well `scores` say that all points are real (1) or drawn by the generator (0).
+// The loss of `scores` when all points are real (1) or drawn by the generator (0).
 torch::Tensor judged(const torch::Tensor& scores, double truth) {
   return F::binary_cross_entropy_with_logits(scores, torch::full_like(scores, truth));
 }
@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
   auto discriminator = session.pipeline("discriminator", judges, judges_optimizer,
                                         {holdfast::Ddp(), holdfast::LrSchedule::cosine(steps)});
 
-  // Each rank draws points of its own, from LibTorch's default generator, which the session saves.
+  // Each rank draws its own points from LibTorch's default generator, which the session saves.
   const auto points = std::max<std::int64_t>(1, batch_size / session.world_size());
   const auto noise = [&] { return torch::randn({points, kNoise}).to(device); };
   for (auto& step : session.steps({.count = steps})) {
@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
     const auto drawn = draws->forward(same_noise.to(device)).cpu();
     const auto [distance, nearest] = torch::cdist(drawn, centres()).min(1);
     const auto on_a_spot = distance < 4 * kDeviation;
-    // A spot is reached where it gets a quarter of its fair share.
+    // A spot counts as reached if it gets a quarter of its fair share.
     const auto reached = (torch::bincount(nearest.masked_select(on_a_spot), {}, kSpots) >= count / kSpots / 4).sum();
     session.print("the generator reaches {} of {} spots; {:.1f} % of its points lie on one\n",
                   reached.item<std::int64_t>(), kSpots, 100 * on_a_spot.to(torch::kDouble).mean().item<double>());

@@ -1,4 +1,4 @@
-// A training loop as LibTorch's users write it, wrapped by the six lines that are marked. unwrapped.cc is without them.
+// A typical LibTorch training loop, wrapped by the six marked lines. unwrapped.cc is the same without them.
 #include <holdfast/holdfast.h>  // 1
 #include <torch/torch.h>
 

@@ -1,4 +1,4 @@
-// A training loop as LibTorch's users write it. plain_loop.cc beside it is the same program with Holdfast.
+// A typical LibTorch training loop. plain_loop.cc is the same program with Holdfast.
 #include <torch/torch.h>
 
 #include "net.h"

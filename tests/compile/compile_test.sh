@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Compiles each program of this folder, and reads what the compiler says:
+# Compiles each program of this folder and checks the compiler's messages:
 #   compile_test.sh COMPILER FLAGS...
-# A program's first line is "// compiles", or "// says: SENTENCE": then it must not compile, and the sentence must stand
-# in the first ten lines of what the compiler prints.
+# A program's first line is "// compiles" or "// says: SENTENCE". In the second case it must not compile, and the
+# sentence must be in the first ten lines that the compiler prints.
 set -u
 compiler=$1
 shift
@@ -11,7 +11,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cp "$here/program.h" "$scratch/program.h"
 
-# The header is compiled once; each compiler finds its own form of it.
+# The header is compiled once; each compiler finds its own precompiled form of it.
 case $("$compiler" --version) in
   *clang*) header="$scratch/program.h.pch"; include=(-include-pch "$header") ;;
   *) header="$scratch/program.h.gch"; include=(-include "$scratch/program.h") ;;

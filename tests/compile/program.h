@@ -1,5 +1,5 @@
-// What the programs of this folder begin with. The test compiles it once for all of them (and
-// compilers warn of #pragma once there).
+// The common beginning of the programs in this folder. The test compiles it once for all of them (and compilers warn
+// about #pragma once in such a file).
 #ifndef HOLDFAST_TESTS_COMPILE_PROGRAM_H
 #define HOLDFAST_TESTS_COMPILE_PROGRAM_H
 

@@ -1,7 +1,7 @@
 // compiles
 #include "program.h"
 
-// What people write, and what once was a mistake.
+// Common uses, and uses that were once rejected by mistake.
 int main(int argc, char** argv) {
   auto session = holdfast::Session::start(argc, argv);
   double weights[3] = {1, 2, 3};

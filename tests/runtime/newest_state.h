@@ -1,4 +1,4 @@
-// What a run's newest version holds, for tests that compare two runs.
+// The content of a run's newest version, for tests that compare two runs.
 #pragma once
 
 #include <map>
@@ -11,7 +11,7 @@
 #include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/file/file_store.h"
 
-/// Tensors by digest, values as JSON, of the newest version of the run in `folder`, whose digests are all right.
+/// Tensors by digest and values as JSON of the newest version of the run in `folder`; all its digests are verified.
 inline std::pair<std::map<std::string, std::string>, nlohmann::json> newest_state(
     const holdfast::storage::Path& folder) {
   using namespace holdfast::storage;

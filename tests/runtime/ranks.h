@@ -1,4 +1,4 @@
-// Several ranks on this host, each a forked child with a group or a session of its own, and what became of them.
+// Several ranks on this host, each a forked child with its own group or session, and how each ended.
 #pragma once
 
 #include <arpa/inet.h>
@@ -34,29 +34,29 @@ using Clock = std::chrono::steady_clock;
 struct Ended {
   int code = -1;  // the exit code, or minus the signal
   std::string text;
-  double seconds = 0;  // since note_fact(), or since the start of all where nobody called it
+  double seconds = 0;  // since note_fact(), or since the start of all ranks if it was not called
 };
 
-/// When what the others are to notice began, in nanoseconds of Clock; 0: not yet. Shared by all ranks.
+/// The start of the event that the others must notice, in nanoseconds of Clock; 0: not yet. Shared by all ranks.
 inline std::atomic<std::int64_t>& fact() {
   static auto* const shared = static_cast<std::atomic<std::int64_t>*>(
       ::mmap(nullptr, sizeof(std::atomic<std::int64_t>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   return *shared;
 }
 
-/// A rank is about to do what the others must notice; the first one counts.
+/// Called before the event that the other ranks must notice; the first call counts.
 inline void note_fact() {
   std::int64_t nobody = 0;
   fact().compare_exchange_strong(nobody, Clock::now().time_since_epoch().count());
 }
 
-/// So that tests of what stands still are fast.
+/// A short time limit, so that tests of stalled ranks are fast.
 inline constexpr std::chrono::seconds kSilence{3};
 
 inline constexpr int kStopped = 42;  // the body threw a RankFault
 
-/// Runs `act` in `count` processes, each of which says something in `pipe` and ends with what `act` returns. What is
-/// not over after `patience` is killed, and shows as -SIGKILL.
+/// Runs `act` in `count` processes. Each writes a text to `pipe` and ends with the return value of `act`. A process
+/// that has not ended after `patience` is killed, and its code is -SIGKILL.
 inline std::vector<Ended> run_processes(int count,
                                         const std::function<int(const holdfast::RankEnvironment& place, int pipe)>& act,
                                         std::chrono::seconds patience,
@@ -76,7 +76,7 @@ inline std::vector<Ended> run_processes(int count,
   std::vector<int> pipes;
   const auto begin = Clock::now();
   fact() = 0;
-  std::fflush(nullptr);  // or every child says it again
+  std::fflush(nullptr);  // otherwise every child would print it again
   for (int rank = 0; rank < count; ++rank) {
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
@@ -126,7 +126,7 @@ inline std::vector<Ended> run_processes(int count,
   return all;
 }
 
-/// What `body` gives, or the words of the Error that leaves it, is said in `pipe`.
+/// Writes the result of `body`, or the message of the Error that it throws, to `pipe`.
 inline void say(int pipe, const std::function<std::string()>& body) {
   std::string text;
   try {
@@ -137,8 +137,9 @@ inline void say(int pipe, const std::function<std::string()>& body) {
   (void)!::write(pipe, text.data(), text.size());
 }
 
-/// Whether two ranks can have a GPU each. What the driver's files say: asking CUDA would leave the ranks, which are
-/// forked, without it. So a case that used CUDA in this process may not come before one that asks this.
+/// Whether two ranks can have a GPU each, according to the driver's files: after a query to CUDA, the forked ranks
+/// could not use it. For the same reason a case that uses CUDA in this process must not run before a case that calls
+/// this.
 inline bool are_on_two_gpus() {
   namespace fs = boost::filesystem;
   for (const auto& file : fs::directory_iterator("/proc/self/fd")) {
@@ -152,8 +153,8 @@ inline bool are_on_two_gpus() {
   return false;
 }
 
-/// Runs `body` on `count` ranks, each with a group, of GPUs where `device` says so. It returns a text; one that throws
-/// ends with the exception's, and kStopped for a RankFault.
+/// Runs `body` on `count` ranks, each with a group, on GPUs if `device` is CUDA. `body` returns the rank's text. A rank
+/// whose body throws ends with the exception's text, and with kStopped for a RankFault.
 inline std::vector<Ended> run(int count, const std::function<std::string(holdfast::Group&)>& body,
                               std::chrono::seconds patience = std::chrono::seconds(60),
                               c10::DeviceType device = c10::kCPU) {
@@ -184,8 +185,8 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
   return run_processes(count, act, patience);
 }
 
-/// Runs `body`, a program with a session, on `count` ranks; all that a rank prints to either stream is its text. An
-/// exception that leaves `body` is nobody's to catch, as it would be in main().
+/// Runs `body`, a program with a session, on `count` ranks. A rank's text is all that it prints to either stream. An
+/// exception that leaves `body` is not caught, as in main().
 inline std::vector<Ended> run_sessions(int count, const std::function<int()>& body,
                                        std::chrono::seconds patience = std::chrono::seconds(60),
                                        const std::function<void(const std::vector<pid_t>&)>& meanwhile = {}) {
@@ -206,8 +207,8 @@ inline std::vector<Ended> run_sessions(int count, const std::function<int()>& bo
     ::setenv("OMP_NUM_THREADS", "1", 1);
     ::setenv("HOLDFAST_LAUNCH_THREADS", "1", 1);
     ::setenv("HOLDFAST_SILENCE", "3s", 0);
-    // The test's own frames would catch what main()'s caller does not.
-    holdfast::earlier_sessions() = {};  // of the test's own process
+    // In this thread the test's own frames would catch what main()'s caller does not.
+    holdfast::earlier_sessions() = {};  // those of the test's own process
     int code = 0;
     std::thread([&] { code = body(); }).join();
     std::fflush(stdout);

@@ -1,4 +1,4 @@
-// A program of several ranks, for tests that start it with a launcher: says where it is and what the ranks add up to.
+// A program of several ranks, for tests that start it with a launcher. Prints its place and the sum over the ranks.
 // `ranks fail R`: rank R throws. `ranks last CODE`: the last rank ends with CODE.
 #include <cstdio>
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// A run in a folder of its own, for tests of sessions in one process: what the session prints goes to a file there.
+// A run in its own folder, for tests of sessions in one process. What the session prints goes to a file there.
 #pragma once
 
 #include <fcntl.h>
@@ -48,7 +48,7 @@ struct Run {
         ::close(fd);
       }
     } restore{kept};
-    holdfast::earlier_sessions() = {};  // each stands for a process of its own
+    holdfast::earlier_sessions() = {};  // each session represents its own process
     auto session = holdfast::Session::start(argc, argv, given);
     return body(session);
   }
@@ -56,7 +56,7 @@ struct Run {
   auto session(Body&& body) const {
     return session(std::forward<Body>(body), options());
   }
-  /// What all sessions printed so far.
+  /// Everything that all sessions have printed so far.
   std::string said() const {
     std::ifstream file((folder / "stderr").string());
     return {std::istreambuf_iterator<char>(file), {}};

@@ -1,4 +1,4 @@
-// A run in memory that tracked state is saved to and restored from, through the storage library's own protocols.
+// A run in memory. Tracked state is saved to it and restored from it through the storage library's own protocols.
 #pragma once
 
 #include <algorithm>
@@ -47,7 +47,7 @@ class TrackedRun {
     return *std::move(version);
   }
 
-  /// The payload's bytes: the same state must give the same ones.
+  /// The payload's bytes. Equal states must give equal bytes.
   std::string payload() const { return *store_->get(newest().manifest().files.at(0).name); }
 
   /// Flips one bit of a tensor's stored bytes.
@@ -88,7 +88,7 @@ inline StateBytes bytes_of(const holdfast::RunState& state, std::size_t piece = 
   return bytes;
 }
 
-/// The names of the tensors that two states do not have alike.
+/// The names of the tensors that differ between two states.
 inline std::vector<std::string> other_tensors(const StateBytes& a, const StateBytes& b) {
   std::vector<std::string> names;
   for (const auto& [name, bytes] : a.tensors) {
@@ -102,7 +102,7 @@ inline std::vector<std::string> other_tensors(const StateBytes& a, const StateBy
   return names;
 }
 
-/// As above, and "values" and "tied" where those differ.
+/// The names of the tensors that differ, and "values" and "tied" if those differ.
 inline std::vector<std::string> other_parts(const StateBytes& a, const StateBytes& b) {
   std::vector<std::string> names = other_tensors(a, b);
   if (a.values != b.values) names.push_back("values");
@@ -112,7 +112,7 @@ inline std::vector<std::string> other_parts(const StateBytes& a, const StateByte
 
 inline const std::vector<std::string> kNone;
 
-/// The message of the holdfast::Error that `act` throws; empty where it throws none.
+/// The message of the holdfast::Error that `act` throws; empty if it throws none.
 template <class Act>
 std::string error_of(const Act& act) {
   try {

@@ -1,5 +1,5 @@
-# A project that takes Holdfast in with add_subdirectory() keeps its own flags, build type and settings (program/), its
-# tests are its own, and installing it installs nothing of ours.
+# A project that includes Holdfast with add_subdirectory() keeps its own flags, build type and settings (program/). Only
+# its own tests are registered, and installing it installs nothing of Holdfast.
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result OUTPUT_VARIABLE said ERROR_VARIABLE said)
   if(NOT result EQUAL 0)

@@ -1,4 +1,4 @@
-// Runs the real holdfast command and keeps what it says.
+// Runs the real holdfast command and keeps its output.
 #pragma once
 
 #include <fcntl.h>
@@ -24,7 +24,7 @@ struct Said {
   int code = -1;  // the exit code, or minus the signal
   std::string out = {};
   std::string err = {};
-  std::uint64_t bytes_read = 0;  // by read calls, the loader's included
+  std::uint64_t bytes_read = 0;  // by read calls, including those of the dynamic loader
   double seconds = 0;
   nlohmann::json json() const { return nlohmann::json::parse(out); }
 };
@@ -32,8 +32,8 @@ struct Said {
 struct Running {
   bool on_terminal = false;
   bool no_color = false;
-  std::string folder = {};   // to run in
-  bool as_any_user = false;  // closed files are closed to root too
+  std::string folder = {};   // working directory
+  bool as_any_user = false;  // files without permission are closed to root too
 };
 
 inline std::string content_of(const boost::filesystem::path& path) {
@@ -81,7 +81,7 @@ inline Said holdfast_command(std::vector<std::string> arguments, const Running& 
     ::close(terminal);
   }
   siginfo_t info{};
-  ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // its accounts stay until it is reaped
+  ::waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // its accounting data exist until it is reaped
   std::ifstream accounts("/proc/" + std::to_string(child) + "/io");
   for (std::string key; accounts >> key;) {
     std::uint64_t value = 0;

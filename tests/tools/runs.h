@@ -1,4 +1,4 @@
-// Runs and safetensors files for the command to look at, made by the storage library.
+// Runs and safetensors files for the command to inspect, made by the storage library.
 #pragma once
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// What a resume makes of a dataset of another size, and of an order of the program's own.
+// How a resume treats a dataset of another size, and an order chosen by the program.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -39,7 +39,7 @@ std::string error_of(const std::function<void()>& act) {
   return {};
 }
 
-/// Trains, and notes the samples of each step.
+/// Trains, and records the samples of each step.
 struct Program {
   LoaderOptions loading = {.batch_size = 4};
   bool nested = false;

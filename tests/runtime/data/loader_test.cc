@@ -41,7 +41,7 @@ std::vector<std::uint64_t> order_of(std::uint64_t size, std::uint64_t seed, std:
   return samples;
 }
 
-// A sample is its own index and two numbers of its generator; what `before` does comes first.
+// A sample is its own index and two numbers of its generator; `before` runs first.
 struct Numbers : torch::data::datasets::Dataset<Numbers> {
   explicit Numbers(std::size_t size, std::function<void(std::size_t)> before = {})
       : size_(size), before_(std::move(before)) {}
@@ -96,7 +96,7 @@ Error error_of(Call call) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// The process's own threads, from the kernel.
+// The number of threads of this process, from the kernel.
 std::size_t thread_count() {
   std::FILE* file = std::fopen("/proc/self/status", "r");
   char line[256];
@@ -129,8 +129,8 @@ TEST_CASE("sample_order_visits_every_sample_once") {
 }
 
 TEST_CASE("sample_orders_are_as_even_as_shuffles") {
-  // Every permutation of four and five samples, and every pair of first samples out of twelve, is about as frequent as
-  // any other: chi-square within five standard deviations of its mean, seeds and epochs counted up one by one.
+  // Every permutation of four and five samples, and every pair of first samples out of twelve, must be about equally
+  // frequent: chi-square within five standard deviations of its mean, with consecutive seeds and epochs.
   const auto deviations = [](const auto& counts, double cells, double draws) {
     const double expected = draws / cells;
     double chi = (cells - static_cast<double>(counts.size())) * expected;
@@ -199,7 +199,7 @@ TEST_CASE("a_loader_that_fetched_ahead_is_shared_out_from_the_next_batch_on") {
 
 TEST_CASE("workers_change_nothing_but_the_time") {
   const auto run = [](int workers, int prefetch) {
-    // Uneven reading times, so that batches are finished out of order.
+    // Uneven reading times, so that batches finish out of order.
     Loader loader(Numbers(101, [](std::size_t index) { ::usleep(index % 7 * 50); }).map(Stack<>()),
                   {.batch_size = 4, .seed = 9, .workers = workers, .prefetch = prefetch});
     std::vector<std::pair<std::vector<std::int64_t>, std::vector<float>>> batches;
@@ -242,7 +242,7 @@ TEST_CASE("state_resumes_at_the_next_sample_from_any_position") {
         seen.insert(seen.end(), indices.begin(), indices.end());
       }
       const auto text = first.state().dump();
-      // The second program has no seed of its own: the run's comes back with the state.
+      // The second program has no seed of its own: the run's seed is restored with the state.
       Loader second(Numbers(23).map(Stack<>()), {.batch_size = 5, .workers = workers});
       second.next();
       second.set_state(nlohmann::json::parse(text));
@@ -382,7 +382,7 @@ TEST_CASE("sample_generator_depends_on_seed_epoch_and_index_alone") {
   const auto values = draws(1, 2);
   CHECK(std::set(values.begin(), values.end()).size() == values.size());
 
-  // A sample made of two others holds both generators at a time.
+  // A sample made of two others holds both generators at once.
   auto one = holdfast::sample_generator(1);
   auto two = holdfast::sample_generator(2);
   const auto first = at::rand({2}, one);
@@ -450,7 +450,7 @@ TEST_CASE("the_default_seed_is_that_of_the_default_generator") {
 
 namespace {
 
-// Batches of 64 MB, all of one number: that of the first sample. They are there already, so reading takes no time.
+// Batches of 64 MB, filled with the number of the first sample. They exist already, so reading takes no time.
 struct Blocks : torch::data::datasets::BatchDataset<Blocks, Example<>> {
   Example<> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return {blocks[indices.front()], at::scalar_tensor(static_cast<double>(indices.front()), at::kFloat)};
@@ -463,7 +463,7 @@ struct Blocks : torch::data::datasets::BatchDataset<Blocks, Example<>> {
   }();
 };
 
-// What a program's own batch may do: it knows its way to a device by argument-dependent lookup.
+// A program's own batch type: argument-dependent lookup finds how to move it to a device.
 struct Pair {
   at::Tensor left, right;
   bool pinned = false;
@@ -503,14 +503,14 @@ TEST_CASE("batches_come_to_a_gpu_whole_while_it_is_busy", "[gpu]") {
     for (int epoch = 0; epoch < 3; ++epoch) {
       Loader loader(Blocks(), {.batch_size = 1, .shuffle = false, .workers = workers});
       auto product = matrix;
-      // The host is far ahead of the device: batches are dropped, and their memory given out again, before they are
+      // The host is far ahead of the device: batches are dropped, and their memory is allocated again, before they are
       // read.
       while (auto batch = loader.next_on(gpu)) {
         CHECK(batch->data.device() == gpu);
         for (int i = 0; i < 40; ++i) product = matrix.mm(product).clamp(0, 1);
         wrong.push_back(wrong_numbers(*batch));
       }
-      // The device has nothing else to do: batches are read as soon as they are there, and not before.
+      // The device has no other work: batches are read as soon as they arrive, and not before.
       while (auto batch = loader.next_on(gpu)) {
         wrong.push_back(wrong_numbers(*batch));
         wrong.back().item<std::int64_t>();
@@ -529,8 +529,8 @@ TEST_CASE("batches_come_to_a_gpu_whole_while_it_is_busy", "[gpu]") {
 
 namespace {
 
-// A GPU without work of its own, where LibTorch would ask the driver: batches that know their way there may be followed
-// on any machine. It takes the place of the real one while it lives.
+// A GPU without work of its own, in place of LibTorch's queries to the driver: so the moves of batches can be tested on
+// any machine. It replaces the real GPU while it lives.
 class StandInGpu final : public c10::impl::DeviceGuardImplInterface {
  public:
   StandInGpu() : former_(slot().exchange(this)) {}
@@ -554,7 +554,7 @@ class StandInGpu final : public c10::impl::DeviceGuardImplInterface {
   const c10::impl::DeviceGuardImplInterface* former_;
 };
 
-// A batch that says where it is and cannot be assigned to; the one of sample `heavy` finds no room on its way, once.
+// A batch that knows where it is and cannot be assigned to. The first move of the batch of sample `heavy` fails.
 struct Parcel {
   const std::size_t sample;
   std::unique_ptr<int> content = std::make_unique<int>(7);
@@ -575,7 +575,7 @@ struct Parcels : torch::data::datasets::BatchDataset<Parcels, Parcel> {
   std::optional<std::size_t> size() const override { return 9; }
 };
 
-// What is fetched ahead has come.
+// Waits until prefetching is done.
 void wait_for_workers() { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
 
 }  // namespace
@@ -606,7 +606,7 @@ TEST_CASE("a_batch_that_does_not_get_to_its_device_is_given_out_by_the_next_call
         wait_for_workers();
       }
       CHECK(came == std::vector<std::size_t>{0, 2, 4, 6, 8});
-      // Who looks ahead tries again when its turn has come, and need not say that the first time failed.
+      // A loader that prefetches tries again when the batch is due, and need not report that the first attempt failed.
       const bool ahead = type == c10::kCUDA && workers > 0;
       CHECK(((ahead && failed.empty()) || failed == std::vector<std::size_t>{4}));
       heavy.reset();
@@ -635,7 +635,7 @@ TEST_CASE("a_batch_on_its_way_to_a_gpu_is_not_given_out_as_one_for_the_cpu") {
 
 namespace {
 
-// As of data to be labelled: the target is to come.
+// For data without labels: the target is undefined.
 struct Unlabelled : torch::data::datasets::BatchDataset<Unlabelled, Example<>> {
   Example<> get_batch(c10::ArrayRef<std::size_t> indices) override {
     return {at::full({2}, static_cast<double>(indices.front())), at::Tensor()};

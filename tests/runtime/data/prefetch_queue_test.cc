@@ -14,7 +14,7 @@
 TEST_CASE("a_worker_that_the_system_refuses_is_an_error_and_the_others_end") {
   const pid_t child = ::fork();
   if (child == 0) {
-    // Room for one more thread's stack, and not for two.
+    // Address space for one more thread's stack, but not for two.
     std::size_t pages = 0;
     std::ifstream("/proc/self/statm") >> pages;
     constexpr std::size_t kStack = std::size_t{512} << 20;

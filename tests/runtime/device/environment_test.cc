@@ -81,16 +81,16 @@ TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
     return facts;
   };
   const Gpu h200{"H200", 9, 0, "GPU-1"}, other{"H200", 9, 0, "GPU-2"}, p100{"P100", 6, 0, "GPU-3"};
-  // All GPUs, or one for each rank, or two.
+  // All GPUs are visible, or one for each rank, or two.
   CHECK(choose_device("cuda", seen({h200, other}), 1, 2).device == c10::Device(c10::kCUDA, 1));
   CHECK(choose_device("cuda", seen({h200, other}), 1, 2).gpu == "H200 (GPU-2)");
   CHECK(choose_device("cuda", seen({other}), 1, 2).device == c10::Device(c10::kCUDA, 0));
   CHECK(choose_device("cuda", seen({other}), 1, 2).gpu == "H200 (GPU-2)");
   CHECK(choose_device("cuda", seen({h200, other}), 3, 4).device == c10::Device(c10::kCUDA, 1));
-  // Kernels are of the rank's GPU, not of the first.
+  // The kernels must support the rank's GPU, not the first one.
   CHECK(choose_device("cuda", seen({p100, h200}), 1, 2).device == c10::Device(c10::kCUDA, 1));
   CHECK_THROWS_AS(choose_device("cuda", seen({h200, p100}), 1, 2), Error);
-  CHECK_THROWS_AS(choose_device("cuda", seen({{"H200", 9, 0}}), 1, 2), Error);  // nobody can tell whose it is
+  CHECK_THROWS_AS(choose_device("cuda", seen({{"H200", 9, 0}}), 1, 2), Error);  // unknown which rank has it
 
   CHECK_FALSE(gpu_of_two({"H200 (GPU-1)", "H200 (GPU-2)"}));
   CHECK_FALSE(gpu_of_two({"", ""}));
@@ -184,7 +184,7 @@ TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") 
   CHECK(now.at("warn_only") == false);
   CHECK(now.at("cudnn_benchmark") == false);
   CHECK(now.at("cublas_workspace") == ":4096:8");
-  // An operation without such a kernel says so instead of computing something else the next time.
+  // An operation without a deterministic kernel throws instead of computing another result the next time.
   CHECK_THROWS(at::globalContext().alertNotDeterministic("an operation"));
   holdfast::restore_environment(before, true);
   ::unsetenv("CUBLAS_WORKSPACE_CONFIG");

@@ -97,7 +97,7 @@ TEST_CASE("on_a_terminal_the_progress_line_moves_and_makes_room_for_others") {
   {
     Console console(page.file, Console::Style::terminal);
     const Console::Clock::time_point start{100s};
-    for (int step = 0; step < 100; ++step) {  // a second in all
+    for (int step = 0; step < 100; ++step) {  // one second in total
       console.progress(step, start + step * 10ms,
                        [&] { return ProgressFacts{.step = static_cast<std::uint64_t>(step)}; });
     }

@@ -1,5 +1,5 @@
-// The fused optimizers compute what LibTorch's compute, keep what LibTorch's keep, and a step that the device skips
-// never was.
+// The fused optimizers compute the same results and keep the same state as LibTorch's, and a step that the device skips
+// has no effect.
 #include <torch/torch.h>
 
 #include <chrono>
@@ -20,7 +20,7 @@ namespace {
 using Groups = std::vector<optim::OptimizerParamGroup>;
 using MakeOptimizer = std::function<std::unique_ptr<optim::Optimizer>(const Groups&)>;
 
-/// One of LibTorch's optimizers and ours, with the same options; the second group gets options of its own.
+/// One of LibTorch's optimizers and ours, with the same options; the second group gets its own options.
 struct Twins {
   std::string name;
   MakeOptimizer plain;
@@ -79,10 +79,10 @@ struct Program {
     add(torch::randn({}, dtype));
     add(torch::randn({2, 3}, at::kDouble));
     add(torch::randn({1000}, dtype));
-    add(torch::randn({64, 3}, dtype).t());  // dense, and not contiguous
+    add(torch::randn({64, 3}, dtype).t());  // dense, but not contiguous
     add(torch::randn({7}, dtype));
     std::vector<at::Tensor> first(parameters.begin(), parameters.begin() + 4);
-    if (tied) first.push_back(parameters[2]);  // a tied parameter stands in its group twice
+    if (tied) first.push_back(parameters[2]);  // the group contains a tied parameter twice
     optimizer = make({first, std::vector<at::Tensor>(parameters.begin() + 4, parameters.end())});
     for (std::size_t i = 0; i < parameters.size(); ++i) state.track("p" + std::to_string(i), parameters[i]);
     state.track("optimizer", *optimizer);
@@ -90,8 +90,8 @@ struct Program {
 
   TakesDeviceScale& scaled() { return dynamic_cast<TakesDeviceScale&>(*optimizer); }
 
-  /// The gradients of step `number`, alike in all programs: one parameter lacks its own now and then, one for long, and
-  /// one gets it in another memory order than its own.
+  /// The gradients of step `number`, equal in all programs. One parameter sometimes has no gradient, one has none for a
+  /// long time, and one gets a gradient in a memory order other than its own.
   void set_gradients(int number, double scale = 1) {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       at::Tensor& p = parameters[i];
@@ -111,7 +111,7 @@ struct Program {
     }
   }
 
-  /// As mixed precision steps: `skips` are those whose gradients overflowed.
+  /// Steps like mixed precision; `skips` are the steps whose gradients overflowed.
   void scaled_steps(int from, int to, const std::vector<int>& skips) {
     for (int i = from; i < to; ++i) {
       set_gradients(i);
@@ -130,8 +130,8 @@ struct Program {
   RunState state;
 };
 
-/// The largest difference, of parameters and of state, in units of `dtype`'s rounding: of |b| or, for what has become
-/// small, of 1.
+/// The largest difference in parameters and state, in units of `dtype`'s rounding: relative to |b|, or relative to 1 if
+/// b is small.
 double distance(const Program& a, const Program& b, at::ScalarType dtype) {
   const double epsilon = dtype == at::kDouble ? std::numeric_limits<double>::epsilon()
                                               : static_cast<double>(std::numeric_limits<float>::epsilon());
@@ -164,9 +164,9 @@ double distance(const Program& a, const Program& b, at::ScalarType dtype) {
   return largest;
 }
 
-// Each step rounds a parameter a few times, by at most half a unit of its size, in another order than LibTorch's does.
-// Over 50 steps such differences walk at random to about √50 units, and some farther; the largest seen is 2.7 on a CPU
-// and 11.4 on an H200.
+// Each step rounds a parameter a few times, by at most half a unit of its size, in an order other than LibTorch's. Over
+// 50 steps such differences walk at random to about √50 units, and some farther; the largest seen is 2.7 on a CPU and
+// 11.4 on an H200.
 constexpr double kUnits = 16;
 // CUDA's float32 kernels hold 1 - 0.999 in float32, so with a relative error of 1.3e-5, 110 units. It cancels in the
 // parameters, not in exp_avg_sq.
@@ -250,7 +250,7 @@ void resume_is_bit_identical(at::Device device) {
       uninterrupted.scaled_steps(6, 12, skips);
 
       Program resumed(fused, device, at::kFloat, 7);
-      resumed.scaled_steps(0, 3, {1});  // what it has of its own must be gone
+      resumed.scaled_steps(0, 3, {1});  // its own state must be gone after the restore
       resumed.state.restore(run.newest());
       CHECK(other_parts(bytes_of(resumed.state), at_save) == kNone);
       resumed.scaled_steps(6, 12, skips);
@@ -412,8 +412,8 @@ TEST_CASE("a_scaled_step_does_not_wait_for_the_gpu", "[gpu]") {
   for (const auto& [name, plain, fused] : all_twins()) {
     CAPTURE(name);
     Program program(fused, gpu);
-    program.steps(0, 6);                       // memory is there
-    for (const bool loaded : {false, true}) {  // a kernel's first use loads it, which waits
+    program.steps(0, 6);                       // now memory is allocated
+    for (const bool loaded : {false, true}) {  // the first use of a kernel loads it, which waits
       TrackedRun run;
       run.save(program.state);
       program.state.restore(run.newest());

@@ -1,10 +1,10 @@
 // The C++ half of tests/python/learning_rate_test.py. Reads a JSON list of schedules from standard input and prints the
-// list of their factors, to the last digit. Each is an object with "kind" and the maker's parameters by name, and
+// list of their factors, to the last digit. Each schedule is an object with "kind", the maker's parameters by name, and
 //
 //   "steps": N                         the factors of the steps 0 to N - 1
 //   "metrics": ["0.5", "nan", ...], "resume": N
-//                                      of a plateau: its factor after each observation; after N of them its state is
-//                                      written as text and taken up by a new one, which goes on
+//                                      of a plateau: its factor after each observation; after N of them a new
+//                                      plateau takes over the state, as text, and continues
 #include <cstdint>
 #include <exception>
 #include <iostream>

@@ -10,7 +10,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 
-// Values over many steps and parameters are compared with PyTorch's in tests/python/learning_rate_test.py.
+// tests/python/learning_rate_test.py compares values over many steps and parameters with PyTorch's.
 namespace {
 
 using namespace holdfast;
@@ -21,7 +21,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
 
-// Equal but for rounding. Catch's own Approx has another name in each of its versions.
+// Equal up to rounding. Catch's own Approx has a different name in each of its versions.
 struct Near {
   double value;
   friend bool operator==(double x, const Near& near) { return std::abs(x - near.value) <= 1e-12 * near.value; }
@@ -123,12 +123,12 @@ TEST_CASE("a_cycle_rises_to_its_peak_and_falls_below_its_start") {
 }
 
 TEST_CASE("a_cycle_has_a_rate_also_where_a_phase_has_no_length") {
-  // PyTorch divides by zero for these.
+  // PyTorch divides by zero here.
   const auto short_rise = LearningRate::one_cycle({.total = 10, .pct_start = 0.1});
   CHECK(short_rise.factor(0) == 1);
   CHECK(short_rise.factor(9) == near(1 / 25e4));
   CHECK(LearningRate::one_cycle({.total = 1, .pct_start = 1}).factor(0) == 1);
-  // And these it has.
+  // PyTorch supports these.
   CHECK(LearningRate::one_cycle({.total = 1}).factor(0) == near(1 / 25e4));
   CHECK(LearningRate::one_cycle({.total = 10, .pct_start = 1}).factor(9) == near(1));
   CHECK(LearningRate::one_cycle({.total = 10, .pct_start = 0.5, .three_phase = true}).factor(9) == near(1 / 25e4));
@@ -152,9 +152,9 @@ TEST_CASE("a_plateau_reduces_when_patience_is_over_and_then_cools_down") {
   auto rate = LearningRate::plateau({.factor = 0.5, .patience = 2, .cooldown = 2, .min_lr = 0.2});
   CHECK(rate.observes());
   CHECK(rate.factor(0) == 1);
-  CHECK(observed(rate, {1.0, 0.9, 0.9, 0.9}) == std::vector<double>{1, 1, 1, 1});  // two bad ones are borne
+  CHECK(observed(rate, {1.0, 0.9, 0.9, 0.9}) == std::vector<double>{1, 1, 1, 1});  // two bad values are tolerated
   CHECK(observed(rate, {0.9}) == std::vector{0.5});
-  CHECK(observed(rate, {0.9, 0.9, 0.9, 0.9}) == std::vector{0.5, 0.5, 0.5, 0.5});  // two of these are cooldown
+  CHECK(observed(rate, {0.9, 0.9, 0.9, 0.9}) == std::vector{0.5, 0.5, 0.5, 0.5});  // two of these are in the cooldown
   CHECK(observed(rate, {0.9}) == std::vector{0.25});
   CHECK(observed(rate, {0.9, 0.9, 0.9, 0.9, 0.9}).back() == 0.2);
   CHECK(observed(rate, {0.9, 0.9, 0.9, 0.9, 0.9}).back() == 0.2);
@@ -187,7 +187,7 @@ TEST_CASE("a_plateau_resumed_at_any_place_goes_on_identically") {
     std::vector<double> metrics;
     for (int i = 0; i < 60; ++i) metrics.push_back(2 + std::sin(i * i));
     metrics[7] = kNan;
-    metrics[40] = kInfinity;  // from there on the best of mode max
+    metrics[40] = kInfinity;  // from here on the best value in mode max
 
     auto uninterrupted = LearningRate::plateau(options);
     const auto expected = observed(uninterrupted, metrics);
@@ -232,7 +232,7 @@ TEST_CASE("a_resume_with_edited_parameters_is_said_and_the_programs_count") {
   auto edited_plateau = LearningRate::plateau({.factor = 0.1, .patience = 1, .min_lr = 0.5});
   edited_plateau.set_state(old.state());
   CHECK(edited_plateau.factor(0) == 0.25);
-  CHECK(observed(edited_plateau, {2, 2, 2, 2}).back() == 0.25);  // a larger min_lr raises nothing
+  CHECK(observed(edited_plateau, {2, 2, 2, 2}).back() == 0.25);  // a larger min_lr does not raise the rate
 }
 
 TEST_CASE("another_schedules_state_leaves_a_plateau_at_its_beginning") {
@@ -249,7 +249,7 @@ TEST_CASE("another_schedules_state_leaves_a_plateau_at_its_beginning") {
   observed(smaller, {0.5, 1});
   auto larger = LearningRate::plateau({.mode = PlateauOptions::Mode::max, .factor = 0.5, .patience = 0});
   larger.set_state(smaller.state());
-  CHECK(observed(larger, {0.1, 0.2}) == std::vector{0.5, 0.5});  // the first is the best so far, not worse than 0.5
+  CHECK(observed(larger, {0.1, 0.2}) == std::vector{0.5, 0.5});  // the first value is the best, not worse than 0.5
 }
 
 TEST_CASE("every_parameter_is_in_the_name") {

@@ -60,7 +60,7 @@ std::string refusal(const std::vector<std::string>& arguments, const SessionOpti
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-// A configuration file of its own for a test, read as the user gives it.
+// A test's own configuration file, read as the user would pass it.
 class ConfigFile {
  public:
   explicit ConfigFile(const std::string& text, const std::string& name = "train.json")
@@ -77,7 +77,7 @@ class ConfigFile {
 
 OptionsRead read_file(const std::string& text) { return read(ConfigFile(text).argument()).read; }
 
-// Without the path where the sentence begins with it: ":4: …".
+// Without the path if the sentence begins with it: ":4: …".
 std::string refused(const std::string& text) {
   const ConfigFile file(text);
   const auto sentence = refusal(file.argument());
@@ -100,7 +100,7 @@ TEST_CASE("a_command_line_that_was_read_before_can_be_read_again") {
   char nothing[] = "";
   char* environment[] = {nothing, nullptr};
   for (int i = 0; i < 2; ++i) {
-    int argc = 3;  // as main() was given it, for the program kept its own count
+    int argc = 3;  // as main() received it, because the program kept its own count
     (void)holdfast::read_options(argc, argv, {}, environment);
     CHECK(argc == 2);
     CHECK(argv[argc] == nullptr);
@@ -284,7 +284,7 @@ TEST_CASE("the_strongest_layer_that_names_a_file_is_the_one_that_counts") {
   const std::vector<std::string> variable = {"HOLDFAST_CONFIG=" + environment.path()};
   CHECK(read({}, in_code).read.values.keep == 1);
   CHECK(read({}, in_code, variable).read.values.keep == 2);
-  CHECK(read({}, in_code, variable).read.values.seed == 0);  // the other file is not read at all
+  CHECK(read({}, in_code, variable).read.values.seed == 0);  // the other file is not read
   const auto options = read({"--holdfast.config=" + line.path()}, in_code, variable).read;
   CHECK(options.values.keep == 3);
   CHECK(options.values.config == line.path());
@@ -445,7 +445,7 @@ TEST_CASE("a_file_that_cannot_be_read_is_named_with_the_reason_and_the_nearest")
   CHECK(contains(refusal({"--holdfast.config", "/dev/zero"}), "--holdfast.config: '/dev/zero' is larger than 1 MiB"));
   CHECK(contains(refusal({"--holdfast.config="}), "--holdfast.config: the path is empty"));
   CHECK(contains(refusal({"--holdfast.config"}), "--holdfast.config needs a value: --holdfast.config PATH"));
-  // What is wrong beside the file is still said as without one.
+  // Errors outside the file are reported as without a file.
   CHECK(
       contains(refusal({"--holdfast.config", file.path(), "--holdfast.evry", "5"}), "the nearest is --holdfast.every"));
   CHECK(contains(refusal({"--holdfast.config", file.path(), "--holdfast.keep", "x"}), "--holdfast.keep: 'x' is not"));

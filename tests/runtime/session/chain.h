@@ -1,6 +1,6 @@
-// A small training program whose every part could break a bit-exact resume: dropout, BatchNorm, tied weights, random
-// augmentation, every optimizer, loader workers. It saves after each step, tells a pipe what it computed, and kills
-// itself where it is told to.
+// A small training program with many features that could break a bit-exact resume: dropout, BatchNorm, tied weights,
+// random augmentation, every optimizer, loader workers. It saves after each step, writes what it computed to a pipe,
+// and kills itself at a given point.
 #pragma once
 
 #include <signal.h>
@@ -30,17 +30,17 @@ struct Program {
   int workers = 0;
   std::uint64_t steps = 20;
   std::string every = "1";
-  // Where this process ends by SIGKILL: nowhere, "before" the save of its first step (after the optimizer moved),
+  // Where this process ends by SIGKILL: nowhere, "before" the save of its first step (after the optimizer step),
   // "after" it (in the next step), or at a step of the save protocol, such as "S5".
   std::string kill;
-  int kill_rank = -1;  // of several; -1: all of them
+  int kill_rank = -1;  // with several ranks; -1: all of them
   int trace = -1;      // a pipe: one Record a step
   // Trains by a pipeline with every stage, in windows of three batches; empty: by a plain loop.
   std::string precision;
   std::string device = "cpu";
 };
 
-/// What a step computed. Written whole (it is shorter than PIPE_BUF).
+/// What a step computed. Written in one piece because it is shorter than PIPE_BUF.
 struct Record {
   std::uint64_t step = 0;
   int rank = 0;
@@ -49,7 +49,7 @@ struct Record {
   friend bool operator==(const Record&, const Record&) = default;
 };
 
-/// 61 samples of 6 numbers: prime, so that no batch size divides it. The augmentation is random per (epoch, sample).
+/// 61 samples of 6 numbers; 61 is prime, so no batch size divides it. The augmentation is random per (epoch, sample).
 class Samples : public torch::data::datasets::Dataset<Samples> {
  public:
   torch::data::Example<> get(std::size_t index) override {
@@ -75,7 +75,7 @@ struct NetImpl : torch::nn::Module {
   std::shared_ptr<Mixing> encoder{register_module("encoder", std::make_shared<Mixing>(torch::randn({6, 6}) * 0.3))};
   // Tied: one tensor under two names.
   std::shared_ptr<Mixing> decoder{register_module("decoder", std::make_shared<Mixing>(encoder->weight))};
-  // Not in the order in which they are used: gradients come in another order than buckets are laid out in.
+  // Not in the order of use, so the order of the gradients differs from the order in the buckets.
   torch::nn::Linear out{register_module("out", torch::nn::Linear(6, 3))};
   torch::nn::Dropout dropout{register_module("dropout", torch::nn::Dropout(0.3))};
   torch::nn::BatchNorm1d norm{register_module("norm", torch::nn::BatchNorm1d(6))};
@@ -105,7 +105,7 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const std::string
   throw std::invalid_argument("no optimizer " + name);
 }
 
-/// Kills this process when the save protocol comes to a step.
+/// Kills this process when the save protocol reaches a step.
 class KillAt final : public ForwardingFiles {
  public:
   explicit KillAt(std::string step) : step_(std::move(step)) {}
@@ -117,7 +117,7 @@ class KillAt final : public ForwardingFiles {
   std::string step_;
 };
 
-/// Tells the trace what a step computed.
+/// Writes what a step computed to the trace.
 inline void tell(const Program& program, const holdfast::Session& session, std::uint64_t step, double loss,
                  std::initializer_list<torch::Tensor> batch) {
   if (program.trace < 0) return;
@@ -136,7 +136,7 @@ inline int train_by_pipeline(const Program& program, holdfast::Session& session)
   Net net;
   net->to(session.device());
   holdfast::FusedAdamW optimizer(distinct_parameters(net), torch::optim::AdamWOptions(1e-2));
-  // BatchNorm takes no batch of one, which 5 samples left for more than 2 ranks would give one of them.
+  // BatchNorm rejects a batch of one. With 5 samples left and more than 2 ranks, one of them would get such a batch.
   const std::int64_t batch_size = session.world_size() <= 2 ? 8 : session.world_size() == 3 ? 9 : 16;
   holdfast::Loader loader(Samples().map(torch::data::transforms::Stack<>()),
                           {.batch_size = batch_size, .workers = program.workers});
@@ -161,14 +161,14 @@ inline int train_by_pipeline(const Program& program, holdfast::Session& session)
   return session.finish();
 }
 
-/// Trains; returns the session's exit code, if it lives.
+/// Trains; returns the session's exit code if the process survives.
 inline int train(const Program& program) {
   std::string dir = "--holdfast.dir=" + program.dir;
   std::string name = "chain";
   char* arguments[] = {name.data(), dir.data(), nullptr};
   char** argv = arguments;
   int argc = 2;
-  // Of several ranks only rank 0 saves.
+  // With several ranks only rank 0 saves.
   KillAt files(program.kill.starts_with("S") && program.kill_rank <= 0 ? program.kill : "");
   holdfast::set_store_files(&files);
 

@@ -1,5 +1,5 @@
-// Training programs of the shapes that people write: loops in loops, functions whose locals are gone at the end, loops
-// that are left. Each tells a trace what it computed, and dies by SIGKILL at the n-th word that it tells.
+// Training programs of common shapes: nested loops, functions whose locals are gone at the end, loops that are left.
+// Each writes what it computed to a trace, and ends by SIGKILL at the n-th word that it writes.
 #pragma once
 
 #include <signal.h>
@@ -23,7 +23,7 @@
 
 namespace shapes {
 
-/// What a program computed at one place of it. Written whole (it is shorter than PIPE_BUF).
+/// What a program computed at one place in it. Written in one piece because it is shorter than PIPE_BUF.
 struct Word {
   char place[40] = {};
   double value = 0;
@@ -39,7 +39,7 @@ class Trace {
     word.value = value;
     if (::write(pipe_, &word, sizeof word) != sizeof word) std::abort();
   }
-  /// Other from one start to the next, for programs that somebody edited in between.
+  /// Differs from one start to the next, for programs that are edited in between.
   bool is_edited() const { return dies_at_ % 2 == 1; }
 
  private:
@@ -65,7 +65,7 @@ inline std::string at(const char* name, std::uint64_t a, std::uint64_t b = 0) {
   return name + std::to_string(a) + "." + std::to_string(b);
 }
 
-/// One step of SGD with dropout on `net`; the loss.
+/// One step of SGD with dropout on `net`; returns the loss.
 inline double train_on(torch::nn::Linear& net, torch::optim::Optimizer& optimizer, const torch::Tensor& data) {
   optimizer.zero_grad();
   const auto loss = (net->forward(torch::dropout(data, 0.5, true)) - 1).square().mean();
@@ -74,7 +74,7 @@ inline double train_on(torch::nn::Linear& net, torch::optim::Optimizer& optimize
   return loss.item<double>();
 }
 
-/// Collect and train, as in reinforcement learning: what the inner loop reads is made by the outer body before it.
+/// Collect and train, as in reinforcement learning: the outer body makes the data that the inner loop then reads.
 inline int collect_and_train(Session& session, Trace& trace) {
   torch::nn::Linear net(2, 1);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
@@ -100,7 +100,7 @@ inline int collect_and_train(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Epochs over loaders inside a counted loop, one loader for all rounds and one that is made in each.
+/// Epochs over loaders inside a counted loop: one loader for all rounds, and one that is made in each round.
 inline int loaders_in_rounds(Session& session, Trace& trace) {
   double sum = 0;
   session.track("sum", sum);
@@ -119,7 +119,7 @@ inline int loaders_in_rounds(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Epochs whose body resets a tracked value before its batches and evaluates after them, with loops of its own.
+/// Epochs whose body resets a tracked value before its batches and evaluates after them, with its own loops.
 inline int epochs_with_bodies(Session& session, Trace& trace) {
   torch::nn::Linear net(2, 1);
   torch::optim::Adam optimizer(net->parameters(), 0.01);
@@ -135,7 +135,7 @@ inline int epochs_with_bodies(Session& session, Trace& trace) {
     for (auto& batch : epoch) {
       of_epoch += train_on(net, optimizer, batch.data.to(torch::kFloat));
       for (auto& again : session.steps({.count = 2})) {
-        total += 0.5 * of_epoch;  // what a body does before a loop in it is repeated, then undone: only loops tell
+        total += 0.5 * of_epoch;  // code before a loop in the body is repeated, then undone: only loops trace
         trace.tell(at("again", epoch.number() * 10 + batch.number(), again.number()), total + of_epoch);
       }
     }
@@ -149,7 +149,7 @@ inline int epochs_with_bodies(Session& session, Trace& trace) {
 }
 
 /// An agent that names its members once: a net and its target, an optimizer, a replay buffer of structs that grows and
-/// drops, counts in a hash map that are gone through in its order.
+/// drops, and counts in a hash map that are visited in its order.
 class Agent {
  public:
   double play(std::uint64_t step) {
@@ -211,7 +211,7 @@ inline int agent_with_replay(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Two loops in a row with code between them, the first of which the program leaves.
+/// Two loops in a row with code between them; the program leaves the first one.
 inline int left_and_followed(Session& session, Trace& trace) {
   double x = 1;
   session.track("x", x);
@@ -256,14 +256,14 @@ inline int left_and_followed(Session& session, Trace& trace) {
   return sum;
 }
 
-/// As most programs are built: the locals of the function that trains are gone when main calls finish().
+/// A common structure: the locals of the function that trains are gone when main calls finish().
 inline int function_that_returned(Session& session, Trace& trace) {
   train_in_a_function(session, trace);
   (void)overwrite_the_stack();
   return session.finish();
 }
 
-/// A target network that is replaced by a clone now and then, and an optimizer that is made again, behind pointers.
+/// A target network that is sometimes replaced by a clone, and an optimizer that is made again, behind pointers.
 inline int replaced_objects(Session& session, Trace& trace) {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
   auto target = std::make_shared<torch::nn::LinearImpl>(2, 1);
@@ -302,7 +302,7 @@ inline int flags_that_change(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// The tensor that a group holds becomes `value`, and its moments what `select` makes of them.
+/// The tensor in a group becomes `value`, and its moments become the results of `select`.
 template <class Select>
 void replace_parameter(torch::optim::Adam& optimizer, std::size_t group, torch::Tensor& variable,
                        const torch::Tensor& value, const Select& select) {
@@ -347,8 +347,8 @@ inline int growing_parameters(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Three groups of parameters: one that is added while the program trains, and two that every other start builds in the
-/// other order.
+/// Three groups of parameters: one is added while the program trains, and every second start builds the other two in
+/// reverse order.
 inline int groups_that_join_and_move(Session& session, Trace& trace) {
   torch::nn::Linear body(2, 3), head(3, 1), extra(2, 1);
   const auto group = [](torch::nn::Linear& part, double rate) {
@@ -396,7 +396,7 @@ inline int groups_that_join_and_move(Session& session, Trace& trace) {
   }
 }
 
-/// Two functions that train one after the other, each with objects of its own.
+/// Two functions that train one after the other, each with its own objects.
 inline int two_phases(Session& session, Trace& trace) {
   const double from = first_phase(session, trace);
   second_phase(session, trace, from);
@@ -404,7 +404,7 @@ inline int two_phases(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Epochs over batches that the program holds in a vector, with a body before and after them.
+/// Epochs over batches that the program holds in a vector, with code before and after them.
 inline int epochs_over_a_vector(Session& session, Trace& trace) {
   torch::nn::Linear net(2, 1);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
@@ -428,7 +428,7 @@ inline int epochs_over_a_vector(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// Loops whose head is the program's own: one at top level with a loop in its body, and one in each epoch's body.
+/// Loops with the program's own loop head: one at top level with a loop in its body, and one in each epoch's body.
 inline int while_next(Session& session, Trace& trace) {
   torch::nn::Linear net(2, 1);
   torch::optim::SGD optimizer(net->parameters(), 0.05);
@@ -457,7 +457,7 @@ inline int while_next(Session& session, Trace& trace) {
   return session.finish();
 }
 
-/// A loader that goes through its samples in an order of the program's own.
+/// A loader that visits its samples in an order chosen by the program.
 inline int own_order(Session& session, Trace& trace) {
   const auto order = [](std::uint64_t epoch) {
     std::vector<std::size_t> indices{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
@@ -477,7 +477,7 @@ inline int own_order(Session& session, Trace& trace) {
 struct Shape {
   const char* name;
   int (*train)(Session&, Trace&);
-  bool keeps_layout = true;  // of its values, whatever the start
+  bool keeps_layout = true;  // of its values, in every start
 };
 
 inline const std::vector<Shape>& all() {
