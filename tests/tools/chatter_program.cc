@@ -1,4 +1,5 @@
-// A rank that writes numbered lines in pieces that end anywhere: LINES, LENGTH. Its last line has no newline.
+// A rank that writes numbered lines in pieces that end anywhere. Arguments: LINES, LENGTH. Its last line has no
+// newline.
 #include <unistd.h>
 
 #include <cstdlib>

@@ -48,7 +48,7 @@ TEST_CASE("a_reader_that_leaves_early_is_no_error_and_a_full_disk_is") {
   make_run(scratch / "mnist", std::vector<int>(40, 1));
   const std::string command = program_beside("holdfast") + " show --json " + (scratch / "mnist").string();
   const std::string err = (scratch / "err").string();
-  // The shell waits until the reader is gone before holdfast writes.
+  // The shell waits until the reader has closed its end before holdfast writes.
   CHECK(std::system(("(trap '' PIPE; (sleep 0.2; exec " + command + ") 2>" + err + ") | true").c_str()) == 0);
   CHECK(content_of(err).empty());
   const int status = std::system((command + " >/dev/full 2>" + err).c_str());

@@ -30,7 +30,7 @@ int count(const std::string& text, const std::string& part) {
 
 bool contains(const std::string& text, const std::string& part) { return count(text, part) > 0; }
 
-/// Long, for a busy machine; what is waited for usually takes milliseconds.
+/// A long limit, for a busy machine; the awaited events usually take milliseconds.
 bool soon(const std::function<bool()>& happened) {
   const auto limit = std::chrono::steady_clock::now() + 30s;
   while (!happened()) {
@@ -40,7 +40,7 @@ bool soon(const std::function<bool()>& happened) {
   return true;
 }
 
-/// 'R', 'S', 'T', …; 0 where there is no such process.
+/// 'R', 'S', 'T', …; 0 if the process does not exist.
 char state_of(pid_t pid) {
   const std::string stat = content_of("/proc/" + std::to_string(pid) + "/stat");
   const auto name_end = stat.rfind(')');
@@ -56,7 +56,7 @@ bool has_temporary_folder(const std::string& parent) {
 
 bool is_gone(pid_t pid) { return state_of(pid) == 0 || state_of(pid) == 'Z'; }
 
-/// A launch that runs while the test looks on. Ranks find the test's folder in $HERE.
+/// A launch that runs while the test observes it. Ranks find the test's folder in $HERE.
 class Launch {
  public:
   explicit Launch(Words words, bool on_terminal = false, bool ignores_hangup = false) {
@@ -130,7 +130,7 @@ Said launch(Words words) {
   return holdfast_command(words);
 }
 
-/// One that waits for signals; `on_signal` says which, and what to do.
+/// A program that waits for signals; `on_signal` defines which, and what to do.
 std::string patient(const std::string& on_signal) { return on_signal + "\necho ready; while :; do sleep 0.02; done"; }
 
 }  // namespace
@@ -165,7 +165,7 @@ TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_says_otherwise") {
 }
 
 TEST_CASE("launch_hands_rank_0_a_socket_that_listens_and_nobody_else") {
-  // The last line counts what the rank holds beyond its first three descriptors, but for those of launch's starter.
+  // The last line counts the rank's descriptors beyond the first three, without those of launch's parent.
   const Said said = launch({"--nproc", "2", "bash", "-c",
                             "if [ $RANK = 1 ]; then : <>/dev/tcp/127.0.0.1/$MASTER_PORT && echo connected; fi;"
                             "echo \"fd ${HOLDFAST_LISTEN_FD:-none}\";"
@@ -271,7 +271,7 @@ TEST_CASE("ctrl_c_reaches_each_rank_once") {
   REQUIRE(launch.prints("ready", ranks));
   interrupt();
   CHECK(launch.prints("int 1", ranks));
-  std::this_thread::sleep_for(100ms);  // for a second one that must not come
+  std::this_thread::sleep_for(100ms);  // a second one would arrive within this time
   CHECK(!contains(launch.out(), "int 2"));
   interrupt();
   CHECK(launch.wait() == 75);
@@ -322,7 +322,7 @@ TEST_CASE("a_hangup_that_the_starter_ignores_is_no_request_to_stop") {
   REQUIRE(launch.prints("ready", 2));
   launch.signal(SIGHUP);
   write_file(launch.folder() + "/go", "");
-  CHECK(launch.wait() == 0);  // told to stop, it would not start them again
+  CHECK(launch.wait() == 0);  // if it were asked to stop, it would not start them again
 }
 
 TEST_CASE("ranks_stand_still_and_go_on_with_launch") {
@@ -341,8 +341,8 @@ TEST_CASE("ranks_stand_still_and_go_on_with_launch") {
 }
 
 TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
-  // A child in a session of its own, deaf to SIGTERM, and a rank that hears nothing either.
-  // Nor may a rank that kept nothing of its environment stay.
+  // A child in a session of its own that ignores SIGTERM, and a rank that ignores it too. A rank with an emptied
+  // environment must not survive either.
   Launch launch({"--nproc", "3", "bash", "-c",
                  "[ $RANK = 2 ] && echo $$ >$HERE/bare && exec env -i sleep 600; "
                  "trap '' TERM; setsid bash -c 'echo $$ >$HERE/child$RANK; exec sleep 600' & "
@@ -354,7 +354,7 @@ TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
   launch.signal(SIGKILL);
   CHECK(launch.wait() == -SIGKILL);
   for (const pid_t pid : pids) CHECK(soon([&] { return is_gone(pid); }));
-  // The temporary folder goes last.
+  // The temporary folder is removed last.
   CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
 }
 
@@ -399,19 +399,19 @@ TEST_CASE("what_a_rank_started_ends_with_it") {
 }
 
 TEST_CASE("what_a_failed_rank_started_ends_while_the_others_go_on") {
-  // It could hold a connection whose end the others wait for.
+  // The child could hold open a connection whose end the others wait for.
   Launch launch({"--nproc", "2", "sh", "-c",
                  "if [ $RANK = 1 ]; then sleep 600 & echo $! >$HERE/child; exit 3; fi; " + patient("")});
   const pid_t child = launch.process("child");
   const auto begin = std::chrono::steady_clock::now();
   CHECK(soon([&] { return is_gone(child); }));
-  CHECK(std::chrono::steady_clock::now() - begin < 4s);  // after five the others are told to stop
+  CHECK(std::chrono::steady_clock::now() - begin < 4s);  // after five the others are asked to stop
   launch.signal(SIGTERM);
   CHECK(launch.wait() == 3);
 }
 
 TEST_CASE("a_child_of_a_rank_that_was_told_to_stop_may_finish") {
-  // sh ends at the signal; what it had started still saves.
+  // sh ends at the signal; the process that it had started is still saving.
   Launch launch(
       {"--nproc", "2", "sh", "-c",
        "(trap 'sleep 0.2; echo saved' TERM; echo ready; while :; do sleep 0.02; [ -e $HERE/end ] && exit; done) "
@@ -455,7 +455,7 @@ TEST_CASE("nobody_is_told_to_stop_for_the_time_in_which_all_stood_still") {
                      patient("trap 'echo told; exit 0' TERM")});
   REQUIRE(launch.prints("ready"));
   write_file(launch.folder() + "/go", "");
-  std::this_thread::sleep_for(500ms);  // the failure's five seconds run
+  std::this_thread::sleep_for(500ms);  // during the five seconds after the failure
   launch.signal(SIGTSTP);
   REQUIRE(soon([&] { return state_of(launch.pid()) == 'T'; }));
   std::this_thread::sleep_for(5s);
@@ -484,7 +484,7 @@ TEST_CASE("how_launch_was_started_changes_nothing_of_what_it_sees") {
     return WEXITSTATUS(std::system(("timeout -s KILL 20 bash " + (scratch / "start").string()).c_str()));
   };
   CHECK(code("trap '' CHLD; ", "sh -c '[ $RANK = 0 ] || exit 3'", " 2>/dev/null") == 3);
-  // No standard streams: what launch says of the first failure must not reach what it opened for itself.
+  // No standard streams: what launch reports about the first failure must not reach files that it opened for itself.
   const std::string logs = (scratch / "logs").string();
   CHECK(code("",
              "--max-restarts 1 --backoff 100ms --logs " + logs +
@@ -623,7 +623,7 @@ TEST_CASE("a_bar_that_rewrites_its_line_is_seen_while_it_moves_where_no_terminal
   CHECK(launch.wait() == 0);
   for (const std::string rank : {"[0] ", "[1] "}) {
     CHECK(contains(launch.out(), rank + "100 %\n" + rank + "windows\n"));
-    // Far fewer lines than parts.
+    // Far fewer lines than updates.
     CHECK(count(launch.out(), rank + "i=") + count(launch.out(), rank + "30 %") < 60);
   }
 }

@@ -1,4 +1,4 @@
-// What the command says of versions whose tensors hold NaN or infinities.
+// What the command reports for versions whose tensors hold NaN or infinities.
 #include <limits>
 
 #include "runs.h"

@@ -64,7 +64,7 @@ TEST_CASE("show_tells_what_a_version_consists_of") {
   CHECK(tensor_in(shown, "head")["tied_to"] == "w");
   CHECK_FALSE(tensor_in(shown, "w").contains("stats"));
   const std::string text = holdfast_command({"show", run}).out;
-  CHECK(shown["world_size"] == 2);  // of the run; one rank writes for all
+  CHECK(shown["world_size"] == 2);  // that of the run; one rank writes for all
   CHECK(text.find(", 2 ranks\n") != std::string::npos);
   CHECK(text.find("head    F32    [8, 8]      -  tied to w\n") != std::string::npos);
   CHECK(text.find("(5,002 characters)") != std::string::npos);
@@ -165,7 +165,8 @@ TEST_CASE("statistics_cover_a_tensor_of_many_pieces") {
 }
 
 TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
-  // A 4 × 4 matrix in two boxes of two columns and a long one in two rows, each box in a file, as ranks would write it.
+  // A 4 × 4 matrix in two boxes of two columns and a long one in two rows, each box in its own file, as written by
+  // ranks.
   ScratchFolder scratch;
   const path run = scratch / "split";
   make_run(run, {1});
@@ -218,7 +219,7 @@ TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
   const Said verified = holdfast_command({"verify", run.string(), "5"});
   INFO(verified.out);
   CHECK(verified.code == 0);
-  // In row-major order it is the plain matrix, element by element.
+  // In row-major order it equals the plain matrix, element by element.
   write_safetensors(scratch / "plain.safetensors",
                     {{"m", Dtype::f32, {4, 4}, bytes_of(whole)}, {"rows", Dtype::f32, {2, kLong}, bytes_of(both)}});
   CHECK(holdfast_command({"diff", run.string() + "@5", (scratch / "plain.safetensors").string()}).code == 0);

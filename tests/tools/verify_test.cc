@@ -106,7 +106,7 @@ TEST_CASE("verify_names_the_file_the_tensor_and_its_bytes") {
 TEST_CASE("verify_works_where_nothing_can_be_written") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {10});
-  // A file where the folder would be refuses root too.
+  // A file in place of the folder refuses root too.
   boost::filesystem::remove_all(scratch / "mnist/hints");
   write_file(scratch / "mnist/hints", "");
   const Said said = holdfast_command({"verify", (scratch / "mnist").string(), "--json"});

@@ -1,17 +1,17 @@
 // The C++ half of tests/python/pipeline_reference_test.py: trains the same small network under every plan of a list, in
-// one session, and says what happened to the last bit.
+// one session, and writes the results to the last bit.
 //
 //   pipeline_reference PLANS.json RESULTS.json [--holdfast.…]
 //
-// Weights and samples are integers divided by powers of two, so that the other half has the very same ones. A plan:
+// Weights and samples are integers divided by powers of two, so that the other half has exactly the same ones. A plan:
 //
 //   "precision": "fp32" | "bf16" | "fp16", "initial_scale", "growth_interval"
 //   "optimizer": "SGD" | "AdamW" | "FusedAdamW", "rate", "warmup", "floor"
 //   "size": samples, "batch": samples per micro-batch over all ranks, "accumulate": micro-batches of a window, "epochs"
-//   "clip": the largest norm, 0 for none; "decay": of the average; "bucket_bytes": of gradients that travel together
+// "clip": the largest norm, 0 for none; "decay": of the average; "bucket_bytes": size of the gradient buckets
 //
-// Its result, where null stands for what is not finite: "losses": one list for each rank; for each update "scales",
-// "stepped", "rates" and "norms"; "weights" and "averages".
+// Its result (null means not finite): "losses": one list for each rank; for each update "scales", "stepped", "rates"
+// and "norms"; "weights" and "averages".
 #include <torch/torch.h>
 
 #include <cstdint>
@@ -67,7 +67,7 @@ class Samples : public torch::data::datasets::Dataset<Samples> {
 auto samples(std::size_t size) { return Samples(size).map(torch::data::transforms::Stack<>()); }
 using SamplesLoader = holdfast::Loader<decltype(samples(0))>;
 
-// The norm that clipping sees, for plans that do not clip.
+// Measures the norm that clipping would see, for plans that do not clip.
 class Norm : public holdfast::Stage {
  public:
   std::string name() const override { return "norm"; }
@@ -111,7 +111,7 @@ std::uint64_t updates_of(const json& plan, const SamplesLoader& loader) {
   return plan.at("epochs").get<std::uint64_t>() * ((loader.batches_per_epoch() + window - 1) / window);
 }
 
-// What one plan trains, tracked by the session from its start.
+// What one plan trains; the session tracks it from its start.
 class Training {
  public:
   Training(holdfast::Session& session, const json& plan, const std::string& name)

@@ -32,7 +32,7 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
-// Alike wherever it is made.
+// Equal on every rank and in every call.
 Net make_net() {
   Net net;
   const torch::NoGradGuard no_grad;
@@ -64,7 +64,7 @@ torch::Tensor flat(const std::vector<torch::Tensor>& tensors) {
   return torch::cat(parts);
 }
 
-// Keeps what the optimizer is about to see.
+// Keeps the gradients that the optimizer will see.
 class Recorder : public Stage {
  public:
   std::string name() const override { return "recorder"; }
@@ -88,7 +88,7 @@ StageContext context_of(Group& group, Net& net, torch::optim::Optimizer& optimiz
 
 struct Plan {
   Precision precision = Precision::fp32;
-  std::uint64_t windows = 1;  // micro-batches in one
+  std::uint64_t windows = 1;  // micro-batches in a window
   bool clip = false;
   Compress compress = Compress::none;
 };
@@ -163,7 +163,7 @@ void gradients_are_those_of_the_whole_batch(int count, c10::DeviceType device) {
               const double ratio = distance(mine.gradients[0], exact) / error_of_one;
               largest = std::max(largest, ratio);
               if (!(ratio <= 2)) wrong += fmt::format("{}: gradient error {:.2f} times one rank's; ", name, ratio);
-              // Whole runs, uneven tails included, drift apart by what each precision rounds.
+              // Whole runs, uneven tails included, differ by rounding errors that depend on the precision.
               const double apart = precision == Precision::fp32 ? 1e-5 : 0.02;
               for (std::size_t i = 0; i < 6; ++i) {
                 const double size = one.gradients[i].norm().item<double>();
@@ -194,7 +194,7 @@ void gradients_are_those_of_the_whole_batch(int count, c10::DeviceType device) {
             << " times one rank's error\n";
 }
 
-// A fused optimizer's step is skipped on the device, which alone knows it then.
+// A fused optimizer's step is skipped on the device; at that time only the device knows it.
 void averages_begin_with_the_first_step(c10::DeviceType device) {
   Group group(RankEnvironment{}, device == c10::kCPU ? c10::Device(c10::kCPU) : c10::Device(device, 0));
   Net net = make_net();
@@ -211,7 +211,7 @@ void averages_begin_with_the_first_step(c10::DeviceType device) {
   };
   const auto start = flat(net->parameters());
   step(1e6);
-  CHECK(averages().equal(start));  // none yet: the parameters themselves
+  CHECK(averages().equal(start));  // no average yet: the parameters themselves
   State none;
   pipeline.stage<Ema>().save(none);
   CHECK(none.tensors().empty());
@@ -271,7 +271,7 @@ TEST_CASE("gradients_leave_only_at_a_windows_end") {
   CHECK_FALSE(flat(net->parameters()).equal(before));
   CHECK_FALSE(net->first->weight.grad().defined());
   CHECK(pipeline.updates() == 1);
-  // The last window has what is left.
+  // The last window has the remaining batches.
   facts.steps_left = 1;
   CHECK_FALSE(pipeline.step(StepInfo(facts), loss).window_ended());
   facts.steps_left = 0;
@@ -290,7 +290,7 @@ TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
       const auto mine = group.is_main() ? expected.back().clone() : torch::zeros_like(expected.back());
       net.register_buffer(fmt::format("dtype{}", expected.size()), mine);
     }
-    expected.push_back(torch::arange(6.).view({2, 3}).t());  // in another order, of one element, of none
+    expected.push_back(torch::arange(6.).view({2, 3}).t());  // in another memory order, of one element, of none
     net.register_buffer("turned", (torch::arange(6.).view({2, 3}) * (1 - group.rank())).t());
     expected.push_back(torch::tensor(3));
     net.register_buffer("count", torch::tensor(3 - group.rank()));
@@ -306,7 +306,7 @@ TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
     for (std::size_t i = 0; i < expected.size(); ++i) {
       if (!buffers[i].equal(expected[i])) return fmt::format("wrong: {}", c10::toString(expected[i].scalar_type()));
     }
-    // Only at a window's beginning, and only in training.
+    // Buffers are exchanged only at a window's start, and only in training.
     auto count = net.named_buffers()["count"];
     const auto after_step = [&] {
       step();
@@ -325,9 +325,9 @@ TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
 }
 
 TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_others_are_said", "[full]") {
-  // Of three ranks' sums the last bits depend on where in its bucket a gradient lies.
+  // With three ranks the last bits of a sum depend on the gradient's place in its bucket.
   const auto ended = ranks::run(3, [](Group& group) -> std::string {
-    struct Crossed : torch::nn::Module {  // gradients come in another order than that of the parameters
+    struct Crossed : torch::nn::Module {  // the order of gradients differs from that of the parameters
       std::vector<torch::Tensor> parts;
       Crossed() {
         for (int i = 0; i < 8; ++i)
@@ -430,7 +430,7 @@ TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_reduced") {
     const auto weights = flat(net->parameters());
     {
       const auto swapped = pipeline.stage<Ema>().swap_in();
-      CHECK(flat(net->parameters()).equal(weights));  // the first step's
+      CHECK(flat(net->parameters()).equal(weights));  // those of the first step
     }
     const auto skipped = pipeline.step(StepInfo(facts), loss(1e6));
     CHECK(skipped.window_ended());
@@ -444,10 +444,10 @@ TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_reduced") {
     CHECK(pipeline.updates() == 1);
     CHECK(pipeline.skipped() == 1);
     CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
-    CHECK(pipeline.lr() == Approx(0.005));  // the second step that was made
+    CHECK(pipeline.lr() == Approx(0.005));  // the second step that was taken
     CHECK_FALSE(flat(net->parameters()).equal(weights));
     CHECK(pipeline.step(StepInfo(facts), loss(1)).stepped());
-    CHECK(pipeline.stage<Amp>().scale() == 1024);  // grown after two good steps
+    CHECK(pipeline.stage<Amp>().scale() == 1024);  // it has grown after two good steps
   }
 }
 
@@ -478,7 +478,7 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
     CHECK_THROWS_WITH(ema.load(state), Catch::Matchers::Contains("a checkpoint is loaded while"));
   }
   CHECK(flat(net->parameters()).equal(second));
-  pipeline.step(StepInfo(StepFacts()), loss);  // and trains on
+  pipeline.step(StepInfo(StepFacts()), loss);  // and training continues
   CHECK_FALSE(flat(net->parameters()).equal(second));
 }
 
@@ -513,14 +513,14 @@ TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
         std::optional<Pipeline> pipeline;
         RunState state;
       };
-      // Two skipped, then steps to 0.7 and 0.4.
+      // Two skipped steps, then steps to 0.7 and 0.4.
       Program whole(group, fused), before(group, fused), after(group, fused);
       for (int i = 0; i < 4; ++i) whole.step(i < 2);
       CHECK(whole.averages()[0].item<double>() == Approx(0.9 * 0.7 + 0.1 * 0.4).epsilon(1e-6));
       for (int i = 0; i < saved_after; ++i) before.step(i < 2);
       TrackedRun run;
       run.save(before.state);
-      for (int i = 0; i < 3; ++i) after.step(false);  // goes back from here
+      for (int i = 0; i < 3; ++i) after.step(false);  // the restore goes back from here
       after.state.restore(run.newest());
       for (int i = saved_after; i < 4; ++i) after.step(i < 2);
       CHECK(after.averages().equal(whole.averages()));
@@ -575,7 +575,7 @@ TEST_CASE("ranks_that_observe_different_metrics_are_stopped", "[full]") {
 }
 
 TEST_CASE("averages_have_the_places_in_memory_of_their_own") {
-  // Parameters that are parts of one tensor, as cuDNN lays an LSTM's, of a transposed one, and of one with gaps.
+  // Parameters that are parts of one tensor (as in cuDNN's LSTM layout), of a transposed one, and of one with gaps.
   struct Parts : torch::nn::Module {
     torch::Tensor all = torch::arange(24, torch::kFloat);
     torch::Tensor a = register_parameter("a", all.narrow(0, 0, 4));
@@ -654,8 +654,7 @@ TEST_CASE("a_step_that_lacks_a_part_is_refused_and_says_which") {
   CHECK_THROWS_WITH(no_gradient.step(step, [&] { return torch::ones({2}, torch::requires_grad()); }),
                     says("one number"));
 
-  // One that leaves out the update of a window it does not like knows what it does, and so does one that updates once
-  // a window.
+  // A program may leave out the update of a window that it rejects, and may update once a window.
   auto picky = made();
   for (int i = 0; i < 2; ++i) picky.step(step, loss_of);
   for (int i = 0; i < 4; ++i) picky.backward(picky.forward(step, loss_of));
@@ -698,7 +697,7 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
                                          "left out, and what it set, such as a learning rate, stays"});
   CHECK(more.updates() == 1);
 
-  // A checkpoint that does not list the stages, as of an older Holdfast: by what they have saved.
+  // A checkpoint that does not list the stages, as from an older Holdfast: the stages are those with saved state.
   auto values = state.values();
   REQUIRE(values.erase("stages") == 1);
   const State older = State::of_saved(state.tensors(), std::move(values), {});
@@ -710,7 +709,7 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
                                          "stage ema of the checkpoint is not in the pipeline: its state is left out, "
                                          "and what it set, such as a learning rate, stays"});
 
-  // An average that was not there is told from one that had not begun: neither has saved anything of its own.
+  // A missing average is distinguished from one that has not begun, although neither has saved any state.
   const auto names = [&](std::vector<AnyStage> stages) {
     State held;
     made(std::move(stages)).save(held);
@@ -868,7 +867,7 @@ TEST_CASE("gradients_that_a_stage_cannot_take_are_refused_with_the_remedy") {
   });
   for (const auto& rank : ended) CHECK_THAT(rank.text, Catch::Matchers::Contains("Ddp: the embedding words gives"));
 
-  // A parameter without elements is nobody's concern.
+  // A parameter without elements needs no gradient.
   struct Empty : torch::nn::Module {
     torch::Tensor some = register_parameter("some", torch::ones({3}));
     torch::Tensor none = register_parameter("none", torch::ones({0, 3}));

@@ -1,4 +1,4 @@
-// Where stages meet what a pipeline seldom does.
+// Stages in situations that are rare in a pipeline.
 #include <torch/torch.h>
 
 #include "catch.h"
@@ -12,7 +12,7 @@ struct Trained {
   Group group{RankEnvironment(), c10::kCPU};
   torch::nn::Linear net{2, 1};
   torch::optim::SGD optimizer{net->parameters(), torch::optim::SGDOptions(0.1)};
-  // Without anybody to say things to.
+  // Without a receiver for messages.
   StageContext context{"test", group, c10::kCPU, *net, optimizer, {{"weight", net->weight}, {"bias", net->bias}}};
 };
 
@@ -40,6 +40,6 @@ TEST_CASE("stages_of_a_pipeline_that_nobody_listens_to_work_as_others_do") {
     pipeline.step(StepInfo(facts), [&] { return one.net->forward(torch::ones({1, 2})).sum(); });
   };
   step();
-  facts.loop = 1;  // the loop left a window, which is worth a line
+  facts.loop = 1;  // the loop left a window, which is logged
   CHECK_NOTHROW(step());
 }

@@ -1,5 +1,5 @@
-// A window of micro-batches is one step, whatever happens between them: batches of another size after a resume, another
-// precision, other pipelines on the same parameters, batches that fail.
+// A window of micro-batches is one step in every case: batches of another size after a resume, another precision, other
+// pipelines on the same parameters, batches that fail.
 #include <fmt/format.h>
 #include <torch/torch.h>
 
@@ -45,7 +45,7 @@ struct Program {
     state.track("net", net).track("optimizer", optimizer).track("pipeline", pipeline);
   }
 
-  // A batch with `count` samples of the epoch, or the rest of it; its loss has the gradient `slope`.
+  // A batch with `count` samples of the epoch, or with the rest of it; its loss has the gradient `slope`.
   Pipeline::Outcome step(std::uint64_t count, double slope = 1) {
     return pipeline.step(next(count), [&] { return (net->w * slope).sum(); });
   }
@@ -88,7 +88,7 @@ TEST_CASE("a_window_resumed_with_other_batches_is_filled_to_the_sample") {
   TrackedRun run;
   run.save(before.state);
 
-  Program smaller({Accumulate(8)}, 96);  // half the batch, twice as many of them
+  Program smaller({Accumulate(8)}, 96);  // half the batch size, twice as many batches
   smaller.state.restore(run.newest());
   for (int i = 0; i < 3; ++i) CHECK_FALSE(smaller.step(8).window_ended());
   CHECK(smaller.step(8).window_ended());
@@ -107,7 +107,7 @@ TEST_CASE("a_window_resumed_with_other_batches_is_filled_to_the_sample") {
   CHECK_THROWS_WITH(unfit.step(24), Catch::Matchers::Contains("window of 64 samples, of which 32 are left") &&
                                         Catch::Matchers::Contains("batch_size of 32, 16, 8, 4"));
 
-  // The epoch's last window has whatever is left, in batches of any size.
+  // The epoch's last window has the remaining samples, in batches of any size.
   Program tail({Accumulate(4)}, 45);
   tail.step(16);
   run.save(tail.state);
@@ -133,7 +133,7 @@ TEST_CASE("a_window_goes_on_in_another_precision") {
     CHECK(after.step(1, 5).stepped());
     CHECK(after.weight() == -4);
   }
-  // What had overflowed would have been skipped.
+  // A batch that overflowed in fp16 would have been skipped.
   Program before({Amp(Precision::fp16), Accumulate(2)});
   before.step(1, std::numeric_limits<double>::infinity());
   TrackedRun run;
@@ -188,10 +188,10 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
       }
       CHECK(ends == 3);
       CHECK(program.pipeline.updates() == 3);
-      CHECK(program.weight() == Approx(-3));  // three whole means, of the batches that there were
+      CHECK(program.weight() == Approx(-3));  // three whole means, of the batches that did not fail
     }
   }
-  // The same where steps are counted, in each window of the last ones too.
+  // A batch also has no part when steps are counted; this includes each of the last windows.
   for (const std::uint64_t failing : {0, 1, 3, 4}) {
     Program program({Accumulate(3)});
     for (std::uint64_t i = 0; i < 6; ++i) {
@@ -201,7 +201,7 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
     }
     CHECK(program.weight() == Approx(-2));
   }
-  // And where the program looks at the loss and leaves it.
+  // It also has no part when the program inspects the loss and skips the batch.
   Program program({Accumulate(2)});
   for (const double slope : {1.0, std::numeric_limits<double>::infinity(), 3.0}) {
     const auto loss = program.pipeline.forward(program.next(1), [&] { return (program.net->w * slope).sum(); });
@@ -218,7 +218,7 @@ TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
   said().clear();
   CHECK_THROWS_WITH(program.pipeline.step(program.next(1),
                                           [&] {
-                                            const auto half = program.net->w[1] * 1;  // its gradient comes first
+                                            const auto half = program.net->w[1] * 1;  // its gradient is computed first
                                             return Fails::apply(program.net->w[0] * 1) + half;
                                           }),
                     Catch::Matchers::Contains("out of memory"));
@@ -230,7 +230,7 @@ TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
 }
 
 TEST_CASE("a_backward_pass_that_fails_on_one_rank_stops_all_where_its_exception_is_caught", "[full]") {
-  for (const int failing : {1, 2, 5}) {  // in a window, and where it ends
+  for (const int failing : {1, 2, 5}) {  // inside a window, and at its end
     const auto ended = ranks::run(2, [failing](Group& group) -> std::string {
       Weight net;
       torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(1));
@@ -290,7 +290,7 @@ TEST_CASE("a_parameter_that_a_window_did_not_use_gets_no_gradient_whatever_other
     };
     for (int i = 0; i < 4; ++i) {
       step(0, net.used);
-      net.other.sum().backward();  // as a generator goes through its discriminator
+      net.other.sum().backward();  // as a generator's loss passes through its discriminator
     }
     step(0, net.other);  // in a window that the loop leaves
     step(1, net.used);
@@ -391,7 +391,7 @@ struct SmallNetImpl : torch::nn::Module {
 };
 TORCH_MODULE(SmallNet);
 
-// Epochs of 17 batches in windows of 3, with losses that overflow here and there, and a metric now and then.
+// Epochs of 17 batches in windows of 3, with some losses that overflow, and a metric from time to time.
 struct Training {
   explicit Training(bool fused) {
     torch::manual_seed(3);

@@ -13,7 +13,7 @@ using holdfast::SignalWatch;
 
 namespace {
 
-// Runs in a child, so that a signal which is not caught ends only that; the wait status.
+// Runs `body` in a child, so that an uncaught signal ends only the child; returns the wait status.
 template <class Body>
 int in_child(Body body) {
   const pid_t child = ::fork();
@@ -148,7 +148,7 @@ TEST_CASE("a_stop_that_is_under_way_makes_further_stop_signals_harmless_to_the_e
             raise_here(SIGINT);
           }
           for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGTERM, SIGINT}) raise_here(signal);
-          SignalWatch next;  // of a program that begins another session all the same
+          SignalWatch next;  // of a program that starts another session anyway
           if (next.stop_signal()) return 1;
           raise_here(SIGTERM);
           return next.stop_signal() == SIGTERM ? 0 : 2;
@@ -202,7 +202,7 @@ TEST_CASE("programs_that_a_session_starts_inherit_nothing_of_its_signals") {
     std::signal(SIGHUP, SIG_DFL);
     SignalWatch watch;
     watch.stop_is_under_way();
-    // The signals that it ignores, in hexadecimal: none of ours.
+    // The mask of ignored signals, in hexadecimal, must contain none of ours.
     return std::system("grep -q '^SigIgn:.*0000000$' /proc/self/status") == 0 ? 0 : 1;
   });
   CHECK(status == 0);

@@ -17,7 +17,7 @@ using namespace holdfast;
   return owner;
 }
 
-// Its frame lies where that of owner_of_a_local lay.
+// Its frame occupies the place of the frame of owner_of_a_local.
 [[gnu::noinline]] bool returned_as_seen_from_another_function(const StackOwner& owner) {
   volatile double locals[16] = {};
   return has_returned(owner) && locals[3] == 0;

@@ -1,4 +1,4 @@
-// A program whose standard streams the caller closed: what it prints must never end up in a version's file.
+// For a program whose standard streams the caller closed: its output must never end up in a version's file.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,7 +60,7 @@ TEST_CASE("a_run_whose_output_nobody_reads_any_more_goes_on_to_its_end_and_into_
   }
 }
 
-// As a batch system does that sends SIGTERM to all processes of a job, and then again.
+// A batch system may send SIGTERM to all processes of a job, and then again.
 TEST_CASE("a_run_that_is_told_to_stop_again_and_again_ends_with_the_code_of_its_save") {
   for (const int count : {1, 2}) {
     const ScratchFolder folder;
@@ -82,7 +82,7 @@ TEST_CASE("a_run_that_is_told_to_stop_again_and_again_ends_with_the_code_of_its_
             }
             code = session.finish();
           }
-          ::usleep(400000);  // the process's own end: LibTorch takes some time to unload
+          ::usleep(400000);  // the end of the process: LibTorch takes some time to unload
           return code;
         },
         std::chrono::seconds(30),
@@ -105,7 +105,7 @@ TEST_CASE("a_run_that_is_told_to_stop_again_and_again_ends_with_the_code_of_its_
 TEST_CASE("no_file_of_a_session_takes_the_number_of_a_standard_stream_that_was_closed") {
   const pid_t child = ::fork();
   if (child == 0) {
-    []() noexcept {  // an exception must not take the child on to the other tests
+    []() noexcept {  // an exception must not let the child continue with the other tests
       for (int stream : {0, 1, 2}) ::close(stream);
       char name[] = "train";
       char* argv[] = {name, nullptr};

@@ -1,4 +1,4 @@
-// A file of its own, so that no test before it has started CUDA: a forked child cannot use it then.
+// In its own file, so that no earlier test has started CUDA: a forked child could not use it.
 #include "process/uncaught_error.h"
 
 #include <signal.h>
@@ -26,7 +26,7 @@ std::string read_to_end(int pipe) {
   return text;
 }
 
-// What a program says whose session's exception nobody catches, and how it ends.
+// What a program prints when an exception of its session is not caught, and how it ends.
 std::string last_words(const boost::filesystem::path& folder, const std::function<void(holdfast::Session&)>& body,
                        int& status) {
   int ends[2];
@@ -35,7 +35,7 @@ std::string last_words(const boost::filesystem::path& folder, const std::functio
   REQUIRE(child >= 0);
   if (child == 0) {
     ::dup2(ends[1], STDERR_FILENO);
-    ::signal(SIGABRT, SIG_DFL);  // or Catch reports it as its own
+    ::signal(SIGABRT, SIG_DFL);  // otherwise Catch reports it as its own failure
     std::string words[] = {"program", "--holdfast.dir=" + folder.string()};
     char* argv[] = {words[0].data(), words[1].data(), nullptr};
     int argc = 2;
@@ -100,7 +100,7 @@ TEST_CASE("what_listens_to_a_death_outlives_its_call") {
       });
       std::thread([] { std::exit(0); }).detach();
       while (!called) ::usleep(1000);
-      // The scope ends while another thread's call is under way.
+      // The scope ends while another thread is still in a call.
     }
     ::_exit(0);
   }

@@ -22,7 +22,7 @@ namespace {
 using namespace holdfast;
 using nlohmann::json;
 
-// Every rank's `body` is fine and says the same.
+// Every rank's `body` succeeds and returns `expected`.
 void all_say(int count, const std::string& expected, const std::function<std::string(Group&)>& body,
              c10::DeviceType device = c10::kCPU) {
   const auto ended = ranks::run(count, body, std::chrono::seconds(60), device);
@@ -33,7 +33,7 @@ void all_say(int count, const std::string& expected, const std::function<std::st
   }
 }
 
-// What every rank says: which operation gave a wrong tensor.
+// The text of every rank: which operation gave a wrong tensor.
 std::string try_tensors(Group& group) {
   const int rank = group.rank(), count = group.world_size();
   const auto full = [&](at::IntArrayRef shape, int value, c10::ScalarType dtype) {
@@ -79,7 +79,7 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
           "from " + std::to_string(count - 1)) {
         return "broadcast";
       }
-      // Longer than a frame, and of another length on each rank.
+      // Longer than a frame, and with another length on each rank.
       const std::string longer(20000 * static_cast<std::size_t>(group.rank() + 1),
                                static_cast<char>('a' + group.rank()));
       const auto gathered = group.gather(longer, count - 1);
@@ -101,7 +101,7 @@ TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;
     const double parts[] = {0.1, 0.3, 0.2, 0.1};
-    // NaN is seen wherever it is.
+    // NaN is detected on every rank.
     for (const int where : {0, 2}) {
       const double number = group.rank() == where ? std::nan("") : 1;
       if (!std::isnan(group.all_reduce(number, Reduce::max)) || !std::isnan(group.all_reduce(number, Reduce::min))) {
@@ -139,7 +139,7 @@ TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_w
          group.broadcast(tensor, 7);
        },
        "names rank 7, and there are ranks 0 to 1"},
-      // Refused before anything is told to the others, so also where one rank alone asks for it.
+      // Refused before anything is sent to the others, so the error also comes when one rank alone makes the call.
       {[](Group& group) {
          if (group.is_main()) (void)group.all_reduce(3, holdfast::Reduce::mean);
          throw std::runtime_error("the mean of integers");
@@ -244,9 +244,9 @@ TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
         place.local_known = false;
         place.local_rank = 0;
         place.local_world_size = 1;
-        if (place.listen_fd) ::close(*place.listen_fd);  // as launchers that know nothing of us
+        if (place.listen_fd) ::close(*place.listen_fd);  // like launchers that do not know Holdfast
         place.listen_fd.reset();
-        ::usleep(300000);  // until nobody listens there any more
+        ::usleep(300000);  // until the address is not listened on any more
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         const bool right = group.local_rank() == place.rank;
         group.close();
@@ -296,7 +296,7 @@ TEST_CASE("a_terminal_that_takes_no_line_keeps_nobody_from_hearing_of_a_fault", 
 }
 
 TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
-  // What each of three processes says that joins as `as` has it.
+  // The text of each of three processes that joins with the environment changed by `as`.
   const auto said = [](const std::function<void(RankEnvironment&)>& as, std::chrono::milliseconds patience) {
     return ranks::run_processes(
         3,
@@ -335,8 +335,8 @@ TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
   CHECK(alone[0].text.find("2 of 5 ranks did not come within 0 s: 3, 4;") != std::string::npos);
 }
 
-// Two starts of two ranks at one place: the second one's rank 1 comes while the first one's rank 0 is still there, as
-// after a restart of several hosts.
+// Two starts of two ranks with the same address: rank 1 of the second start comes while rank 0 of the first is still
+// running, as after a restart of several hosts.
 TEST_CASE("ranks_of_a_new_start_wait_for_the_store_of_the_earlier_one_to_end", "[full]") {
   const auto ended = ranks::run_processes(
       4,
@@ -377,7 +377,7 @@ TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_re
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int pipe) {
-        if (place.rank == 0) return ::sleep(5) == 0 ? 0 : 1;  // its socket listens
+        if (place.rank == 0) return ::sleep(5) == 0 ? 0 : 1;  // its socket listens but does not answer
         ranks::say(pipe, [&] {
           const Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(1)});
           return "";
@@ -427,7 +427,7 @@ TEST_CASE("the_main_ranks_result_or_exception_reaches_every_rank") {
     } catch (const c10::Error& error) {
       said += error.what_without_backtrace();
     }
-    group.barrier();  // all go on together
+    group.barrier();  // all ranks continue together
     return said;
   });
   CHECK(ended[0].text == "1 2 no such wordno such tensor");
@@ -435,7 +435,7 @@ TEST_CASE("the_main_ranks_result_or_exception_reaches_every_rank") {
     CHECK(ended[rank].code == 0);
     CHECK(ended[rank].text.starts_with("0 2 rank 0 threw std::out_of_range in on_main at group_test.cc:"));
     CHECK(ended[rank].text.find(": no such wordrank 0 threw c10::Error in on_main at ") != std::string::npos);
-    CHECK(ended[rank].text.ends_with(": no such tensor"));  // and no trace of LibTorch's frames
+    CHECK(ended[rank].text.ends_with(": no such tensor"));  // without LibTorch's stack frames
   }
 }
 

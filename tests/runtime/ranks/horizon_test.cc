@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint64_t kNoEnd = 1'000'000;
 
-// A rank beside rank 0: it learns of grants late, and begins no step beyond the last one it knows of.
+// A rank other than rank 0: it learns of grants late, and starts no step beyond the last one that it knows of.
 struct Other {
   std::uint64_t step = 0;
   Grant known;
@@ -27,7 +27,7 @@ struct Other {
     known = on_the_way.front();
     on_the_way.pop_front();
   }
-  // Whether it stands at the end of the step after which an order takes place.
+  // Whether it is at the end of the step after which an order is carried out.
   bool is_due() const { return known.at == step && !known.order.empty() && (did.empty() || did.back().first != step); }
   bool may_go_on() const { return !is_due() && step < known.until; }
 };
@@ -52,27 +52,28 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
         Other& other = others[who];
         if (random() % 3 == 0) other.learn();
         if (other.may_go_on()) ++other.step;
-        // What takes place is done by all ranks together: this one has come to it.
+        // All ranks carry out an order together: this one has reached it.
         if (other.is_due()) other.did.emplace_back(other.step, other.known.order);
-        // An epoch may end sooner than the others know: rank 0 must have come to its end before they go beyond.
+        // An epoch may end sooner than the others know: rank 0 must have reached its end before they continue beyond
+        // it.
         REQUIRE(other.step <= epoch_end + (step == epoch_end ? 1 : 0));
         continue;
       }
       if (due) {
-        // Rank 0 waits in the order's collective until every rank has come.
+        // Rank 0 waits in the order's collective until every rank has reached it.
         bool all = true;
         for (const Other& other : others) all = all && other.did.size() == did.size();
         if (!all) continue;
         due.reset();
       }
-      if (step == epoch_end) {  // the next epoch begins together
+      if (step == epoch_end) {  // the ranks start the next epoch together
         bool all = true;
         for (const Other& other : others) all = all && other.step >= step;
         if (!all) continue;
         epoch_end += 40;
       }
       if (step >= horizon.grant().until) {
-        // The first step is nobody's to grant; later ones always are.
+        // Only the first step needs no grant.
         REQUIRE(step == 0);
       }
       ++step;
@@ -81,7 +82,7 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
       if (random() % 17 == 0) wish.save = "wish " + std::to_string(++wishes);
       due = horizon.reach(step, epoch_end, now, wish);
       if (due) did.emplace_back(step, *due);
-      // Nothing is granted beyond the epoch's end, but the step that rank 0 itself is about to do.
+      // Grants never exceed the epoch's end, except for the step that rank 0 itself is about to take.
       REQUIRE(horizon.grant().until <= std::max(epoch_end, step + 1));
       for (Other& other : others) other.on_the_way.push_back(horizon.grant());
     }

@@ -68,7 +68,7 @@ TEST_CASE("every_launchers_variables_say_the_same_ranks") {
   CHECK(ours.listen_fd == 7);
   CHECK_FALSE(ours.launcher_has_store);
 
-  // torchrun inside a launch: its own store is where the ranks meet.
+  // torchrun inside a launch: the ranks meet at torchrun's own store.
   const auto inside = read({{"HOLDFAST_LAUNCH", "1"},
                             {"HOLDFAST_LISTEN_FD", "7"},
                             {"RANK", "1"},
@@ -143,7 +143,7 @@ TEST_CASE("mpi_jobs_of_one_host_that_only_their_launchers_tell_apart_take_ports_
   CHECK(port(ranks, "71-4000") == port(ranks, "71-4000"));
   CHECK(port(ranks, "71-4000") != port(ranks, "95-4100"));
   CHECK(port(ranks, "") == port(ranks, ""));
-  Variables with_address = ranks;  // then there may be other hosts, where the launcher has another number
+  Variables with_address = ranks;  // then there may be other hosts, where the launcher has a different number
   with_address["MASTER_ADDR"] = "node0";
   CHECK(port(with_address, "71-4000") == port(with_address, "95-4100"));
 }
@@ -155,7 +155,7 @@ TEST_CASE("a_place_on_the_host_that_no_launcher_says_is_found_later") {
   CHECK_FALSE(read({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}).local_known);
   CHECK(read({{"PMI_RANK", "0"}, {"PMI_SIZE", "1"}}).local_known);
   CHECK(read({{"RANK", "0"}, {"WORLD_SIZE", "1"}}).local_known);
-  // Half of it is not enough to share a host's cores by.
+  // One of the two local numbers is not enough to share a host's cores.
   CHECK_FALSE(
       read({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "1"}, {"MASTER_ADDR", "a"}, {"MASTER_PORT", "1"}})
           .local_known);

@@ -1,5 +1,5 @@
 // Faults in the middle of training steps whose only collectives are the Reducer's: every rank stops within seconds and
-// names the rank, the operation and where in the program it was.
+// names the rank, the operation and its place in the program.
 #include <fmt/format.h>
 #include <torch/torch.h>
 
@@ -19,7 +19,7 @@ struct Faulty : torch::autograd::Function<Faulty> {
     acts = act.item<int>();
     return x.clone();
   }
-  // In the middle of backward: the layers after it have their gradients on the way already.
+  // In the middle of backward: the gradients of the layers after it are already being exchanged.
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext*,
                                                torch::autograd::tensor_list gradients) {
     if (acts == 1) ::kill(::getpid(), SIGKILL);
@@ -29,7 +29,7 @@ struct Faulty : torch::autograd::Function<Faulty> {
     if (acts == 5) ::usleep(6000000);
     return {gradients[0], torch::Tensor()};
   }
-  static int acts;  // of the process: on a GPU another thread runs backward
+  static int acts;  // process-wide, because on a GPU another thread runs backward
 };
 int Faulty::acts = 0;
 
@@ -44,7 +44,7 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
-// Trains; at step 10 rank `culprit` does `act` in its backward, or leaves out a step, or takes another way.
+// Trains. At step 10, rank `culprit` does `act` in its backward, leaves out a step, or diverges.
 int train(const storage::Path& folder, const std::string& run, int act, int culprit, const char* device) {
   std::string program = "test", dir = "--holdfast.dir=" + folder.string();
   char* arguments[] = {program.data(), dir.data(), nullptr};
@@ -58,7 +58,7 @@ int train(const storage::Path& folder, const std::string& run, int act, int culp
   for (auto& step : session.steps({.count = 60})) {
     const bool now = session.rank() == culprit && step.number() == 10;
     if (act != 0 && step.number() == 10) ranks::note_fact();
-    if (now && act == 10) continue;           // a step less
+    if (now && act == 10) continue;           // one step less
     if (now && act == 11) session.barrier();  // a call that the others do not make
     if (now && act == 12) break;              // leaves the loop
     if (now && act == 13) (void)session.sum(1);
@@ -75,8 +75,8 @@ int train(const storage::Path& folder, const std::string& run, int act, int culp
 struct Scenario {
   const char* name;
   int act;
-  std::vector<std::string> words;  // said by every rank that can say something; {} stands for the culprit
-  bool speaks = true;              // whether the culprit says it too
+  std::vector<std::string> words;  // printed by every rank that can print; {} is the culprit
+  bool speaks = true;              // whether the culprit prints it too
 };
 
 const std::vector<Scenario> kScenarios = {
@@ -109,7 +109,7 @@ void every_rank_stops(int count, int culprit, const char* device, std::chrono::s
       INFO("rank " << rank << " ended with " << end.code << " after " << end.seconds << " s and said: " << end.text);
       if (rank == culprit && !scenario.speaks) continue;
       CHECK(end.code == 1);
-      CHECK(end.seconds < (scenario.act == 3 ? 8 : 5));  // silence is a fact after three seconds only
+      CHECK(end.seconds < (scenario.act == 3 ? 8 : 5));  // silence is detected only after three seconds
       slowest = std::max(slowest, end.seconds);
       for (const std::string& word : scenario.words) {
         CHECK(end.text.find(fmt::format(fmt::runtime(word), culprit)) != std::string::npos);
@@ -125,18 +125,18 @@ TEST_CASE("faults_inside_a_backward_pass_stop_every_rank_with_the_reason", "[ful
   every_rank_stops(4, 2, "cpu", std::chrono::seconds(9));
 }
 
-// The gradients travel by NCCL, whose kernels nothing but an abort ends.
+// The gradients travel by NCCL, whose kernels end only by an abort.
 TEST_CASE("faults_inside_nccl_stop_every_rank_with_the_reason", "[gpu][alone]") {
   if (ranks::are_on_two_gpus()) every_rank_stops(2, 1, "cuda", std::chrono::seconds(40));
 }
 
-// As while a virtual machine moves to another host, or a page is fetched from a disk that sleeps.
+// For example while a virtual machine moves to another host, or a page is read from a sleeping disk.
 TEST_CASE("one_rank_that_stood_still_for_less_than_the_silence_that_counts_goes_on", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(
       3,
       [&] {
-        ::unsetenv("HOLDFAST_SILENCE");  // its default
+        ::unsetenv("HOLDFAST_SILENCE");  // use its default
         return train(folder.path(), "frozen", 3, 1, "cpu");
       },
       std::chrono::seconds(60),

@@ -1,4 +1,4 @@
-// What happens when ranks do not do the same: every rank stops within seconds and says who, what and where.
+// What happens when ranks diverge: every rank stops within seconds and reports which rank, which operation and where.
 #include <fmt/format.h>
 #include <torch/torch.h>
 
@@ -20,9 +20,9 @@ constexpr double kAtMost = 5;  // seconds from the first observable fact
 
 struct Scenario {
   const char* name;
-  std::function<void(Group&)> body;  // after a first barrier
+  std::function<void(Group&)> body;  // runs after a first barrier
   std::vector<std::string> said;     // by every rank that stops
-  int gone = -1;                     // the rank that cannot say anything
+  int gone = -1;                     // the rank that cannot report anything
 };
 
 void every_rank_stops(const Scenario& scenario) {
@@ -104,8 +104,8 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
                     {"rank 1 calls finish", "rank 0 calls barrier"}});
 }
 
-// As on a GPU, where a rank has left its backward pass and waits for the device, in no operation at all, while the
-// others have yet to come.
+// As on a GPU, where a rank has left its backward pass and waits for the device outside any operation, while the others
+// have not arrived yet.
 TEST_CASE("a_rank_that_ran_ahead_of_a_divergence_stops_with_both_call_sites", "[full][alone]") {
   every_rank_stops({"ahead of a divergence",
                     [](Group& group) {
@@ -158,8 +158,8 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
       INFO("rank " << rank << " after " << one.seconds << " s said: " << one.text);
       CHECK(one.code == 0);
       CHECK(one.seconds < kAtMost);
-      // The second and third where rank 0 took the store with it before this rank knew that all had come, or had a
-      // connection of its watch.
+      // The second and third alternative: rank 0 took the store with it before this rank knew that all had arrived, or
+      // before its watch had a connection.
       CHECK_THAT(one.text, Catch::Matchers::Matches(
                                fmt::format("(rank {} (\\(pid .* is gone: its .*|at .* ended while rank {} waited .*))|"
                                            "the store at port .* is gone: .*",
@@ -223,7 +223,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
       CHECK(ended[rank].code == ranks::kStopped);
       CHECK(ended[rank].text.find("rank " + std::to_string(still) + " ") != std::string::npos);
       CHECK(ended[rank].text.find("has not been heard of for") != std::string::npos);
-      CHECK(ended[rank].seconds < kAtMost + 3);  // nothing is to be seen before heartbeats are missed for three seconds
+      CHECK(ended[rank].seconds < kAtMost + 3);  // detected when heartbeats are missed for three seconds
       if (rank == 2) {
         std::cout << "fault: SIGSTOP, all ranks over after seconds=" << ended[rank].seconds << "\n";
       }
@@ -232,7 +232,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
 }
 
 TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]") {
-  // Rank 1 never comes to a collective that the frames know nothing of.
+  // Rank 1 never arrives at a collective that the frames do not know.
   every_rank_stops({"raw collective",
                     [](Group& group) {
                       if (group.rank() == 1) {

@@ -101,7 +101,7 @@ TEST_CASE("connections_that_another_thread_opens_meanwhile_are_left_alone") {
         Transport transport(place, store, c10::kCPU);
         is_ready = true;
         other.join();
-        (void)transport.exchange("x");  // until the other rank is ready, too
+        (void)transport.exchange("x");  // until the other rank is ready as well
         transport.interrupt();
         for (const int fd : own) {
           if (::send(fd, "x", 1, MSG_NOSIGNAL) != 1) return 6;
@@ -122,7 +122,8 @@ TEST_CASE("what_took_the_place_of_a_closed_socket_is_left_alone") {
         const auto store = join_store(place, "here", "", "", {.patience = std::chrono::seconds(20), .say = {}});
         Transport transport(place, store, c10::kCPU);
         (void)transport.exchange("x");
-        // A connection of the program's own under each number that the transport had, as after it closed them.
+        // The program opens its own connection under each number that the transport had, as if after the transport
+        // closed them.
         int ends[2];
         if (::socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) return 5;
         int replaced = 0;
@@ -131,7 +132,7 @@ TEST_CASE("what_took_the_place_of_a_closed_socket_is_left_alone") {
         }
         transport.interrupt();
         const bool is_whole = ::send(ends[0], "x", 1, MSG_NOSIGNAL) == 1;
-        ::_exit(is_whole && replaced > 0 ? 0 : 6);  // Gloo could not close its own in order
+        ::_exit(is_whole && replaced > 0 ? 0 : 6);  // Gloo could not close its sockets normally
         return 0;
       },
       std::chrono::seconds(40));

@@ -43,10 +43,10 @@ TEST_CASE("slow_ranks_are_no_fault") {
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(2900))}));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(14000))}, milliseconds(15000)));
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "barrier")}));
-  // One operation on: it has just been let out of ours.
+  // The peer is one operation ahead: it has just left ours.
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 6, "save")}));
   CHECK_FALSE(judge(0, {peer(State::running, 5, "barrier"), peer(State::inside, 6, "save")}));
-  // What is seen once may be one rank's news against another's old record.
+  // A contradiction seen only once may compare one rank's new record with another's old one.
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "save", milliseconds(100), milliseconds(300))}));
 }
 
@@ -69,14 +69,14 @@ TEST_CASE("silence_closed_connections_and_failures_are_faults_with_rank_and_both
 }
 
 TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it") {
-  // Rank 1 stopped because of rank 2, whose own words come before everything else that is wrong by now.
+  // Rank 1 stopped because of rank 2, whose own report takes precedence over all that is wrong by now.
   const auto own = peer(State::inside, 5, "barrier");
   const auto fault = judge(0, {own, failed(2, "heard of rank 2"), failed(2, "the cause"),
                                peer(State::running, 4, "step", milliseconds(9000))});
   REQUIRE(fault);
   CHECK(fault->rank == 2);
   CHECK(fault->text.starts_with("the cause; it was last in step at step.cc:1; "));
-  // Where only the one that heard of it can still be read, its words stand.
+  // If only the rank that heard of it can still be read, its report is used.
   const auto heard = judge(0, {own, failed(2, "heard of rank 2"), peer(State::running, 4, "step", milliseconds(9000))});
   REQUIRE(heard);
   CHECK(heard->rank == 2);
@@ -111,23 +111,23 @@ TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
                    "the ranks diverge at operation 3: rank 0 called backward at loop.cc:1, "
                    "rank 1 waits in barrier at loop.cc:2"));
   }
-  // The same after a journey through the store.
+  // The result is unchanged after encoding and decoding, as through the store.
   ahead.record = *decode_record(encode(ahead.record));
   behind.record = *decode_record(encode(behind.record));
   CHECK(judge(0, {ahead, behind}));
 
-  // It has just come there: what it told may be old.
+  // It has just arrived there: its record may be old.
   behind.unchanged = milliseconds(300);
   CHECK_FALSE(judge(0, {ahead, behind}));
   behind.unchanged = milliseconds(3000);
-  // It waits for rank 0's leave to begin a step: no operation, so nothing that the other one must call.
+  // It waits for rank 0's grant to start a step. This is not an operation, so the other one need not call anything.
   behind.record.entered = 2;
   CHECK_FALSE(judge(0, {ahead, behind}));
-  // The other one has called the same, and is done with it.
+  // The other one has made the same call, and has finished it.
   behind.record.entered = 1;
   behind.record.enter({"backward", "loop.cc:2"});
   CHECK_FALSE(judge(0, {ahead, behind}));
-  // It was so long ago that nobody knows.
+  // It was so long ago that the records no longer contain it.
   for (std::size_t i = 0; i < kRecent + 5; ++i) ahead.record.enter({"backward", "loop.cc:1"});
   behind.record.enter({"barrier", "loop.cc:2"});
   CHECK(ahead.record.recent.size() == kRecent);
@@ -139,7 +139,7 @@ TEST_CASE("who_is_waited_for_is_named") {
   CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")}) ==
         "rank 2 (now after step at step.cc:1)");
   CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier")}).empty());
-  // The lowest rank that waits says it.
+  // The lowest rank that waits reports it.
   const std::vector<Peer> main_is_slow{peer(State::running, 3, "step"), own, own};
   CHECK(waiting_for(1, main_is_slow) == "rank 0 (now after step at step.cc:1)");
   CHECK(waiting_for(2, main_is_slow).empty());
@@ -155,7 +155,7 @@ TEST_CASE("records_come_back_as_they_were_told") {
   CHECK(again->origin == 3);
   CHECK(again->pid == 7);
   CHECK(contains(again->text, "a \"text\"\nwith "));
-  // Of another build, perhaps: nothing of it is believed, and nothing thrown.
+  // From another build, perhaps: the content is ignored, and nothing is thrown.
   for (const char* other : {"nonsense", "[1]", R"({"state":5})", R"({"beat":"x"})", R"({"recent":[[["a"]],[7]]})",
                             R"({"recent":[[["a"]],[0]]})", R"({"wish":[1,2]})", R"({"pid":{}})"}) {
     CAPTURE(other);

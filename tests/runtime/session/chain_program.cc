@@ -1,4 +1,4 @@
-// chain.h's training program as a process of its own, or as a rank of several:
+// The training program of chain.h as a separate process, or as one of several ranks:
 //   chain DIR RUN OPTIMIZER WORKERS STEPS EVERY KILL TRACE [PRECISION DEVICE KILL_RANK]
 #include <cstdlib>
 

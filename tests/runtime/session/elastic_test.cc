@@ -1,5 +1,5 @@
-// The number of ranks changes from start to start, and each start is killed somewhere: every sample of every epoch is
-// trained on exactly once, global batches stay as they are, and training ends where one undisturbed rank would.
+// The number of ranks changes from start to start, and each start is killed somewhere. Every sample of every epoch is
+// trained on exactly once, global batches stay the same, and training ends in the state of one uninterrupted rank.
 #include <fcntl.h>
 #include <torch/torch.h>
 
@@ -34,7 +34,7 @@ class Numbers : public torch::data::datasets::Dataset<Numbers> {
 struct NetImpl : torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x) {
     auto y = out->forward(torch::tanh(in->forward(x.narrow(1, 1, 2))));
-    // Few samples have a part of their own in the model: most batches, and most ranks, leave it unused.
+    // Few samples use a part of the model of their own: most batches, and most ranks, leave it unused.
     const auto rare = x.select(1, 0).remainder(11).eq(3);
     if (rare.any().item<bool>()) y = y + rare.unsqueeze(1) * seldom->forward(x.narrow(1, 1, 2));
     return y;
@@ -45,17 +45,17 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
-// What a rank did in a step: which samples it was given. Written whole.
+// What a rank did in a step: which samples it was given. Written in one piece.
 struct Record {
   std::uint64_t step = 0;
-  std::uint64_t samples = 0;  // a bit each
+  std::uint64_t samples = 0;  // one bit each
 };
 static_assert(kSamples <= 64);
 
 struct Death {
-  int rank = -1;           // nobody
+  int rank = -1;           // -1: none
   std::uint64_t step = 0;  // of this start
-  bool inside = false;     // a step, else between the update and its save
+  bool inside = false;     // inside a step, else between the update and its save
 };
 
 int train(const storage::Path& folder, const std::string& run, const char* device, int trace, const Death& death) {
@@ -126,14 +126,14 @@ void check_same(const std::vector<double>& weights, const std::vector<double>& e
   for (std::size_t i = 0; i < weights.size(); ++i) CHECK(std::abs(weights[i] - expected[i]) < 1e-12);
 }
 
-// Starts have as many ranks as `order` says, again and again.
+// The numbers of ranks of successive starts repeat `order`.
 void check(unsigned seed, const std::vector<int>& order, const char* device) {
   const ScratchFolder folder;
   INFO("seed " << seed);
   const auto undisturbed = start(1, folder.path(), "undisturbed", device, {});
   INFO(undisturbed.ranks[0].text);
   REQUIRE(undisturbed.ranks[0].code == 0);
-  std::map<std::uint64_t, std::uint64_t> expected;  // step: its samples
+  std::map<std::uint64_t, std::uint64_t> expected;  // samples by step
   for (const Record& record : undisturbed.trace) expected[record.step] = record.samples;
   std::map<int, std::uint64_t> seen;
   for (const auto& [step, samples] : expected) {
@@ -156,7 +156,7 @@ void check(unsigned seed, const std::vector<int>& order, const char* device) {
     const auto ended = start(count, folder.path(), "elastic", device, death);
     INFO("start " << starts << " with " << count << " ranks, of which " << death.rank << " dies in step " << death.step
                   << " of it");
-    // Whole steps of this start: what the ranks were given, together.
+    // Whole steps of this start: the samples of all ranks together.
     std::map<std::uint64_t, std::pair<int, std::uint64_t>> steps;
     for (const Record& record : ended.trace) {
       auto& [parts, samples] = steps[record.step];
@@ -180,7 +180,7 @@ void check(unsigned seed, const std::vector<int>& order, const char* device) {
       said += rank.text;
     }
     INFO(said);
-    REQUIRE((over || kills > kills_before));  // nothing but a death ends one
+    REQUIRE((over || kills > kills_before));  // a start ends early only by a kill
     if (!over) continue;
     for (const auto& rank : ended.ranks) check_same(weights_in(rank.text), weights_in(undisturbed.ranks[0].text));
     break;

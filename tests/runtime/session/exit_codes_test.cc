@@ -1,5 +1,5 @@
-// What programs end with: told to stop again and again, with a reader of their output that leaves, and started again by
-// the real holdfast launch.
+// Exit codes of programs: with repeated stop requests, with a reader of their output that leaves, and restarted by the
+// real holdfast launch.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -27,7 +27,7 @@ struct Ended {
   int signals = 0;
 };
 
-// A program that trains until it is told to stop, and unloads everything on its way out; it is told so every 30 ms.
+// A program that trains until a stop request, and unloads everything at exit; it gets a stop request every 30 ms.
 Ended stop_again_and_again(const ScratchFolder& folder) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
@@ -80,7 +80,7 @@ void stop_runs_again_and_again(int runs) {
   std::cout << "exit_codes: runs=" << runs << " with_75=" << right << " signals=" << signals << std::endl;
 }
 
-/// Whoever reads what this process prints leaves in the middle of its second save.
+/// Closes the reading end of this process's output in the middle of its second save.
 class ReaderThatLeaves final : public ForwardingFiles {
  public:
   ReaderThatLeaves() {
@@ -131,7 +131,8 @@ std::vector<std::uint64_t> saved_steps(const ScratchFolder& folder, const std::s
   return steps;
 }
 
-/// `holdfast launch` of the program bin/chain, whose lives each die in their second step where `dies`; its exit code.
+/// `holdfast launch` of the program bin/chain; if `dies`, each start is killed in its second step. Returns the exit
+/// code.
 int launch_chain(const ScratchFolder& folder, bool dies, const std::string& variable = "HOLDFAST_KEEP",
                  const std::string& value = "0") {
   std::fflush(nullptr);
@@ -178,8 +179,8 @@ TEST_CASE("a_complete_run_that_is_told_to_stop_while_it_unloads_ends_with_0") {
   REQUIRE(child >= 0);
   if (child == 0) {
     ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
-    ::signal(SIGTERM, SIG_DFL);             // the test's own framework listens to it
-    std::atexit([] { ::raise(SIGTERM); });  // registered before the session, so it runs after what that registers
+    ::signal(SIGTERM, SIG_DFL);             // the test framework handles it
+    std::atexit([] { ::raise(SIGTERM); });  // registered before the session, so it runs after the session's handlers
     SessionOptions options;
     options.dir = folder.path().string();
     options.run = "run";

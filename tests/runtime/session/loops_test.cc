@@ -1,4 +1,4 @@
-// Loops of a session: in each other's bodies, in a row, left by the program, stopped and declared complete.
+// Loops of a session: nested, in a row, left by the program, stopped and declared complete.
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -315,7 +315,7 @@ TEST_CASE("short_loops_in_a_row_do_not_each_save_at_their_end") {
   };
   CHECK(life(60) == kDone);
   const auto versions = run.versions();
-  REQUIRE(versions.size() == 2);  // the end of the first loop, which may have been the only one, and the program's
+  REQUIRE(versions.size() == 2);  // the end of the first loop, which could be the only one, and the program's
   CHECK(versions[0].position.step == 5);
   CHECK(versions[1].position.step == 300);
   CHECK(versions[1].values.at("x") == 300);
@@ -644,7 +644,7 @@ TEST_CASE("epochs_over_ones_own_batches_go_on_inside_an_epoch") {
         std::string::npos);
   SECTION("with the same number") {
     order.clear();
-    CHECK(life(2) == kRunAgain);  // where an epoch's batches are over, and its body is not
+    CHECK(life(2) == kRunAgain);  // where an epoch's batches are finished, but its body is not
     CHECK(life(0) == kDone);
     CHECK(order == std::vector<std::string>{"1:3", "1:4", "2:1", "2:2", "2:3", "2:4"});
     CHECK(life(0) == kDone);

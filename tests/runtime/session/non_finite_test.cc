@@ -1,4 +1,4 @@
-// Versions with NaN and infinities: what is said of them, and what a run does where it is told to stop or to roll back.
+// Versions with NaN and infinities: what is logged, and what a run does when its policy is to stop or to roll back.
 #include <sys/wait.h>
 #include <torch/torch.h>
 
@@ -22,7 +22,7 @@ using namespace holdfast;
 struct Program {
   std::uint64_t count = 10;
   std::set<std::uint64_t> poisoned = {};
-  std::uint64_t from_on = std::numeric_limits<std::uint64_t>::max();  // every step from this one on is
+  std::uint64_t from_on = std::numeric_limits<std::uint64_t>::max();  // every step from this one on is poisoned
   std::uint64_t dies_at = 0;
 
   torch::Tensor weight = torch::zeros({4}, torch::kDouble);
@@ -80,7 +80,7 @@ TEST_CASE("more_nan_is_told_tensor_by_tensor_and_three_are_named") {
         "3 more numbers that are NaN or infinite than version 1, in 'a' and 'b'");
   CHECK(more_non_finite({}, {{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}, {"e", 1}}, "version 1") ==
         "5 more numbers that are NaN or infinite than version 1, in 'a', 'b', 'c' and 2 more tensors");
-  // Ranks held it alike, and now differ.
+  // All ranks held the same mask, and now they differ.
   CHECK(more_non_finite({{"mask", 9}}, {{"mask", 9}, {"mask@1", 9}}, "version 1").empty());
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a_version_that_gets_nan_is_said_once_and_a_constant_mask_never") {
   CHECK(count_of(run.said(), "NaN or infinite than") == 1);
   CHECK(run.said().find("has 1 more number that is NaN or infinite than version ") != std::string::npos);
   CHECK(run.said().find("in 'weight'") != std::string::npos);
-  // A resume compares with the version that it goes on from.
+  // A resume compares with the version that it continues from.
   Program longer{.count = 14};
   CHECK(run.session(longer) == kDone);
   CHECK(count_of(run.said(), "NaN or infinite than") == 1);
@@ -147,14 +147,14 @@ TEST_CASE("a_rollback_skips_the_steps_since_the_version_before_and_a_kill_change
   const Run undisturbed;
   Program program{.count = 12, .poisoned = {5}};
   CHECK(undisturbed.session(program, with(undisturbed, "rollback:2")) == kDone);
-  CHECK(program.numbers == up_to(12));  // the loop goes on where it is
+  CHECK(program.numbers == up_to(12));  // the loop continues from where it is
   CHECK(program.weight[0].item<double>() == 10);
   CHECK(undisturbed.said().find("step 6 has 1 more number that is NaN or infinite than version ") != std::string::npos);
   CHECK(undisturbed.said().find(
             "the 2 steps since then are undone, and their batches do not come again (rollback 1 of") !=
         std::string::npos);
   const auto versions = undisturbed.versions();
-  for (const auto& version : versions) CHECK(version.non_finite == 3);  // the mask's
+  for (const auto& version : versions) CHECK(version.non_finite == 3);  // those of the mask
   CHECK(versions.back().position.step == 12);
   CHECK(versions.back().values.at("holdfast").at("rollbacks").at("total") == 1);
   CHECK(versions.back().values.at("holdfast").at("rollbacks").at("skipped") == 2);
@@ -226,7 +226,7 @@ TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run_with_the_rea
   CHECK(program.numbers == up_to(12));
   CHECK(refusal.find("step 12 has 1 more number") != std::string::npos);
   CHECK(refusal.find("after 3 rollbacks with no version in between") != std::string::npos);
-  // Progress in between counts them from the beginning.
+  // Progress in between resets the count.
   const Run other;
   CHECK(other.session(Program{.count = 20, .poisoned = {3, 7, 11, 15, 19}}, with(other, "rollback:2")) == kDone);
   CHECK(count_of(other.said(), "(rollback 5 of this run)") == 1);

@@ -1,4 +1,4 @@
-// Programs of many shapes, each killed by SIGKILL at every place that it tells of: what they compute, and the state of
+// Programs of many shapes, each killed by SIGKILL at every place that it traces: what they compute, and the state of
 // their last version, equal those of a process that was never killed.
 #include "program_shapes.h"
 
@@ -67,7 +67,7 @@ TEST_CASE("programs_of_every_shape_resume_exactly_wherever_they_are_killed", "[f
     for (const auto& word : undisturbed.words) expected[word.place] = word.value;
     REQUIRE(expected.size() == undisturbed.words.size());
 
-    // In turn: dies before the first boundary, one further, and two, for not every place is followed by a save.
+    // In turn: dies before the first boundary, one further, and two, because not every place is followed by a save.
     Ended ended;
     for (int dies_at = 1;; dies_at = dies_at % 3 + 1) {
       ended = run(shape, folder, "killed", dies_at);

@@ -1,4 +1,4 @@
-// Bit-identical resume by chains: each process resumes, is killed at its next step, and the next one goes on. At the
+// Bit-identical resume by chains: each process resumes, is killed at its next step, and the next one continues. At the
 // end weights, optimizer, generators, the order of samples and every loss equal those of a process that was never
 // killed.
 #include <fcntl.h>
@@ -31,7 +31,7 @@ struct Ended {
   std::vector<Record> trace;
 };
 
-// This process has loaded LibTorch and started no thread, so a fork of it is a process that has just begun.
+// This process has loaded LibTorch and started no thread, so a fork of it is like a process that has just started.
 Ended run(Program program, Start start) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
@@ -61,7 +61,7 @@ Ended run(Program program, Start start) {
   return ended;
 }
 
-// Both runs ended in the same state, which holds these tensors too.
+// Both runs ended in the same state, which includes these tensors.
 void check_same_end(const ScratchFolder& folder, const std::vector<std::string>& tensors) {
   const auto expected = newest_state(folder / "undisturbed");
   const auto found = newest_state(folder / "killed");
@@ -78,7 +78,7 @@ struct Counts {
   int kills = 0;
 };
 
-// Resumes and kills until the run is complete; checks it against a run that nobody disturbed and that never saved.
+// Resumes and kills until the run is complete, then compares it with an uninterrupted run that never saved.
 Counts check_chain(const std::string& optimizer, int workers, std::uint64_t steps, Start start, unsigned seed) {
   const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   INFO("optimizer " << optimizer << ", workers " << workers << ", seed " << seed);
@@ -125,8 +125,8 @@ Counts check_chain(const std::string& optimizer, int workers, std::uint64_t step
   return counts;
 }
 
-// The same of several ranks: one of them or all are killed, and all are started again. What every rank computed in
-// every step is compared.
+// A chain of several ranks: one of them or all are killed, and all are started again. The results of every rank in
+// every step are compared.
 Counts check_chain_of_ranks(int ranks_of_run, const std::string& precision, std::uint64_t steps, unsigned seed) {
   const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   INFO(ranks_of_run << " ranks, precision " << precision << ", seed " << seed);

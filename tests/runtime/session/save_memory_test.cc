@@ -1,4 +1,4 @@
-// How much memory a save takes beside the state that it saves, as the kernel counts it.
+// How much memory a save needs in addition to the state that it saves, as measured by the kernel.
 #include <torch/torch.h>
 
 #include <fstream>
@@ -19,7 +19,7 @@ std::size_t peak_memory() {
   return 0;
 }
 
-/// False where the kernel does not let us.
+/// False if the kernel does not permit it.
 bool forget_peak() {
   std::ofstream clear("/proc/self/clear_refs");
   clear << "5" << std::flush;
@@ -39,18 +39,18 @@ TEST_CASE("a_save_takes_less_than_64_mb_beside_the_state") {
   int argc = 1;
   auto session = holdfast::Session::start(
       argc, argv, {.dir = folder.path().string(), .run = "run", .every = "never", .device = "cpu"});
-  // Strided and whole, half and full precision: whatever is staged on the way to the file.
+  // Strided and whole, half and full precision: all kinds of data that are staged on the way to the file.
   torch::Tensor whole = torch::ones({32 << 20}), half = torch::ones({64 << 20}, torch::kHalf);
   torch::Tensor strided = torch::ones({4096, 8192}).t();
   session.track("whole", whole).track("half", half).track("strided", strided);
   std::size_t before = 0;
   for (auto& step : session.steps({.count = 2})) {
     if (step.number() != 1) continue;
-    session.save_now();  // done when the loop asks for the second step
+    session.save_now();  // finished when the loop asks for the second step
     REQUIRE(forget_peak());
     before = peak_memory();
   }
   CHECK(session.finish() == holdfast::kDone);
   CHECK(peak_memory() - before < std::size_t{64} << 20);
-  CHECK(peak_memory() > before);  // the kernel counts at all
+  CHECK(peak_memory() > before);  // so the kernel's count works
 }

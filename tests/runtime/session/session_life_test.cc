@@ -15,7 +15,7 @@ namespace {
 
 using namespace holdfast;
 
-/// argv as main gets it.
+/// argv as main receives it.
 struct CommandLine {
   explicit CommandLine(std::vector<std::string> words) : words_(std::move(words)) {
     words_.insert(words_.begin(), "program");
@@ -32,7 +32,7 @@ struct CommandLine {
   std::vector<char*> pointers_;
 };
 
-/// While it lives nothing is printed: the sessions are the test's own.
+/// Discards standard error while it lives, because the output of the sessions is not that of the test.
 class Quiet {
  public:
   Quiet() : kept_(::dup(STDERR_FILENO)) {
@@ -79,7 +79,7 @@ TEST_CASE("a_second_session_of_a_process_keeps_the_command_lines_options_and_the
     CHECK(boost::filesystem::exists(run.folder / name));
   }
   {
-    auto third = Session::start({.run = "c"});  // without argv, but the process has one
+    auto third = Session::start({.run = "c"});  // without argv, but those of the process are known
     double x = 0;
     third.track("x", x);
     for ([[maybe_unused]] auto& step : third.steps({.count = 1})) x += 1;
@@ -92,7 +92,7 @@ TEST_CASE("a_second_session_of_a_process_keeps_the_command_lines_options_and_the
     torch::manual_seed(5);
     CHECK(draw() == seeded);
   }
-  // Another command line, as a library may make one up, begins with nothing.
+  // Another command line, such as one made up by a library, starts a new run.
   CommandLine other({"--holdfast.dir", (run.folder / "other").string()});
   auto session = Session::start(other.argc, other.argv, {.run = "e", .device = "cpu"});
   session.restore();

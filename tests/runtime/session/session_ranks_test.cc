@@ -1,4 +1,4 @@
-// One session on several ranks: they train as one, save as one, and what stops one stops all.
+// One session on several ranks: they train and save as one, and an event that stops one stops all.
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -21,7 +21,7 @@ namespace {
 using namespace holdfast;
 namespace F = torch::nn::functional;
 
-// 23 samples, so that no batch size divides them; a sample's number is in its data.
+// 23 samples, so that no batch size divides their number; a sample's number is in its data.
 class Numbers : public torch::data::datasets::Dataset<Numbers> {
  public:
   explicit Numbers(std::size_t count = 23) : count_(count) {}
@@ -51,7 +51,7 @@ std::vector<double> values_of(const torch::Tensor& tensor) {
   return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
 }
 
-// Three epochs of a linear model with momentum; says the weights.
+// Three epochs of a linear model with momentum; prints the weights.
 int train_line(const storage::Path& folder, const std::string& run, const char* device) {
   auto session = start(folder, run, "never", device);
   torch::nn::Linear net(2, 1);
@@ -108,7 +108,7 @@ void ranks_train_as_one(const std::vector<int>& counts, const char* device) {
   }
 }
 
-// `words`: in each rank's block.
+// `words` must be in each rank's block.
 void describe_prints_every_rank(int count, const char* device, const std::vector<const char*>& words) {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(count, [&]() -> int {
@@ -118,7 +118,7 @@ void describe_prints_every_rank(int count, const char* device, const std::vector
     torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
     auto pipeline = session.pipeline(net, optimizer, {Ddp(), Amp(Precision::bf16)});
     const std::string text = session.describe();
-    if (text.empty() != (session.rank() != 0)) return 3;  // rank 0 alone has it
+    if (text.empty() != (session.rank() != 0)) return 3;  // only rank 0 has it
     return session.finish();
   });
   char host[256] = "";
@@ -165,7 +165,7 @@ TEST_CASE("every_sample_comes_once_over_all_ranks", "[full]") {
         ++steps;
         if (batch.weight() == 0) continue;
         for (const double x : values_of(batch.data.select(1, 0))) seen.push_back(static_cast<int>(std::lround(x * 10)));
-        // The position is the loop's own while an evaluation passes over the same data.
+        // The position stays that of the loop while an evaluation iterates over the same data.
         if (steps == 2) {
           for (auto& part : session.evaluate(loader)) {
             for (const double x : values_of(part.data.select(1, 0))) {
@@ -222,7 +222,7 @@ TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
     const auto draw = [](const std::string& text) {
       return text.substr(text.find("drew"), text.find('\n', text.find("drew")) - text.find("drew"));
     };
-    CHECK(draw(first[rank].text) == draw(second[rank].text));  // the generator is where the version left it
+    CHECK(draw(first[rank].text) == draw(second[rank].text));  // the generator continues where the version left it
     draws.insert(draw(first[rank].text));
   }
   CHECK(draws.size() == 3);  // each rank draws for itself
@@ -238,7 +238,7 @@ TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
 
 namespace {
 
-// A count that each rank keeps a part of.
+// A count that is sharded over the ranks.
 struct Tally {
   torch::Tensor counts = torch::zeros({3});
   std::uint64_t rounds = 0;
@@ -274,7 +274,7 @@ TEST_CASE("what_ranks_hold_shares_of_is_whole_on_any_number_of_them", "[full]") 
       const double before = session.sum(tally.counts.sum().item<double>());
       for (auto& step : session.steps({.count = static_cast<std::uint64_t>(rounds) + 1})) {
         (void)step;
-        // Rank 0 counts now and then only, so that at first it holds nothing where the others do.
+        // Rank 0 counts only in some rounds, so that at first it holds nothing where the others do.
         if (session.rank() > 0 || rounds % 2 == 1) tally.counts += session.rank() + 1.0;
         ++tally.rounds;
       }
@@ -364,7 +364,7 @@ TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples"
     if (turn > 1) CHECK(ended[0].text.find("sample-exact, not bit-exact: ") != std::string::npos);
     if (turn == 2) CHECK(ended[0].text.find("4 ranks → 2") != std::string::npos);
   }
-  // Until all epochs are through.
+  // Until all epochs are finished.
   const auto last = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), "elastic", "1");
     Loader loader(stacked(), {.batch_size = 6});
@@ -440,11 +440,11 @@ TEST_CASE("ranks_save_together_at_times_that_rank_0_alone_measures", "[full][alo
   INFO(ended[0].text);
   CHECK(saves >= 2);
   CHECK(static_cast<double>(saves) <= ended[0].seconds / 0.5 + 1);
-  CHECK(ended[1].text.empty());  // one voice
+  CHECK(ended[1].text.empty());  // only one rank prints
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Divergence, in the session's words
+// Divergence, as reported by the session
 
 TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full][alone]") {
   const ScratchFolder folder;
@@ -480,7 +480,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
        {"rank 3 calls session.steps of 2 epochs of 20 samples", "of 23 samples"}},
       {"another layout of gradients",
        [&](Session& s) {
-         torch::nn::Linear net(2, s.rank() == 1 ? 3 : 4);  // tracked by nobody
+         torch::nn::Linear net(2, s.rank() == 1 ? 3 : 4);  // not tracked
          for (auto& step : s.steps({.count = 2})) {
            (void)step;
            net->forward(torch::ones({1, 2})).sum().backward();
@@ -580,7 +580,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
        },
        {}},
   };
-  // Also by a program that lost its Ddp since the version was saved.
+  // Also by a program that has no Ddp any more since the version was saved.
   const auto epochs_of_pipeline = [&](bool with_ddp, std::uint64_t epochs) {
     return ranks::run_sessions(2, [&, with_ddp, epochs]() -> int {
       auto session = start(folder.path(), "lost");
@@ -721,7 +721,7 @@ TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
   CHECK(said.find("pipeline left") == std::string::npos);
 }
 
-// An object with generators of its own.
+// An object with its own generators.
 struct Sampler {
   std::mt19937 alike{7}, own;
   at::Generator of_libtorch = at::make_generator<at::CPUGeneratorImpl>(7);
@@ -757,8 +757,8 @@ TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not",
   CHECK(said.find("'value' is the same") == std::string::npos);
 }
 
-// Ranks that average their gradients by hand, and add an element to a parameter at each second step. Prints what they
-// come to: the same with and without a stop, on every rank.
+// Ranks that average their gradients themselves, and add an element to a parameter at every second step. Prints the
+// result, which is the same with and without a stop, on every rank.
 std::string grown(const ScratchFolder& folder, const std::string& run, std::uint64_t stop_at) {
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), run);
@@ -836,7 +836,7 @@ TEST_CASE("what_cannot_be_logged_is_refused_on_the_rank_that_gave_it", "[full]")
     double sum = 0;
     session.track("sum", sum);
     for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
-      const nlohmann::json good = {{"loss", 1.0}}, bad = {{"step", 1.0}};  // which log writes itself
+      const nlohmann::json good = {{"loss", 1.0}}, bad = {{"step", 1.0}};  // a name that log writes itself
       try {
         session.log(session.rank() == 1 ? bad : good);
         if (session.rank() == 1) return 5;
@@ -933,7 +933,7 @@ TEST_CASE("the_wait_for_a_slow_rank_is_said_once_by_one_rank", "[full][alone]") 
   CHECK(ended[1].text.find(" for rank 0 (now after barrier at session_ranks_test.cc:") != std::string::npos);
 }
 
-// As a laptop does that sleeps, or a virtual machine that is moved.
+// For example a laptop that sleeps, or a virtual machine that is moved.
 TEST_CASE("ranks_that_all_stood_still_go_on", "[full][alone]") {
   const ScratchFolder folder;
   const auto to_all = [](const std::vector<pid_t>& pids, int signal) {
@@ -976,7 +976,7 @@ TEST_CASE("a_tensor_comes_back_on_each_ranks_own_gpu", "[gpu]") {
       session.track("tensor", tensor);
       session.restore();
       if (tensor.device() != session.device()) return 5;
-      if (torch::empty({1}, torch::kCUDA).device() != session.device()) return 6;  // where none is named
+      if (torch::empty({1}, torch::kCUDA).device() != session.device()) return 6;  // when no device is given
       for ([[maybe_unused]] auto& step : session.steps({.count = 1})) session.barrier();
       return session.finish();
     });

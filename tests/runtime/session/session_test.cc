@@ -43,7 +43,7 @@ using Batches = Loader<decltype(Numbers().map(torch::data::transforms::Stack<>()
 
 Batches batches() { return Batches(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = 2}); }  // 5 steps
 
-// Tells when it is saved and loaded.
+// Calls back when it is saved and loaded.
 struct Watched {
   std::function<void()> on_save = [] {};
   std::function<void()> on_load = [] {};
@@ -54,7 +54,7 @@ struct Watched {
   void load(const State&) { on_load(); }
 };
 
-// Adds every sample it sees to a sum; `body` runs in each step.
+// Adds every sample to a sum; `body` runs in each step.
 int sum_samples(Session& session, std::uint64_t epochs, double& sum,
                 const std::function<void(std::uint64_t step)>& body = {}) {
   auto loader = batches();
@@ -66,7 +66,7 @@ int sum_samples(Session& session, std::uint64_t epochs, double& sum,
   return session.finish();
 }
 
-// One epoch that notes its steps, and is told to stop in one of them (0: never).
+// One epoch that records its steps and gets a stop request in one of them (0: never).
 struct Noted {
   double sum = 0;
   std::vector<std::uint64_t> steps;
@@ -85,7 +85,7 @@ struct Noted {
 TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes_on") {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     const Run run;
-    const auto former = ::signal(signal, SIG_DFL);  // nohup and shells in the background ignore some
+    const auto former = ::signal(signal, SIG_DFL);  // nohup and background shells ignore some signals
     double sum = 0;
     std::vector<std::uint64_t> steps;
     const auto remember = [&](std::uint64_t step) {
@@ -95,7 +95,7 @@ TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes
     CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum, remember); }) == kRunAgain);
     REQUIRE(run.versions().size() == 1);
     CHECK(run.versions()[0].position.step == 3);
-    sum = -1000;  // what comes back is the saved one
+    sum = -1000;  // the saved value is restored
     CHECK(run.session([&](Session& s) { return sum_samples(s, 2, sum, remember); }) == kDone);
     CHECK(steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
     CHECK(sum == 2 * 45);
@@ -166,7 +166,7 @@ TEST_CASE("a_run_that_is_complete_is_left_as_it_is") {
   CHECK(run.session([&](Session& s) { return sum_samples(s, 1, sum); }) == kDone);
   CHECK(sum == 45);
   CHECK(run.versions().size() == before.size());
-  CHECK(run.session([&](Session& s) { return sum_samples(s, 3, sum); }) == kDone);  // more epochs: it goes on
+  CHECK(run.session([&](Session& s) { return sum_samples(s, 3, sum); }) == kDone);  // more epochs: it continues
   CHECK(sum == 3 * 45);
 }
 
@@ -324,7 +324,7 @@ TEST_CASE("a_checkpoint_that_does_not_fit_is_refused_before_anything_changes") {
   CHECK(said.find("other") != std::string::npos);
   CHECK(sum == -1);
   CHECK(other == 7);
-  CHECK(run.history().opens().size() == 1);  // nobody took the run over
+  CHECK(run.history().opens().size() == 1);  // the run was not taken over
   CHECK(run.session([&](Session& s) { return program(s, 2); }) == kDone);
   CHECK(sum == 90);
   auto loose = run.options();
@@ -368,7 +368,7 @@ TEST_CASE("a_run_with_versions_is_started_anew_only_where_that_was_asked_for") {
   fresh.fresh = true;
   noted.sum = 0;
   CHECK(run.session(noted.stopping_at(3), fresh) == kRunAgain);
-  CHECK(run.session(noted.stopping_at(0), given) == kDone);  // goes on with the new beginning
+  CHECK(run.session(noted.stopping_at(0), given) == kDone);  // continues from the new beginning
   CHECK(noted.steps == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
   CHECK(noted.sum == 45);
   CHECK(run.history().versions().size() == 7);  // three from before; 2, 3; 4, 5
@@ -401,7 +401,7 @@ TEST_CASE("a_rewind_goes_on_from_the_chosen_version_and_later_starts_stay_on_its
   CHECK(noted.sum == 45);
 }
 
-// The session that loses its run is another process, which waits inside its third step meanwhile.
+// The session that loses its run is another process, which waits inside its third step during the takeover.
 TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so", "[full]") {
   Run run;
   run.every = "2";
@@ -425,7 +425,7 @@ TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so", "[full]") {
   REQUIRE(::read(there[0], &byte, 1) == 1);
   double sum = 0, theirs = 0;
   const auto other = [&](Session& session) { return sum_samples(session, 2, theirs); };
-  CHECK_THROWS_AS(run.session(other), Error);  // the run has a session that lives
+  CHECK_THROWS_AS(run.session(other), Error);  // the run has a living session
   auto takeover = run.options();
   takeover.take_over = true;
   CHECK(run.session(other, takeover) == kDone);
@@ -467,7 +467,7 @@ TEST_CASE("metrics_have_each_step_once_whatever_was_repeated") {
     return run.session([&](Session& session) {
       auto loader = batches();
       for (auto& batch : session.steps(loader, {.epochs = 2})) {
-        if (number == 1 && batch.number() == 5) CHECK(run.metrics().size() == 4);  // nobody repeats what is saved
+        if (number == 1 && batch.number() == 5) CHECK(run.metrics().size() == 4);  // saved metrics are not repeated
         session.log({{"life", number}});
         if (batch.number() == dies_at) throw std::runtime_error("an end without a save");
       }

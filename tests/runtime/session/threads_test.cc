@@ -1,4 +1,4 @@
-// How many threads a run that is resumed computes with.
+// How many threads a resumed run computes with.
 #include <ATen/Parallel.h>
 
 #include "catch.h"
@@ -8,11 +8,11 @@
 
 TEST_CASE("threads_that_the_user_set_in_the_environment_count_over_those_of_the_version") {
   const ScratchFolder folder;
-  // `user`: OMP_NUM_THREADS is the user's, not launch's.
+  // `user`: OMP_NUM_THREADS was set by the user, not by launch.
   const auto said = [&](std::uint64_t steps, int threads, bool user) {
     const auto ended = ranks::run_sessions(1, [&, steps, threads, user]() -> int {
       if (user) ::unsetenv("HOLDFAST_LAUNCH_THREADS");
-      at::set_num_threads(threads);  // LibTorch read the variable when this process began
+      at::set_num_threads(threads);  // LibTorch read the variable when this process started
       std::string words[] = {"train", "--holdfast.dir=" + folder.path().string()};
       char* argv[] = {words[0].data(), words[1].data(), nullptr};
       int argc = 2;
