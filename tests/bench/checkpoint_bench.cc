@@ -1,6 +1,6 @@
-// Holdfast's side of checkpoint_bench.py: keeps a module of the size asked for and obeys one command a line, answering
-// with seconds. Commands: save | load (digests checked) | load-unchecked | raw (O_DIRECT write of as many bytes) | drop
-// (the page cache's copy of the version) | check (the module holds what was saved) | quit.
+// Holdfast's side of checkpoint_bench.py: keeps a module of the requested size and executes one command a line,
+// answering with seconds. Commands: save | load (verifies digests) | load-unchecked | raw (O_DIRECT write of the same
+// number of bytes) | drop (the page cache's copy of the version) | check (the module holds what was saved) | quit.
 #include <fcntl.h>
 #include <torch/torch.h>
 #include <unistd.h>
@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-// The bound: aligned 8 MiB writes into reserved space, one sync.
+// The lower bound: aligned 8 MiB writes into reserved space, one sync.
 double raw_write(const std::string& path, std::uint64_t bytes) {
   constexpr std::size_t kBlock = std::size_t{8} << 20;
   static void* block = [] {

@@ -1,15 +1,15 @@
 // One rank's side of encoder_bench.py: trains a transformer encoder with bf16 autocast and a fused AdamW and times its
-// steps. The same work in two ways:
+// steps. It does the same work in two ways:
 //   encoder_bench holdfast NAME=VALUE...   a session's pipeline with Ddp and Amp
-//   encoder_bench plain NAME=VALUE...      the loop that one writes by hand over LibTorch: autocast, c10d's Reducer,
+//   encoder_bench plain NAME=VALUE...      a hand-written loop over LibTorch: autocast, c10d's Reducer,
 //                                          at::_fused_adamw_
 //   encoder_bench describe                 what this build and machine have, and Ddp's defaults
-// Which rank it is stands in the environment, as torchrun sets it. A driver gives orders, one a line on stdin, to each
-// rank by a pipe of its own, so that no rank waits for another inside a collective while the group is idle:
-//   round WARM STEPS [local]   so many steps untimed, then so many timed; local: gradients are not exchanged (plain)
-//   exchange                   what the exchange costs with nothing beside it (plain)
+// The environment gives the rank, as torchrun sets it. A driver writes orders, one a line, to the stdin of each rank by
+// a separate pipe, so that no rank waits for another inside a collective while the group is idle:
+//   round WARM STEPS [local]   WARM steps untimed, then STEPS timed; local: gradients are not exchanged (plain)
+//   exchange                   what the exchange costs with nothing running beside it (plain)
 //   quit
-// and is answered with lines "bench {JSON}", times in milliseconds.
+// The answers are lines "bench {JSON}", with times in milliseconds.
 #include <ATen/autocast_mode.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/Event.h>
@@ -50,7 +50,7 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
 constexpr std::uint64_t kSeed = 1;
-constexpr double kLearningRate = 1e-5;  // small: what multipliers burn depends on the numbers, which shall stay alike
+constexpr double kLearningRate = 1e-5;  // small: the power that multipliers use depends on the numbers
 
 [[noreturn]] void refuse(const std::string& sentence) {
   std::fprintf(stderr, "encoder_bench: %s\n", sentence.c_str());
@@ -77,7 +77,7 @@ struct Settings {
                            .causal = false};
   std::int64_t batch = 16;  // sequences of `context` tokens, on each rank
   bool cuda = true;
-  holdfast::DdpOptions ddp;  // plain takes the sizes of its buckets from it
+  holdfast::DdpOptions ddp;  // plain takes its bucket sizes from it
   bool mark_last_gradient = false;
   std::string folder = ".";  // where a session keeps its run
 };
@@ -139,15 +139,15 @@ void synchronize(c10::Device device) {
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.index());
 }
 
-// A moment in the device's own order of work; making one waits for nothing.
+// A point in the order of the device's work; making one does not wait.
 class Mark {
  public:
   explicit Mark(c10::Device device) : time_(Clock::now()) {
     if (!device.is_cuda()) return;
-    event_ = std::make_shared<c10::Event>(device.type(), c10::EventFlag::BACKEND_DEFAULT);  // one that keeps its time
+    event_ = std::make_shared<c10::Event>(device.type(), c10::EventFlag::BACKEND_DEFAULT);  // with timing
     event_->record(c10::impl::VirtualGuardImpl(device.type()).getStream(device));
   }
-  /// The device has come past both.
+  /// REQUIRES: the device has passed both.
   double milliseconds_to(const Mark& later) const {
     return event_ ? event_->elapsedTime(*later.event_) : milliseconds_between(time_, later.time_);
   }
@@ -162,11 +162,11 @@ double median_of(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Obeys the driver, one step of the training loop at a time, and keeps the times of the steps.
+// Executes the driver's orders, one step of the training loop at a time, and keeps the times of the steps.
 class Rounds {
  public:
   using Job = std::function<json(const std::string& order)>;
-  /// `other` answers orders that are no rounds.
+  /// `other` answers all orders except rounds.
   Rounds(c10::Device device, Job other) : device_(device), other_(std::move(other)) {}
 
   void ready(const torch::nn::Module& net) {
@@ -175,7 +175,7 @@ class Rounds {
     answer({{"ready", true}, {"parameters", parameters}});
   }
 
-  /// Between steps. False: leave the loop.
+  /// Call between steps. False: leave the loop.
   bool another_step() {
     for (std::string line; done_ == warm_ + steps_;) {
       if (steps_ > 0) report();
@@ -199,7 +199,7 @@ class Rounds {
   /// Whether this round's gradients are averaged over the ranks.
   bool exchanges() const { return exchanges_; }
 
-  // Within a step.
+  // Called within a step.
   void after_forward(const at::Tensor& loss) {
     loss_ = loss.detach();
     if (is_timed()) timed_.back().forward.emplace(device_);
@@ -210,7 +210,7 @@ class Rounds {
   void after_update() {
     if (is_timed()) timed_.back().update.emplace(device_);
   }
-  /// Has a step marked when the last gradient is computed: what backward takes after that is waiting for the exchange.
+  /// Marks the time when the last gradient is computed: the rest of backward is waiting for the exchange.
   void mark_last_gradient_of(const at::Tensor& first_parameter) {
     first_parameter.register_hook([this](const at::Tensor&) {
       if (is_timed()) timed_.back().last_gradient.emplace(device_);
@@ -220,7 +220,7 @@ class Rounds {
  private:
   struct StepMarks {
     Mark begin;
-    std::optional<Mark> forward, last_gradient, backward, update;  // the ends of these
+    std::optional<Mark> forward, last_gradient, backward, update;  // the ends of these phases
   };
 
   bool is_timed() const { return done_ > warm_ && !timed_.empty(); }
@@ -250,7 +250,7 @@ class Rounds {
     json round = {{"times", times}, {"loss", loss_.item<double>()}};
     if (device_.is_cuda()) {
       const auto memory = c10::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
-      round["peak_bytes"] = memory.allocated_bytes[0].peak;  // [0]: of all pools together
+      round["peak_bytes"] = memory.allocated_bytes[0].peak;  // [0]: all pools together
     }
     timed_.clear();
     loss_ = at::Tensor();
@@ -258,7 +258,7 @@ class Rounds {
     answer(round);
   }
 
-  // The others take their turns beside us.
+  // Other groups take their turns on the same device.
   void leave_memory() const {
     if (device_.is_cuda()) c10::getDeviceAllocator(device_.type())->emptyCache();
   }
@@ -273,7 +273,7 @@ class Rounds {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What both train
+// Common to both
 
 struct Batch {
   at::Tensor tokens, targets;
@@ -313,7 +313,7 @@ int run_holdfast(const Settings& s, int argc, char** argv) {
   if (s.mark_last_gradient) rounds.mark_last_gradient_of(net->tokens->weight);
   session.restore();
   at::Tensor first = at::ones({1}, at::TensorOptions(session.device()));
-  session.group().all_reduce(first);  // NCCL connects here rather than in a round
+  session.group().all_reduce(first);  // NCCL connects here instead of in a round
   rounds.ready(*net);
   for (auto& step : session.steps({.count = 1'000'000'000})) {
     if (!rounds.another_step()) break;
@@ -324,7 +324,7 @@ int run_holdfast(const Settings& s, int argc, char** argv) {
     pipeline.update();
     rounds.after_update();
   }
-  // Without finish(), which would write gigabytes that nobody wants.
+  // No finish(): it would write gigabytes that are not needed.
   session.group().close();
   std::_Exit(0);
 }
@@ -376,12 +376,12 @@ c10::intrusive_ptr<c10d::ProcessGroup> join(const holdfast::RankEnvironment& ran
   return group;
 }
 
-// Buckets as DistributedDataParallel makes them: from the last parameter to the first, later rebuilt by the Reducer in
-// the order in which gradients come.
+// Buckets as DistributedDataParallel makes them: from the last parameter to the first; the Reducer later rebuilds them
+// in the order in which gradients arrive.
 std::unique_ptr<c10d::Reducer> make_reducer(const std::vector<at::Tensor>& parameters, const Settings& s,
                                             c10::intrusive_ptr<c10d::ProcessGroup> group) {
   const std::vector<bool> sparse(parameters.size(), false);
-  const std::int64_t size = s.ddp.bucket_bytes > 0 ? s.ddp.bucket_bytes : std::int64_t{25} << 20;  // Python's
+  const std::int64_t size = s.ddp.bucket_bytes > 0 ? s.ddp.bucket_bytes : std::int64_t{25} << 20;  // Python's default
   auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(
       parameters, {static_cast<std::size_t>(s.ddp.first_bucket_bytes), static_cast<std::size_t>(size)}, sparse));
   std::reverse(buckets.begin(), buckets.end());
@@ -414,7 +414,7 @@ struct AdamW {
   std::vector<at::Tensor> parameters, means, squares, steps;
 };
 
-// The parts of an exchange, each alone on the device: what they would take if nothing hid them.
+// The parts of an exchange, each alone on the device: their cost if nothing overlapped with them.
 json exchange_alone(const c10d::Reducer& reducer, c10d::ProcessGroup& group, c10::Device device) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> buckets, halves, views, gradients;
@@ -460,7 +460,7 @@ json exchange_alone(const c10d::Reducer& reducer, c10d::ProcessGroup& group, c10
   };
   json parts = json::array();
   const auto part = [&](const char* what, const auto& act) { parts.push_back({{"part", what}, {"ms", timed(act)}}); };
-  for (const at::Tensor& bucket : buckets) bucket.zero_();  // sums stay 0
+  for (const at::Tensor& bucket : buckets) bucket.zero_();  // so that sums stay 0
   for (const at::Tensor& half : halves) half.zero_();
   part("all-reduce, bucket after bucket", [&] { all_reduce(buckets, c10d::ReduceOp::SUM); });
   if (device.is_cuda()) {
@@ -493,7 +493,7 @@ int run_plain(const Settings& s) {
     group = join(ranks, device);
     reducer = make_reducer(parameters, s, group);
     std::vector<at::Tensor> first{at::ones({1}, at::TensorOptions(device))};
-    group->allreduce(first)->wait();  // NCCL connects here rather than in a round
+    group->allreduce(first)->wait();  // NCCL connects here instead of in a round
   }
   const Batch batch = make_batch(s, ranks.rank, device);
   Rounds rounds(device, [&](const std::string& order) -> json {
@@ -517,7 +517,7 @@ int run_plain(const Settings& s) {
     optimizer.step();
     rounds.after_update();
   }
-  std::_Exit(0);  // the ranks leave together; nothing of theirs is to be kept
+  std::_Exit(0);  // the ranks end together; none of their data is kept
 }
 
 int describe() {
@@ -551,6 +551,6 @@ int main(int argc, char** argv) {
   if (kind != "holdfast" && kind != "plain") refuse("say describe, holdfast or plain; encoder_bench.py starts it");
   const Settings settings = read_settings(argc, argv);
   if (kind == "plain") return run_plain(settings);
-  argc = 1;  // the rest is not the session's
+  argc = 1;  // the other arguments are not for the session
   return run_holdfast(settings, argc, argv);
 }

@@ -117,7 +117,7 @@ def worker(settings):
             from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 
             model.register_comm_hook(dist.group.WORLD, bf16_compress_hook)
-        dist.all_reduce(torch.ones(1, device=device))  # NCCL connects here rather than in a round
+        dist.all_reduce(torch.ones(1, device=device))  # NCCL connects here instead of in a round
     optimizer = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, fused=True)
     generator = torch.Generator().manual_seed(2 + rank)
     shape = (s["batch"], s["tokens"])
@@ -191,10 +191,10 @@ def worker(settings):
             reply["peak_bytes"] = torch.cuda.max_memory_allocated()
         del marks, nexts
         if on_gpu:
-            torch.cuda.empty_cache()  # the others take their turns beside us
+            torch.cuda.empty_cache()  # other groups take their turns on the same device
         answer(**reply)
     sys.stdout.flush()
-    os._exit(0)  # the ranks leave together; nothing of theirs is to be kept
+    os._exit(0)  # the ranks end together; none of their data is kept
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Failed(Exception):
 
 
 class Group:
-    """The ranks of one variant, alive and idle until they get an order."""
+    """The ranks of one variant; they are idle until they get an order."""
 
     def __init__(self, bench, title, kind, ranks, settings, environment=None):
         self.title, self.ranks, self.failure = title, ranks, None
@@ -274,7 +274,7 @@ class Group:
 
     def order(self, what):
         for process in self.processes:
-            with contextlib.suppress(BrokenPipeError):  # hear() says it
+            with contextlib.suppress(BrokenPipeError):  # hear() reports it
                 process.stdin.write(what + "\n")
                 process.stdin.flush()
 
@@ -299,12 +299,12 @@ class Group:
 
 
 class Row:
-    """What one variant, or one way of driving it, measured."""
+    """The measurements of one variant, or of one way of driving it."""
 
     def __init__(self, name, group, how=""):
         self.name, self.group, self.how = name, group, how
-        self.turns = {}  # number of the turn: rank 0's answer
-        self.apart = 0.0  # the most by which ranks' medians differed within a turn
+        self.turns = {}  # by number of the turn: rank 0's answer
+        self.apart = 0.0  # the largest difference of ranks' medians within a turn
 
     @property
     def ranks(self):
@@ -331,12 +331,12 @@ class Row:
         return statistics.median(self.turns[turn]["times"]["step"])
 
     def against(self, other):
-        """Our time over the other's, turn by turn."""
+        """The ratio of our time to the other's, turn by turn."""
         return [self.of_turn(turn) / other.of_turn(turn) for turn in self.turns if turn in other.turns]
 
 
 class Bench:
-    """What all measurements of a run share."""
+    """State shared by all measurements of a run."""
 
     def __init__(self, options, facts):
         self.program = os.path.join(options.bin, "encoder_bench")
@@ -344,7 +344,7 @@ class Bench:
         self.model = SMALL if options.small else FULL
         self.environment = dict(word.split("=", 1) for word in options.env)
         self.holdfast = dict(word.split("=", 1) for word in options.holdfast)
-        # Ddp's options in force: those that ship, and what the command line says
+        # Ddp's options in effect: the defaults, changed by the command line
         self.ddp = {name: facts[name] for name in ("bucket_mb", "first_bucket_mb", "compress")}
         self.ddp.update(self.holdfast)
         self.bucket_mb, self.first_bucket_mb = float(self.ddp["bucket_mb"]), float(self.ddp["first_bucket_mb"])
@@ -358,7 +358,7 @@ class Bench:
 
     @contextlib.contextmanager
     def failing(self, row):
-        """A group that fails costs its rows, not the run."""
+        """If a group fails, its rows are lost but the run continues."""
         try:
             yield
         except Failed as error:
@@ -367,7 +367,7 @@ class Bench:
             self.end([row])
 
     def start(self, *wanted):
-        """Groups of (name, kind, ranks, settings[, environment]), all at once. A row for each."""
+        """Starts groups of (name, kind, ranks, settings[, environment]), all at once. Returns a row for each."""
         rows = []
         for name, *what in wanted:
             group = Group(self, f"'{name}'", *what)
@@ -377,7 +377,7 @@ class Bench:
             with self.failing(row):
                 facts = row.group.hear(within=300)[0]
                 self.facts.update({name: value for name, value in facts.items() if name != "ready"})
-        # What happens in the first steps only: as many groups at once as the device has memory for.
+        # Runs what happens in the first steps only, for as many groups at once as fit into the device's memory.
         alive = [row for row in rows if not row.failure]
         for begin in range(0, len(alive), 3):
             part = alive[begin : begin + 3]
@@ -431,10 +431,10 @@ def channels(number):
 
 CONFIGURATIONS = [
     Configuration("as it ships", {}),
-    # how gradients are put together
+    # how gradients are grouped
     *(Configuration(f"buckets of {size} MB", {"bucket_mb": size}) for size in (10, 25, 50, 100, 200, 800)),
     Configuration("first bucket of 25 MB", {"first_bucket_mb": 25}),
-    # in what they travel
+    # in which dtype they travel
     *(Configuration(f"{dtype}, 100 MB", {"compress": dtype, "bucket_mb": 100}) for dtype in ("bf16", "fp16")),
     Configuration("bf16", {"compress": "bf16"}),
     # how NCCL moves them
@@ -561,11 +561,11 @@ def compare(bench):
             (BY_HAND, "plain", many, {}),
             (PYTHON, "python", many, {}),
         ]
-        if (bench.bucket_mb, bench.first_bucket_mb) != (25, 1):  # Python's own
+        if (bench.bucket_mb, bench.first_bucket_mb) != (25, 1):  # Python's default
             size = {"bucket_mb": bench.bucket_mb}
             wanted += [
                 (BY_HAND + OUR_BUCKETS, "plain", many, {**size, "first_bucket_mb": bench.first_bucket_mb}),
-                (PYTHON + OUR_BUCKETS, "python", many, size),  # which takes no other size for the first
+                (PYTHON + OUR_BUCKETS, "python", many, size),  # Python has no other size for the first bucket
             ]
     rows = bench.start(*wanted)
     bench.measure(rows, bench.rounds)
@@ -637,7 +637,7 @@ def breakdown(bench, configuration):
     if many > 1 and not by_hand.failure:
         with bench.failing(by_hand):
             alone = by_hand.group.ask("exchange")[0]
-    if many > 1 and not by_hand.failure:  # last: the ranks' parameters go apart
+    if many > 1 and not by_hand.failure:  # must be last: the ranks' parameters diverge
         local = Row(f"{BY_HAND}, not exchanging", by_hand.group, "local")
         bench.measure([local], bench.rounds)
         rows.append(local)

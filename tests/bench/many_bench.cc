@@ -1,9 +1,9 @@
-// A model of many small parameters under Adam: what a save and a load cost besides their bytes. Beside each stands
+// A model of many small parameters under Adam: what a save and a load cost in addition to their bytes. For comparison:
 // torch::save and torch::load of the module and the optimizer, into two files of the same folder, with an fsync.
 //
 //   many_bench [FOLDER [PARAMETERS [ROUNDS [alone]]]]        (alone: without the peer, for a profiler)
 //
-// Prints medians, minima and maxima in seconds, and the peer's time by Holdfast's, round by round.
+// Prints medians, minima and maxima in seconds, and the ratio of the peer's time to Holdfast's, round by round.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <torch/torch.h>

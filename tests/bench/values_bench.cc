@@ -1,6 +1,6 @@
 // How long it takes to save a replay buffer and to load it again, as tracked structs or packed into tensors by hand:
 //   values_bench structs|packed save|load ENTRIES FOLDER      prints seconds
-// An entry is 2 x 27 floats, 9 whole numbers and three scalars. values_bench.py compares.
+// An entry is 2 x 27 floats, 9 integers and three scalars. values_bench.py compares.
 #include <torch/torch.h>
 
 #include <array>

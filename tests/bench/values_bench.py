@@ -1,6 +1,6 @@
-# What a replay buffer of structs costs beside one that is packed into tensors by hand: saves and loads in turn.
+# The cost of a replay buffer of structs compared with one packed into tensors by hand: saves and loads in turn.
 #   python tests/bench/values_bench.py build/bin [ROUNDS [ENTRIES]]
-# A save ends when the version is durable; a load when every entry is there. `holdfast ls` of the run is timed, too.
+# A save ends when the version is durable; a load when every entry is loaded. `holdfast ls` of the run is also timed.
 import shutil
 import statistics
 import subprocess

@@ -1,4 +1,4 @@
-// The time of training steps over the ranks that a launcher started, with the watch or without it:
+// The time of training steps over the ranks that a launcher started, with or without the watchdog:
 //   holdfast launch --nproc 2 -- watch_bench on|off STEPS WIDTH      rank 0 prints the median step in milliseconds
 // The step's only collectives are the Reducer's. watch_bench.py compares.
 #include <torch/torch.h>

@@ -1,4 +1,4 @@
-# What the watch over the ranks costs: the same steps with it and without it, in turn.
+# The cost of the watchdog over the ranks: the same steps with it and without it, in turn.
 #   python tests/bench/watch_bench.py build/bin [ROUNDS [STEPS [WIDTH]]]
 import re
 import statistics

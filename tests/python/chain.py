@@ -1,4 +1,4 @@
-"""Starts the training program chain (tests/runtime/chain_program.cc) and hears what every rank computed in every step."""
+"""Starts the training program chain (tests/runtime/chain_program.cc) and receives every rank's results of each step."""
 
 import os
 import struct
@@ -9,17 +9,17 @@ RECORD = struct.Struct("@QiQQQ")  # chain::Record of chain.h: step, rank, the lo
 
 
 def command(programs, folder, run, steps, every, kill="", trace=-1, precision="fp32", device="cpu", kill_rank=-1):
-    """The words that start the program, as it reads them."""
+    """The command line that starts the program."""
     return [f"{programs}/chain", folder, run, "AdamW", "0", str(steps), every, kill, str(trace), precision, device, str(kill_rank)]
 
 
 class Chain:
-    """One start of the program by `launch`, the words of a launcher before the program's."""
+    """One start of the program by `launch`, the launcher's words before those of the program."""
 
     def __init__(self, launch, programs, folder, run, steps, every, precision="fp32", **options):
         ours, theirs = os.pipe()
         words = command(programs, folder, run, steps, every, trace=theirs, precision=precision)
-        # In a session of its own, as a batch system would start it.
+        # A new session, as with a batch system.
         self.process = subprocess.Popen([*launch, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                         pass_fds=[theirs], start_new_session=True, **options)
         os.close(theirs)
@@ -45,13 +45,13 @@ class Chain:
         self.text = self.process.stdout.read()
 
     def wait_for_records(self, count, seconds=60):
-        """Whether so many came before the program ended. All ranks' records are counted."""
+        """Whether `count` records arrived before the program ended. All ranks' records are counted."""
         with self.changed:
             self.changed.wait_for(lambda: len(self.records) >= count or self.process.poll() is not None, seconds)
             return len(self.records) >= count
 
     def wait(self, seconds=120):
-        """The launcher's exit code, once nobody is left who writes."""
+        """The launcher's exit code, after all writers have ended."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:

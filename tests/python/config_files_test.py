@@ -1,4 +1,4 @@
-"""A program takes configs/local.json as it is, and says what is wrong with a configuration file of its user's."""
+"""A program accepts configs/local.json unchanged, and reports errors in a user's configuration file."""
 
 import json
 import os
@@ -25,7 +25,8 @@ def expect(what, right, seen):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    # How often is the environment's, how many are kept is the file's, which run it is is the program's.
+    # The interval comes from the environment, the number of kept versions from the file, the run's name from the
+    # program.
     local = os.path.join(configs, "local.json")
     done = run([plain_loop, "--holdfast.config", local], folder, HOLDFAST_EVERY="20")
     versions = json.loads(run([holdfast, "ls", "runs/spiral", "--json"], folder).stdout)["versions"]

@@ -1,6 +1,6 @@
-"""The examples end alike whether or not they were killed in between, alone and on several ranks.
+"""The examples end with the same results whether or not they were killed in between, alone and on several ranks.
 
-With numbers of ranks behind the folder of programs it tries those instead of 1 and 2.
+Numbers of ranks after the folder of programs are used instead of 1 and 2.
 """
 
 import json
@@ -16,7 +16,7 @@ counts = [int(count) for count in sys.argv[2:]] or [1, 2]
 holdfast = os.path.join(programs, "holdfast")
 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-# Program, arguments, the step of a saved version after which it is killed, and how where it is alone.
+# Program, arguments, the step of a saved version after which it is killed, and by which signal if it runs alone.
 trainings = [
     ("char_gpt", "--layers 2 --width 32 --heads 2 --context 32 --batch-size 12 --windows 500 --epochs 3 --warmup 20 "
                  "--accumulate 2 --write 40 --holdfast.every 15", 30, signal.SIGKILL),
@@ -46,7 +46,7 @@ def newest_step(run_folder):
 
 
 def kill_in_the_middle(arguments, run_folder, step, count, how):
-    """Kills the program where it is alone, else its last rank by SIGKILL. Its exit code, or minus the signal."""
+    """Kills the program if it runs alone, else its last rank by SIGKILL. Returns the exit code, or minus the signal."""
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     while newest_step(run_folder) < step:
         if process.poll() is not None:
@@ -91,8 +91,8 @@ with tempfile.TemporaryDirectory() as folder:
             problems = train(program, options, step, how, count, folder)
             failed |= bool(problems)
             print(f"{program} on {count} ranks, {time.monotonic() - begun:.1f} s:", *problems or ["alike"], flush=True)
-    # What cannot work is said at the start: a prompt of bytes that the text has not, lines that are a folder, numbers
-    # that would be taken for others.
+    # Impossible requests are refused at the start: a prompt with bytes that the text does not have, a folder as the
+    # file of lines, numbers that would be mistaken for others.
     for option in ("--layers", "--warmup", "--workers"):
         for number in ("-1", "99999999999999999999"):
             run(command("char_gpt", 1, [option, number, "--holdfast.dir", folder]), expected=105)

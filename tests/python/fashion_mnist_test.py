@@ -1,4 +1,4 @@
-"""The example's default run reaches the accuracy that its description promises."""
+"""The example's default run reaches the accuracy that its description states."""
 # label: long
 
 import os

@@ -1,5 +1,5 @@
-# Ranks on real GPUs are killed and started again; the last version must equal that of ranks that nobody disturbed.
-# Also: a rank that dies while the others are inside a NCCL operation stops them within seconds.
+# Ranks on real GPUs are killed and started again; the last version must equal that of uninterrupted ranks. Also: if a
+# rank dies while the others are inside an NCCL operation, they stop within seconds.
 import concurrent.futures
 import random
 import subprocess
@@ -58,12 +58,12 @@ with tempfile.TemporaryDirectory() as folder:
     if gpus < 2:
         print(f"{gpus} GPU here: the chains of two are skipped")
         chains = [chain for chain in chains if chain[0] == 1]
-    # A chain spends its time on starts; the chains share the GPUs.
+    # A chain spends most of its time on starts, so the chains share the GPUs.
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for said in pool.map(lambda chain: check_chain(*chain, folder), chains):
             print(said, flush=True)
     if gpus >= 2:
-        # The others' words name the rank that died.
+        # The other ranks' messages name the rank that died.
         code, seconds, text = start(2, folder, "fault", "bf16", "never", "inside", 1)
         print(text)
         assert code != 0 and "rank 1" in text, text

@@ -1,9 +1,9 @@
-"""Hosts for a test on one machine: network namespaces with a cable between them, each with a name of its own and, for
-whatever is started on it, process numbers of its own.
+"""Hosts for a test on one machine: network namespaces connected by a cable. Each has its own name and, for processes
+started on it, its own process numbers.
 
-All of it lies in namespaces of this test alone, so that the kernel takes hosts, cable and processes away with the test,
-however that ends. A test that calls enter() in its first lines runs as root of them; without root's rights outside it
-gets them by a user namespace, where the system allows those, and else is skipped.
+Everything is in namespaces of this test alone, so the kernel removes hosts, cable and processes when the test ends for
+whatever reason. A test that calls enter() in its first lines runs as root in them. Without root's rights outside, it
+gets them by a user namespace if the system allows that; otherwise it is skipped.
 """
 
 import os
@@ -35,14 +35,14 @@ def enter():
     tried = subprocess.run([*unshare, "sh", "-c", what_it_takes], capture_output=True, text=True)
     if tried.returncode != 0:
         skip(f"this user may make no namespaces here: {tried.stderr.strip()}")
-    # What started this test says nothing about the ranks that it starts.
+    # Variables of the launcher that started this test must not reach the ranks that the test starts.
     of_launchers = ("OMPI_", "SLURM_", "RANK", "WORLD", "LOCAL_", "MASTER_", "HOLDFAST_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(of_launchers)}
     os.execvpe(unshare[0], [*unshare, sys.executable, *sys.argv], {**environment, INSIDE: "1"})
 
 
 def name(folder, *hosts):
-    """From here on every host finds the others by name."""
+    """After this call every host finds the others by name."""
     file = os.path.join(folder, "hosts")
     with open(file, "w", encoding="utf-8") as lines:
         lines.writelines(f"{host.address} {host.name}\n" for host in hosts)
@@ -51,7 +51,7 @@ def name(folder, *hosts):
 
 
 def connect(*hosts):
-    """A cable between two hosts."""
+    """Connects two hosts by a cable."""
     first, second = (host.name for host in hosts)
     subprocess.run(["ip", "link", "add", "eth0", "netns", first, "type", "veth", "peer", "name", "eth0", "netns", second],
                    check=True)
@@ -67,12 +67,12 @@ class Host:
         subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
 
     def link(self, state):
-        """`up`, or `down`: what is sent goes nowhere, and nobody is told."""
+        """Sets the link `up` or `down`. While it is down, packets are lost without an error."""
         subprocess.run(["ip", "-n", self.name, "link", "set", "eth0", state], check=True)
 
     def words(self, report_left=True):
-        """Before a command's words they run it there, as the first process but one of process numbers of its own. Who
-        kills the process that this starts kills them all. At its end it says which processes are left: 1 is the shell."""
+        """Put before a command, these words run it on this host, as the second process of a new process namespace.
+        Killing the process that they start kills all of them. At its end it prints which processes are left: 1 is the shell."""
         script = 'hostname "$0"; "$@"; code=$?; '
         if report_left:
             script += "cd /proc; echo processes left on $0: [0-9]*; "
@@ -81,7 +81,7 @@ class Host:
 
 
 def descendants(pid, program):
-    """Those below process `pid` that run a program of this name."""
+    """The descendants of process `pid` that run a program of this name."""
     found = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -91,5 +91,5 @@ def descendants(pid, program):
                         found.append(child)
                     found += descendants(child, program)
     except OSError:
-        pass  # it ended meanwhile
+        pass  # it ended during the search
     return found

@@ -1,8 +1,8 @@
-"""Training goes on bit for bit wherever SIGKILL hits it: one rank, all ranks, or holdfast launch itself.
+"""Training resumes bit for bit wherever SIGKILL hits it: one rank, all ranks, or holdfast launch itself.
 
-`launcher_kill_test.py PROGRAMS [KILLS [SEED]]` kills so often at random moments, start-up included, and starts the same
-command again each time; then every loss of every step and rank must equal that of a run that nobody disturbed. Whoever
-is killed, nothing that was started may stay behind.
+`launcher_kill_test.py PROGRAMS [KILLS [SEED]]` kills KILLS times at random moments, start-up included, and starts the
+same command again each time. Then every loss of every step and rank must equal that of an uninterrupted run. After each
+kill no process that was started may stay behind.
 """
 
 import os
@@ -21,11 +21,11 @@ seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 ranks = 2
 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 launch = [f"{programs}/holdfast", "launch", "--nproc", str(ranks), "--"]
-steps_between = 10  # more than there are on average, so that the run is not over before the last kill
+steps_between = 10  # more than the average number, so that the run does not end before the last kill
 
 
 def processes_of(folder):
-    """Launcher, guard and ranks all have the folder in their command lines; what is dead has none."""
+    """Launcher, guard and ranks have the folder in their command lines; a dead process has no command line."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -33,12 +33,12 @@ def processes_of(folder):
                 if folder.encode() in words.read():
                     found.append(int(entry))
         except OSError:
-            pass  # it ended meanwhile
+            pass  # it ended during the search
     return found
 
 
 def ranks_of(launcher):
-    """The processes that run the program now: during start-up there may be fewer of them."""
+    """The processes that run the program now; during start-up there may be fewer than ranks."""
     found = []
     try:
         with open(f"/proc/{launcher}/task/{launcher}/children", encoding="utf-8") as children:
@@ -98,7 +98,7 @@ with tempfile.TemporaryDirectory() as folder:
         hit = []
         if sum(counts.values()) < kills:
             if turn % 4 == 0:
-                time.sleep(chance.uniform(0, 0.5))  # wherever the start-up is then
+                time.sleep(chance.uniform(0, 0.5))  # at any point of the start-up
             else:
                 chain.wait_for_records(chance.randint(1, 16 * ranks))
                 time.sleep(chance.uniform(0, 0.01))
@@ -113,14 +113,14 @@ with tempfile.TemporaryDirectory() as folder:
                 counts[whom] += 1
                 code = chain.process.wait(60)
                 took = time.monotonic() - killed_at
-                # launch itself waits for whoever is left; without it the kernel and its guard end them.
+                # launch itself waits for the remaining processes; without it, the kernel and its guard end them.
                 expected = -signal.SIGKILL if whom == "the launcher" else 128 + signal.SIGKILL
                 check(code == expected, f"{whom} killed: exit code {code} and not {expected}", chain)
                 left = gone_after(folder, 5.0 if whom == "the launcher" else 0)
                 check(left is not None, f"{whom} killed: left behind are {processes_of(folder)}", chain)
                 chain.wait()
                 check((steps, 0) not in chain.records, f"{whom} killed: the others went on to the end", chain)
-                # Those that wait for others still, as they start up, end when launch tells them to, after 5 s.
+                # Ranks that still wait for others at start-up end when launch asks them to, after 5 s.
                 check(took < 15, f"{whom} killed: over after {took:.1f} s only", chain)
                 slowest[whom] = max(slowest[whom], took + left)
         code = chain.wait()

@@ -1,5 +1,5 @@
-"""Ranks started for real: by holdfast launch, torchrun and the MPI launchers of Open MPI and MPICH, each where it is
-there. (slurm_test.py: by srun.)"""
+"""Ranks started by real launchers: holdfast launch, torchrun and the MPI launchers of Open MPI and MPICH, if they are
+installed. (slurm_test.py: by srun.)"""
 
 import os
 import re
@@ -11,7 +11,7 @@ import tempfile
 bin_folder = os.path.abspath(sys.argv[1])
 program = os.path.join(bin_folder, "ranks")
 torchrun = os.path.join(os.path.dirname(sys.executable), "torchrun")
-# Those of the program that runs this test say nothing about the ranks that it starts.
+# Variables of a launcher that runs this test must not reach the ranks that it starts.
 environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "SLURM_", "RANK", "WORLD", "MASTER_"))}
 environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
@@ -38,12 +38,12 @@ for name, command in launchers.items():
         failed.append(f"{name}: {fine.returncode}\n{fine.stdout}\n{fine.stderr}")
     broken = run(command + ["fail", "1"])
     said = broken.stdout + broken.stderr
-    # torchrun ends the others before they have said anything; everybody else lets them say what they know.
+    # torchrun ends the others before they have printed anything; all other launchers let them report.
     expected = "this rank was told to fail" if name == "torchrun" else "rank 1 threw: this rank was told to fail"
     if broken.returncode == 0 or expected not in said:
         failed.append(f"{name}, rank 1 fails: {broken.returncode}\n{said}")
     print(f"{name}: 3 ranks agreed; when one failed, all said why")
-# Two jobs at once on one host: the variables of MPICH's launcher do not tell them apart, so they would take one port.
+# Two jobs at once on one host: MPICH's launcher gives both the same variables, so they would use the same port.
 if shutil.which("mpiexec.hydra"):
     jobs = [
         subprocess.Popen(["mpiexec.hydra", "-n", "2", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -54,7 +54,7 @@ if shutil.which("mpiexec.hydra"):
         said, _ = job.communicate(timeout=120)
         if job.returncode != 0 or said.count("of 2, local") != 2:
             failed.append(f"two jobs of mpiexec at once: {job.returncode}\n{said}")
-# A plain loop that does not average gradients is told so by every rank.
+# Every rank of a plain loop that does not average gradients reports it.
 with tempfile.TemporaryDirectory() as folder:
     plain = os.path.join(bin_folder, "plain_loop")
     session = run([os.path.join(bin_folder, "holdfast"), "launch", "--nproc", "2", "--", plain, "--holdfast.dir", folder])

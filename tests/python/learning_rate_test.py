@@ -1,7 +1,7 @@
-"""An independent check of the learning-rate schedules: PyTorch's own schedulers, stepped, give the same factors.
+"""An independent check of the learning-rate schedules: stepping PyTorch's own schedulers gives the same factors.
 
 usage: learning_rate_test.py FOLDER_OF_OUR_PROGRAMS
-Ends with status 77 (skipped) where this Python has no torch.
+Ends with status 77 (skipped) if this Python has no torch.
 """
 
 import json
@@ -19,9 +19,9 @@ except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
 
-warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")  # SequentialLR warns about itself
+warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")  # SequentialLR warns about its own code
 
-BASE = 0.37  # the optimizer's initial lr; no power of two, so that a factor taken for a rate is found
+BASE = 0.37  # the optimizer's initial lr; not a power of two, so that confusing a factor with a rate is detected
 TOLERANCE = 1e-12
 
 
@@ -38,7 +38,7 @@ def warmed_up(o, warmup):
 
 def warmup_cosine(o, warmup, total, floor):
     cosine = schedulers.CosineAnnealingLR(o, T_max=total - warmup, eta_min=floor * BASE)
-    if warmup == 0:  # a milestone at 0 would leave SequentialLR one step behind
+    if warmup == 0:  # with a milestone at 0 SequentialLR would stay one step behind
         return cosine
     return schedulers.SequentialLR(o, [warmed_up(o, warmup), cosine], milestones=[warmup])
 
@@ -66,7 +66,7 @@ PEERS = {
 
 
 def parameters(kind, generator):
-    """One maker's parameters, and the number of steps to compare: beyond `total` where PyTorch stays there too."""
+    """One maker's parameters, and the number of steps to compare: beyond `total` if PyTorch stays constant there."""
     total = generator.randint(2, 400)
     floor = generator.choice([0, 0.1, generator.random()])
     factor = generator.choice([0.1, 0.5, 0.99, 1.01])
@@ -92,7 +92,7 @@ def parameters(kind, generator):
 
 
 def stepped(kind, arguments, steps):
-    """What a user of PyTorch gets, as factors; and the same from PyTorch's closed form, where there is one."""
+    """The factors that a user of PyTorch gets; and those of PyTorch's closed form, if there is one."""
     o = optimizer()
     arguments = {{"from": "start"}.get(name, name): value for name, value in arguments.items()}
     scheduler = PEERS[kind](o, **arguments)
@@ -135,7 +135,7 @@ def observed(of):
 
 
 def check(what, ours, peers, absolute=sys.float_info.min):
-    """`absolute` says how near 0 the digits stop counting; numbers that are not normal have lost some in any case."""
+    """Differences below `absolute` are ignored; subnormal numbers have lost digits in any case."""
     what = str({name: value for name, value in what.items() if name != "metrics"})
     assert len(ours) == len(peers), what
     for step, (our, peer) in enumerate(zip(ours, peers)):
@@ -164,7 +164,7 @@ values = 0
 for of, ours in zip(cases, answers):
     arguments = {name: value for name, value in of.items() if name not in ("kind", "steps")}
     rates, closed = stepped(of["kind"], arguments, of["steps"])
-    # Where these near 0 PyTorch subtracts numbers that are almost equal and loses digits: its closed forms lose fewer.
+    # Near 0 these PyTorch schedules subtract almost equal numbers and lose digits; the closed forms lose fewer.
     nears_zero = of["kind"] in ("cosine", "warmup_cosine", "polynomial", "one_cycle")
     values += check(of, ours, rates, **({"absolute": TOLERANCE} if nears_zero else {}))
     if closed:

@@ -1,7 +1,7 @@
-"""An independent check of the payload's format: Python's safetensors opens what Holdfast writes and the other way round.
+"""An independent check of the payload's format: Python's safetensors reads what Holdfast writes, and vice versa.
 
 usage: payload_test.py FOLDER_OF_OUR_PROGRAMS
-Ends with status 77 (skipped) where this Python has no torch or no safetensors.
+Ends with status 77 (skipped) if this Python has no torch or no safetensors.
 """
 
 import json
@@ -28,7 +28,7 @@ DTYPES = {
 
 
 def raw(tensor):
-    """All bytes of a tensor, as they lie in memory."""
+    """All bytes of a tensor, in memory order."""
     flat = tensor.contiguous().reshape(-1)
     return bytes(flat.view(torch.uint8).tolist()) if flat.numel() else b""
 

@@ -1,9 +1,10 @@
-"""An independent check of the pipeline: PyTorch's own parts, put together by hand, train the same network alike.
+"""An independent check of the pipeline: PyTorch's own parts, assembled by hand, train the same network equally.
 
 usage: pipeline_reference_test.py FOLDER_OF_OUR_PROGRAMS [cpu | cuda]
-Without a device: on the CPU, and on one and two GPUs where they are. Ends with status 77 (skipped) where this Python has
-no torch. PyTorch's half is what its users write: DistributedDataParallel over Gloo or NCCL, no_sync() within windows, autocast, GradScaler, clip_grad_norm_, a SequentialLR that
-is stepped only after steps that were made, and an AveragedModel.
+Without a device: on the CPU, and on one and two GPUs if they exist. Ends with status 77 (skipped) if this Python has no
+torch. PyTorch's half is typical user code: DistributedDataParallel over Gloo or NCCL, no_sync() within windows,
+autocast, GradScaler, clip_grad_norm_, a SequentialLR that is stepped only after steps that were taken, and an
+AveragedModel.
 """
 
 import contextlib
@@ -31,19 +32,20 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")  # SequentialLR warns about itself
+warnings.filterwarnings("ignore", module="torch.optim.lr_scheduler")  # SequentialLR warns about its own code
 
 INPUTS, HIDDEN, CLASSES = 12, 24, 8
 DEVICES = ("cpu", "cuda")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# Launchers that this test itself runs under say nothing about the ranks that it starts.
+# Variables of launchers that run this test must not reach the ranks that it starts.
 FOREIGN = ("OMPI_", "PMI", "SLURM_", "RANK", "WORLD", "LOCAL_", "MASTER_", "HOLDFAST_")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 TAIL, NO_TAIL = 41, 48  # samples: windows of 16, 16 and 9, of which 9 are batches of 4, 4 and 1; or three of 16
-# Most norms lie between 0.2 and 0.5: the first clips some gradients, the second all. Both are powers of two: number /
-# tensor multiplies by the reciprocal in Python, which for other numbers rounds once more than the division in C++.
+# Most norms are between 0.2 and 0.5: the first limit clips some gradients, the second all. Both are powers of two
+# because in Python number / tensor multiplies by the reciprocal, which for other numbers rounds once more than the
+# division in C++.
 CLIP = {TAIL: 0.25, NO_TAIL: 0.125}
 COMMON = {"epochs": 7, "initial_scale": 2.0**22, "growth_interval": 3, "warmup": 4, "floor": 0.1, "decay": 0.9}
 RATES = {"SGD": 0.1, "AdamW": 0.01, "FusedAdamW": 0.01}
@@ -59,7 +61,7 @@ def plans_for(world):
             continue
         plan = {"precision": precision, "accumulate": accumulate, "batch": 16 // accumulate, "size": size}
         plan.update(optimizer=optimizer, rate=RATES[optimizer], clip=CLIP[size] if clips else 0)
-        plan.update(bucket_bytes=25 << 20 if size == TAIL else 1024)  # PyTorch keeps one bucket
+        plan.update(bucket_bytes=25 << 20 if size == TAIL else 1024)  # so that PyTorch keeps one bucket
         plans.append({**COMMON, **plan})
     return plans
 
@@ -88,7 +90,7 @@ def samples(indices):
 
 
 def part_of(batch, rank, world):
-    """This rank's samples: the first ranks have one more where they cannot be dealt out evenly."""
+    """This rank's samples: the first ranks have one more if the division is uneven."""
     each, longer = divmod(len(batch), world)
     begin = rank * each + min(rank, longer)
     return batch[begin : begin + each + (rank < longer)]
@@ -172,7 +174,7 @@ def train_all(rank, world, device, folder, results):
     if world > 1:
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
         backend = {"cpu": "gloo", "cuda": "nccl"}[device]
-        meeting = f"file://{results}.meeting"  # no port that another process could take meanwhile
+        meeting = f"file://{results}.meeting"  # a file, because another process could take a port in between
         dist.init_process_group(backend, meeting, timedelta(seconds=120), rank=rank, world_size=world)
     trained = [train(plan, rank, world, device) for plan in plans_for(world)]
     if rank == 0:
@@ -185,7 +187,7 @@ def train_all(rank, world, device, folder, results):
 
 def by_pytorch(world, device, folder):
     results = os.path.join(folder, f"pytorch-{device}{world}.json")
-    # This process computes nothing itself, so its children may be forks of it, which saves their start.
+    # This process computes nothing itself, so its children can be forks of it, which shortens their start.
     torch.multiprocessing.start_processes(train_all, (world, device, folder, results), nprocs=world, start_method="fork")
     with open(results) as file:
         return json.load(file)
@@ -209,35 +211,35 @@ def by_holdfast(programs, world, device, folder):
     return answer
 
 
-# Comparison. Both halves run the same LibTorch's kernels, so wherever stage and peer make the same calls they agree to
-# the bit. They do not
-# - in AdamW, where the C++ class and the Python class round in other places,
-# - on four ranks, where Gloo adds a gradient's parts in an order that depends on where in the bucket it lies,
-# - in the averages with fp16: Ema moves them by a difference times a weight, for only the device may know whether the
-#   step was skipped, and PyTorch uses lerp.
-# There each of 21 steps may round otherwise, by some 6e-8 in float32. In bf16 and fp16 that sometimes tips an operand
-# to the other side of a rounding: 4e-3 or 5e-4 of one of at least twelve that are added up.
+# Comparison. Both halves run the kernels of the same LibTorch, so if stage and peer make the same calls they agree to
+# the bit. They do not agree
+# - in AdamW, where the C++ class and the Python class round in different places,
+# - on four ranks, where Gloo adds a gradient's parts in an order that depends on its place in the bucket,
+# - in the averages with fp16: Ema moves them by a difference times a weight because only the device may know whether
+#   the step was skipped, and PyTorch uses lerp.
+# In these cases each of 21 steps may round differently, by about 6e-8 in float32. In bf16 and fp16 that sometimes moves
+# an operand to the other side of a rounding: 4e-3 or 5e-4 of one of at least twelve terms of a sum.
 TOLERANCE = {"fp32": 5e-6, "bf16": 5e-3, "fp16": 5e-3}
 TOLERANCE_OF_AVERAGES = 1e-6
-TOLERANCE_OF_RATES = 1e-12  # a chain of products against a closed form, in float64
+TOLERANCE_OF_RATES = 1e-12  # a chain of products compared with a closed form, in float64
 
 
 def difference(ours, theirs):
-    """The largest relative difference; infinite where the two are not even of one shape."""
+    """The largest relative difference; infinite if the two differ in shape."""
     if len(ours) != len(theirs) or any((a is None) != (b is None) for a, b in zip(ours, theirs)):
         return math.inf
     return max(abs(a - b) / abs(b) for a, b in zip(ours, theirs) if b is not None)
 
 
 def distance(ours, theirs):
-    """Of two vectors, relative to the length of theirs; infinite where ours is no vector of that kind."""
+    """The distance of two vectors relative to the length of theirs; infinite if ours has another size or gaps."""
     if len(ours) != len(theirs) or None in ours:
         return math.inf
     return math.dist(ours, theirs) / math.hypot(*theirs)
 
 
 def compare(plan, world, ours, theirs, same_library):
-    """What disagrees; whether all agreed to the bit; and the largest relative difference."""
+    """Returns what disagrees, whether all agreed to the bit, and the largest relative difference."""
     wrong = []
     for what in ("scales", "stepped", "updates", "skipped"):
         if ours[what] != theirs[what]:
@@ -267,7 +269,7 @@ def growths(plan, theirs):
 
 
 def check_sharpness(plan, theirs):
-    """That the plan tries what it is meant to try."""
+    """Asserts that the plan tests what it is meant to test."""
     norms = [norm for norm in theirs["norms"] if norm is not None]
     clipped = sum(norm > plan["clip"] for norm in norms)
     assert theirs["updates"] + theirs["skipped"] == 3 * plan["epochs"], plan
@@ -280,7 +282,7 @@ def check_sharpness(plan, theirs):
 def worlds_here(device):
     if device == "cpu":
         return [1, 2, 4]
-    # Asking CUDA here would leave the children, which are forked, without it.
+    # A query to CUDA here would make CUDA unusable in the children, which are forked.
     return [world for world in (1, 2) if torch.version.cuda and os.path.exists(f"/dev/nvidia{world - 1}")]
 
 

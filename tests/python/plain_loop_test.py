@@ -1,4 +1,4 @@
-"""The wrapped and the unwrapped example differ in the six marked lines and main's arguments only."""
+"""The wrapped and the unwrapped example differ only in the six marked lines and main's arguments."""
 
 import difflib
 import os
@@ -10,7 +10,7 @@ here = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "plain_lo
 
 def program(name):
     lines = open(os.path.join(here, name), encoding="utf-8").read().splitlines()
-    return [line for line in lines if not line.startswith("// ")]  # what the file is, at its top
+    return [line for line in lines if not line.startswith("// ")]  # the description at the top of the file
 
 
 wrapped, unwrapped = program("plain_loop.cc"), program("unwrapped.cc")

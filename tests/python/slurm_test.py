@@ -1,5 +1,5 @@
 """Ranks on two hosts, which are network namespaces here, started by Slurm: Debian's packages with a configuration of
-their own. Training that Slurm asks to stop (SIGTERM) ends with 75, which srun passes on; the same command goes on."""
+this test. Training that Slurm asks to stop (SIGTERM) ends with 75, and so does srun; the same command resumes."""
 # run alone
 
 import os
@@ -26,10 +26,10 @@ nodes = [hosts.Host("node1", "10.78.0.1"), hosts.Host("node2", "10.78.0.2")]
 hosts.connect(*nodes)
 folder = tempfile.TemporaryDirectory()
 place = folder.name
-os.chmod(place, 0o755)  # munged asks for it
+os.chmod(place, 0o755)  # munged requires it
 hosts.name(place, *nodes)
 environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": place, "SLURM_CONF": f"{place}/slurm.conf"}
-steps_an_epoch, epochs = 4, 20  # chain's, of four ranks
+steps_an_epoch, epochs = 4, 20  # those of chain with four ranks
 daemons = []
 
 
@@ -50,7 +50,7 @@ def start_daemon(host, *words):
 
 
 def stop_daemons():
-    """Before their folder goes. (Where this test is killed its namespaces end them.)"""
+    """Call before their folder is removed. (If this test is killed, its namespaces end them.)"""
     for daemon in daemons:
         daemon.kill()
         daemon.wait()
@@ -107,7 +107,7 @@ def srun(*words):
 
 
 def check_ranks():
-    for tasks in (4, 3):  # on the second node as many, or one less
+    for tasks in (4, 3):  # on the second node the same number, or one less
         done = srun("-N", "2", "-n", str(tasks), f"{programs}/ranks")
         total = tasks * (tasks + 1) // 2
         lines = sorted(re.findall(rf"rank (\d) of {tasks}, local (\d), by srun: sum {total}$", done.stdout, re.M))
@@ -124,7 +124,7 @@ def check_ranks():
 
 
 def records(trace):
-    """What all starts so far told, and whether what they told twice is alike."""
+    """All records of all starts so far; checks that records of the same step and rank are equal."""
     found = {}
     for rank in range(4):
         if os.path.exists(f"{trace}.{rank}"):
@@ -140,7 +140,7 @@ def check_training():
                   "never", env=environment)
     check(alone.wait() == 0 and len(alone.records) == epochs * steps_an_epoch * 4, "the undisturbed run", alone.text)
     trace = f"{place}/trace"
-    # srun passes no descriptors on, so that each rank opens a file for what it tells.
+    # srun passes no descriptors, so each rank opens a file for its records.
     told = ["sh", "-c", 'exec "$@" 9>>"$0.$SLURM_PROCID"', trace]
     program = [f"{programs}/chain", place, "slurm", "AdamW", "0", str(epochs * 8), "1", "", "9", "fp32", "cpu", "-1"]
     stops = {"scancel --signal=TERM": ["scancel", "--signal=TERM"], "scancel": ["scancel"]}

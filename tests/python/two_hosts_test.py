@@ -1,6 +1,6 @@
 """Four ranks on two hosts, which are network namespaces here: they find each other, compute what four ranks on one host
-compute, and when a host, its launcher or the network goes away, those on the other say so and end; then the same
-commands go on. A network that comes back within three seconds ends nothing."""
+compute, and when a host, its launcher or the network is lost, the ranks on the other report it and end; then the same
+commands resume. A network that is down for less than three seconds ends nothing."""
 # run alone
 
 import os
@@ -21,15 +21,15 @@ from chain import Chain  # noqa: E402
 programs = os.path.abspath(sys.argv[1])
 torchrun = os.path.join(os.path.dirname(sys.executable), "torchrun")
 ranks = 4
-steps_an_epoch, epochs = 4, 40  # the program's, of four ranks
+steps_an_epoch, epochs = 4, 40  # those of the program with four ranks
 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 a, b = hosts.Host("node-a", "10.77.0.1"), hosts.Host("node-b", "10.77.0.2")
 hosts.connect(a, b)
 both = (a, b)
 port = 29500
 
-silence = 3  # seconds without heartbeats are the first fact of a loss that closes no connection
-to_stop = 5  # seconds from the first fact to the end of every rank
+silence = 3  # seconds without heartbeats after which a loss that closes no connection is detected
+to_stop = 5  # seconds from the detection to the end of every rank
 
 
 def check(fine, what, *texts):
@@ -50,11 +50,11 @@ def torch_launch(host):
 
 
 def left_behind(text):
-    """The numbers of the processes that were left on a host at its command's end, but for the first one."""
+    """The numbers of the processes left on a host when its command ended, without the first one."""
     return re.findall(r"processes left on node-[ab]: 1(.*)$", text, re.M) != [""]
 
 
-# They find each other.
+# The ranks find each other.
 for name, words in {"holdfast launch": launch, "torchrun": torch_launch}.items():
     port += 1
     started = [subprocess.Popen([*words(host), f"{programs}/ranks"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -68,11 +68,11 @@ for name, words in {"holdfast launch": launch, "torchrun": torch_launch}.items()
 
 
 class Run:
-    """The training program on both hosts, each with two ranks, and on as many others as never come."""
+    """The training program on both hosts, each with two ranks; further hosts of `nodes` never come."""
 
     def __init__(self, folder, run, every, nodes=2):
         global port
-        port += 1  # one that the connections of the last start may still hold is no part of this test
+        port += 1  # connections of the last start may still hold the old port, which this test does not cover
         self.chains = [Chain(launch(host, nodes), programs, folder, run, epochs * 8, every, env=environment) for host in both]
 
     def wait_for_steps(self, count):
@@ -82,7 +82,7 @@ class Run:
         check(self.steps() >= count, f"it does not come to step {count}", *map(self.text, both))
 
     def wait_for_connections(self):
-        """Until both ranks of node-b have found rank 0."""
+        """Waits until both ranks of node-b have found rank 0."""
         deadline = time.monotonic() + 60
         sockets = ["nsenter", f"--net=/run/netns/{b.name}", "ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
         while subprocess.check_output(sockets, text=True).count("\n") < 2:
@@ -105,7 +105,7 @@ class Run:
 
 with tempfile.TemporaryDirectory() as folder:
     environment["HOLDFAST_SILENCE"] = f"{silence}s"
-    environment["TMPDIR"] = folder  # what a launcher leaves that was killed with its whole host
+    environment["TMPDIR"] = folder  # for files that a launcher leaves when it is killed with its whole host
     alone = Chain(launch(a, nodes=1), programs, folder, "one-host", epochs * 8, "never", env=environment)
     check(alone.wait() == 0 and len(alone.records) == epochs * steps_an_epoch * ranks, "four ranks on one host", alone.text)
     begun = time.monotonic()
@@ -118,7 +118,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"two hosts computed what one does: ranks={ranks} records={len(together)} differing=0 "
           f"in {time.monotonic() - begun:.1f} s")
 
-    # What ends the wait for a host that does not come: a signal, or the end of rank 0.
+    # The wait for a host that does not come ends by a signal or when rank 0 ends.
     run = Run(folder, "never", "1", nodes=3)
     run.wait_for_connections()
     asked_at = time.monotonic()
@@ -137,7 +137,7 @@ with tempfile.TemporaryDirectory() as folder:
           f"rank 0 ended before all had come: {codes}", run.text(b))
     print(f"rank 0's host was lost before all had come: node-b ended after {time.monotonic() - lost_at:.2f} s")
 
-    # A network that is away for less than the silence that counts.
+    # A network that is down for less than the silence limit.
     run = Run(folder, "stalled", "1")
     for turn in range(3):
         run.wait_for_steps(10 * (turn + 1))
@@ -151,7 +151,7 @@ with tempfile.TemporaryDirectory() as folder:
     print("the network was away for 1.2 s three times: nothing ended, differing=0")
 
     def lose(host):
-        """The host is gone, and with it every process; its kernel closes their connections."""
+        """Kills every process of the host; its kernel closes their connections."""
         def act(run):
             run.chains[both.index(host)].process.kill()
         return act
@@ -159,7 +159,7 @@ with tempfile.TemporaryDirectory() as folder:
     def kill_launcher(run):
         os.kill(run.processes(b, "holdfast")[0], signal.SIGKILL)
 
-    # What happens, and the hosts that stay.
+    # Each loss, and the hosts that remain.
     losses = {
         "node-b is lost": (lose(b), [a]),
         "node-a, with rank 0, is lost": (lose(a), [b]),

@@ -1,4 +1,4 @@
-// Containers, and types that name their members, come back to the bit, whatever they are made of.
+// Containers, and types that name their members, are restored to the bit, whatever they are made of.
 #include <torch/torch.h>
 
 #include <array>
@@ -42,7 +42,7 @@ TrackedRun saved_as(const char* name, T& x) {
   return run;
 }
 
-/// Saves `from` and restores into `to`.
+/// Saves `from` and restores it into `to`.
 template <class T>
 void carry(T& from, T& to) {
   const TrackedRun run = saved_as("x", from);
@@ -225,7 +225,7 @@ TEST_CASE("single_objects_of_every_kind_come_back") {
   CHECK(loaded == engines);
   std::normal_distribution<> normal(1, 2), other;
   std::mt19937 engine(3);
-  (void)normal(engine);  // it keeps a second number
+  (void)normal(engine);  // the distribution keeps a second number
   carry(normal, other);
   CHECK(other == normal);
 }

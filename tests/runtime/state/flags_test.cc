@@ -1,4 +1,4 @@
-// What is frozen and what is in eval mode comes back as it was, unless somebody edited the code.
+// Frozen parameters and eval mode are restored as they were, unless the code was edited.
 #include <torch/torch.h>
 
 #include "tracked_run.h"
@@ -23,7 +23,7 @@ struct Net : torch::nn::Module {
   }
 };
 
-/// A program that begins with a frozen body and all in training mode.
+/// A program that starts with a frozen body and everything in training mode.
 struct Program {
   explicit Program(bool frozen = true) {
     net.freeze(frozen);
@@ -47,7 +47,7 @@ TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
   Program second;
   CHECK(second.state.restore(run.newest()).notes.empty());
   CHECK(second.net.flags() == first.net.flags());
-  // What the run began with is kept over any number of resumes, and over another restore in the same process.
+  // The initial flags of the run are kept over any number of resumes, and over another restore in the same process.
   second.net.norm->train();
   second.net.body->bias.set_requires_grad(false);
   TrackedRun next;
@@ -88,7 +88,7 @@ TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
   CHECK(edited.net.body->weight.requires_grad());
   CHECK_FALSE(edited.net.norm->is_training());
 
-  // The code does now what the run did later: nothing to report.
+  // The edited code now starts with the flags that the run had later: nothing to report.
   first.net.freeze(false);
   run.save(first.state);
   Program same(false);

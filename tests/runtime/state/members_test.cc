@@ -1,4 +1,4 @@
-// A class that names its members once is saved and loaded whole, modules and optimizers in it too.
+// A class that names its members once is saved and loaded completely, including modules and optimizers in it.
 #include <torch/torch.h>
 
 #include <cstring>
@@ -123,14 +123,14 @@ TEST_CASE("parts_of_a_vector_that_grew_are_looked_up_again") {
   (void)state.capture();
   for (int i = 0; i < 100; ++i) nets.emplace_back(torch::nn::Linear(2, 2));  // moves them
   const auto captured = state.capture();
-  CHECK(captured.tensors.size() == 2 * 101 + 1);  // and the generator's state
+  CHECK(captured.tensors.size() == 2 * 101 + 1);  // plus the generator's state
   nets.resize(1, nullptr);
   CHECK(state.capture().tensors.size() == 2 + 1);
 }
 
 namespace {
 
-/// As people write it who need save() and load() of their own.
+/// A typical class with its own save() and load().
 struct Wrapped {
   torch::nn::Linear net{2, 1};
   torch::optim::SGD optimizer{net->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9)};
@@ -164,7 +164,7 @@ TEST_CASE("save_and_load_take_everything_that_can_be_tracked") {
   loaded.restore(run.newest());
   CHECK(to.net->weight.equal(from.net->weight));
   CHECK(to.averages.at(0).equal(from.averages.at(0)));
-  CHECK(to.loaded_weight == from.net->weight[0][0].item<double>());  // load() saw what its parts became
+  CHECK(to.loaded_weight == from.net->weight[0][0].item<double>());  // load() saw the restored parts
   const auto& state =
       static_cast<torch::optim::SGDParamState&>(*to.optimizer.state().at(to.net->weight.unsafeGetTensorImpl()));
   CHECK(state.momentum_buffer().equal(torch::ones_like(state.momentum_buffer())));
@@ -188,6 +188,6 @@ TEST_CASE("a_part_is_untracked_with_its_object") {
   (void)state.capture();
   CHECK_THAT(error_of([&] { state.untrack("trainer.net"); }), Contains("part of 'trainer'"));
   state.untrack("trainer");
-  CHECK(state.capture().tensors.size() == 1);  // the generator's
+  CHECK(state.capture().tensors.size() == 1);  // that of the generator
   CHECK_FALSE(state.tracks("trainer.net"));
 }

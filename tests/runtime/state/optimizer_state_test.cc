@@ -1,5 +1,5 @@
-// Every optimizer and scheduler of LibTorch goes on, after its state came back into new objects, as if it had never
-// stopped: same losses, same bytes.
+// After a restore into new objects, every optimizer and scheduler of LibTorch continues as if it had never stopped:
+// with the same losses and the same bytes.
 #include <torch/torch.h>
 
 #include <cmath>
@@ -20,7 +20,7 @@ struct NetImpl : torch::nn::Module {
     norm = register_module("norm", torch::nn::BatchNorm1d(8));
     dropout = register_module("dropout", torch::nn::Dropout(0.3));
     last = register_module("last", torch::nn::Linear(8, 4));
-    // Untrained so far: optimizers have no state for it until it gets a gradient.
+    // Not used at first: optimizers have no state for it until it gets a gradient.
     idle = register_parameter("idle", torch::randn({3}));
     tied = register_parameter("tied", first->weight);
   }
@@ -107,7 +107,7 @@ TEST_CASE("every_optimizer_goes_on_as_if_it_had_never_stopped") {
       const StateBytes at_end = bytes_of(uninterrupted.state);
       REQUIRE(other_tensors(at_end, at_save) != kNone);
 
-      // LBFGS keeps its one state under whichever parameter comes first.
+      // LBFGS keeps its only state under the first parameter.
       const bool reversed = dynamic_cast<optim::LBFGS*>(uninterrupted.optimizer.get()) == nullptr;
       for (const int steps_before : {0, 2}) {
         CAPTURE(steps_before);
@@ -149,14 +149,14 @@ TEST_CASE("the_same_state_gives_the_same_file") {
     program.steps(3);
     run->save(program.state);
   }
-  // The metadata names the version, which is the same here.
+  // The metadata contains the version, which is the same here.
   CHECK((first.payload() == second.payload()));
   CHECK(first.newest().manifest().values == second.newest().manifest().values);
 }
 
 namespace {
 
-// Four parameters under Adam: two after three steps, one after one, one that no gradient reached yet.
+// Four parameters under Adam: two after three steps, one after one step, one that has had no gradient yet.
 struct UnevenSteps {
   UnevenSteps() {
     for (const char* name : {"a", "b", "once", "never"}) net->register_parameter(name, torch::ones({2}));
@@ -302,7 +302,7 @@ TEST_CASE("a_schedulers_constants_that_differ_in_the_code_are_noted_and_the_code
   for (int i = 0; i < 4; ++i) step_lr3->step();
   CHECK(std::abs(edited->optimizer->param_groups()[0].options().get_lr() - 0.09) < 1e-12);
 
-  auto captured = saved->state.capture();  // as it was saved before constants were
+  auto captured = saved->state.capture();  // as saved before Holdfast stored constants
   captured.values["step_lr"].erase("constants");
   run.save(std::move(captured));
   CHECK(edited->state.restore(run.newest()).notes.size() == 1);
@@ -320,7 +320,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
     auto first = program(0.01, 0.9);
     first.state.begin();
     first.steps(1);
-    options(first).lr(0.005);  // as a schedule does
+    options(first).lr(0.005);  // as a schedule would
     run.save(first.state);
   }
   {
@@ -328,10 +328,10 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
     const auto restored = same.state.restore(run.newest());
     CHECK(restored.notes.empty());
     CHECK(options(same).lr() == 0.005);
-    // A second restore, as after a version that turned out to be corrupt, does not take the first one for the code.
+    // A second restore, as after a corrupt version, does not mistake values of the first one for values of the code.
     CHECK(same.state.restore(run.newest()).notes.empty());
     CHECK(options(same).lr() == 0.005);
-    // What the code gave stays the initial value over any number of resumes.
+    // The initial value set by the code stays the initial value over any number of resumes.
     TrackedRun next;
     next.save(same.state);
     auto third = program(0.01, 0.9);
@@ -349,7 +349,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   }
   {
     auto program_edits_late = program(0.01, 0.9);
-    options(program_edits_late).lr(0.3);  // between track() and restore() the code is still speaking
+    options(program_edits_late).lr(0.3);  // between track() and restore() the code still sets initial values
     program_edits_late.state.begin();
     TrackedRun late;
     late.save(program_edits_late.state);
@@ -410,7 +410,7 @@ struct GroupedProgram {
 };
 using Groups = GroupedProgram::Groups;
 
-/// A version of a program that began with `groups` and changed since.
+/// A version of a program that started with `groups` and then changed.
 template <class Change>
 TrackedRun saved_after(const Groups& groups, const Change& change) {
   GroupedProgram program(groups);
@@ -466,7 +466,7 @@ TEST_CASE("groups_that_changed_while_the_run_went_on_come_back") {
     CHECK(next.newest().manifest().values == run.newest().manifest().values);
     resumed.step();
     CHECK(other_parts(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
-    // Also where the same process goes back to a version of before.
+    // This also holds if the same process returns to an earlier version.
     GroupedProgram fresh(began);
     fresh.state.begin();
     TrackedRun start;
@@ -508,7 +508,7 @@ TEST_CASE("a_group_that_joined_comes_back_beside_groups_that_somebody_edited") {
   GroupedProgram edited({{"b", 0.1}, {"a", 0.1}});
   CHECK(edited.state.restore(run.newest()).notes.empty());
   CHECK(edited.groups() == Groups{{"b", 0.1}, {"a", 0.1}, {"c", 0.05}});
-  // Not where the user said that it may stay out, and not where it was the code that had it.
+  // It is not added if the user allowed it to be missing, or if it was in the code's own groups.
   GroupedProgram without({{"b", 0.1}, {"a", 0.1}});
   CHECK(without.state.restore(run.newest(), {.allow_missing = {}, .allow_unexpected = {"net.c"}}).notes.size() == 1);
   CHECK(without.groups().size() == 2);
@@ -547,7 +547,7 @@ TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_where_they_agree
 
 namespace {
 
-/// A program that makes its optimizer a second time while it runs, with another rate, and its scheduler with it.
+/// A program that, while it runs, makes its optimizer a second time with another rate, and its scheduler too.
 struct RemakingProgram {
   RemakingProgram() : net(3, 2) {
     make_optimizer(0.1);
@@ -645,7 +645,7 @@ TEST_CASE("state_that_an_edited_option_asks_for_besides_begins_from_zeros") {
     for (const float loss : after.steps(3)) CHECK(std::isfinite(loss));
     fresh.steps(1);
     CHECK(other_tensors(bytes_of(after.state), bytes_of(fresh.state)).size() >= 1);
-    run.save(after.state);  // with all that the edited options keep
+    run.save(after.state);  // with all state that the edited options need
     CHECK(bytes_of(after.state).tensors.size() == bytes_of(fresh.state).tensors.size());
   };
   check("Adam", make<optim::Adam>(optim::AdamOptions(0.02)), make<optim::Adam>(optim::AdamOptions(0.02).amsgrad(true)));
@@ -726,7 +726,7 @@ TEST_CASE("new_parameters_start_without_state_where_that_is_allowed") {
   const auto restored = program.restore(run.newest(), {.allow_missing = {"head*"}, .allow_unexpected = {}});
   CHECK(restored.notes.size() == 4);
   head->forward(body->forward(torch::ones({1, 2}))).sum().backward();
-  large.step();  // Adagrad makes state in its constructor: the head's must still be there
+  large.step();  // Adagrad makes state in its constructor; the head's must still exist
   const auto& state = static_cast<optim::AdagradParamState&>(*large.state().at(body->weight.unsafeGetTensorImpl()));
   CHECK(state.step() == 2);
 }

@@ -1,5 +1,5 @@
-// Tensors whose shape or dtype changes while a program trains: what is resizable comes back as it was saved, and what
-// is not is refused when it is saved.
+// Tensors whose shape or dtype changes while a program trains: resizable ones are restored as they were saved, and a
+// save refuses others.
 #include "holdfast/runtime/serialize/resizable.h"
 
 #include <torch/torch.h>
@@ -21,8 +21,8 @@ Restored carry(const RunState& from, RunState& to, const LoosenOptions& loosen =
   return to.restore(run.newest(), loosen);
 }
 
-/// The tensor that a group holds is replaced by `value`, and its moments by what `select` makes of them: as trainers of
-/// point clouds add and remove points.
+/// Replaces the tensor in a group by `value`, and its moments by the results of `select`, as trainers of point clouds
+/// do to add and remove points.
 void replace(torch::optim::Adam& optimizer, std::size_t group, torch::Tensor& variable, const torch::Tensor& value,
              const std::function<torch::Tensor(const torch::Tensor&)>& select) {
   auto& held = optimizer.param_groups().at(group).params().at(0);
@@ -81,7 +81,7 @@ TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_go_on_as_if_the_pr
   run.save(program.state);
 
   Points resumed;
-  resumed.steps(1);  // with gradients and moments of the shape that it began with
+  resumed.steps(1);  // with gradients and moments of the initial shape
   const torch::Tensor handle = resumed.means;
   CHECK(resumed.state.restore(run.newest()).notes.empty());
   CHECK(other_tensors(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
@@ -96,7 +96,7 @@ TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_go_on_as_if_the_pr
     one->steps(2);
   }
   CHECK(other_tensors(bytes_of(resumed.state), bytes_of(program.state)) == kNone);
-  run.save(resumed.state);  // what the run began with is kept
+  run.save(resumed.state);  // the initial values of the run are kept
   Points again;
   CHECK(again.state.restore(run.newest()).notes.empty());
 }
@@ -145,7 +145,7 @@ TEST_CASE("parameters_and_buffers_of_a_resizable_module_take_the_saved_shape_and
   program.widen(torch::rand({4, 2}, torch::kDouble));
   program.step();
   Widening resumed(2);
-  const auto loss = (resumed.weight * 2).sum();  // a graph that expects gradients of the former shape
+  const auto loss = (resumed.weight * 2).sum();  // a graph that expects gradients of the old shape
   const RunState& saved = program.state;
   CHECK(carry(saved, resumed.state).notes.empty());
   CHECK(resumed.weight.sizes() == at::IntArrayRef({4, 2}));

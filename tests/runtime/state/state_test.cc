@@ -1,4 +1,4 @@
-// What a program tracks comes back to the bit, and what does not fit is refused, whole, before anything is overwritten.
+// Tracked state is restored to the bit. State that does not fit is refused completely, before anything is overwritten.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -21,7 +21,7 @@ using nlohmann::json;
 
 namespace {
 
-/// Raw bytes, so that NaNs compare too.
+/// Compares raw bytes, so that NaNs can be equal.
 bool same_bytes(const torch::Tensor& a, const torch::Tensor& b) {
   const auto x = a.detach().contiguous(), y = b.detach().contiguous();
   return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
@@ -32,7 +32,7 @@ torch::nn::Sequential make_net(int hidden = 3) {
   return torch::nn::Sequential(torch::nn::Linear(2, hidden), torch::nn::BatchNorm1d(hidden));
 }
 
-/// Saves `from` and restores into `to`.
+/// Saves `from` and restores it into `to`.
 holdfast::Restored carry(const RunState& from, RunState& to, const holdfast::LoosenOptions& loosen = {}) {
   TrackedRun run;
   run.save(from);
@@ -60,7 +60,7 @@ TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_walked_anew") 
   RunState state;
   state.track("net", net).track("pointer", pointer).track("plain", plain);
   state.track("moved", std::make_shared<torch::nn::LinearImpl>(1, 1));
-  net->to(torch::kDouble);  // replaces the tensors' storages
+  net->to(torch::kDouble);  // replaces the tensors' storage
   plain.register_parameter("more", torch::ones({5}));
   const auto bytes = bytes_of(state);
   CHECK(bytes.tensors.at("net.0.weight").size() == 6 * 8);
@@ -80,7 +80,7 @@ TEST_CASE("what_is_saved_and_restored_into_is_what_the_variable_holds_now") {
   to.track("shared", shared2).track("unique", unique2).track("holder", holder2).track("optional", optional2);
   from.begin();
 
-  shared = std::dynamic_pointer_cast<torch::nn::LinearImpl>(make()->clone());  // as a target network is
+  shared = std::dynamic_pointer_cast<torch::nn::LinearImpl>(make()->clone());  // like a target network
   unique = std::make_unique<torch::nn::LinearImpl>(2, 1);
   holder = torch::nn::Linear(2, 1);
   optional.emplace(2, 1);
@@ -157,7 +157,7 @@ TEST_CASE("names_that_end_as_those_of_a_rank_do_come_back") {
   to.track("net", loaded).track("x@7", other_value).track("sgd@1", other_optimizer);
   auto captured = from.capture();
   CHECK(captured.values.contains("x@7@"));
-  captured.values["x@7@@1"] = 2;  // as rank 1 has it
+  captured.values["x@7@@1"] = 2;  // rank 1's part
   TrackedRun run;
   run.save(std::move(captured));
   CHECK(to.restore(run.newest()).notes.empty());
@@ -171,7 +171,7 @@ TEST_CASE("tied_parameters_are_stored_once_and_stay_tied") {
     Tied() {
       encoder = register_parameter("encoder", torch::randn({3, 4}));
       decoder = register_parameter("decoder", encoder);
-      half = register_buffer("half", encoder.detach().slice(0, 0, 2));  // overlaps in part
+      half = register_buffer("half", encoder.detach().slice(0, 0, 2));  // overlaps partly
       turned = register_buffer("turned", encoder.detach().t());         // the same bytes in another order
       row = register_buffer("row", encoder.detach().view({12}).slice(0, 4, 8));
     }
@@ -224,7 +224,7 @@ TEST_CASE("every_dtype_of_a_checkpoint_comes_back_to_the_bit") {
     const auto width = static_cast<std::int64_t>(element_size(dtype));
     const std::int64_t limit = dtype == holdfast::storage::Dtype::boolean ? 2 : 256;
     auto bits = torch::randint(limit, {6 * width}, torch::kByte);
-    // Any bits at all: NaNs with payloads and subnormals among them. One plain, one transposed, one scalar, one empty.
+    // Arbitrary bits, including NaNs with payloads and subnormals: one plain, one transposed, one scalar, one empty.
     torch::Tensor plain = bits.view(type).view({2, 3}), turned = plain.clone().t(), scalar = plain.flatten()[1].clone();
     torch::Tensor empty = torch::empty({0, 3}, type);
     torch::Tensor plain2 = torch::zeros({6 * width}, torch::kByte).view(type).view({2, 3});
@@ -242,7 +242,7 @@ TEST_CASE("every_dtype_of_a_checkpoint_comes_back_to_the_bit") {
 }
 
 TEST_CASE("strided_tensors_are_read_in_any_pieces_and_row_major") {
-  // An index of the first dimension is 18 MB: more than one piece of the copy buffer, which its rows do not divide.
+  // An index of the first dimension is 18 MB: larger than the copy buffer, whose size its rows do not divide.
   torch::Tensor whole = torch::arange(2 * 2300 * 2001, torch::kInt).view({2, 2300, 2001});
   torch::Tensor cut = whole.slice(2, 1, 2001), turned = whole.permute({2, 0, 1}), tiny = whole.slice(1, 0, 2300, 500);
   RunState state;
@@ -562,7 +562,7 @@ TEST_CASE("generators_come_back_with_dropout") {
   RunState from, to;
   from.track("own", own);
   to.track("own", other);
-  torch::randn({1});  // leaves a second normal number behind
+  torch::randn({1});  // leaves a second normal number in the generator
   TrackedRun run;
   run.save(from);
   CHECK(other_parts(bytes_of(from), bytes_of(from)) == kNone);
