@@ -36,7 +36,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_G
 endif()
 
 if(HOLDFAST_SANITIZE)
-  # LibTorch is built without sanitizers, so they would report errors in memory that it allocates where there are none.
+  # LibTorch is built without sanitizers, so they would report false errors in memory that it allocates.
   if(HOLDFAST_RUNTIME)
     message(FATAL_ERROR "HOLDFAST_SANITIZE covers storage and tools only: add -DHOLDFAST_RUNTIME=OFF.")
   endif()

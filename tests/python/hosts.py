@@ -72,7 +72,8 @@ class Host:
 
     def words(self, report_left=True):
         """Put before a command, these words run it on this host, as the second process of a new process namespace.
-        Killing the process that they start kills all of them. At its end it prints which processes are left: 1 is the shell."""
+        Killing the process that they start kills all of them. At its end it prints which processes are left; 1 is the
+        shell."""
         script = 'hostname "$0"; "$@"; code=$?; '
         if report_left:
             script += "cd /proc; echo processes left on $0: [0-9]*; "
