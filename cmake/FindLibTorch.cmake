@@ -164,7 +164,7 @@ if(TARGET LibTorch::torch_cuda)
 everything is built but NCCL and stream code")
   else()
     set(LibTorch_CUDA ON)
-    # Two CUDA runtimes in one process would each keep their own state, so LibTorch's own runtime is linked.
+    # Two CUDA runtimes in one process would each keep their own state, so LibTorch's own is linked if it is found.
     find_library(_LibTorch_cudart NAMES "libcudart.so.${CUDAToolkit_VERSION_MAJOR}" cudart NO_CACHE
                  HINTS "${LibTorch_FOLDER}/../nvidia/cu${CUDAToolkit_VERSION_MAJOR}/lib"
                        "${LibTorch_FOLDER}/../nvidia/cuda_runtime/lib" "${LibTorch_LIBRARY_DIR}"

@@ -8,7 +8,7 @@
 //   "precision": "fp32" | "bf16" | "fp16", "initial_scale", "growth_interval"
 //   "optimizer": "SGD" | "AdamW" | "FusedAdamW", "rate", "warmup", "floor"
 //   "size": samples, "batch": samples per micro-batch over all ranks, "accumulate": micro-batches of a window, "epochs"
-// "clip": the largest norm, 0 for none; "decay": of the average; "bucket_bytes": size of the gradient buckets
+//   "clip": the largest norm, 0 for none; "decay": of the average; "bucket_bytes": size of the gradient buckets
 //
 // Its result (null means not finite): "losses": one list for each rank; for each update "scales", "stepped", "rates"
 // and "norms"; "weights" and "averages".

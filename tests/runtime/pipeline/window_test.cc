@@ -191,7 +191,7 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
       CHECK(program.weight() == Approx(-3));  // three whole means, of the batches that did not fail
     }
   }
-  // A batch also has no part when steps are counted; this includes each of the last windows.
+  // A failed batch also has no part in its window when steps are counted, even in the last windows.
   for (const std::uint64_t failing : {0, 1, 3, 4}) {
     Program program({Accumulate(3)});
     for (std::uint64_t i = 0; i < 6; ++i) {
@@ -201,7 +201,7 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
     }
     CHECK(program.weight() == Approx(-2));
   }
-  // It also has no part when the program inspects the loss and skips the batch.
+  // A batch also has no part in its window if the program inspects the loss and skips it.
   Program program({Accumulate(2)});
   for (const double slope : {1.0, std::numeric_limits<double>::infinity(), 3.0}) {
     const auto loss = program.pipeline.forward(program.next(1), [&] { return (program.net->w * slope).sum(); });

@@ -101,7 +101,7 @@ TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;
     const double parts[] = {0.1, 0.3, 0.2, 0.1};
-    // NaN is detected on every rank.
+    // NaN is detected, whichever rank has it.
     for (const int where : {0, 2}) {
       const double number = group.rank() == where ? std::nan("") : 1;
       if (!std::isnan(group.all_reduce(number, Reduce::max)) || !std::isnan(group.all_reduce(number, Reduce::min))) {
