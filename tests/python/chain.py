@@ -1,4 +1,4 @@
-"""Starts the training program chain (tests/runtime/chain_program.cc) and receives every rank's results of each step."""
+"""Starts the training program chain (tests/runtime/session/chain_program.cc) and receives every rank's results of each step."""
 
 import os
 import struct

@@ -71,7 +71,7 @@ class Host:
         subprocess.run(["ip", "-n", self.name, "link", "set", "eth0", state], check=True)
 
     def words(self, report_left=True):
-        """Put before a command, these words run it on this host, as the second process of a new process namespace.
+        """Put before a command, these words run it on this host, in a new process namespace.
         Killing the process that they start kills all of them. At its end it prints which processes are left; 1 is the
         shell."""
         script = 'hostname "$0"; "$@"; code=$?; '

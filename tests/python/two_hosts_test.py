@@ -50,7 +50,7 @@ def torch_launch(host):
 
 
 def left_behind(text):
-    """The numbers of the processes left on a host when its command ended, without the first one."""
+    """Whether processes were left on a host when its command ended, besides the first one."""
     return re.findall(r"processes left on node-[ab]: 1(.*)$", text, re.M) != [""]
 
 

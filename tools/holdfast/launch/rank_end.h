@@ -5,7 +5,7 @@
 
 namespace holdfast::tools {
 
-// Exit codes shared by ranks and launch; those of a session are in runtime/session.h.
+// Exit codes shared by ranks and launch; those of a session are in holdfast/runtime/session/session.h.
 inline constexpr int kRankUsage = 64;       // EX_USAGE: an option of the program is wrong
 inline constexpr int kRankSuperseded = 69;  // EX_UNAVAILABLE: another session took the run over
 inline constexpr int kRunAgain = 75;        // EX_TEMPFAIL: stopped early after a save
