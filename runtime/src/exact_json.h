@@ -1,5 +1,5 @@
-// Numbers that JSON cannot write. nlohmann::json prints finite doubles so that they read back to the same bits (-0.0
-// too) and turns NaN and the infinities into null; these two functions carry them through instead:
+// Numbers that JSON cannot represent. nlohmann::json prints finite doubles so that they are read back exactly (also
+// -0.0), but turns NaN and the infinities into null. These two functions preserve them:
 //
 //   infinity     {"$double": "inf"}   and  {"$double": "-inf"}
 //   quiet NaN    {"$double": "nan"}
@@ -11,12 +11,12 @@
 
 namespace holdfast {
 
-/// Whether every string in it is UTF-8, as JSON's must be.
+/// Whether every string in it is UTF-8, as JSON requires.
 bool is_utf8(const nlohmann::json& value);
 
-/// A tree with no number that JSON cannot write.
+/// Replaces the numbers that JSON cannot represent.
 nlohmann::json encode_non_finite(nlohmann::json plain);
-/// The inverse. Throws Error (corrupt) for a "$double" that follows no rule above.
+/// The inverse. Throws Error (corrupt) for a "$double" that matches none of the forms above.
 nlohmann::json decode_non_finite(const nlohmann::json& encoded);
 
 }  // namespace holdfast

@@ -1,6 +1,6 @@
 // SplitMix64's output function: a fixed bijection of 64-bit words in which every input bit changes about half of the
 // output bits. Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; the constants are
-// David Stafford's variant 13. Orders and sample seeds rest on it, so it never changes.
+// David Stafford's variant 13. It must never change, because orders and sample seeds depend on it.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Threads that the system may refuse.
+// Starts threads, which the system may refuse.
 #pragma once
 
 #include <fmt/format.h>
@@ -12,7 +12,8 @@
 
 namespace holdfast {
 
-/// A thread that runs `work`. Throws Error(unreadable) that says what it was for, where the system has none left.
+/// A thread that runs `work`. Throws Error(unreadable) that names the purpose if the system cannot start another
+/// thread.
 template <class Work>
 std::thread start_thread(std::string_view purpose, Work work) {
   try {

@@ -1,8 +1,8 @@
-// How batches come to a GPU beside the work that is under way there: on a stream of their own.
+// Copies batches to a GPU on a separate stream, concurrently with other work on the GPU.
 //
-// Their memory is given out on that stream, so a batch that the program dropped may be overwritten by a later one as
-// soon as this stream says. That is safe where the program uses batches on the current stream: before a batch is
-// copied, the stream waits for all that was asked of the current one so far, and what was dropped was used before that.
+// The memory of batches is allocated on that stream, so a later batch may overwrite a batch that the program dropped as
+// soon as this stream allows. That is safe if the program uses batches on the current stream: before a batch is copied,
+// the stream waits for all work that the current stream has so far, which includes every use of a dropped batch.
 // Threads: one at a time.
 #pragma once
 
@@ -18,9 +18,9 @@ namespace holdfast {
 class BatchUpload {
  public:
   explicit BatchUpload(c10::Device device);
-  /// Runs `copy`, whose copies to the device wait for nothing that is asked of it later.
+  /// Runs `copy`. Its copies to the device wait only for work that the current stream has now, not for later work.
   void begin(const std::function<void()>& copy);
-  /// Lets the current stream wait for the copies of the last begin(); the program does not wait.
+  /// Makes the current stream wait for the copies of the last begin(); the program does not wait.
   void arrive();
 
  private:

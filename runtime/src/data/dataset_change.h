@@ -1,5 +1,5 @@
-// Whether the session that lives in this process permits a dataset of another size in the middle of an epoch, which
-// then begins again. Asked wherever a loader's position is restored: by loops, and where a program tracks a loader.
+// Whether the session of this process allows a dataset of another size in the middle of an epoch, which then begins
+// again. Read wherever a loader's position is restored: by loops, and by a program that tracks a loader.
 #pragma once
 
 namespace holdfast {

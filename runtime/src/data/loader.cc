@@ -52,19 +52,19 @@ Failure current_failure() {
   }
 }
 
-// Everything a fetch needs, by value: a prefetched one may outlive a seek.
+// Everything that a fetch needs, by value, because a prefetch may outlive a seek.
 struct BatchFetch {
   std::function<std::shared_ptr<void>(const std::vector<std::size_t>&)> fetch;
   SampleOrder order;
-  std::shared_ptr<const std::vector<std::size_t>> own_order;  // of the program, instead
+  std::shared_ptr<const std::vector<std::size_t>> own_order;  // used instead of `order` if not null
   std::uint64_t seed, epoch, begin, end;                      // the rank's part
-  std::function<void(void*)> pin = {};                        // where it is to go to a GPU,
-  std::optional<c10::Device> device = {};                     // this one
+  std::function<void(void*)> pin = {};                        // if the batch goes to a GPU,
+  std::optional<c10::Device> device = {};                     // which is this one
 
   std::shared_ptr<void> operator()() const {
     const auto batch = read();
     if (pin && batch) {
-      const c10::DeviceGuard on_device(*device);  // or a worker would make itself known to the first GPU
+      const c10::DeviceGuard on_device(*device);  // otherwise a worker would create a context on the first GPU
       pin(batch.get());
     }
     return batch;
@@ -83,7 +83,7 @@ struct BatchFetch {
     } catch (...) {
       failure = current_failure();
     }
-    // get_batch does not say which of its samples failed: alone, the guilty one fails again.
+    // get_batch does not tell which sample failed, so each sample is read alone: the faulty one fails again.
     for (std::size_t i = 0; i < indices.size(); ++i) {
       try {
         fetch({indices[i]});
@@ -119,7 +119,7 @@ std::uint64_t default_seed() {
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
 
-// Whether a loader's state lies inside an epoch: some of the epoch's samples were handed out, and others were not.
+// Whether a loader's state is inside an epoch: only some of the epoch's samples were handed out.
 bool is_inside_an_epoch(const nlohmann::json& state, bool drop_last) {
   const std::uint64_t cursor = state.at("cursor"), size = state.at("size");
   const std::uint64_t batch = std::max(std::uint64_t{1}, state.value("batch_size", std::uint64_t{1}));
@@ -155,7 +155,7 @@ struct LoaderBase::Impl {
 
   std::uint64_t samples_per_epoch() const { return options.drop_last ? size - size % batch_size : size; }
 
-  // The batch that begins at a position is [position, end); no batch where both are equal.
+  // The batch that begins at a position is [position, end); there is no batch if both are equal.
   std::uint64_t batch_end(std::uint64_t position) const {
     const auto end = std::min(position + batch_size, size);
     return options.drop_last && end - position < batch_size ? position : end;
@@ -170,11 +170,11 @@ struct LoaderBase::Impl {
 
   struct OwnOrder {
     std::uint64_t epoch = 0;
-    std::shared_ptr<const std::vector<std::size_t>> indices;  // null: there is none
+    std::shared_ptr<const std::vector<std::size_t>> indices;  // null: no custom order
     std::string digest;
   };
 
-  // The program's, where it has one. It is asked once an epoch.
+  // The program's order, if it has one. The program is asked once an epoch.
   const OwnOrder& own_order(std::uint64_t of_epoch) const {
     if (!options.order || (last_order.indices && last_order.epoch == of_epoch)) return last_order;
     std::vector<std::size_t> indices = options.order(of_epoch);
@@ -196,7 +196,7 @@ struct LoaderBase::Impl {
 
   BatchFetch batch_at(std::uint64_t position) const {
     auto [begin, end] = part(position, batch_end(position));
-    if (begin == end) begin = position, end = position + 1;  // at weight 0, so that all ranks do the same
+    if (begin == end) begin = position, end = position + 1;  // with weight 0, so that all ranks do the same
     BatchFetch batch{
         fetch, SampleOrder(size, seed, epoch, options.shuffle), own_order(epoch).indices, seed, epoch, begin, end};
     if (gpu) batch.pin = transfer.pin, batch.device = gpu;
@@ -222,7 +222,7 @@ struct LoaderBase::Impl {
 
   std::shared_ptr<void> next();
 
-  // Where the loop is: what a batch that cannot be brought to its device does not change.
+  // The position of the loop: a batch that cannot be moved to its device does not change it.
   std::pair<std::uint64_t, std::uint64_t> position() const { return {cursor, seen}; }
 
   void or_go_back(const std::pair<std::uint64_t, std::uint64_t>& position, const std::function<void()>& act) {
@@ -261,11 +261,11 @@ struct LoaderBase::Impl {
   std::uint64_t rank = 0;
   std::uint64_t world_size = 1;
   std::uint64_t pushed = 0;  // the end of what the queue holds
-  bool watched = false;      // whether the first batch moved the default generator has been looked at
+  bool watched = false;      // whether the first batch was checked for draws from the default generator
   std::unique_ptr<PrefetchQueue> queue;
-  std::optional<c10::Device> gpu;  // where batches go
+  std::optional<c10::Device> gpu;  // the device of batches
   std::optional<BatchUpload> upload;
-  std::shared_ptr<void> uploaded;  // the queue's first, where it is on its way to the GPU
+  std::shared_ptr<void> uploaded;  // the queue's first batch, if its copy to the GPU has started
   mutable OwnOrder last_order;
   bool counts_batches = false;
   std::string change;
@@ -297,7 +297,7 @@ std::uint64_t LoaderBase::batch_samples() const { return impl_->last_batch; }
 bool LoaderBase::epoch_done() const { return impl_->batch_end(impl_->cursor) == impl_->cursor; }
 
 std::shared_ptr<void> LoaderBase::next_batch() {
-  if (impl_->uploaded) impl_->forget_ahead();  // it is on its way to a device that nobody asks for now
+  if (impl_->uploaded) impl_->forget_ahead();  // its device may not be the one wanted now
   return impl_->next();
 }
 
@@ -307,7 +307,7 @@ std::shared_ptr<void> LoaderBase::Impl::next() {
     go_to(epoch + 1, 0);
     return nullptr;
   }
-  // Nobody else draws while the loop waits in here for its first batch, so a generator that moved was moved by `get`.
+  // Nothing else draws while the loop waits here for its first batch, so `get` moved a generator that moved.
   const auto before = watched ? at::Tensor() : default_generator_state();
   auto batch = fetch_batch();
   if (!watched && !same_bytes(before, default_generator_state())) {
@@ -350,7 +350,7 @@ std::shared_ptr<void> LoaderBase::next_batch_on(c10::Device device) {
   try {
     if (self.uploaded) send(self.uploaded);
   } catch (...) {
-    self.forget_ahead();  // the next call fetches it again, and says what is wrong with it
+    self.forget_ahead();  // the next call fetches it again and reports the error
   }
   return batch;
 }
@@ -450,7 +450,7 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
     misfit(fmt::format("the checkpoint's loader stands at sample {} of a dataset of {}", cursor, size));
   }
   const bool inside_an_epoch = is_inside_an_epoch(state, self.options.drop_last);
-  if (self.counts_batches) return;  // how many there are shows when the epoch's steps begin
+  if (self.counts_batches) return;  // the number of batches is checked when the epoch's steps begin
   if (size != self.size && inside_an_epoch) {
     if (dataset_change_is_allowed()) return;
     misfit(

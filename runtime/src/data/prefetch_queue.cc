@@ -12,7 +12,7 @@
 namespace holdfast {
 namespace {
 
-// Workers inherit a full mask: signals stay with the program's own threads, whose system calls expect them.
+// Workers block all signals, so signals go to the program's own threads, whose system calls expect them.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
@@ -112,7 +112,7 @@ void PrefetchQueue::work() {
     task->done = true;
     finished_.notify_one();
     lock.unlock();
-    task.reset();  // a forgotten job's result dies here, not under the lock
+    task.reset();  // the result of a cleared job is destroyed here, without the lock
     error = nullptr;
     lock.lock();
   }

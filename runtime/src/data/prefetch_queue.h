@@ -1,7 +1,7 @@
-// Jobs that worker threads do ahead of time and whose results come out in the order in which they were pushed.
+// Jobs that worker threads run ahead of time; the results are returned in the order in which the jobs were pushed.
 //
-// push, pop, clear and size are for one thread, the owner's. A job holds what it needs, so the queue can be cleared
-// while one is under way: its result is dropped when it ends. The destructor waits for the jobs under way, no others.
+// Only the owner's thread may call push, pop, clear and size. A job owns what it needs, so clear() may be called while
+// a job runs: its result is then dropped. The destructor waits only for the jobs that are running.
 #pragma once
 
 #include <condition_variable>
@@ -27,11 +27,11 @@ class PrefetchQueue {
   PrefetchQueue& operator=(const PrefetchQueue&) = delete;
 
   void push(Job job);
-  /// Waits for the oldest job and gives its result, or throws what it threw. REQUIRES: size() > 0.
+  /// Waits for the oldest job and returns its result, or throws what it threw. REQUIRES: size() > 0.
   Result pop();
-  /// What pop() would give without waiting; null where it would wait, or throw.
+  /// What pop() would return without waiting; null if it would wait or throw.
   Result front_if_done();
-  /// Forgets every job, done or not.
+  /// Drops every job, done or not.
   void clear();
   std::size_t size() const { return in_order_.size(); }
 
@@ -46,8 +46,8 @@ class PrefetchQueue {
   void work();
   void end();
 
-  std::deque<std::shared_ptr<Task>> in_order_;  // the owner's alone
-  std::mutex mutex_;                            // guards all below, and every task's outcome
+  std::deque<std::shared_ptr<Task>> in_order_;  // used by the owner only
+  std::mutex mutex_;                            // guards everything below and every task's outcome
   std::condition_variable pushed_, finished_;
   std::deque<std::shared_ptr<Task>> waiting_;
   bool stopping_ = false;

@@ -1,14 +1,14 @@
-// SampleOrder: the order in which one epoch visits a dataset, a pure function of (size, seed, epoch). Position i costs
-// the same wherever it is, so seeking into the middle of an epoch is free and nothing but three numbers is ever saved.
+// SampleOrder: the order in which one epoch visits a dataset, a pure function of (size, seed, epoch). Every position
+// costs the same, so seeking into the middle of an epoch is free and only three numbers are saved.
 //
-// Shuffled orders are a keyed bijection of [0, 2^b), b = the bits of size - 1: an alternating Feistel network, whose
-// halves take turns in being changed by a keyed hash of the other, walked along its cycle until it lands below `size`
-// (fewer than two rounds of the network on average). Sources: Black and Rogaway, "Ciphers with arbitrary finite
-// domains", CT-RSA 2002 (cycle walking); Mitchell, Stokes, Frank, Holmes, "Bandwidth-optimal random shuffling for
-// GPUs", ACM TOPC 2022 (Feistel networks for shuffling).
+// Shuffled orders are a keyed bijection of [0, 2^b), where b is the number of bits of size - 1. An alternating Feistel
+// network, in which each half is changed in turn by a keyed hash of the other, is applied until the result is below
+// `size` (fewer than two applications on average). Sources: Black and Rogaway, "Ciphers with arbitrary finite domains",
+// CT-RSA 2002 (cycle walking); Mitchell, Stokes, Frank, Holmes, "Bandwidth-optimal random shuffling for GPUs", ACM TOPC
+// 2022 (Feistel networks for shuffling).
 //
-// The order is part of what a checkpoint means: it is the same on every platform and never changes (a test holds it to
-// recorded values). `kSampleOrderVersion` stands in every saved loader state.
+// Checkpoints depend on the order: it is the same on every platform and never changes (a test compares it with recorded
+// values). Every saved loader state contains `kSampleOrderVersion`.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ inline constexpr int kSampleOrderVersion = 1;
 /// A value; any thread may call its const members.
 class SampleOrder {
  public:
-  /// `shuffle` false: the identity, whatever the seed.
+  /// `shuffle` false: the identity for every seed.
   SampleOrder(std::uint64_t size, std::uint64_t seed, std::uint64_t epoch, bool shuffle);
 
   std::uint64_t size() const { return size_; }

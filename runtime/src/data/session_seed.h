@@ -1,5 +1,5 @@
-// The seed of the session that lives in this process. Loaders order by it, not by a generator's: on several ranks the
-// generators differ and the orders must not.
+// The seed of the session of this process. It determines the order of loaders. A generator's seed would not do, because
+// generators differ between ranks and orders must not.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a module's flags say: which parameters are frozen (take no gradient), and which submodules are in eval mode.
+// A module's flags: which parameters are frozen (take no gradient), and which submodules are in eval mode.
 #pragma once
 
 #include <map>
@@ -21,23 +21,23 @@ struct ModuleFlags {
 };
 
 ModuleFlags flags_of(const torch::nn::Module& module);
-/// Names that the module does not have are passed over. Nobody's train() is called: a module that overrides it, as to
-/// keep its normalisation in eval mode, gets what is said here.
+/// Ignores names that the module does not have. Does not call train(): a module that overrides it, as to keep its
+/// normalisation in eval mode, also gets these flags.
 void set_flags(torch::nn::Module& module, const ModuleFlags& flags);
 
-/// `flags`, with what `known` says of the names that are in both.
+/// `flags`, with the values of `known` for the names that are in both.
 ModuleFlags overlaid(ModuleFlags flags, const ModuleFlags& known);
 
 /// {"frozen": ["fc.weight"], "eval": ["norm"]}: the names whose flag is set.
 nlohmann::json encode(const ModuleFlags& flags);
-/// The flags of the names in `like`. Throws nlohmann::json::exception where `json` is something else.
+/// The flags of the names in `like`. Throws nlohmann::json::exception if `json` has another form.
 ModuleFlags decode_flags(const nlohmann::json& json, ModuleFlags like);
 
 struct RestoredFlags {
   ModuleFlags flags;
   std::vector<std::string> notes;
 };
-/// A flag is restored where the code's is the one that the run began with; else the code's stays, with a note.
+/// A flag is restored if the code's is the one that the run began with; otherwise the code's stays, with a note.
 /// `name`: the module's, for the notes.
 RestoredFlags restore_flags(const std::string& name, const ModuleFlags& code, const ModuleFlags& initial,
                             const ModuleFlags& saved);

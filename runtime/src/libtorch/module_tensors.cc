@@ -21,7 +21,7 @@ template struct Expose<Buffers, &Module::buffers_>;
 
 std::string joined(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
-// named_modules() needs a shared_ptr of the module itself, which one on the stack has not.
+// named_modules() needs a shared_ptr of the module itself, which a module on the stack does not have.
 void walk(const Module& module, const std::string& path, const Visit& visit) {
   visit(path, module);
   for (const auto& child : module.named_children()) walk(*child.value(), joined(path, child.key()), visit);

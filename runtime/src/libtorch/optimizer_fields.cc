@@ -16,7 +16,7 @@ namespace {
 
 namespace optim = torch::optim;
 
-// Adam and AdamW have types of their own with the same fields.
+// Adam and AdamW have separate types with the same fields.
 template <class AdamState>
 void visit_adam_state(AdamState& state, FieldVisitor& visitor) {
   visitor.field("step", state.step());
@@ -105,7 +105,7 @@ void visit_fields(optim::LBFGSOptions& options, FieldVisitor& visitor) {
   visitor.field("line_search_fn", options.line_search_fn());
 }
 
-/// `Optimizers`: the classes that keep exactly this; they are one kind to a checkpoint.
+/// `Optimizers`: the classes with exactly this state and these options; a checkpoint treats them as one kind.
 template <class ParamState, class Options, class... Optimizers>
 class FieldsOf : public OptimizerFields {
  public:

@@ -1,4 +1,4 @@
-// What each of LibTorch's optimizers keeps, field by field: the one place that knows their state and options.
+// The state and options of LibTorch's optimizers, field by field: the only place that depends on them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -45,7 +45,7 @@ class OptimizerFields {
 };
 
 /// Null for a class that is not exactly one of LibTorch's or of fused_optimizers.h, which share name and fields with
-/// theirs: a subclass may keep more than its base. Static lifetime.
+/// LibTorch's, because a subclass may keep more than its base. Static lifetime.
 const OptimizerFields* fields_of(const torch::optim::Optimizer& optimizer);
 
 }  // namespace holdfast

@@ -2,11 +2,11 @@
 #pragma once
 
 namespace holdfast {
-namespace {  // each source file's own, as the tags are
+namespace {  // separate in each source file, as the tags are
 
-/// Access checks do not apply to the arguments of an explicit instantiation ([temp.spec.general]/6), so that one can
-/// hand a pointer to a private member to a friend function. Well-defined, and a LibTorch that renames a member fails to
-/// compile there. Each tag declares the friend that its instantiation defines:
+/// Access checks do not apply to the arguments of an explicit instantiation ([temp.spec.general]/6), so it can pass a
+/// pointer to a private member to a friend function. This is well-defined, and if LibTorch renames a member it fails to
+/// compile. Each tag declares the friend that its instantiation defines:
 ///   struct Best { friend auto member_of(Best); };
 ///   template struct Expose<Best, &Scheduler::best>;
 template <class Tag, auto member>

@@ -28,24 +28,24 @@ namespace {
 
 namespace optim = torch::optim;
 
-/// How often a parameter was stepped, as a float32 on its device: the kernels read it there, and a skipped step is
-/// taken back there. The counts of parameters that began together share one tensor, so that counting takes one launch.
+/// The number of steps of a parameter, as a float32 on its device: the kernels read it there, and a skipped step is
+/// subtracted there. The counts of parameters that began together share one tensor, so that counting takes one launch.
 struct Counted {
   virtual ~Counted() = default;
-  virtual std::int64_t& host_steps() = 0;  // right unless steps that could be skipped came since the last settle()
+  virtual std::int64_t& host_steps() = 0;  // correct unless steps that could be skipped came since the last settle()
 
   at::Tensor counts;  // shared; undefined until the next step
   std::int64_t index = 0;
   at::Tensor count;  // counts[index], 0-dim
 };
 
-/// LibTorch's state for a parameter, with the count. A plain LibTorch state in its place was put there from outside:
-/// its host step is the truth, and a new count begins from it.
+/// LibTorch's state for a parameter, with the count. A plain LibTorch state was put there from outside: its host step
+/// is authoritative, and a new count begins from it.
 template <class State>
 struct CountedState : State, Counted {
   CountedState() = default;
   explicit CountedState(const State& plain) : State(plain) {
-    // SGD's state is there from the first step on.
+    // SGD has state from the first step on.
     if constexpr (std::is_same_v<State, optim::SGDParamState>) steps_ = 1;
   }
   std::int64_t& host_steps() override {
@@ -76,8 +76,8 @@ at::Tensor laid_like(const at::Tensor& x, const at::Tensor& parameter) {
   return at::empty_like(parameter, at::MemoryFormat::Preserve).copy_(x);
 }
 
-/// Makes a state tensor what the kernels take: zeros where there is none; as the parameter lies where it came from a
-/// checkpoint of one that lay otherwise.
+/// Makes a state tensor suitable for the kernels: zeros if undefined; with the parameter's memory layout if it was
+/// loaded with another.
 const at::Tensor& fit(at::Tensor& x, const at::Tensor& parameter) {
   if (!x.defined()) {
     x = at::zeros_like(parameter, at::MemoryFormat::Preserve);
@@ -93,10 +93,10 @@ at::Tensor on_device(const at::Tensor& x, at::Device device) {
   return x.defined() ? x.to(device, /*non_blocking=*/true).reshape({}) : x;
 }
 
-/// The counts of a round, by the tensor that they share.
+/// The counts of a round, grouped by the tensor that they share.
 class Counts {
  public:
-  /// Those that have none yet get theirs from the host's steps.
+  /// States without a count get one from the host's steps.
   explicit Counts(const std::vector<std::pair<at::Device, Counted*>>& all) {
     std::unordered_map<at::Device, std::vector<Counted*>> fresh;
     for (const auto& [device, state] : all) {
@@ -156,13 +156,13 @@ class Counts {
 
 }  // namespace
 
-/// What one kernel takes: parameters of one group, one device and one dtype, and what belongs to them.
+/// The arguments of one kernel: parameters of one group, one device and one dtype, and what belongs to them.
 struct FusedOptimizer::Batch {
   const optim::OptimizerOptions* options = nullptr;
   std::vector<at::Tensor> parameters;
   std::vector<at::Tensor> gradients;
-  std::vector<optim::OptimizerParamState*> states;  // null where the options need none
-  at::Tensor scale;                                 // this and the next: on the parameters' device, or undefined
+  std::vector<optim::OptimizerParamState*> states;  // null if the options need no state
+  at::Tensor scale;                                 // scale and found_inf: on the parameters' device, or undefined
   at::Tensor found_inf;
 };
 
@@ -202,7 +202,7 @@ void FusedOptimizer::step_scaled(const at::Tensor& scale, const at::Tensor& foun
 
 void FusedOptimizer::settle() {
   if (settled_) return;
-  std::vector<std::pair<at::Tensor, at::Tensor>> on_host;  // counts, and their copy: one wait for each, mostly one
+  std::vector<std::pair<at::Tensor, at::Tensor>> on_host;  // counts, and their copy: one wait each, usually one
   for (auto it = state_.begin(); it != state_.end();) {
     auto* state = dynamic_cast<Counted*>(it->second.get());
     if (!state || !state->counts.defined()) {
@@ -213,14 +213,14 @@ void FusedOptimizer::settle() {
                               [&](const auto& known) { return known.first.is_same(state->counts); });
     if (found == on_host.end()) found = on_host.insert(found, {state->counts, state->counts.cpu()});
     state->host_steps() = static_cast<std::int64_t>(found->second.const_data_ptr<float>()[state->index]);
-    // Where every step was skipped, LibTorch's optimizers would have no state yet.
+    // If every step was skipped, LibTorch's optimizers would have no state yet.
     it = state->host_steps() == 0 ? state_.erase(it) : std::next(it);
   }
   settled_ = true;
 }
 
-// A parameter that stands in its group twice, as tied ones do, is stepped twice, as LibTorch's optimizers do. One
-// launch must not hold it twice, so its second step has a round of its own; its gradient is unscaled by then.
+// A parameter that is in its group twice, as tied ones are, is stepped twice, as LibTorch's optimizers do. One launch
+// must not contain it twice, so its second step is in a separate round; its gradient is already unscaled then.
 std::vector<std::vector<FusedOptimizer::Batch>> FusedOptimizer::gather(const at::Tensor& scale,
                                                                        const at::Tensor& found_inf) {
   std::vector<std::vector<Batch>> rounds;
@@ -250,7 +250,7 @@ std::vector<std::vector<FusedOptimizer::Batch>> FusedOptimizer::gather(const at:
   return rounds;
 }
 
-/// The kernels walk memory: a gradient that does not lie in it as its parameter does takes part as a copy.
+/// The kernels iterate over memory, so a gradient with another memory layout than its parameter is passed as a copy.
 void FusedOptimizer::run_on_plain_memory(Batch& batch) const {
   std::vector<std::pair<at::Tensor, std::size_t>> others;
   for (std::size_t i = 0; i < batch.gradients.size(); ++i) {
@@ -260,7 +260,7 @@ void FusedOptimizer::run_on_plain_memory(Batch& batch) const {
   }
   run(batch);
   if (!batch.scale.defined()) return;
-  for (const auto& [gradient, i] : others) gradient.copy_(batch.gradients[i]);  // unscaled by now
+  for (const auto& [gradient, i] : others) gradient.copy_(batch.gradients[i]);  // now unscaled
 }
 
 void FusedOptimizer::refuse_what_no_kernel_takes() const {
@@ -290,7 +290,7 @@ void FusedOptimizer::refuse_what_no_kernel_takes() const {
       }
       const bool is_half = parameter.scalar_type() == at::kHalf || parameter.scalar_type() == at::kBFloat16;
       if (is_half && parameter.is_cpu() && dynamic_cast<const FusedSgd*>(this)) {
-        // at::_fused_sgd_ of LibTorch 2.11: its vector loop for these computes the step and does not store it.
+        // at::_fused_sgd_ of LibTorch 2.11: its vector loop for these types computes the step and does not store it.
         refuse("is of a type that LibTorch's fused SGD computes wrongly on the CPU: use float32, or torch::optim::SGD");
       }
     }
@@ -309,7 +309,7 @@ optim::OptimizerParamState* adam_state(std::unique_ptr<optim::OptimizerParamStat
   return &state;
 }
 
-/// `kernel` is at::_fused_adamw_ or at::_fused_adam_: all arguments of theirs are alike.
+/// `kernel` is at::_fused_adamw_ or at::_fused_adam_, which take the same arguments.
 template <class State, class Options, class Batch, class Kernel>
 void run_adam(const Batch& batch, const Kernel& kernel) {
   const auto& options = static_cast<const Options&>(*batch.options);
@@ -329,7 +329,7 @@ void run_adam(const Batch& batch, const Kernel& kernel) {
 
 void run_sgd(const optim::SGDOptions& options, double dampening, at::TensorList parameters, at::TensorList gradients,
              at::TensorList momentum_buffers, const at::Tensor& scale, const at::Tensor& found_inf) {
-  // is_first_step is never needed: from zeros and without dampening, the first buffer is the gradient too.
+  // is_first_step is never needed: from zeros and without dampening, the first buffer is also the gradient.
   at::_fused_sgd_(parameters, gradients, momentum_buffers, options.weight_decay(), options.momentum(), options.lr(),
                   dampening, options.nesterov(), /*maximize=*/false, /*is_first_step=*/false, if_defined(scale),
                   if_defined(found_inf));
@@ -341,7 +341,7 @@ std::unique_ptr<optim::OptimizerOptions> checked(const Options& defaults) {
   return Reference(std::vector<at::Tensor>(), defaults).defaults().clone();
 }
 
-/// Saving changes nothing but what the host knows.
+/// Saving only updates the host's view of the state.
 template <class Optimizer>
 const Optimizer& settled(const Optimizer& optimizer) {
   const_cast<Optimizer&>(optimizer).settle();
@@ -431,8 +431,8 @@ void FusedSgd::run(const Batch& batch) const {
       continue;
     }
     // A first step is not dampened, and only the device knows whether all steps so far were skipped. So both kinds of
-    // step are launched, and one of them is told to skip.
-    const at::Tensor is_later = state.count.gt(1).to(at::kFloat);  // this step is counted already
+    // step are launched, and one of them skips.
+    const at::Tensor is_later = state.count.gt(1).to(at::kFloat);  // this step is already counted
     const at::Tensor is_first = 1 - is_later;
     const auto unless = [&](const at::Tensor& x) {
       return batch.found_inf.defined() ? at::maximum(x, batch.found_inf) : x;

@@ -51,8 +51,8 @@ double warmed_up(std::uint64_t step, std::uint64_t warmup) {
   return step < warmup ? static_cast<double>(step + 1) / static_cast<double>(warmup) : 1;
 }
 
-// In PyTorch's order of operations, here and below: near the end 1 + cos(x) loses digits, and this way it loses the
-// same.
+// Uses PyTorch's order of operations, here and below: near the end 1 + cos(x) loses digits, and this order loses the
+// same ones.
 double cosine_at(std::uint64_t step, std::uint64_t total, double floor) {
   if (step >= total) return floor;
   const double angle = std::numbers::pi * static_cast<double>(step) / static_cast<double>(total);
@@ -75,7 +75,7 @@ double one_cycle_at(const OneCycleOptions& options, std::uint64_t step) {
   const double here = static_cast<double>(std::min(step, options.total - 1));
 
   struct Phase {
-    double end_step;  // not always whole, below 0 where pct_start is shorter than a step
+    double end_step;  // may be fractional; below 0 if pct_start is shorter than a step
     double end;
   };
   const double rising = options.pct_start * total;
@@ -86,7 +86,7 @@ double one_cycle_at(const OneCycleOptions& options, std::uint64_t step) {
     if (i == 1 && !options.three_phase) continue;
     const Phase& phase = phases[i];
     if (here <= phase.end_step || i + 1 == phases.size()) {
-      // A phase without length, where PyTorch divides by zero, is at its end.
+      // A phase of length 0, for which PyTorch divides by zero, is at its end.
       const double length = phase.end_step - start_step;
       return between(start, phase.end, length == 0 ? 1 : (here - start_step) / length, options.anneal);
     }
@@ -106,7 +106,7 @@ std::string_view to_string(PlateauOptions::ThresholdMode mode) {
   return mode == PlateauOptions::ThresholdMode::rel ? "rel" : "abs";
 }
 
-// What every metric is better than.
+// A value that is worse than every metric.
 double worst(PlateauOptions::Mode mode) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   return mode == PlateauOptions::Mode::min ? infinity : -infinity;
@@ -284,7 +284,7 @@ void LearningRate::observe(double metric) {
     p.bad = 0;
   }
   if (p.bad > p.options.patience) {
-    // Not the maximum alone: after a resume with a larger min_lr the factor may be below it already.
+    // The maximum alone is wrong: after a resume with a larger min_lr the factor may already be below it.
     p.factor = std::min(p.factor, std::max(p.factor * p.options.factor, p.options.min_lr));
     p.cooling = p.options.cooldown;
     p.bad = 0;
@@ -300,7 +300,7 @@ nlohmann::json LearningRate::state() const {
                         {"bad", plateau_->bad},
                         {"cooling", plateau_->cooling}};
   }
-  return encode_non_finite(state);  // the best of nothing is infinite
+  return encode_non_finite(state);  // `best` is infinite before the first observation
 }
 
 void LearningRate::set_state(const nlohmann::json& saved) {

@@ -20,11 +20,11 @@ using storage::StatusCode;
 
 namespace {
 
-constexpr std::size_t kInManifest = 256;  // bytes of what stays there
+constexpr std::size_t kInManifest = 256;  // largest array that stays there, in bytes
 
 std::size_t width_of(ScalarType type) { return c10::elementSize(type); }
 
-/// Converts whole numbers; false where one does not fit.
+/// Converts whole numbers; false if one does not fit.
 template <class From, class To>
 bool convert(const From* from, To* to, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
@@ -36,7 +36,7 @@ bool convert(const From* from, To* to, std::size_t count) {
   return true;
 }
 
-/// Calls `use` with a number of the type; false where it is not a whole number's.
+/// Calls `use` with a number of the type; false if it is not an integer type.
 template <class Use>
 bool with_integer(ScalarType type, Use use) {
   switch (type) {
@@ -69,7 +69,7 @@ bool with_integer(ScalarType type, Use use) {
   }
 }
 
-/// Whether JSON writes numbers of this type to the bit: a float's NaN would lose some.
+/// Whether JSON represents numbers of this type exactly: a float's NaN would lose bits.
 bool has_exact_json(ScalarType type) {
   return type == ScalarType::Bool || type == ScalarType::Double || with_integer(type, [](auto) {});
 }
@@ -121,11 +121,11 @@ at::Tensor to_tensor(std::shared_ptr<GrowingBytes> bytes, ScalarType type, std::
       data, shape, [bytes = std::move(bytes)](void*) {}, options);
 }
 
-/// What a child's name adds to its column's.
+/// The suffix that a child's name adds to its column's name.
 std::string suffix_of(const char* name) { return name[0] == ':' ? name : std::string(".") + name; }
 
-/// The column of that name; null where there is none. Names are mostly the same literals in the same order: `next`
-/// is where it stands then.
+/// The column of that name, or null. Names are usually the same literals in the same order: `next` is the expected
+/// index.
 template <class Column>
 Column* find_child(const std::vector<std::pair<const char*, std::unique_ptr<Column>>>& children, const char* name,
                    std::size_t& next) {
@@ -217,8 +217,8 @@ void ColumnWriter::emit(State& state, const std::string& name, const std::string
   }
 }
 
-// One tensor of all where they have one dtype and device: stacked where they have one shape, too, else end to end.
-// Otherwise each under a name of its own.
+// Emits one tensor if all have the same dtype and device: stacked if they also have the same shape, otherwise end to
+// end. Otherwise each tensor has its own name.
 void ColumnWriter::emit_tensors(State& state, const std::string& key, const std::string& suffix,
                                 nlohmann::json& arrays) {
   const at::NoGradGuard no_grad;
@@ -366,7 +366,8 @@ void ColumnReader::open_tensors() {
   const auto device = listed(":device");
   if (device == none) throw_missing("tensor");
   if (const at::Tensor* stacked = array(suffix_ + ":stacked")) {
-    // Each its own memory: in place changes of one must not be seen in another, nor keep all of them.
+    // Each has its own memory: in-place changes of one must not affect another, and one must not keep all of them
+    // alive.
     for (const at::Tensor& tensor : stacked->unbind()) tensors_.push_back(tensor.to(device_of(*device)).clone());
     return;
   }

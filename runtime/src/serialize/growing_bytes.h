@@ -1,4 +1,4 @@
-// Bytes that are appended to and never copied as a whole: realloc() moves the pages of a large block, where a vector
+// A byte buffer that grows without copying its contents: realloc() moves the pages of a large block, whereas a vector
 // copies them each time it grows.
 #pragma once
 

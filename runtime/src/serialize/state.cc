@@ -15,10 +15,10 @@ using storage::StatusCode;
 
 struct State::Contents {
   std::map<std::string, at::Tensor> tensors;
-  std::set<std::string> alike;  // of tensors
+  std::set<std::string> alike;  // names of tensors
   std::map<std::string, nlohmann::json> values;
   std::vector<StatePart> parts;
-  std::set<std::string> engines;  // of values
+  std::set<std::string> engines;  // names of values
   bool takes_only_parts = false;
   std::set<std::string> saved_parts;
 };
@@ -46,7 +46,7 @@ std::string describe(const at::Tensor& tensor) {
 
 constexpr std::size_t kLongJson = 4096;
 
-/// About how long its text is, counted up to kLongJson.
+/// The approximate length of its text, counted up to kLongJson.
 std::size_t length_of(const nlohmann::json& value) {
   if (value.is_string()) return value.get_ref<const std::string&>().size();
   std::size_t length = 4;

@@ -19,22 +19,22 @@ namespace holdfast {
 
 class Capture {
  public:
-  /// `parameters`: the tensors that tracked optimizers update, asked for where a tensor has changed its shape.
-  /// `digests_generators`: whether `generators` is filled, too.
+  /// `parameters` returns the tensors that tracked optimizers update; it is called only if a tensor has changed its
+  /// shape. `digests_generators`: whether `generators` is also filled.
   Capture(const TensorNames& names, std::function<std::set<const void*>()> parameters, bool digests_generators);
 
   const TensorNames& names() const { return names_; }
   /// Whether a tracked optimizer updates this tensor.
   bool is_parameter(const at::Tensor& tensor) const;
-  /// A tensor besides those in names(). `is_alike`: on every rank, so rank 0's will do for all.
+  /// Adds a tensor that is not in names(). `is_alike`: replicated, so rank 0's represents all ranks'.
   /// Throws as make_source does.
   void tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
-  /// The value of the tracked object `name`; numbers that JSON cannot write are fine.
+  /// Sets the value of the tracked object `name`; numbers that JSON cannot represent are allowed.
   void value(const std::string& name, nlohmann::json value);
   bool digests_generators() const { return digests_generators_; }
-  /// Notes the digest of the value or tensor of this name, which is a generator's state.
+  /// Records the digest of the value or tensor of this name, which is a generator's state.
   void generator(const std::string& name);
-  /// All tensors that have bytes of their own, by name. Call it last. Throws Error (invalid) for a name that is taken.
+  /// All tensors with their own bytes, by name. Call it last. Throws Error (invalid) for a name that is taken.
   std::vector<storage::TensorSource> take_sources();
 
   std::map<std::string, std::string> tied;

@@ -9,8 +9,8 @@ namespace {
 
 using Kind = Difference::Kind;
 
-constexpr std::size_t kPatterns = 3;               // of each option that a message shows
-constexpr std::size_t kShownOfAnotherProgram = 4;  // differences, where a checkpoint has nothing of the program's
+constexpr std::size_t kPatterns = 3;               // patterns of each option in a message
+constexpr std::size_t kShownOfAnotherProgram = 4;  // differences, if no name is in both
 
 std::string parent(const std::string& name) {
   const std::size_t dot = name.rfind('.');
@@ -28,7 +28,7 @@ std::string option_for(const std::vector<Difference>& differences, const char* o
     if (difference.kind == kind || difference.kind == or_kind) names.push_back(difference.name);
   }
   for (const std::string& name : names) {
-    // A parameter's pattern allows what its optimizer has for it too.
+    // A parameter's pattern also allows its optimizer state.
     const std::size_t state = name.find(".state.");
     const std::string parameter = state == std::string::npos ? name : name.substr(state + 7);
     const bool is_allowed = std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
@@ -45,7 +45,7 @@ std::string option_for(const std::vector<Difference>& differences, const char* o
   return text;
 }
 
-/// Each that differs once, in their order: "a, b, …".
+/// The distinct values of a field, in order: "a, b, …".
 std::string joined(const std::vector<Difference>& differences, std::string Difference::*field) {
   std::vector<std::string> all;
   for (const Difference& difference : differences) {
@@ -59,7 +59,7 @@ std::string joined(const std::vector<Difference>& differences, std::string Diffe
   return text;
 }
 
-/// What to change in the program, where the program changes its tensors while it trains.
+/// What to change in a program that changes its tensors while it trains.
 std::string changes(const std::vector<Difference>& differences) {
   std::string text;
   if (const std::string calls = joined(differences, &Difference::track_as); !calls.empty()) {

@@ -1,5 +1,5 @@
-// Which tracked items are given gradients, seen by hooks on their tensors: by the time a step is over the program may
-// have dropped the gradients again, as zero_grad() at the step's end does.
+// Finds the tracked items that receive gradients. It uses hooks on their tensors, because the program may have cleared
+// the gradients when a step is over, as zero_grad() at the step's end does.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,18 +22,18 @@ class GradientWatch {
   GradientWatch(const GradientWatch&) = delete;
   GradientWatch& operator=(const GradientWatch&) = delete;
 
-  /// A leaf of the item that requires gradients. The hook is called on a thread of the backward pass.
+  /// Watches a leaf of the item that requires gradients. The hook is called on a thread of the backward pass.
   void add(const std::string& item, const std::string& name, const at::Tensor& leaf) {
     auto seen = std::make_shared<std::atomic<bool>>(false);
     const unsigned number = leaf.register_hook([seen](const at::Tensor&) { seen->store(true); });
     hooks_.push_back({item, name, leaf, number, std::move(seen)});
   }
 
-  /// An optimizer holds a tensor of this item.
+  /// Notes that an optimizer holds a tensor of this item.
   void note_held(const std::string& item) { held_.insert(item); }
 
-  /// Which tensors were given gradients so far and are not in `held`: their items, where no optimizer holds a tensor of
-  /// the item, else the modules that they are in.
+  /// The tensors that received gradients so far and are not in `held`: each as its item if no optimizer holds a tensor
+  /// of the item, otherwise as the module that contains it.
   std::vector<std::string> forgotten(const std::set<const void*>& held) const {
     std::set<std::string> with_held = held_;
     for (const Hook& hook : hooks_) {

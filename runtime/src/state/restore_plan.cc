@@ -18,7 +18,7 @@ using storage::TensorEntry;
 
 namespace {
 
-/// The first pattern that matches `name` or `also`; null where none does.
+/// The first pattern that matches `name` or `also`; null if none does.
 const std::string* matching(const std::vector<std::string>& patterns, const std::string& name,
                             const std::string& also) {
   for (const std::string& pattern : patterns) {
@@ -30,7 +30,7 @@ const std::string* matching(const std::vector<std::string>& patterns, const std:
   return nullptr;
 }
 
-/// The strides of a tensor of `shape` in the memory format of `old`. Empty where that is the contiguous one.
+/// The strides of a tensor of `shape` in the memory format of `old`. Empty if that is contiguous.
 std::vector<std::int64_t> channels_last_strides(const at::Tensor& old, const std::vector<std::int64_t>& shape) {
   if (old.sizes().size() != shape.size()) return {};
   switch (old.suggest_memory_format()) {
@@ -62,7 +62,7 @@ RestorePlan::RestorePlan(const storage::Manifest& manifest, const LoosenOptions&
   }
   for (const NamedTensor& named : names.all()) {
     require_storable(named.name, named.tensor);
-    // A variable takes what was saved, which is for its item to do.
+    // The variable's item restores it.
     if (named.is_variable && was_undefined(named.name)) continue;
     const TensorEntry* entry = find_tensor(named.name);
     if (!entry) {
@@ -97,7 +97,7 @@ bool RestorePlan::may_resize(const NamedTensor& named, const TensorEntry& entry)
          (!named.tensor.requires_grad() || at::isFloatingType(type) || at::isComplexType(type));
 }
 
-// A module's layers are the program's: only their tensors can be given another shape.
+// A module's layers are the program's: a restore can only change the shape of their tensors.
 void RestorePlan::note_rebuilt(const std::string& name) {
   if (fit.differences.empty() || fit.differences.back().name != name) return;  // it is allowed
   for (const auto& owner : names_.owners()) {
@@ -106,7 +106,7 @@ void RestorePlan::note_rebuilt(const std::string& name) {
   }
 }
 
-// Every handle of the tensor and of those that share its bytes is given the same memory.
+// Gives the same memory to every handle of the tensor and of the tensors that share its bytes.
 void RestorePlan::resize(const NamedTensor& named, const TensorEntry& entry) {
   resizing_.insert(named.name);
   const at::Tensor& first = *names_.find(named.stored_as);
@@ -118,7 +118,7 @@ void RestorePlan::resize(const NamedTensor& named, const TensorEntry& entry) {
 
 bool RestorePlan::is_of_other_ranks(const std::string& name) const {
   if (saved_world_size(manifest_) == place_.world_size) return false;
-  // The process's own generators are each rank's own by nature, though a single rank had but one.
+  // The process's own generators are always rank-local, even if there was only one rank.
   if (name.starts_with("generator.")) return true;
   const std::string another = rank_name(stored_name(name), 1);
   return manifest_.find(another) != nullptr || manifest_.values.contains(another);
@@ -133,7 +133,7 @@ std::uint64_t RestorePlan::fresh_seed(const std::string& name) const {
 
 std::optional<std::string> RestorePlan::own_name_of(const std::string& stored, std::optional<int> rank) const {
   const int whose = rank.value_or(place_.rank);
-  if (whose == 0) return {};  // its own is called as what all share
+  if (whose == 0) return {};  // rank 0's state has the name itself
   const std::string own = rank_name(stored, whose);
   return manifest_.find(own) != nullptr || manifest_.values.contains(own) ? std::optional(own) : std::nullopt;
 }

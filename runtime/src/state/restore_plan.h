@@ -23,7 +23,7 @@
 
 namespace holdfast {
 
-/// Compares what is tracked with a manifest and collects what a restore would do; building one changes nothing.
+/// Compares what is tracked with a manifest and collects the actions of a restore; building a plan changes nothing.
 class RestorePlan {
  public:
   RestorePlan(const storage::Manifest& manifest, const LoosenOptions& loosen, const TensorNames& names,
@@ -33,56 +33,59 @@ class RestorePlan {
   const TensorNames& names() const { return names_; }
 
   const RankPlace& place() const { return place_; }
-  /// How many ranks made the version.
+  /// The number of ranks that made the version.
   int saved_ranks() const { return saved_world_size(manifest_); }
-  /// Whether `name` was each rank's own, and the ranks are others now: what one of them held is nobody's.
+  /// Whether `name` was rank-local and the number of ranks has changed: then no rank can continue what a saved rank
+  /// held.
   bool is_of_other_ranks(const std::string& name) const;
-  /// For a generator whose saved stream cannot be gone on with: of the run's seed, its step, this rank and the name.
+  /// The seed for a generator whose saved stream cannot be continued, from the run's seed, its step, this rank and the
+  /// name.
   std::uint64_t fresh_seed(const std::string& name) const;
 
-  /// The checkpoint's tensor of this name, from now on expected in it; null where there is none (nothing is noted).
-  /// Where ranks differed it is that of `rank`, else this rank's own.
+  /// The checkpoint's tensor of this name, which counts as expected from now on; null if there is none (not reported).
+  /// If ranks differed, it is the tensor of `rank`, by default this rank's.
   const storage::TensorEntry* find_tensor(const std::string& name, std::optional<int> rank = {});
-  /// As above; null counts as missing, `what` describes the program's side.
+  /// Like find_tensor(), but null counts as missing; `what` describes the program's side.
   const storage::TensorEntry* need_tensor(const std::string& name, const std::string& what,
                                           std::optional<int> rank = {});
   const nlohmann::json* find_value(const std::string& name, std::optional<int> rank = {});
   /// Whether `name` is a tensor variable that was saved while it was undefined.
   bool was_undefined(const std::string& name);
-  /// The decoded value of a tracked object, noted as missing where there is none.
+  /// The decoded value of a tracked object, reported as missing if there is none.
   std::optional<nlohmann::json> need_value(const std::string& name, const std::string& what);
 
-  /// Notes a difference unless the entry has the tensor's shape and dtype, or the name may stay as it is.
+  /// Adds a difference unless the entry has the tensor's shape and dtype, or the tensor may stay as it is.
   bool matches(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
-  /// Whether a variable of another shape or dtype is given a tensor as the entry's; else it stays, which is noted.
+  /// Whether a variable of another shape or dtype is assigned a tensor like the entry's; otherwise it stays, with a
+  /// note.
   bool takes_other_form(const std::string& name, const storage::TensorEntry& entry, const at::Tensor& tensor);
   /// Whether the tensor of that name takes the entry's shape and dtype in place, because it has another and its owner
   /// is resizable.
   bool resizes(const std::string& name) const { return resizing_.contains(name); }
-  /// Whether the tensor of that name stays as the program made it, because it has another shape or dtype and may.
+  /// Whether the tensor of that name stays as the program made it, because its different shape or dtype is allowed.
   bool stays(const std::string& name) const { return staying_.contains(name); }
   /// Whether a tracked optimizer updates this tensor.
   bool is_parameter(const at::Tensor& tensor) const { return parameters_.contains(tensor.unsafeGetTensorImpl()); }
-  /// `owner`: the tracked item that would have to be resizable for it to fit.
+  /// `owner`: the tracked item that would have to be resizable for the tensor to be compatible.
   void differs(Difference::Kind kind, const std::string& name, const std::string& what, const std::string& owner = {});
-  /// As differs(), for a name that counts as allowed where a pattern matches it or `also`. Says whether it is.
+  /// Like differs(), unless a pattern that matches `name` or `also` allows it. Returns whether it is allowed.
   bool missing(const std::string& name, const std::string& what, const std::string& also = {});
   bool unexpected(const std::string& name, const std::string& what, const std::string& also = {});
-  /// Whether unexpected() would be allowed. Notes nothing.
+  /// Whether a pattern allows the name in unexpected(). Reports nothing.
   bool allows_unexpected(const std::string& name, const std::string& also = {}) const;
 
   /// Loads into `tensor`.
   void fill(const storage::TensorEntry& entry, const at::Tensor& tensor);
-  /// Loads into a new tensor, which is there once apply steps run.
+  /// Loads into a new tensor, which is defined when the apply steps run.
   std::shared_ptr<at::Tensor> make(const storage::TensorEntry& entry, at::Device device = at::kCPU,
                                    std::vector<std::int64_t> strides = {});
-  /// The tensor that takes the place of the program's `old` one, which has another shape or dtype: one for all
-  /// variables that hold `old`.
+  /// The tensor that replaces the program's `old` one, which has another shape or dtype: the same for all variables
+  /// that hold `old`.
   std::shared_ptr<at::Tensor> make_instead_of(const at::Tensor& old, const storage::TensorEntry& entry);
-  /// Runs after every tensor was read and every digest was right, in order of `apply` calls.
+  /// Runs after every tensor was read and every digest was verified, in the order of the `apply` calls.
   void apply(std::function<void(std::vector<std::string>& notes)> step) { steps_.push_back(std::move(step)); }
 
-  /// Call once every item has planned: whatever nobody asked for is unexpected.
+  /// Call after every item has planned: everything that no item asked for is unexpected.
   void finish();
 
   Compatibility fit;
@@ -92,13 +95,13 @@ class RestorePlan {
  private:
   bool allowed(const std::vector<std::string>& patterns, Difference::Kind kind, const std::string& name,
                const std::string& what, const std::string& also, const char* outcome, const std::string& owner = {});
-  /// Whether a tensor with the same bytes belongs to a resizable item, and it can be given the entry's in place.
+  /// Whether a tensor with the same bytes belongs to a resizable item, and it can take the entry's form in place.
   bool may_resize(const NamedTensor& named, const storage::TensorEntry& entry) const;
   void resize(const NamedTensor& named, const storage::TensorEntry& entry);
-  /// Where the latest difference is that this name is on one side only: says that a resizable module has other layers.
+  /// If the latest difference is that this name is on one side only: notes that a resizable module has other layers.
   void note_rebuilt(const std::string& name);
 
-  /// What the checkpoint has of a rank's own under this name, which is called so there; empty where it has none.
+  /// The name of a rank's own state in the checkpoint; empty if the checkpoint has none under this name.
   std::optional<std::string> own_name_of(const std::string& stored, std::optional<int> rank) const;
 
   const storage::Manifest& manifest_;
@@ -116,7 +119,7 @@ class RestorePlan {
   std::vector<std::function<void(std::vector<std::string>&)>> steps_;
 };
 
-/// `track("means", means, holdfast::resizable)`, as it may stand in the program.
+/// The call that the program needs, as in `track("means", means, holdfast::resizable)`.
 std::string track_as_resizable(const std::string& name);
 
 }  // namespace holdfast

@@ -17,7 +17,7 @@ using storage::StatusCode;
 
 namespace {
 
-// Straight from a version.
+// Reads directly from a version.
 class VersionFeed final : public TensorFeed {
  public:
   VersionFeed(const storage::VersionReader& version, const storage::ReadOptions& options)
@@ -141,7 +141,7 @@ Restored RunState::restore(const storage::VersionReader& version, const LoosenOp
 }
 
 Restored RunState::restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed) {
-  // R1. Compare: a misfit is found before anything is overwritten.
+  // R1. Compare: an incompatible checkpoint is found before anything is overwritten.
   find_parts();
   const TensorNames names = registry_->walk();
   RestorePlan plan(manifest, loosen, names, registry_->place, registry_->parameters());
@@ -151,8 +151,8 @@ Restored RunState::restore(const storage::Manifest& manifest, const LoosenOption
   // R2. Read every tensor, digests checked: the program's own in place, all others into new memory.
   feed.fill(plan.targets());
 
-  // R3. Hand over the rest: optimizer state and options, values, user types; the process's generators last, so that
-  // nothing that loads can draw from them afterwards.
+  // R3. Restore the rest: optimizer state and options, values, user types; the process's generators last, so that no
+  // load can draw from them afterwards.
   Restored restored{std::move(plan.fit.notes)};
   for (const auto& step : plan.steps()) step(restored.notes);
   for (const auto& item : registry_->items) item->note_begun();

@@ -1,4 +1,4 @@
-// RunState: what a run tracks, and how it is captured at a boundary, compared with a version and brought back.
+// RunState: what a run tracks. It is captured at a boundary, compared with a version, and restored.
 #pragma once
 
 #include <map>
@@ -14,7 +14,7 @@
 
 namespace holdfast {
 
-/// What a restore has to say besides that it worked.
+/// The report of a successful restore.
 struct Restored {
   std::vector<std::string> notes;  // sentences: options where the code wins, what was allowed to be missing, …
 };
@@ -22,14 +22,14 @@ struct Restored {
 /// A tracked item, and the user's variable that it refers to.
 struct TrackedVariable {
   std::string name;
-  const void* address = nullptr;  // null where what is tracked is kept alive here
+  const void* address = nullptr;  // null if TrackedState keeps the tracked object alive
 };
 
 class TensorFeed;
 
 class RunState : public TrackedState {
  public:
-  /// Of one rank of several: its own share of what ranks hold differently is saved and restored.
+  /// The state of one rank: of rank-local state, the rank's own share is saved and restored.
   explicit RunState(const RankPlace& place = {});
 
   /// In the order they were tracked, without the parts of objects.
@@ -37,16 +37,17 @@ class RunState : public TrackedState {
   bool tracks(const std::string& name) const;
   bool tracks(const torch::nn::Module& module) const;
   bool tracks(const torch::optim::Optimizer& optimizer) const;
-  /// From here on tensors that no tracked optimizer holds are watched for gradients.
+  /// From now on watches tensors that no tracked optimizer holds for gradients.
   void watch_gradients();
-  /// Tracked modules and tensors that were given gradients since, so that their optimizer was forgotten; none where
-  /// that cannot be told. Ends the watch.
+  /// Tracked modules and tensors that received gradients since then, so that their optimizer is not tracked; none if
+  /// that cannot be determined. Ends the watch.
   std::vector<std::string> without_optimizer();
-  /// Whether a module, an optimizer, a tensor or an object with save() is tracked: else no parameter can be.
+  /// Whether a module, an optimizer, a tensor or an object with save() is tracked: otherwise no parameter can be
+  /// tracked.
   bool may_hold_parameters() const;
 
-  /// The run's first step is next and nothing was restored: checks that everything can be saved, and takes flags and
-  /// the optimizers' options as they are now as the values the code gave. restore() does so too.
+  /// Call before the run's first step if nothing was restored: checks that everything can be saved, and records the
+  /// current flags and optimizer options as the values that the code gave. restore() also records them.
   void begin();
 
   /// Throws Error (unsupported, invalid) for what cannot be saved, in a sentence that names it.
@@ -58,12 +59,12 @@ class RunState : public TrackedState {
   Compatibility check(const storage::Manifest& manifest, const LoosenOptions& loosen = {}) const;
 
   /// Checks, and throws Error (misfit) with every difference before anything is overwritten. Then reads tensors
-  /// straight into their own memory where they are contiguous on the CPU (others go through a staging buffer of at most
+  /// directly into their own memory if they are contiguous on the CPU (others go through a staging buffer of at most
   /// 256 MB or one tensor). Optimizer state, values, generators and user types follow only after every digest was
-  /// right. When it throws after reading has begun, tensors hold unspecified values: restore another version, or stop.
+  /// verified. If it throws after reading has begun, tensors hold unspecified values: restore another version, or stop.
   Restored restore(const storage::VersionReader& version, const LoosenOptions& loosen = {},
                    const storage::ReadOptions& options = {});
-  /// The same with another source of the tensors' bytes (tensor_feed.h).
+  /// Restores from another source of the tensors' bytes (tensor_feed.h).
   Restored restore(const storage::Manifest& manifest, const LoosenOptions& loosen, TensorFeed& feed);
 };
 

@@ -15,7 +15,7 @@ namespace holdfast {
 struct Snapshot {
   std::vector<storage::TensorSource> tensors;  // by name
   std::map<std::string, std::string> tied;     // alias → the name its bytes are stored under
-  std::set<std::string> may_differ;            // tensors that each rank may hold for itself: buffers, generators, …
+  std::set<std::string> may_differ;            // tensors that may be rank-local: buffers, generators, …
   nlohmann::json values = nlohmann::json::object();
 };
 

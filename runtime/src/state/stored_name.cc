@@ -5,7 +5,7 @@
 namespace holdfast {
 namespace {
 
-// "@", digits, and then only "@"s: what stands for a rank, or is escaped.
+// Whether the end is "@", digits, and then only "@"s: such an end denotes a rank, or is escaped.
 bool needs_escape(const std::string& name) {
   if (name.find('@') == std::string::npos) return false;
   const std::size_t last = name.find_last_not_of('@');

@@ -1,4 +1,4 @@
-// Where a restore's tensors come from: a version in a store, or the rank that reads one.
+// The source of a restore's tensors: a version in a store, or the rank that reads one.
 #pragma once
 
 #include <vector>
@@ -11,9 +11,9 @@ namespace holdfast {
 class TensorFeed {
  public:
   virtual ~TensorFeed() = default;
-  /// Before anything is overwritten: throws Error(misfit) with every difference unless the checkpoint fits.
+  /// Called before anything is overwritten: throws Error(misfit) with every difference unless `fit` is ok.
   virtual void require(const Compatibility& fit) = 0;
-  /// Fills every target with bytes whose digests are right, or throws; the targets then hold unspecified values.
+  /// Fills every target with bytes whose digests are verified, or throws; the targets then hold unspecified values.
   virtual void fill(const std::vector<LoadTarget>& targets) = 0;
 };
 

@@ -20,11 +20,11 @@ class TrackedItem {
   const std::string& name() const { return name_; }
   /// The address of the user's variable that is tracked; null where the registry keeps the object alive.
   const void* variable() const { return variable_; }
-  /// Whether the run went on with it: begin() was called, or a version was restored into it.
+  /// Whether the run has begun with it: begin() was called, or a version was restored into it.
   bool has_begun() const { return has_begun_; }
   void note_begun() { has_begun_ = true; }
   void refer_to(const void* variable) { variable_ = variable; }
-  /// Whether its tensors take another shape and dtype that was saved (resizable.h).
+  /// Whether its tensors take a saved shape and dtype that differ from theirs (resizable.h).
   bool is_resizable() const { return is_resizable_; }
   /// Whether the program draws numbers from it.
   bool is_generator() const { return is_generator_; }
@@ -33,19 +33,19 @@ class TrackedItem {
   /// The module, optimizer or scheduler that the variable holds now; null for everything else.
   virtual const void* object() const { return nullptr; }
 
-  /// What is to be tracked under names of their own with it ("name.part"), as it is now.
+  /// Its current parts, which are tracked under their own names ("name.part").
   virtual std::vector<StatePart> parts() const { return {}; }
-  /// The item whose part it is; null for what the user tracked.
+  /// The item of which it is a part; null for what the user tracked.
   const TrackedItem* owner() const { return owner_; }
   void belongs_to(const TrackedItem* owner) { owner_ = owner; }
 
-  /// Its tensors that live in the program and that optimizers may refer to. Capture and RestorePlan take care of these.
+  /// Adds its tensors that live in the program and that optimizers may refer to. Capture and RestorePlan handle these.
   virtual void add_names(TensorNames&) const {}
-  /// The tensors that it updates, where it is an optimizer; false where that cannot be told.
+  /// Adds the tensors that it updates, if it is an optimizer; false if these are unknown.
   virtual bool add_parameters(std::set<const void*>&) const { return true; }
-  /// The first step is next: what flags and options say now is what the code says.
+  /// Called before the first step: the current flags and options are those of the code.
   virtual void begin(const TensorNames&) {}
-  /// Everything else it has. Throws Error (invalid) for what a program that begins as this one did could not restore.
+  /// Saves everything else. Throws Error (invalid) for what a program that begins as this one did could not restore.
   virtual void capture(Capture&) const {}
   virtual void plan(RestorePlan&) {}
 
@@ -60,7 +60,7 @@ class TrackedItem {
 
 [[noreturn]] void throw_null(const char* kind, const std::string& name);
 
-/// What a reference refers to now. Throws Error (invalid) where that is nothing; `kind`: "module".
+/// The object that a reference refers to now. Throws Error (invalid) if there is none; `kind`: "module".
 template <class Object>
 Object& held_by(const ObjectReference<Object>& reference, const char* kind, const std::string& name) {
   Object* const object = reference.get();

@@ -40,7 +40,7 @@ void from_json(const json& value, std::optional<T>& x) {
   x = value.is_null() ? std::nullopt : std::optional<T>(value.get<T>());
 }
 
-/// Fields that are not tensors are handled alike in state and options.
+/// State and options share the handling of fields that are not tensors.
 template <class Derived>
 class ScalarFields : public FieldVisitor {
  public:
@@ -115,7 +115,7 @@ class CaptureStateFields : public ScalarFields<CaptureStateFields> {
   std::string prefix_;
 };
 
-/// Fills a new state object: scalars at once, tensors by steps that run after they were read.
+/// Fills a new state object: scalars at once, tensors by steps that run after the tensors were read.
 class PlanStateFields : public ScalarFields<PlanStateFields> {
  public:
   PlanStateFields(RestorePlan& plan, std::string prefix, const json& value, at::Device device)
@@ -158,8 +158,8 @@ class PlanStateFields : public ScalarFields<PlanStateFields> {
   at::Device device_;
 };
 
-/// LibTorch makes a parameter's state once, with what the options ask for then. What options that were edited since ask
-/// for besides begins as it would have: from zeros.
+/// LibTorch creates a parameter's state once, as the options then require. If options that were edited later require
+/// more tensors, these begin as they would have: from zeros.
 class CompleteStateFields : public ScalarFields<CompleteStateFields> {
  public:
   CompleteStateFields(const json& options, const at::Tensor& parameter) : options_(options), parameter_(parameter) {}
@@ -184,9 +184,9 @@ class CompleteStateFields : public ScalarFields<CompleteStateFields> {
 
 using Names = std::vector<std::string>;
 
-/// The groups of an optimizer as the code gave them: what a saved one is compared with.
+/// The groups of an optimizer as the code gave them; saved groups are compared with these.
 struct CodeGroups {
-  const OptimizerFields* fields = nullptr;  // the kind of the optimizer that the options are of
+  const OptimizerFields* fields = nullptr;  // the kind of the optimizer that has the options
   std::vector<Names> parameters;
   std::vector<json> options;
   std::unordered_map<std::string, std::size_t> group_of;
@@ -196,14 +196,14 @@ struct CodeGroups {
     parameters.push_back(std::move(names));
     options.push_back(std::move(given));
   }
-  /// Null where the code gave that parameter no options of this kind.
+  /// Null if the code gave that parameter no options of this kind.
   const json* options_of(const std::string& parameter, const OptimizerFields& kind) const {
     const auto found = group_of.find(parameter);
     return fields == &kind && found != group_of.end() ? &options[found->second] : nullptr;
   }
 };
 
-/// What a checkpoint holds of an optimizer's groups. Refers to its JSON.
+/// The optimizer's groups in a checkpoint. Refers to the checkpoint's JSON.
 struct SavedGroups {
   explicit SavedGroups(const json& value) {
     for (const json& group : value.at("groups")) {
@@ -284,7 +284,7 @@ class TrackedOptimizer : public TrackedItem {
         return;
       }
       const SavedGroups saved_groups(*saved);
-      // Once the run has begun, what the optimizer holds is no more the code's word.
+      // Once the run has begun, the optimizer's groups may differ from the code's.
       const CodeGroups code = code_ ? *code_ : groups_now(plan.names());
       std::vector<Group> groups = plan_groups(plan, saved_groups, code);
       require_forms(plan, groups);
@@ -298,16 +298,16 @@ class TrackedOptimizer : public TrackedItem {
 
  private:
   struct Parameter {
-    const std::string& name;  // the first under which it is tracked; one of the walk's
+    const std::string& name;  // the first under which it is tracked; refers to the walk's
     std::size_t group;
     const at::Tensor& tensor;  // the optimizer's
   };
 
-  // What a restore leaves.
+  // A group after the restore.
   struct Group {
     std::vector<at::Tensor> tensors;
-    Names names;        // as the program has them
-    Names saved_names;  // as the checkpoint does, where it knows them
+    Names names;        // in the program
+    Names saved_names;  // in the checkpoint, if it knows them
     json options;
 
     void add(const std::string& name, const std::string& saved_name, const at::Tensor& tensor) {
@@ -333,9 +333,10 @@ class TrackedOptimizer : public TrackedItem {
                     "load(const holdfast::State&)");
   }
 
-  // "state": {parameter: {field: value}, …} of what is not a tensor, null where others have state and it has not.
-  // Mostly all parameters have the same values: those of the first one are written once, as "state_of_others", for all
-  // that are not listed. (Versions without "state_of_others" list every parameter that has a state.)
+  // "state": {parameter: {field: value}, …} holds the fields that are not tensors; null if others have state and this
+  // parameter has none. Usually all parameters have the same values: those of the first one are written once, as
+  // "state_of_others", for all that are not listed. (Versions without "state_of_others" list every parameter that has a
+  // state.)
   void capture_state(Capture& capture, const OptimizerFields& fields, const std::vector<Parameter>& all,
                      json& value) const {
     std::unordered_set<const std::string*> seen;
@@ -383,8 +384,8 @@ class TrackedOptimizer : public TrackedItem {
     return now;
   }
 
-  // Before the run begins, what the code gave is what was there when the optimizer was tracked. Where it gave a
-  // parameter no options, because that joined later, what it has now counts as given.
+  // Before the run begins, the code's options are those that the optimizer had when it was tracked. A parameter that
+  // joined later was given no options by the code; its current ones count as given.
   json encode_group(const OptimizerFields& fields, const Names& parameters, std::size_t group) const {
     const json current = options(group);
     json value = {{"parameters", parameters}, {"initial", current}, {"current", current}};
@@ -421,7 +422,7 @@ class TrackedOptimizer : public TrackedItem {
     return found;
   }
 
-  /// An optimizer that does not fit is one difference, not one for each of its tensors.
+  /// Reports an incompatible optimizer as one difference, instead of one for each of its tensors.
   void ask_for_all_tensors(RestorePlan& plan) const {
     const std::string prefix = name() + ".state.";
     for (const auto& entry : plan.manifest().tensors) {
@@ -436,8 +437,8 @@ class TrackedOptimizer : public TrackedItem {
     }
   }
 
-  // Where the code's groups are those that the run began with, the checkpoint's come back, whatever became of them.
-  // Else somebody edited the code: its groups stay, and those that joined while the run went on come back.
+  // If the code's groups are those that the run began with, the checkpoint's groups are restored, however they changed.
+  // Otherwise the code was edited: its groups stay, and groups that joined during the run are restored.
   std::vector<Group> plan_groups(const RestorePlan& plan, const SavedGroups& saved, const CodeGroups& code) const {
     std::vector<Group> groups;
     std::vector<Names> saved_names;
@@ -489,7 +490,7 @@ class TrackedOptimizer : public TrackedItem {
     return group;
   }
 
-  // A plain variable that takes the saved shape is given another tensor, which a group that joined would not hold.
+  // A plain variable that takes the saved shape is assigned another tensor, which a group that joined would not hold.
   void require_forms(RestorePlan& plan, const std::vector<Group>& groups) const {
     for (const Group& group : groups) {
       for (std::size_t i = 0; i < group.tensors.size(); ++i) {
@@ -500,7 +501,7 @@ class TrackedOptimizer : public TrackedItem {
     }
   }
 
-  /// As capture_state() wrote it; null where the parameter had none.
+  /// As capture_state() wrote it; null if the parameter had none.
   static const json* saved_state(const json& saved, const std::string& parameter) {
     auto found = saved.at("state").find(parameter);
     if (found != saved.at("state").end()) return found->is_null() ? nullptr : &*found;
@@ -510,10 +511,10 @@ class TrackedOptimizer : public TrackedItem {
 
   void plan_state(RestorePlan& plan, const json& saved, const SavedGroups& saved_groups,
                   const std::vector<Group>& groups) {
-    std::unordered_set<std::string> claimed;  // of the checkpoint's parameters
+    std::unordered_set<std::string> claimed;  // parameters of the checkpoint
     auto states = std::make_shared<std::vector<std::pair<void*, std::unique_ptr<OptimizerParamState>>>>();
     std::unordered_set<void*> seen;
-    std::unordered_set<void*> kept;  // new in the program, and allowed to be
+    std::unordered_set<void*> kept;  // parameters whose state stays as the program made it
 
     for (const Group& group : groups) {
       for (std::size_t i = 0; i < group.tensors.size(); ++i) {
@@ -527,7 +528,7 @@ class TrackedOptimizer : public TrackedItem {
           continue;
         }
         claimed.insert(parameter);
-        if (plan.stays(group.names[i])) {  // what it had is of another shape
+        if (plan.stays(group.names[i])) {  // its saved state has another shape
           plan.fit.notes.push_back(state_name(parameter) + " is left unread, as " + parameter + " is");
           ask_for_tensors_of(plan, parameter);
           kept.insert(key);
@@ -577,9 +578,9 @@ class TrackedOptimizer : public TrackedItem {
     });
   }
 
-  // The rule, for each parameter: where the code's value still is what the run began with, the checkpoint's current
-  // value is restored; where somebody edited the code, the code wins, with a note. A group has one value for all of its
-  // parameters, so where theirs disagree the group's own stays.
+  // The rule, for each parameter: if the code's value still is what the run began with, the checkpoint's current value
+  // is restored; if the code was edited, the code's value wins, with a note. A group has one value for all of its
+  // parameters, so if theirs disagree the group's own stays.
   void restore_options(std::size_t index, Group& group, const SavedGroups& saved, const CodeGroups& code,
                        std::vector<std::string>& notes) const {
     struct Wanted {

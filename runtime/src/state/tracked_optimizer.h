@@ -1,12 +1,12 @@
-// An optimizer: its state by the parameters' names, and the options of its groups.
+// A tracked optimizer: its state by the parameters' names, and the options of its groups.
 //
 // Value, as JSON:
 //   {"kind": "AdamW",
 //    "groups": [{"parameters": ["net.fc.weight", …],
 //                "initial": {"lr": 0.01, …},     as the code gave them when the run started
-//                "initial_of": {"net.fc.bias": {"lr": 0.02, …}},   for a parameter that was in another group then
+//                "initial_of": {"net.fc.bias": {"lr": 0.02, …}},   for a parameter that was then in another group
 //                "current": {"lr": 0.005, …}}],
-//    "began": [["net.fc.weight", …], …],         the groups as the code gave them, where they are others now
+//    "began": [["net.fc.weight", …], …],         the groups as the code gave them, if they differ now
 //    "state": {"net.fc.weight": {"step": 3}}}    what is not a tensor; an entry for each parameter that has state
 // Tensor fields are stored as "<name>.state.<parameter>.<field>", list fields with ".0", ".1", … and, in the value,
 // which of them are defined. "<field>.strides" in the value keeps the memory order of a tensor that is not row-major.
@@ -23,8 +23,8 @@ class Optimizer;
 
 namespace holdfast {
 
-/// Throws Error (unsupported) for an optimizer class that is not LibTorch's own, as capture() and plan() do for one
-/// that the variable holds then.
+/// Throws Error (unsupported) for an optimizer class that is not LibTorch's own. capture() and plan() throw it, too,
+/// for the optimizer that the variable then holds.
 std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
                                                     ObjectReference<torch::optim::Optimizer> optimizer);
 

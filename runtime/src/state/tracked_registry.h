@@ -1,4 +1,4 @@
-// What a TrackedState holds: the items in the order they were tracked, and who is who among them.
+// The contents of a TrackedState: the items in the order they were tracked, and their names and variables.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +29,8 @@ struct TrackedState::Registry {
   std::set<std::string> names;
   std::map<std::pair<const void*, std::type_index>, std::string> variables;  // and the names they are tracked under
   bool may_hold_parameters = false;
-  mutable std::size_t tensors_before = 0;  // which the latest walk found
-  const TrackedItem* owner = nullptr;      // of what is added now
+  mutable std::size_t tensors_before = 0;  // how many the latest walk found
+  const TrackedItem* owner = nullptr;      // of items that are added now
   std::unique_ptr<GradientWatch> gradients;
 
   void require_free(const std::string& name, const Identity& identity) const {
@@ -57,7 +57,7 @@ struct TrackedState::Registry {
                 "'" + name + "' is the object that is tracked as '" + other + "' already: track it once");
   }
 
-  /// Null where no variable holds `object` now.
+  /// Null if no variable holds `object` now.
   const TrackedItem* holder_of(const void* object) const {
     const auto found =
         std::find_if(items.begin(), items.end(), [&](const auto& item) { return item->object() == object; });

@@ -20,7 +20,7 @@ struct LRSchedulerMembers : LRScheduler {
   static unsigned& step_count(LRScheduler& scheduler) { return scheduler.*(&LRSchedulerMembers::step_count_); }
 };
 
-// ReduceLROnPlateauScheduler's are private, and it has no accessor.
+// ReduceLROnPlateauScheduler's counters are private, and it has no accessors.
 struct Best {
   friend auto member_of(Best);
 };
@@ -105,7 +105,7 @@ class TrackedScheduler : public TrackedItem {
  private:
   virtual nlohmann::json read() const = 0;
   virtual void write(const nlohmann::json& value) = 0;
-  /// What the constructor was given, as far as it is known. It is the code's word, and never restored.
+  /// The constructor's arguments, as far as they are known. They are the code's and never restored.
   virtual nlohmann::json constants() const = 0;
 
   void note_edits(RestorePlan& plan, const nlohmann::json& saved) const {

@@ -1,5 +1,5 @@
-// torch::optim's learning-rate schedulers. LibTorch gives them no way to save: their counters are reached here, and the
-// rates they have set are part of the optimizer's options.
+// torch::optim's learning-rate schedulers. LibTorch cannot save them: their counters are accessed here, and the rates
+// that they have set are part of the optimizer's options.
 #pragma once
 
 #include <memory>
@@ -14,14 +14,14 @@ class ReduceLROnPlateauScheduler;
 
 namespace holdfast {
 
-// What a constructor was given is saved beside the rest, as "constants", where it can be read: it stays the code's, and
-// a difference is noted.
+// Constructor arguments are also saved, as "constants", if they can be read. They are not restored: the code's stay,
+// and a difference is noted.
 
-/// The step count: all that a rate which is a function of the step needs.
+/// Saves the step count, which is all that a rate as a function of the step needs.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
                                                     ObjectReference<torch::optim::LRScheduler> scheduler);
 
-/// The best metric and the three counters.
+/// Saves the best metric and the three counters.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(
     std::string name, ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
 

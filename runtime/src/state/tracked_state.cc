@@ -80,7 +80,7 @@ void TrackedState::find_parts() const {
     const std::vector<StatePart> parts = object->parts();
     std::map<std::string, const void*> added;
     for (const StatePart& part : parts) added.emplace(part.name, part.address);
-    // What was there and is elsewhere now, as where a vector grew, is another variable.
+    // A part whose address has changed, e.g. because a vector grew, is another variable.
     std::vector<std::string> gone;
     for (const auto& item : registry_->items) {
       if (item->owner() != object) continue;

@@ -22,7 +22,7 @@ namespace {
 
 using storage::StatusCode;
 
-/// Empty for what names no device.
+/// Empty if the name is not a device's.
 std::optional<at::Device> device_of(const std::string& name) {
   try {
     return at::Device(name);
@@ -40,7 +40,7 @@ Forms forms_of(std::span<const NamedTensor> tensors) {
   return forms;
 }
 
-constexpr std::size_t kShown = 3;  // of a module's tensors, in a sentence
+constexpr std::size_t kShown = 3;  // tensors of a module in a sentence
 
 /// "a, b and 2 more"
 std::string listed(const std::vector<std::string>& all) {
@@ -63,7 +63,7 @@ bool are_forms_of(const Forms& forms, std::span<const NamedTensor> tensors) {
                     });
 }
 
-/// What differs between the forms that a run began with and those now, a clause each.
+/// The differences between the forms that a run began with and those now, one clause each.
 std::vector<std::string> changes_of(const Forms& began, std::span<const NamedTensor> now) {
   std::map<std::string, const TensorForm*> before = by_name(began);
   std::vector<std::string> changes;
@@ -144,7 +144,7 @@ class TrackedModule : public TrackedItem {
   }
 
  private:
-  // Where the code gives a tensor another shape than the run began with, somebody edited it.
+  // If the code gives a tensor another shape than the run began with, the code was edited.
   void plan_forms(RestorePlan& plan) {
     const auto tensors = plan.names().of(name());
     const nlohmann::json* value = plan.find_value(name());
@@ -172,10 +172,10 @@ class TrackedModule : public TrackedItem {
 
   void plan_flags(RestorePlan& plan) {
     const ModuleFlags now = flags_of(module_now());
-    // Once the run has begun, what the module says is no more the code's word.
+    // Once the run has begun, the module's flags may differ from the code's.
     const ModuleFlags code = code_ ? overlaid(now, *code_) : now;
     const nlohmann::json* value = plan.find_value(name());
-    if (value == nullptr) {  // saved before flags were
+    if (value == nullptr) {  // the version is older than saved flags
       plan.apply([this, code](std::vector<std::string>&) { code_ = code; });
       return;
     }
@@ -203,7 +203,7 @@ class TrackedModule : public TrackedItem {
   }
 
   const ObjectReference<torch::nn::Module> module_;
-  std::weak_ptr<const torch::nn::Module> owner_;  // of the object itself, where that is what is tracked
+  std::weak_ptr<const torch::nn::Module> owner_;  // of the object itself, if the object is tracked
   bool is_owned_ = false;
   std::optional<ModuleFlags> code_;  // as the code gave them, once the run has begun
   std::optional<Forms> code_forms_;  // likewise
@@ -266,7 +266,7 @@ class TrackedTensor : public TrackedItem {
         return;
       }
       at::Device was = *known;
-      // Another rank's GPU is none of this one's.
+      // Another rank's GPU is not this rank's.
       if (was.is_cuda() && plan.place().device.is_cuda() && plan.saved_ranks() != plan.place().world_size) {
         was = plan.place().device;
       }
@@ -279,8 +279,8 @@ class TrackedTensor : public TrackedItem {
     plan.apply([this, made = plan.make(*entry, device)](std::vector<std::string>&) { tensor_ = *made; });
   }
 
-  // A variable that holds a tensor of another shape or dtype is given one as was saved, or none. Where that is not what
-  // the run began with, somebody edited the code.
+  // A variable that holds a tensor of another shape or dtype is assigned one as saved, or becomes undefined. If the
+  // code's form is not the one that the run began with, the code was edited.
   void plan_other_form(RestorePlan& plan, const nlohmann::json* value) {
     const storage::TensorEntry* entry = plan.find_tensor(name());
     std::string began;
@@ -299,14 +299,14 @@ class TrackedTensor : public TrackedItem {
       plan.fit.notes.push_back(name() + " is " + code + " in the code and was " + began +
                                " when the run began: it takes the checkpoint's " + describe(*entry));
     }
-    if (in_place) return;  // the plan itself sees to it, for a module's tensors too
+    if (in_place) return;  // the plan itself does this, also for a module's tensors
     plan.apply([this, made = plan.make_instead_of(tensor_, *entry)](std::vector<std::string>&) {
       if (made->is_floating_point() || made->is_complex()) made->set_requires_grad(tensor_.requires_grad());
       tensor_ = *made;
     });
   }
 
-  // Another shape or dtype comes back where no optimizer updates the tensor.
+  // Another shape or dtype can be restored if no optimizer updates the tensor.
   void require_form(const Capture& capture) const {
     if (!has_begun() || !tensor_.defined() || form() == code_form_) return;
     if (is_resizable() ? !code_form_.empty() : !capture.is_parameter(tensor_)) return;
@@ -323,7 +323,7 @@ class TrackedTensor : public TrackedItem {
 
   std::string form() const { return tensor_.defined() ? describe(tensor_) : ""; }
 
-  // Where the variable is undefined now, the code says nothing.
+  // If the variable is undefined now, the code gives no flag.
   void plan_flag(RestorePlan& plan, const nlohmann::json* value) {
     const std::optional<bool> code = code_ ? code_ : flag();
     std::optional<bool> initial, saved;
@@ -345,7 +345,7 @@ class TrackedTensor : public TrackedItem {
     });
   }
 
-  // None where gradients cannot be asked for, or are those of a computation, which is not saved.
+  // Empty if the tensor cannot require gradients, or is the result of a computation, which is not saved.
   std::optional<bool> flag() const {
     const bool has_flag =
         tensor_.defined() && (tensor_.is_floating_point() || tensor_.is_complex()) && tensor_.is_leaf();
@@ -354,7 +354,7 @@ class TrackedTensor : public TrackedItem {
 
   at::Tensor& tensor_;
   std::optional<bool> code_;  // whether the code made it require gradients, once the run has begun
-  std::string code_form_;     // and its dtype and shape; empty: undefined
+  std::string code_form_;     // the code's dtype and shape; empty: undefined
 };
 
 at::Tensor state_of(const at::Generator& generator) {
@@ -412,7 +412,7 @@ class TrackedGenerator : public TrackedItem {
   at::Generator& generator_;
 };
 
-// One of several ranks computes on one device, which is its "cuda0" whatever the number that this host gives it.
+// With several ranks, each computes on one device, which is its "cuda0" whatever its number on this host.
 class DefaultGenerators : public TrackedItem {
  public:
   explicit DefaultGenerators(const RankPlace& place) : TrackedItem("generator"), place_(place) {}
@@ -434,7 +434,7 @@ class DefaultGenerators : public TrackedItem {
                                  ": that device's generator stays as it is");
       }
     }
-    // Saved ones are numbered without gaps.
+    // Saved generators are numbered without gaps.
     for (int i = devices(); plan.find_tensor(cuda_name(i)); ++i) {
       plan.fit.notes.push_back(cuda_name(i) +
                                " is left unread: " + (place_.world_size > 1 ? "this rank" : "this machine") + " has " +

@@ -11,7 +11,7 @@ namespace {
 
 using storage::StatusCode;
 
-/// JSON for a message: not longer than a line.
+/// JSON for a message, no longer than a line.
 std::string excerpt(const nlohmann::json& json) {
   std::string text = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return text.size() <= 60 ? text : text.substr(0, 57) + "...";
@@ -28,7 +28,7 @@ class TrackedValue : public TrackedItem {
     if (!saved) return;
     try {
       access_.misfit(*saved);
-    } catch (const Error& error) {  // a sentence of its own
+    } catch (const Error& error) {  // its message is a whole sentence
       plan.differs(Difference::Kind::value, name(), std::string("cannot be restored: ") + error.what());
       return;
     } catch (const std::exception& error) {
@@ -51,7 +51,7 @@ class TrackedValue : public TrackedItem {
   ValueAccess access_;
 };
 
-/// "net" of the object "agent" is "agent.net"; of what has no name of its own the part says how it is joined.
+/// "net" of the object "agent" is "agent.net"; a key without a name of its own contains the separator.
 std::string joined(const std::string& name, const std::string& key) {
   const bool is_joined = key.empty() || key[0] == '.' || key[0] == ':';
   return name + (is_joined ? "" : ".") + key;
@@ -74,14 +74,14 @@ std::string digest_text(const nlohmann::json& value, const std::map<std::string,
   return digest.finish().hex();
 }
 
-/// Whether a saved value has the form below, and is not what a container was saved as that is small.
+/// Whether a saved value has the form below, and is not the value of a small container.
 bool is_object_form(const nlohmann::json& value) {
   return value.is_object() && value.contains("values") && value.contains("tensors") && value.contains("undefined");
 }
 
 // value: {"values": {…}, "tensors": ["name", …], "undefined": ["name", …], "parts": ["name", …]}; tensor "x" is stored
-// as "<name>.x". Parts are items of their own, and left out where there are none. Where all there is is one value
-// without a name, as of a small container, it is the value.
+// as "<name>.x". Parts are separate items, and "parts" is left out if there are none. If the object is one value
+// without a name, as a small container is, that value is stored itself.
 class TrackedObject : public TrackedItem {
  public:
   TrackedObject(std::string name, ObjectAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
@@ -139,7 +139,7 @@ class TrackedObject : public TrackedItem {
       const int world_size = plan.place().world_size;
       const bool in_shares = access_.load_shares && plan.saved_ranks() != world_size;
       const Pending own = plan_state(plan, plan.place().rank);
-      std::vector<Pending> others;  // whose shares are this rank's now
+      std::vector<Pending> others;  // ranks whose shares are this rank's now
       for (int rank = plan.place().rank + world_size; in_shares && rank < plan.saved_ranks(); rank += world_size) {
         if (plan.find_value(name(), rank) != nullptr) others.push_back(plan_state(plan, rank));
       }
@@ -157,9 +157,9 @@ class TrackedObject : public TrackedItem {
   }
 
  private:
-  using Pending = std::function<State()>;  // there once the tensors were read
+  using Pending = std::function<State()>;  // callable once the tensors were read
 
-  // So that what another rank alone holds is not unexpected. A rank may not have tracked it at all.
+  // Counts what only another rank holds as expected. A rank may not have tracked the object at all.
   void expect_tensors(RestorePlan& plan, int rank) const {
     const nlohmann::json* value = plan.find_value(name(), rank);
     if (value == nullptr) return;
@@ -168,7 +168,7 @@ class TrackedObject : public TrackedItem {
     for (const std::string key : saved.at("tensors")) (void)plan.find_tensor(joined(name(), key), rank);
   }
 
-  // What one rank of before held.
+  // The state that one saved rank held.
   Pending plan_state(RestorePlan& plan, int rank) const {
     const nlohmann::json saved = decode_non_finite(*plan.find_value(name(), rank));
     std::map<std::string, nlohmann::json> values;

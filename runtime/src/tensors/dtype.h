@@ -1,4 +1,4 @@
-// LibTorch's element types and the ones a checkpoint file knows, both ways.
+// Conversion between LibTorch's element types and those of a checkpoint file.
 #pragma once
 
 #include <c10/core/ScalarType.h>
@@ -11,7 +11,7 @@ namespace holdfast {
 
 /// Empty for the types that safetensors has no name for: complex32, complex128, quantized, bit and sub-byte types.
 std::optional<storage::Dtype> to_dtype(c10::ScalarType type);
-/// Every storage::Dtype has one.
+/// Defined for every storage::Dtype.
 c10::ScalarType to_scalar_type(storage::Dtype dtype);
 
 }  // namespace holdfast

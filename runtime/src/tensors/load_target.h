@@ -11,10 +11,10 @@
 
 namespace holdfast {
 
-/// `entry` belongs to the manifest that is restored, and lives at least as long.
+/// `entry` belongs to the manifest that is restored, which must outlive the target.
 struct LoadTarget {
   const storage::TensorEntry* entry = nullptr;
-  std::shared_ptr<at::Tensor> tensor;  // undefined: made while loading, with the two below
+  std::shared_ptr<at::Tensor> tensor;  // undefined: created while loading, from the two fields below
   at::Device device = at::kCPU;
   std::vector<std::int64_t> strides;  // empty: contiguous
 };

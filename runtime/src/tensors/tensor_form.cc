@@ -43,8 +43,8 @@ void take_form(at::Tensor tensor, const at::Tensor& made) {
   const at::NoGradGuard no_grad;
   tensor.mutable_grad().reset();
   tensor.set_data(made);
-  tensor.unsafeGetTensorImpl()->bump_version();  // a backward pass over what was computed with the former is an error
-  // The node that gradients arrive at checks them against the shape that it was made with.
+  tensor.unsafeGetTensorImpl()->bump_version();  // backward() through results of the former tensor is then an error
+  // The gradient accumulator checks gradients against the shape that it was created with.
   torch::autograd::impl::set_grad_accumulator(tensor, std::weak_ptr<torch::autograd::Node>());
 }
 

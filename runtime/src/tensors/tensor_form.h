@@ -1,4 +1,4 @@
-// A tensor's dtype and shape: what a saved tensor and the program's must have in common.
+// A tensor's dtype and shape, which a saved tensor and the program's tensor must share.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,9 +25,9 @@ std::string describe(const storage::TensorEntry& entry);
 std::string describe(const at::Tensor& tensor);
 std::string describe(const TensorForm& form);
 
-/// Gives `tensor` the memory, shape and dtype of `made` in place, so that every handle of it, as a module's member and
-/// an optimizer's group, sees them. It keeps its place in autograd; its gradient, which was of the former shape, goes.
-/// `tensor` is a leaf, and `made` of floating point where it requires a gradient.
+/// Gives `tensor` the memory, shape and dtype of `made` in place, so that every handle of it, such as a module's member
+/// and an optimizer's group, sees them. It stays the same leaf in autograd; its gradient, which has the former shape,
+/// is dropped. `tensor` must be a leaf, and `made` of floating point if `tensor` requires a gradient.
 void take_form(at::Tensor tensor, const at::Tensor& made);
 
 }  // namespace holdfast

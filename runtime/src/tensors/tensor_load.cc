@@ -16,14 +16,14 @@ namespace holdfast {
 namespace {
 
 constexpr std::uint64_t kStagingBytes = std::uint64_t{256} << 20;
-constexpr std::uint64_t kStagingAlignment = 64;  // so that every dtype is aligned, and vector loads are
+constexpr std::uint64_t kStagingAlignment = 64;  // aligns every dtype, and vector loads
 
 std::uint64_t aligned(std::uint64_t bytes) {
   return (bytes + kStagingAlignment - 1) / kStagingAlignment * kStagingAlignment;
 }
 
-/// The memory that targets were given so far. Two tensors that overlap are views of each other: the second is staged,
-/// so that no two threads write the same byte.
+/// The memory of the targets so far. Two tensors that overlap are views of each other: the second is staged, so that no
+/// two threads write the same byte.
 class ClaimedMemory {
  public:
   bool claim(const void* data, std::uint64_t bytes) {

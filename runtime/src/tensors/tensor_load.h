@@ -8,14 +8,14 @@
 
 namespace holdfast {
 
-/// Fills every target, digests checked. Contiguous CPU memory is read into directly; the rest goes through one staging
-/// buffer of 256 MB, or of the largest such tensor. Throws Error; the targets then hold unspecified values.
+/// Fills every target and checks digests. Contiguous CPU memory is read into directly; other tensors go through one
+/// staging buffer of 256 MB, or of the largest such tensor. Throws Error; the targets then hold unspecified values.
 void load_tensors(const storage::VersionReader& version, const std::vector<LoadTarget>& targets,
                   const storage::ReadOptions& options);
 
-/// The target's tensor from its row-major bytes, on any device.
+/// Fills the target's tensor from its row-major bytes, which may be on any device.
 void fill_from_bytes(const LoadTarget& target, const at::Tensor& bytes);
-/// The row-major bytes of a target that is filled, as a flat tensor on its device.
+/// The row-major bytes of a filled target, as a flat tensor on its device.
 at::Tensor bytes_of(const LoadTarget& target);
 
 }  // namespace holdfast

@@ -9,8 +9,8 @@ namespace {
 
 bool has_bytes(const at::Tensor& tensor) { return tensor.has_storage() && tensor.numel() > 0; }
 
-/// Whether two tensors at one place are the same elements in the same order. Tensors that overlap otherwise are stored
-/// separately, and are still views of each other after a load that copies in place.
+/// Whether two tensors at the same place have the same elements in the same order. Tensors that overlap otherwise are
+/// stored separately; after a load, which copies in place, they are still views of each other.
 bool same_elements(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() &&
          (!has_bytes(a) || a.strides() == b.strides()) && a.is_conj() == b.is_conj() && a.is_neg() == b.is_neg();
@@ -26,7 +26,7 @@ TensorNames::TensorNames(std::size_t expected) {
 }
 
 TensorNames::Place TensorNames::place_of(const at::Tensor& tensor) {
-  if (!has_bytes(tensor)) return {tensor.unsafeGetTensorImpl(), 0};  // empty ones share nothing
+  if (!has_bytes(tensor)) return {tensor.unsafeGetTensorImpl(), 0};  // empty tensors share nothing
   return {tensor.storage().unsafeGetStorageImpl(), tensor.storage_offset()};
 }
 

@@ -66,7 +66,7 @@ class CopyBuffer {
   }
 
  private:
-  // Copies rows of the outermost dimension whose rows fit a piece, from the row that holds `element`.
+  // Copies rows of the outermost dimension whose rows fit into a piece, from the row that holds `element` on.
   void load(const at::Tensor& tensor, std::int64_t element) {
     const at::NoGradGuard no_grad;
     const std::int64_t limit =

@@ -1,4 +1,4 @@
-// Lists of tensors that one kernel takes: of one device and dtype.
+// Lists of tensors for one kernel: all of one device and dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,7 +10,7 @@
 
 namespace holdfast {
 
-/// In the order of the first tensor of each kind. Tensors without elements are left out, for some kernels take none.
+/// In the order of the first tensor of each kind, without empty tensors, because some kernels do not accept them.
 inline std::vector<std::vector<at::Tensor>> by_kind(const std::vector<at::Tensor>& tensors) {
   std::vector<std::vector<at::Tensor>> groups;
   for (const at::Tensor& tensor : tensors) {
@@ -26,7 +26,7 @@ inline std::vector<std::vector<at::Tensor>> by_kind(const std::vector<at::Tensor
   return groups;
 }
 
-/// The same of gradients, for a stage that cannot work on sparse ones: Error(unsupported) names it.
+/// by_kind() for the gradients of a stage that requires dense ones: Error(unsupported) names the stage.
 inline std::vector<std::vector<at::Tensor>> dense_by_kind(const std::vector<at::Tensor>& gradients,
                                                           const std::string& stage) {
   for (const at::Tensor& gradient : gradients) {

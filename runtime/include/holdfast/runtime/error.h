@@ -1,5 +1,5 @@
-// Error: what the runtime throws. The storage library reports outcomes as Status; throw_if() is the one place where an
-// outcome becomes an exception, so a Status that reached it was not ordinary any more.
+// Error: the exception that the runtime throws. The storage library reports outcomes as Status. Only throw_if() turns a
+// Status into an exception, so a Status that reaches it is not an ordinary outcome.
 #pragma once
 
 #include <stdexcept>
@@ -10,7 +10,7 @@
 
 namespace holdfast {
 
-/// What happened, as a code that programs branch on and one sentence for a human.
+/// A code that programs branch on, and one sentence for people.
 class Error : public std::runtime_error {
  public:
   Error(storage::StatusCode code, const std::string& sentence) : std::runtime_error(sentence), code_(code) {}
@@ -25,7 +25,7 @@ inline void throw_if(const storage::Status& status) {
   if (!status.ok()) throw Error(status.code(), status.message());
 }
 
-/// The value, or its status thrown.
+/// Returns the value, or throws its status.
 template <class T>
 T value_of(storage::Result<T> result) {
   throw_if(result.status());

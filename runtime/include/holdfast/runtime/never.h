@@ -1,4 +1,4 @@
-// A condition that is false only where the template around it is used: static_assert(never<T>, "what is wrong").
+// A condition that fails only if the surrounding template is instantiated: static_assert(never<T>, "what is wrong").
 #pragma once
 
 namespace holdfast {

@@ -1,5 +1,5 @@
-// What the compiler says first to the likeliest mistakes with loaders, loops and batches: one sentence each, what is
-// wrong and what to write.
+// The compiler's first error message for the likeliest mistakes with loaders, loops and batches: one sentence each,
+// which states what is wrong and what to write.
 #pragma once
 
 #include <torch/data/example.h>
@@ -33,7 +33,7 @@ struct TemporaryBatches {
   using Range = void;
 };
 
-/// Stands where `data` or `target` of a batch is asked for that is a vector of samples.
+/// Replaces `data` and `target` of a batch that is a vector of samples; using them fails with this message.
 template <class T>
 struct NotStacked {
   constexpr NotStacked() = default;

@@ -3,19 +3,19 @@
 //   holdfast::Loader loader(FashionMnist("train").map(Stack<>()), {.batch_size = 64});
 //   while (auto batch = loader.next()) { ... }       // one epoch, or what is left of it; call again for the next one
 //
-// - On several ranks a loader that a session steps over or tracks gives each rank its part of every batch; batch_size
-//   counts the samples of all ranks, so it means the same on any number of them. Parts differ by one sample at most,
-//   and weight() makes their means one: gradients are those of the whole batch.
-// - The order is a pure function of (seed, epoch) (sample_order.h); the cursor counts the epoch's samples that the loop
-//   has been given, over all ranks. Seeking costs the same at any position. Every sample comes once per epoch.
-// - Workers fetch ahead, in order, and never move the cursor: the batches are the same whatever their number.
-// - The dataset is moved in, exists once and is called from several threads at a time where workers > 0: `get` must be
-//   safe for that, as any that only reads is. Randomness in it comes from sample_generator(index).
-// - Any stateless, sized dataset will do: derived from torch::data::datasets::Dataset or BatchDataset, mapped or not.
-// - An exception in the dataset arrives in the loop as holdfast::Error that names the sample; the cursor stays before
+// - On several ranks, a loader that a session steps over or tracks gives each rank its part of every batch. batch_size
+//   counts the samples of all ranks, so its meaning does not depend on their number. Parts differ by one sample at
+//   most. Means that are weighted with weight() give the gradients of the whole batch.
+// - The order is a pure function of (seed, epoch) (sample_order.h). The cursor counts the samples of the epoch that
+//   were handed out, over all ranks. Seeking costs the same at any position. Each epoch has every sample once.
+// - Workers prefetch in order and never move the cursor: the batches do not depend on the number of workers.
+// - The dataset is moved in and not copied. If workers > 0, several threads call it at the same time: `get` must be
+//   thread-safe, which any `get` that only reads is. Random numbers in it come from sample_generator(index).
+// - Any stateless, sized dataset works: derived from torch::data::datasets::Dataset or BatchDataset, mapped or not.
+// - The loop receives an exception of the dataset as a holdfast::Error that names the sample. The cursor stays before
 //   that batch, so the next call tries it again.
 //
-// Threads: one at a time. The destructor waits for the `get` calls under way and for nothing else.
+// Threads: one at a time. The destructor waits only for the `get` calls in progress.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -38,7 +38,7 @@
 
 namespace holdfast {
 
-/// A class other than `Own` that stands for a whole number, such as a value of a configuration.
+/// A class other than `Own` that converts to a whole number, such as a value of a configuration.
 template <class T, class Own>
 concept StandsForWholeNumber =
     !std::same_as<T, Own> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>;
@@ -60,20 +60,20 @@ class BatchSize {
 
 struct LoaderOptions {
   BatchSize batch_size = 1;  // samples per step, over all ranks
-  bool shuffle = true;       // another order each epoch; else 0, 1, 2, …
-  /// Of the order and of sample_generator. Default: the session's; without one, the seed of LibTorch's default CPU
-  /// generator when the loader is made.
+  bool shuffle = true;       // a different order each epoch; otherwise 0, 1, 2, …
+  /// Seeds the order and sample_generator. Default: the session's seed; without a session, the seed of LibTorch's
+  /// default CPU generator when the loader is made.
   std::optional<std::uint64_t> seed = std::nullopt;
-  int workers = 0;         // threads that fetch ahead; 0: next() fetches
-  bool drop_last = false;  // leave out an epoch's last batch where it is smaller than the others
-  int prefetch = 2;        // batches each worker is ahead, at most
-  /// An order of the program's own: the indices of an epoch's samples, one for each sample of the dataset, of which
-  /// some may come twice and others not at all. `shuffle` then says nothing. It must give the same for an epoch
-  /// whenever it is asked: a resume in the middle of an epoch asks again and compares.
+  int workers = 0;         // threads that prefetch; 0: next() fetches
+  bool drop_last = false;  // leave out an epoch's last batch if it is smaller than the others
+  int prefetch = 2;        // batches that each worker prefetches, at most
+  /// A custom order: returns as many sample indices for an epoch as the dataset has samples. An index may occur several
+  /// times or not at all. `shuffle` is then ignored. The function must always return the same order for the same epoch,
+  /// because a resume in the middle of an epoch calls it again and compares.
   std::function<std::vector<std::size_t>(std::uint64_t epoch)> order = nullptr;
 };
 
-/// What needs no knowledge of the dataset's type: position, state, prefetching.
+/// The part of a loader that does not depend on the dataset's type: position, state, prefetching.
 class LoaderBase {
  public:
   LoaderBase(const LoaderBase&) = delete;
@@ -81,7 +81,7 @@ class LoaderBase {
 
   std::uint64_t size() const;  // samples in the dataset
   std::uint64_t batch_size() const;
-  std::uint64_t samples_per_epoch() const;  // size(), less what drop_last leaves out
+  std::uint64_t samples_per_epoch() const;  // size() without the samples that drop_last leaves out
   std::uint64_t batches_per_epoch() const;
   std::uint64_t seed() const;
   bool is_shuffled() const;
@@ -91,36 +91,37 @@ class LoaderBase {
   std::uint64_t samples_seen() const;   // handed out since the run began
   std::uint64_t batch_samples() const;  // in the batch handed out last
   bool epoch_done() const;              // no batch is left in this epoch
-  std::uint64_t samples_left() const;   // in this epoch, of those that are handed out
+  std::uint64_t samples_left() const;   // in this epoch, without those that drop_last leaves out
   std::uint64_t batches_left() const;
 
-  /// From the next batch on, hands out part `rank` of each batch. Throws Error(invalid) where batches have fewer
-  /// samples than there are ranks.
+  /// From the next batch on, hands out part `rank` of each batch. Throws Error(invalid) if batches have fewer samples
+  /// than there are ranks.
   void shard(int rank, int world_size);
-  /// Of this rank's mean over its part of the batch handed out last, in the mean of all ranks' means: its share of the
-  /// samples times the number of ranks. A rank without samples is given one of another's, at weight 0.
+  /// The weight of this rank's mean over its part of the last batch when all ranks' means are averaged: its share of
+  /// the samples times the number of ranks. A rank without samples gets a sample of another rank, with weight 0.
   double weight() const;
 
-  /// Goes to a position; samples_seen becomes what that position means. Throws Error(invalid) beyond the epoch's end.
+  /// Moves to a position and sets samples_seen accordingly. Throws Error(invalid) beyond the epoch's end.
   void seek(std::uint64_t epoch, std::uint64_t cursor);
   void start_epoch(std::uint64_t epoch) { seek(epoch, 0); }
 
-  /// The position and what it means: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order; and inside an
-  /// epoch that has an order of the program's own, its digest.
+  /// The position and what defines it: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order; in the
+  /// middle of an epoch with a custom order, also the digest of that order.
   nlohmann::json state() const;
-  /// What set_state() would throw; changes nothing.
+  /// Throws what set_state() would throw; changes nothing.
   void check_state(const nlohmann::json& state) const;
-  /// Goes back there, with the seed of then: the order belongs to the run. The batch size is the program's and may
-  /// differ, and so may the dataset's size where an epoch begins. Throws Error(misfit) where the position means nothing
-  /// here: another dataset size or another order in the middle of an epoch. Changes nothing when it throws. With
-  /// --holdfast.allow-dataset-change an epoch whose dataset has another size begins again.
+  /// Restores the position and the saved seed, because the order belongs to the run. The batch size is the program's
+  /// and may differ; between epochs the dataset's size may also differ. Throws Error(misfit), and changes nothing, if
+  /// the position is incompatible: another dataset size or another order in the middle of an epoch. With
+  /// --holdfast.allow-dataset-change an epoch whose dataset has another size starts again.
   void set_state(const nlohmann::json& state);
-  /// A sentence on what set_state() took up differently; mostly empty.
+  /// A sentence about what set_state() found changed (batch size, dataset size); usually empty.
   const std::string& change() const;
-  /// Whether it counts the batches of a program's own range (loop.h) and not a dataset's samples.
+  /// Whether it counts the batches of a program's own range (loop.h) instead of a dataset's samples.
   bool counts_batches() const;
 
-  /// How many loaders the process had made before this one: the session knows loaders by the order of their making.
+  /// The number of loaders that the process made before this one. The session identifies loaders by their order of
+  /// creation.
   std::uint64_t number() const;
   static std::uint64_t next_number();
   /// Expires with the loader.
@@ -130,7 +131,7 @@ class LoaderBase {
   /// Fetches the samples at the given indices as one batch of the dataset's type; called from any thread.
   using Fetch = std::function<std::shared_ptr<void>(const std::vector<std::size_t>& indices)>;
 
-  /// What batches of the dataset's type need to come to a GPU.
+  /// How batches of the dataset's type are moved to a GPU.
   struct Transfer {
     std::function<void(void* batch)> pin;  // called from any thread
     std::function<void(void* batch, c10::Device device)> move;
@@ -138,21 +139,21 @@ class LoaderBase {
 
   LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer);
   ~LoaderBase();
-  /// It counts the batches of a range that the program holds: batches are the program's on every rank.
+  /// Makes it count the batches of a range that the program holds. Each rank has the program's own batches.
   void count_batches();
-  /// The epoch has so many batches. Throws Error(misfit) where it is under way and had another number.
+  /// Sets the number of batches of the epoch. Throws Error(misfit) if the epoch has begun with another number.
   void set_batches(std::uint64_t count);
   /// Null once at the end of each epoch; the position is then the start of the next one.
   std::shared_ptr<void> next_batch();
   std::shared_ptr<void> next_batch_on(c10::Device device);
 
-  /// Batches of the dataset's samples [begin, end) in the dataset's own order, null at the end; the position stays. The
-  /// loader outlives it.
+  /// Batches of the dataset's samples [begin, end) in the dataset's own order, null at the end. The position does not
+  /// change. The loader must outlive the function.
   std::function<std::shared_ptr<void>()> in_order(std::uint64_t begin, std::uint64_t end, std::uint64_t batch_size);
 
  private:
   struct Impl;
-  std::shared_ptr<Impl> impl_;  // owned alone
+  std::shared_ptr<Impl> impl_;  // never shared; alive() observes it
 };
 
 namespace detail {
@@ -191,11 +192,11 @@ class Loader : public LoaderBase {
  public:
   using Batch = typename Traits::Batch;
 
-  /// Takes the dataset over. Throws Error(invalid) where the options make no sense or the dataset is empty or unsized.
+  /// Takes ownership of the dataset. Throws Error(invalid) if an option is invalid or the dataset is empty or unsized.
   explicit Loader(Dataset dataset, const LoaderOptions& options = {})
       : Loader(std::make_shared<Dataset>(std::move(dataset)), options) {}
 
-  /// Says what to write instead.
+  /// Does not compile; the message states what to write instead.
   template <std::integral BatchSize>
   Loader(Dataset dataset, BatchSize batch_size, typename NotLoaderOptions<BatchSize>::Refused = {});
 
@@ -208,23 +209,22 @@ class Loader : public LoaderBase {
     return std::move(*static_cast<Batch*>(batch.get()));
   }
 
-  /// The same, on the device. A GPU fetches it from pinned memory beside its other work, and where workers fetch ahead
-  /// the batch after it is on its way, too. Use it on the current stream.
+  /// Like next(), with the batch on `device`. A GPU copies it from pinned memory concurrently with other work; with
+  /// workers, the copy of the following batch may already run. Use the batch on the current stream.
   std::optional<Batch> next_on(c10::Device device) {
     const auto batch = next_batch_on(device);
     if (!batch) return std::nullopt;
     return std::move(*static_cast<Batch*>(batch.get()));
   }
 
-  /// The next batch, on and on through the epochs: for a second loader that the loop of another one draws from.
+  /// The next batch, across the ends of epochs: for a second loader that is used in another loader's loop.
   Batch draw() {
     auto batch = next();
     while (!batch) batch = next();
     return std::move(*batch);
   }
 
-  /// `for (auto& batch : loader)`: the epoch from the cursor on. After a break the loader stands where the loop left
-  /// it.
+  /// `for (auto& batch : loader)`: the epoch from the cursor on. After a break the loader keeps its position.
   class Iterator {
    public:
     explicit Iterator(Loader& loader) : loader_(&loader), batch_(loader.next()) {}
@@ -242,8 +242,8 @@ class Loader : public LoaderBase {
   Iterator begin() { return Iterator(*this); }
   std::default_sentinel_t end() const { return {}; }
 
-  /// The dataset's samples [first, last), once each and in its own order, `batch_size` at a time; the loader's position
-  /// stays. session.evaluate() gives each rank a range of its own.
+  /// The dataset's samples [first, last), each once, in the dataset's order, in batches of `batch_size`. The loader's
+  /// position does not change. session.evaluate() gives each rank its own range.
   class Range {
    public:
     class Iterator {
@@ -263,7 +263,7 @@ class Loader : public LoaderBase {
     };
     Range(Loader& loader, std::uint64_t first, std::uint64_t last, std::uint64_t batch_size)
         : next_(loader.in_order(first, last, batch_size)) {}
-    /// Once.
+    /// May be called once.
     Iterator begin() { return Iterator(*this); }
     std::default_sentinel_t end() const { return {}; }
 
@@ -283,7 +283,7 @@ class Loader : public LoaderBase {
                     }}),
         dataset_(std::move(dataset)) {}
 
-  // A batch may have members that are constant: it is made anew, not assigned to.
+  // A batch may have const members, so it is constructed again instead of assigned.
   template <class By>
   static void replace(void* batch, By by) {
     auto* const it = static_cast<Batch*>(batch);

@@ -1,12 +1,11 @@
 // The loops a user writes over a session: steps of a loader, epochs of steps, counted steps.
 //
-// A boundary lies after each step's body, and after each epoch's body where epochs are looped over. Only there is
-// anything saved, and only there does a loop end early. A step is the dataset's own batch, on the session's device, and
-// also knows its number.
+// A boundary follows each step's body and, in a loop over epochs, each epoch's body. Saves and early ends of loops
+// happen only at boundaries. A step is the dataset's own batch on the session's device, and also has its number.
 //
-// A loop begins where the program iterates over its range, and is over when it is complete or when the program leaves
-// it: by break, return or an exception. A step that is left counts as done. Loops may stand in each other's bodies,
-// unless both are over one loader; a step is then an iteration of an innermost loop.
+// A loop begins when the program starts to iterate over its range. It ends when it is complete or when the program
+// leaves it by break, return or an exception. A step that the program leaves counts as done. Loops may be nested unless
+// both use the same loader; a step is then an iteration of an innermost loop.
 #pragma once
 
 #include <concepts>
@@ -24,7 +23,7 @@
 
 namespace holdfast {
 
-/// How often a loop goes round: any whole number from 0 on. Throws Error(invalid) for a negative one.
+/// The number of iterations of a loop: any whole number from 0 on. Throws Error(invalid) for a negative number.
 class LoopCount {
  public:
   template <std::integral T>
@@ -42,7 +41,7 @@ class LoopCount {
   std::uint64_t count_;
 };
 
-/// The count of a loop whose end the program decides: by session.done(), or by leaving it.
+/// The count of a loop whose end the program decides by session.done() or by leaving it.
 inline constexpr std::uint64_t kEndless = std::uint64_t{1} << 60;
 
 struct StepsOptions {
@@ -53,19 +52,19 @@ struct CountOptions {
   LoopCount count = kEndless;  // steps (or epochs of the program's own batches), over all sessions of the run
 };
 
-/// What a step knows besides its batch.
+/// The properties of a step apart from its batch.
 struct StepFacts {
-  std::uint64_t number = 0;  // of the loop, from 1
+  std::uint64_t number = 0;  // within the loop, from 1
   std::uint64_t epoch = 0;
   double weight = 1;
   std::uint64_t samples = 0;       // of all ranks; 0: the program makes its own batches
-  std::uint64_t batch_size = 0;    // a whole batch's
+  std::uint64_t batch_size = 0;    // of a full batch
   std::uint64_t samples_left = 0;  // in the epoch, after this step
   std::uint64_t steps_left = 0;    // in the epoch, or of the count, after this one
-  std::uint64_t loop = 0;          // which one; the same in each session of the run
+  std::uint64_t loop = 0;          // number of the loop; the same in each session of the run
 };
 
-/// Of the batch that a loader handed out last.
+/// The facts of the batch that a loader handed out last.
 StepFacts step_facts(const LoaderBase& loader, std::uint64_t number);
 
 class StepInfo {
@@ -74,7 +73,7 @@ class StepInfo {
   explicit StepInfo(const StepFacts& facts) : facts_(facts) {}
   std::uint64_t number() const { return facts_.number; }  // in its loop, from 1, over all sessions of the run
   std::uint64_t epoch() const { return facts_.epoch; }    // from 0
-  /// Of this rank's mean loss in the mean over all samples of the step; 1 in one process.
+  /// The weight of this rank's mean loss in the mean over all samples of the step; 1 in one process.
   double weight() const { return facts_.weight; }
   const StepFacts& facts() const { return facts_; }
 
@@ -82,7 +81,7 @@ class StepInfo {
   StepFacts facts_;
 };
 
-/// A batch that is a class is the step's base: `step.data`, `step.size()`. Any other is its `value`.
+/// A batch of class type is a base of the step: `step.data`, `step.size()`. Any other batch is its member `value`.
 template <class Batch, bool = std::is_class_v<Batch> && !std::is_final_v<Batch>>
 class Step : public Batch, public StepInfo {
  public:
@@ -106,33 +105,33 @@ class Step<Batch, false> : public StepInfo {
 class Loop {
  public:
   virtual ~Loop() = default;
-  /// Whether another step (or epoch) is to begin.
+  /// Begins a step and returns its facts.
   virtual bool more() const = 0;
-  /// A step begins; what it knows.
+  /// After the body of a step: counts it, saves if a save is due, records whether to stop.
   virtual StepInfo begin_step() = 0;
   /// After the body of a step: counts it, saves what is due, notes whether to stop.
   virtual void end_step() = 0;
   virtual void begin_epoch() = 0;
-  /// The steps of the epoch begin. What its body did before was done by the session that saved, too.
+  /// The steps of the epoch begin. If the epoch resumes, the session that saved has already run the body before them.
   virtual void begin_epoch_steps() = 0;
-  /// The steps of an epoch were left before its end.
+  /// The program left the steps of an epoch before their end.
   virtual void leave_epoch_steps() = 0;
   virtual void end_epoch() = 0;
   /// No step follows.
   virtual void complete() = 0;
-  /// The program left the loop: the step under way counts. `thrown`: by an exception, so nothing is written.
+  /// The program left the loop; the current step counts. `thrown`: it left by an exception, so nothing is written.
   virtual void leave(bool thrown) = 0;
   virtual bool stopping() const = 0;
   virtual c10::Device device() const = 0;
 };
 
-/// Begins a loop: restores the run if that has not happened, and goes to the loop's own position.
+/// Begins a loop: restores the run if it is not restored yet, and moves to the loop's own position.
 using BeginLoop = std::function<std::shared_ptr<Loop>()>;
 
-/// A loop that runs, held by the iterator of its range: destroyed early, the program left it.
+/// A running loop, held by the iterator of its range. Destruction before complete() means that the program left it.
 class RunningLoop {
  public:
-  /// `epoch_steps`: it is the loop's epoch that is left, not the loop.
+  /// `epoch_steps`: the object represents the steps of one epoch of the loop, not the whole loop.
   explicit RunningLoop(std::shared_ptr<Loop> loop, bool epoch_steps = false)
       : loop_(std::move(loop)), epoch_steps_(epoch_steps) {}
   RunningLoop(RunningLoop&&) noexcept = default;
@@ -219,7 +218,7 @@ class StepRange {
   Loader<Dataset>& loader_;
 };
 
-/// What is left of one epoch: a range of its steps.
+/// A range of the steps that are left in one epoch.
 template <class Dataset>
 class Epoch : public StepRange<Dataset> {
  public:
@@ -264,7 +263,7 @@ class EpochRange {
       loop_->begin_epoch();
       epoch_.emplace(make_(loop_.shared()));
     }
-    Make make_;  // before the loop: it may own the counter that the loop looks at when it is left
+    Make make_;  // before the loop, because it may own the counter that the loop reads when the program leaves it
     RunningLoop loop_;
     std::optional<OneEpoch> epoch_;
   };
@@ -281,13 +280,13 @@ class EpochRange {
 class BatchCounter : public LoaderBase {
  public:
   BatchCounter();
-  /// The epoch's steps begin, over so many batches.
+  /// The epoch's steps begin; there are `count` batches.
   void begin(std::uint64_t count) { set_batches(count); }
-  /// Counts one more. False once at the epoch's end; the position is then the start of the next one.
+  /// Counts one more batch. False once at the epoch's end; the position is then the start of the next one.
   bool next() { return next_batch() != nullptr; }
 };
 
-/// What is left of one epoch over the program's own batches, which it gives as they are.
+/// What is left of one epoch over the program's own batches, which are passed on unchanged.
 template <class Batches>
 class OwnEpoch {
  public:

@@ -1,12 +1,12 @@
-// Randomness inside a dataset's `get`: numbers that depend on (seed, epoch, index) alone, so an augmented sample is the
-// same whichever thread reads it, whenever, and in whichever process. LibTorch's default generator is one per process:
-// drawing from it in `get` would disturb dropout, differently with every number of workers.
+// Random numbers inside a dataset's `get` that depend only on (seed, epoch, index), so an augmented sample does not
+// depend on the thread, process or time that reads it. LibTorch's default generator is one per process: drawing from it
+// in `get` would change dropout, differently for each number of workers.
 //
 //   Example<> get(size_t index) override {
 //     auto generator = holdfast::sample_generator(index);
 //     auto noise = torch::rand({28, 28}, generator);
 //
-// The Loader that called `get` provides seed and epoch, on the thread that it called on. Outside a loader both are 0.
+// The Loader that calls `get` provides seed and epoch on the calling thread. Outside a loader both are 0.
 #pragma once
 
 #include <ATen/core/Generator.h>

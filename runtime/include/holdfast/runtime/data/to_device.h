@@ -1,8 +1,8 @@
-// to_device(batch, device): how a loop brings a batch to the session's device before the program sees it. Tensors and
-// what has tensors as its data and target (torch::data::Example) are known; a batch type of the program's own gets
-// there by a function of this name beside the type, which is found by argument-dependent lookup. Any other batch stays
-// as it is. pin_memory(batch), known for the same types and found in the same way, puts a batch where a GPU can fetch
-// it by itself; it is called by the loader's workers.
+// to_device(batch, device) moves a batch to the session's device before the program receives it. It is defined for
+// tensors and for types whose `data` and `target` are tensors (torch::data::Example). For another batch type, the
+// program defines a function of this name beside the type, which is found by argument-dependent lookup. Any other batch
+// stays as it is. pin_memory(batch), defined for the same types and found in the same way, moves a batch to pinned
+// memory, from which a GPU copies asynchronously; the loader's workers call it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -51,7 +51,7 @@ concept MovesToDevice = requires(Batch batch, c10::Device device) {
   { to_device(std::move(batch), device) } -> std::convertible_to<Batch>;
 };
 
-/// What loaders call.
+/// Loaders call this function and bring_to_device().
 template <class Batch>
 Batch bring_to_pinned_memory(Batch batch) {
   if constexpr (PinsMemory<Batch>) {

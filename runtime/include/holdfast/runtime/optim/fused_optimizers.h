@@ -1,15 +1,15 @@
-// AdamW, Adam and SGD that update all parameters in a few launches of LibTorch's fused kernels, where LibTorch's own
-// classes make several for each parameter. They compute the same, take the same options and keep the same state: in a
-// checkpoint they are "AdamW", "Adam" and "SGD", and a run may change from one to the other and back.
+// AdamW, Adam and SGD that update all parameters in a few launches of LibTorch's fused kernels; LibTorch's own classes
+// need several launches for each parameter. They compute the same, take the same options and keep the same state: a
+// checkpoint names them "AdamW", "Adam" and "SGD", and a run may switch between both kinds of classes.
 //
-// Unlike LibTorch's they take a loss scale and a found_inf on the device (device_scale.h); the kernels then leave the
-// gradients unscaled in place.
+// Unlike LibTorch's classes they take a loss scale and a found_inf on the device (device_scale.h); the kernels then
+// unscale the gradients in place.
 //
-// Steps are counted by the kernels in float32, so up to 2^24. Gradients must be dense, and parameters real and filling
-// their memory without gaps: Error (unsupported) from step() otherwise, before anything changes. SGD of float16 and
-// bfloat16 parameters is for CUDA devices: on the CPU LibTorch's kernel for it is wrong, and step() throws too. State
-// that was changed from outside is seen where the state object was replaced, as every restore does. Threads: one at a
-// time. Parameters are shared with their module, as in every optimizer.
+// The kernels count steps in float32, so up to 2^24. Gradients must be dense; parameters must be real and without gaps
+// in memory. Otherwise step() throws Error (unsupported) before anything changes. SGD of float16 and bfloat16
+// parameters requires a CUDA device: LibTorch's CPU kernel for it is wrong, so step() throws there, too. An outside
+// change of the state takes effect if the state object is replaced, which every restore does. Threads: one at a time.
+// Parameters are shared with their module, as in every optimizer.
 #pragma once
 
 #include <torch/optim/adam.h>
@@ -23,7 +23,7 @@
 
 namespace holdfast {
 
-/// What the three have in common.
+/// The common base of the three optimizers.
 class FusedOptimizer : public torch::optim::Optimizer, public TakesDeviceScale {
  public:
   /// The ordinary step: gradients are not scaled, nothing is skipped. Returns what `closure` returned.
@@ -37,7 +37,7 @@ class FusedOptimizer : public torch::optim::Optimizer, public TakesDeviceScale {
 
  private:
   virtual const char* name() const = 0;
-  /// The parameter's state as this class keeps it, made where there is none; null where these options need none.
+  /// The parameter's state in the form of this class, created if missing; null if these options need no state.
   virtual torch::optim::OptimizerParamState* state_of(const at::Tensor& parameter,
                                                       const torch::optim::OptimizerOptions& options) = 0;
   virtual void run(const Batch& batch) const = 0;

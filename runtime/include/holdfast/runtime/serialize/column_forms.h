@@ -1,4 +1,4 @@
-// What of an object goes into which column: write_column() adds an object, read_column() takes the next one back.
+// Maps an object's contents to columns: write_column() appends an object, read_column() reads the next one.
 #pragma once
 
 #include <concepts>
@@ -96,7 +96,7 @@ inline std::string read_text(ColumnReader& column) {
   return text;
 }
 
-/// Containers and texts have the ":lengths" of their own column, so that their elements may need another one.
+/// Whether T uses the ":lengths" of its own column, so that a container of T needs another column for its elements.
 template <class T>
 constexpr bool has_lengths() {
   if constexpr (is_fixed_array<T>) {
@@ -175,8 +175,8 @@ void read_container(ColumnReader& column, T& x) {
       }
     };
     if constexpr (IsUnordered<T>) {
-      // As many buckets as before and the last one first: each goes in front of its bucket, so that the order is the
-      // old one where the library keeps the elements in one list (libstdc++ and libc++ do).
+      // With the saved number of buckets, elements are inserted from the last to the first: each goes to the front of
+      // its bucket. This restores the order if the library keeps the elements in one list (libstdc++ and libc++ do).
       std::vector<Element> elements(size);
       for (Element& element : elements) read_element(element);
       x.rehash(0);

@@ -1,17 +1,17 @@
-// Columns: how many objects of one type are saved, so that they cost what their bytes cost. Each member of the objects
-// is one tensor; a vector of 100,000 of
+// Columns: the form in which many objects of one type are saved, so that the cost depends only on their bytes. Each
+// member of the objects is one tensor; a vector of 100,000 of
 //   struct Entry { std::array<float, 27> seen; std::int64_t action; std::vector<double> rewards; };
 // named "replay" is
 //   replay.seen             F32 [100000, 27]
 //   replay.action           I64 [100000]
-//   replay.rewards          F64 [all of them, one entry's after another's]
+//   replay.rewards          F64 [the elements of all entries, one entry after another]
 //   replay.rewards:lengths  I64 [100000]
-// What has no member name is marked with a colon: ":lengths" (how many elements each container, text or stack has),
-// ":present" (whether a pointer or an optional holds something), ":index" (a variant's alternative), ":key" and
+// A column without a member name begins with a colon: ":lengths" (the number of elements of each container, text or
+// stack), ":present" (whether a pointer or an optional holds something), ":index" (a variant's alternative), ":key" and
 // ":value" (a map's), ":0", ":1", … (a tuple's, and a variant's), ":items" (the elements of containers in containers),
-// ":shapes" (where tensors have several), ":json" and ":buckets". Arrays of up to 256 bytes stay in the manifest, in
+// ":shapes" (if tensors differ in shape), ":json" and ":buckets". Arrays of up to 256 bytes stay in the manifest, in
 //   {"columns": 1, "arrays": {":lengths": [3], "": [0.5, 0.25, 1.0]}}
-// which is the value of the object's name. state.h says which types are saved so.
+// which is the value of the object's name. state.h lists the types that are saved in columns.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -58,17 +58,17 @@ class ColumnWriter {
   ColumnWriter(const ColumnWriter&) = delete;
   ColumnWriter& operator=(const ColumnWriter&) = delete;
 
-  /// The column of a member. `name` outlives the writer (a literal).
+  /// The column of a member. `name` must outlive the writer (a literal).
   ColumnWriter& child(const char* name);
 
-  /// `count` numbers more, `width` of them to an object.
+  /// Appends `count` numbers, `width` for each object.
   void numbers(c10::ScalarType type, const void* data, std::size_t count, std::size_t width = 1);
   void tensor(const at::Tensor& tensor) { tensors_.push_back(tensor); }
   void json(nlohmann::json value) { json_.push_back(std::move(value)); }
-  /// Where an object saves itself.
+  /// The state into which the next object saves itself.
   State object();
 
-  /// Whether it is numbers and JSON of up to 256 bytes.
+  /// Whether it contains only numbers and JSON, of up to 256 bytes.
   bool is_small() const;
 
   /// Adds everything to `state` under `name`. The writer is empty afterwards.
@@ -81,20 +81,20 @@ class ColumnWriter {
 
   c10::ScalarType type_ = c10::ScalarType::Undefined;
   std::size_t width_ = 1;
-  std::shared_ptr<GrowingBytes> bytes_;  // of the numbers; null: there are none
+  std::shared_ptr<GrowingBytes> bytes_;  // of the numbers; null: no numbers
   std::vector<at::Tensor> tensors_;
   nlohmann::json json_ = nlohmann::json::array();
   std::unique_ptr<State> objects_;
   std::size_t object_count_ = 0;
   std::vector<std::pair<const char*, std::unique_ptr<ColumnWriter>>> children_;
-  std::size_t next_child_ = 0;  // the one that is asked for next, where the objects are alike
+  std::size_t next_child_ = 0;  // the expected next child if the objects have the same members
 };
 
-/// Gives back what a ColumnWriter collected, in the same order. Throws Error (misfit) for what is not there or has
-/// another type; whole numbers may have become wider, and a float may have become a double. One thread.
+/// Returns what a ColumnWriter collected, in the same order. Throws Error (misfit) for missing data and for another
+/// type; whole numbers may be read into wider types, and a float into a double. One thread.
 class ColumnReader {
  public:
-  /// Reads what was put under `name`. The state outlives the reader.
+  /// Reads what was put under `name`. The state must outlive the reader.
   ColumnReader(const State& state, const std::string& name);
   ~ColumnReader();
   ColumnReader(const ColumnReader&) = delete;
@@ -107,7 +107,7 @@ class ColumnReader {
   nlohmann::json json();
   State object();
 
-  /// Whether it was saved in columns.
+  /// Whether `name` was saved in columns.
   static bool is_there(const State& state, const std::string& name);
 
  private:
@@ -124,7 +124,7 @@ class ColumnReader {
   const std::string suffix_;
   const nlohmann::json* const arrays_;
   const nlohmann::json* in_manifest_ = nullptr;
-  at::Tensor numbers_;  // flat; undefined until they are asked for
+  at::Tensor numbers_;  // flat; undefined until the first read
   std::size_t next_number_ = 0;
   std::vector<at::Tensor> tensors_;
   std::size_t next_tensor_ = 0;

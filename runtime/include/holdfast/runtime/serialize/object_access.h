@@ -1,4 +1,4 @@
-// How a tracked object with save() and load() is reached without its type being known.
+// Access to a tracked object with save() and load() whose type is unknown.
 #pragma once
 
 #include <functional>
@@ -15,9 +15,9 @@ namespace holdfast {
 struct ObjectAccess {
   std::function<void(State&)> save;
   std::function<void(const State&)> load;
-  /// Where ranks hold shares (HasShares); else empty.
+  /// For an object that is sharded over the ranks (HasShares); otherwise empty.
   std::function<void(const State& own, const std::vector<State>& shares)> load_shares = {};
-  /// Throws what load() would throw for a state without tensors. Empty where that cannot be tried.
+  /// Throws what load() would throw for a state without tensors. Empty if that cannot be tried.
   std::function<void(const State&)> check = {};
   /// Whether save() may put modules, optimizers, schedulers, generators or tensors that optimizers hold.
   bool may_bear_parts = true;
@@ -25,7 +25,7 @@ struct ObjectAccess {
   bool may_be_optimizer = true;
 };
 
-/// `find` gives the object, a reference, whenever it is saved or loaded.
+/// `find` returns a reference to the object; each save and load calls it.
 template <class Find>
 ObjectAccess access_object_by(Find find) {
   using Object = std::remove_reference_t<decltype(find())>;
@@ -39,19 +39,19 @@ ObjectAccess access_object_by(Find find) {
   return access;
 }
 
-/// The object outlives it.
+/// The object must outlive the access.
 template <HasState T>
 ObjectAccess access_object(T& x) {
   return access_object_by([&x]() -> T& { return x; });
 }
 
-/// How an object that is all of a state is put there.
+/// Saves an object that makes up a whole state.
 template <class T>
 struct WholeObject {
   static void save(State& state, const T& x) { state.add("", x); }
 };
 
-/// An object with holdfast_state(), or a container. Its state has no name of its own: "" is all of it.
+/// An object with holdfast_state(), or a container. Within its state its name is "": the object is the whole state.
 template <class T>
 ObjectAccess access_whole(T& x) {
   ObjectAccess access{[&x](State& state) { WholeObject<T>::save(state, x); },
@@ -67,7 +67,7 @@ ObjectAccess access_whole(T& x) {
   return access;
 }
 
-/// What the pointer `x`, tracked as `name`, points to then. The pointer outlives it.
+/// The object that the pointer `x`, tracked as `name`, points to at each save or load. The pointer must outlive it.
 template <class T>
 ObjectAccess access_object_through(const std::string& name, T& x) {
   return access_object_by([name, &x]() -> decltype(*x) {

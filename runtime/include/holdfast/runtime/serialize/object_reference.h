@@ -1,5 +1,4 @@
-// How the registry finds a tracked module, optimizer or scheduler: it looks at what the user's variable holds each
-// time.
+// How the registry finds a tracked module, optimizer or scheduler: each access reads what the user's variable holds.
 #pragma once
 
 #include <concepts>
@@ -26,13 +25,13 @@ concept PointsTo = requires(T& x) {
 template <class T>
 auto* pointee(T& x) {
   if constexpr (requires { x.ptr().get(); }) {
-    return x ? x.ptr().get() : nullptr;  // a holder that is const still gives its module
+    return x ? x.ptr().get() : nullptr;  // a const holder still gives its module
   } else {
     return x ? std::addressof(*x) : nullptr;
   }
 }
 
-/// The variable outlives it.
+/// The variable must outlive the reference.
 template <class Object, PointsTo<Object> T>
 ObjectReference<Object> reference_through(T& x) {
   static_assert(std::is_convertible_v<decltype(pointee(x)), Object*>,
@@ -40,7 +39,7 @@ ObjectReference<Object> reference_through(T& x) {
   return {[&x]() -> Object* { return pointee(x); }};
 }
 
-/// The object outlives it.
+/// The object must outlive the reference.
 template <class Object>
 ObjectReference<Object> reference_to(Object& x) {
   return {[&x] { return &x; }};

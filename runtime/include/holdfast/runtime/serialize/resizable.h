@@ -1,9 +1,9 @@
-// What a program may grow and shrink while it trains: `session.track("means", means, holdfast::resizable)`.
+// Tensors that a program may grow and shrink while it trains: `session.track("means", means, holdfast::resizable)`.
 //
-// On resume such a tensor, or each parameter and buffer of such a module, takes the shape and dtype that were saved. It
-// does so in place: the variable, the module's members and an optimizer's param_groups go on being one tensor, whose
-// optimizer state is as it was saved. Without it a parameter of another shape is a misfit, and a save refuses one whose
-// shape is not what the run began with.
+// On resume such a tensor, or each parameter and buffer of such a module, takes the saved shape and dtype in place: the
+// variable, the module's members and an optimizer's param_groups stay one tensor, with the saved optimizer state.
+// Without `resizable`, a parameter of another shape is incompatible, and a save refuses a parameter whose shape is not
+// the one that the run began with.
 #pragma once
 
 #include <ATen/core/Tensor.h>

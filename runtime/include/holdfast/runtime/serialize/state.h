@@ -3,7 +3,7 @@
 //   class Trainer {
 //     template <class Archive>
 //     void holdfast_state(Archive& a) { a("net", net_)("optimizer", optimizer_)("replay", replay_)("best", best_); }
-//     friend struct holdfast::StateMembers;  // where holdfast_state() is private
+//     friend struct holdfast::StateMembers;  // if holdfast_state() is private
 //     …
 //   };
 //
@@ -16,19 +16,19 @@
 //     void load(const holdfast::State& state) { state.get_to("average", average); state.get_to("decay", decay); }
 //   };
 //
-// What can be saved: numbers, enums, text, tensors; modules, optimizers, schedulers and generators, themselves or in a
-// pointer or holder; the standard engines and distributions; both kinds of types above; anything with nlohmann's
+// Types that can be saved: numbers, enums, text, tensors; modules, optimizers, schedulers and generators, themselves or
+// in a pointer or holder; the standard engines and distributions; both kinds of types above; anything with nlohmann's
 // to_json and from_json; and vector, deque, list, set, map, unordered_map, array, C array, pair, tuple, variant,
 // optional, unique_ptr, shared_ptr, stack, queue, priority_queue, complex, bitset, atomic, durations and time points of
-// all these. Modules, optimizers, schedulers and generators stay where the program made them: as many must be there
-// when a checkpoint is loaded, with no exception for containers. Everything else becomes as it was saved, containers'
-// lengths and what pointers hold too; two shared_ptr of one object come back as two objects.
+// all these. Modules, optimizers, schedulers and generators stay where the program made them: loading a checkpoint
+// requires as many of them as were saved, also in containers. Everything else is restored as it was saved, including
+// containers' lengths and what pointers hold; two shared_ptr of one object are restored as two objects.
 //
-// Small things are saved as JSON in the manifest, which people can read. Containers and texts that are larger are saved
-// as columns (columns.h).
+// Small values are saved as readable JSON in the manifest. Larger containers and texts are saved as columns
+// (columns.h).
 //
-// Names are UTF-8 and not empty; dots are fine ("encoder.weight"). A nested State is a view of the same contents under
-// a longer name: nested("a").put("b", x) and put("a.b", x) are the same. One thread at a time.
+// Names are UTF-8 and not empty; dots are allowed ("encoder.weight"). A nested State is a view of the same contents
+// under a longer name: nested("a").put("b", x) and put("a.b", x) are the same. One thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -51,9 +51,9 @@ namespace holdfast {
 
 class TrackedState;
 
-/// One of which every rank holds a share, such as a part of a sum. Where a checkpoint of N ranks is loaded on M, it is
-/// given the states of the ranks r of before with r % M == rank as `shares`, none where there were fewer ranks; `own`
-/// is the first of these, or else rank 0's.
+/// A type that is sharded over the ranks, such as a part of a sum. If a checkpoint of N ranks is loaded on M ranks,
+/// `shares` are the states of the saved ranks r with r % M == rank; it is empty if there were too few ranks. `own` is
+/// the first of these, or otherwise rank 0's.
 template <class T>
 concept HasShares = HasState<T> && requires(T& loaded, const State& own, const std::vector<State>& shares) {
   loaded.load_shares(own, shares);
@@ -76,13 +76,13 @@ class State {
   /// Whether there is a tensor or a value of this name, or anything nested below it.
   bool has(const std::string& name) const;
 
-  /// Adds a tensor (by handle: its bytes are read while the checkpoint is written, an undefined one comes back
+  /// Adds a tensor (by handle: its bytes are read while the checkpoint is written; an undefined one is restored as
   /// undefined) or anything else that can be saved. Throws Error for a name that is taken or empty.
   template <class T>
   requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& put(const std::string& name,
                                                                                          const T& x);
 
-  /// A tensor of which it is known that all ranks hold the same, as parameters and their averages are: spares the
+  /// Adds a tensor that is known to be replicated on all ranks, as parameters and their averages are. This avoids the
   /// comparison at every save.
   State& put_alike(const std::string& name, const at::Tensor& tensor) {
     require_name(name);
@@ -90,8 +90,8 @@ class State {
     return *this;
   }
 
-  /// What was put under this name; Error (misfit) names what is not there. Loaded tensors are on the CPU, contiguous,
-  /// and the caller's own.
+  /// What was put under this name; throws Error (misfit) that names a missing entry. Loaded tensors are on the CPU,
+  /// contiguous, and owned by the caller.
   template <class T>
   T get(const std::string& name) const {
     static_assert(!IsPart<T>, "get() cannot make a module, an optimizer, a scheduler or a generator: use get_to()");
@@ -104,21 +104,21 @@ class State {
     }
   }
 
-  /// As get(), into `x`. A defined tensor is overwritten in place, on its device, and must have the same shape and
-  /// dtype; an undefined one becomes the loaded CPU tensor. Modules, optimizers, schedulers and generators hold what
-  /// was saved of them before load() is called.
+  /// Like get(), into `x`. A defined tensor is overwritten in place, on its device, and must have the same shape and
+  /// dtype; an undefined one becomes the loaded CPU tensor. Modules, optimizers, schedulers and generators are restored
+  /// before load() is called.
   template <IsSupported T>
   void get_to(const std::string& name, T& x) const;
 
-  /// Everything below this state's name, the rest of the names as keys.
+  /// Everything below this state's name; the rest of each name is its key.
   std::map<std::string, at::Tensor> tensors() const;
   std::map<std::string, nlohmann::json> values() const;
-  /// Whether a tensor was put as alike on all ranks.
+  /// Whether a tensor was put by put_alike().
   bool is_alike(const std::string& name) const;
 
   /// In the order they were put.
   const std::vector<StatePart>& parts() const;
-  /// The names of values that are standard engines, which ranks draw their own numbers from.
+  /// The names of values that are standard engines, from which each rank draws its own numbers.
   const std::set<std::string>& engines() const;
   /// A state that collects parts() only, and drops tensors and values.
   static State of_parts();
@@ -135,7 +135,7 @@ class State {
   friend struct WholeObject;
 
   struct Contents;
-  /// put() of what may have no name: all of an object is "".
+  /// put() for a name that may be empty: "" is the whole object.
   template <class T>
   void add(const std::string& name, const T& x);
   /// `how`: nothing, or holdfast::resizable.
@@ -156,11 +156,11 @@ class State {
     return has_value(name + ":parts") || has_value(name + ":present") || has_value(name + ":index");
   }
   void put_tensor(const std::string& name, const at::Tensor& tensor, bool is_alike);
-  /// As text in a column where that is long.
+  /// Long values are put as text in a column.
   void put_value(const std::string& name, nlohmann::json value);
   bool put_small(const std::string& name, nlohmann::json value);
   void put_raw(const std::string& name, nlohmann::json value);
-  /// As it is kept; null where there is none.
+  /// The value in its stored form; null if there is none.
   const nlohmann::json* raw(const std::string& name) const;
   const at::Tensor* find_tensor(const std::string& name) const;
   static bool is_columns(const nlohmann::json& value);
@@ -174,7 +174,7 @@ class State {
   std::string prefix_;  // empty, or ends with a dot
 };
 
-/// state_parts.h.
+/// Defined in state_parts.h.
 template <class T>
 bool bears_parts(const T& x);
 template <class T>
@@ -224,7 +224,7 @@ void State::add(const std::string& name, const T& x) {
   if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
     put_tensor(name, x, /*is_alike=*/false);
   } else if constexpr (IsPart<T>) {
-    put_part(name, const_cast<T&>(x));  // a save() that is const names its own members
+    put_part(name, const_cast<T&>(x));  // a const save() names its object's own members
   } else if constexpr (HasMembers<T>) {
     put_with_parts(*this, name, const_cast<T&>(x));
   } else if constexpr (HasState<T>) {

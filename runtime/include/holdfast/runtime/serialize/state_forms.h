@@ -1,4 +1,4 @@
-// The forms of types that a checkpoint can hold, told apart at compile time. state.h says what is saved of each.
+// Classifies at compile time the types that a checkpoint can hold. state.h states what is saved of each.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -47,7 +47,7 @@ concept HasState = requires(const T& saved, T& loaded, State& state, const State
   loaded.load(from);
 };
 
-/// Any archive: what holdfast_state() is called with.
+/// A minimal archive, to test whether a type has holdfast_state().
 struct AnyArchive {
   template <class T>
   AnyArchive& operator()(const char*, T&) {
@@ -74,8 +74,8 @@ concept HasMembers = std::is_class_v<T> && requires(AnyArchive& archive, T& x) {
   StateMembers::visit(archive, x);
 };
 
-/// A module, an optimizer, a scheduler or a generator, or what holds one: it is tracked under a name of its own, so
-/// that optimizers find their parameters by name.
+/// A module, an optimizer, a scheduler or a generator, or a holder of one: it is tracked under its own name, so that
+/// optimizers find their parameters by name.
 template <class T>
 concept IsPart = !HasMembers<T> && !HasState<T> &&
                  (std::derived_from<T, torch::nn::Module> || std::derived_from<T, torch::optim::Optimizer> ||
@@ -116,7 +116,7 @@ constexpr bool is_bitset = false;
 template <std::size_t n>
 constexpr bool is_bitset<std::bitset<n>> = true;
 
-/// Pairs, tuples and arrays, C arrays too: as many elements in every object.
+/// Pairs, tuples and arrays, including C arrays: every object has the same number of elements.
 template <class T>
 constexpr bool is_tuple = false;
 template <class... T>
@@ -134,7 +134,7 @@ constexpr bool is_variant = false;
 template <class... T>
 constexpr bool is_variant<std::variant<T...>> = true;
 
-/// May hold an object or none, and owns it.
+/// Types that own one object or none.
 template <class T>
 constexpr bool is_owner = false;
 template <class T>
@@ -163,7 +163,7 @@ auto& container_of(Adaptor& adaptor) {
   return adaptor.*Opened::member();
 }
 
-/// Vectors, deques, lists, sets and maps, and what behaves as they do.
+/// Vectors, deques, lists, sets and maps, and types that behave like them.
 template <class T>
 concept IsContainer = !std::same_as<T, std::string> && !std::same_as<T, nlohmann::json> &&
                       !std::same_as<T, nlohmann::ordered_json> && std::ranges::sized_range<T> && requires(T & x) {
@@ -172,14 +172,14 @@ concept IsContainer = !std::same_as<T, std::string> && !std::same_as<T, nlohmann
   x.insert(x.end(), std::declval<typename T::value_type>());
 };
 
-/// The order in which it is gone through depends on how it was filled.
+/// The iteration order depends on how the container was filled.
 template <class T>
 concept IsUnordered = IsContainer<T> && requires(T& x) {
   x.bucket_count();
   x.rehash(1);
 };
 
-/// What a container inserts: a map's key is not const in it.
+/// The type that a container inserts: in it, a map's key is not const.
 template <class T>
 struct ElementForm {
   using type = T;
@@ -191,7 +191,7 @@ struct ElementForm<std::pair<const Key, Mapped>> {
 template <class T>
 using element_form = typename ElementForm<T>::type;
 
-/// Types that are saved as columns (columns.h) where they are not small, so that a long one costs what its bytes cost.
+/// Types that are saved as columns (columns.h) unless they are small, so that the cost depends only on their bytes.
 template <class T>
 concept HasColumns =
     !IsPart<T> && (IsContainer<T> || is_fixed_array<T> || is_tuple<T> || is_variant<T> || is_owner<T> ||
@@ -265,7 +265,7 @@ struct IsUnsupported {
 };
 template <class T>
 struct IsUnorderedForm : std::bool_constant<IsUnordered<T>> {};
-/// A multimap: nlohmann writes it and does not compile where it is read.
+/// A multimap: nlohmann writes it, but reading it does not compile.
 template <class T>
     struct IsMultimapForm : std::bool_constant < IsContainer<T>&& requires {
   typename T::mapped_type;
@@ -282,13 +282,13 @@ struct IsPartForm : std::bool_constant<IsPart<T>> {};
 template <class T>
 concept IsSupported = !is_anywhere<IsUnsupported, T>();
 
-/// Whether something that is tracked under a name of its own may be in it.
+/// Whether T may contain something that is tracked under its own name.
 template <class T>
 constexpr bool may_bear_parts() {
   return is_anywhere<MayBearParts, T>();
 }
 
-/// Whether it may have been saved as JSON.
+/// Whether T may have been saved as JSON.
 template <class T>
 constexpr bool has_json() {
   if constexpr (IsPart<T> || is_anywhere<IsMultimapForm, T>()) {
@@ -298,7 +298,7 @@ constexpr bool has_json() {
   }
 }
 
-/// Whether JSON keeps all of it: then a small one is saved so, for people to read.
+/// Whether JSON represents T exactly: then a small object is saved as JSON, which people can read.
 template <class T>
 constexpr bool has_exact_json() {
   if constexpr (is_owner<T> || is_adaptor<T> || is_variant<T> || is_complex<T> || is_atomic<T> || is_duration<T> ||

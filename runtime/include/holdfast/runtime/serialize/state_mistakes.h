@@ -1,5 +1,5 @@
-// What the compiler says first where something is tracked that cannot be: one sentence, what is wrong and what to
-// write.
+// The compiler's first error message for an object that cannot be tracked: one sentence, which states what is wrong and
+// what to write.
 #pragma once
 
 #include <concepts>
@@ -12,7 +12,7 @@
 
 namespace holdfast {
 
-/// Whether what was given as `T&&` outlives the call: a variable, or a module that is handed over.
+/// Whether an argument of type `T&&` outlives the call: it is a variable, or a module whose ownership is passed.
 template <class T>
 constexpr bool is_kept = std::is_lvalue_reference_v<T>;
 template <std::derived_from<torch::nn::Module> M>
@@ -36,7 +36,7 @@ concept PointsToMembers = IsPart<T> && requires(T& pointer) {
   requires HasMembers<std::remove_cvref_t<decltype(*pointer)>>;
 };
 
-/// Whether objects of type T can be tracked. Where they cannot, compiling it says why.
+/// Whether objects of type T can be tracked. If not, a static_assert reports why.
 template <class T>
 constexpr bool is_trackable() {
   if constexpr (PointsToMembers<T>) {

@@ -1,8 +1,8 @@
-// Objects and containers of objects with modules, optimizers, schedulers, generators or parameters in them: these are
-// put as parts, each under a name of its own ("agents.0.net"); the rest is put as usual.
+// Objects, and containers of objects, that contain modules, optimizers, schedulers, generators or parameters. These are
+// put as parts, each under its own name ("agents.0.net"); everything else is put as usual.
 //
-// Besides: "name:parts" how many elements a container has, "name:present" whether a pointer or an optional holds
-// something, "name:index" the alternative of a variant. A checkpoint is loaded into as many.
+// In addition, "name:parts" is the number of elements of a container, "name:present" tells whether a pointer or an
+// optional holds something, and "name:index" is the alternative of a variant. Loading requires the same numbers.
 #pragma once
 
 #include <algorithm>
@@ -60,7 +60,7 @@ bool bears_parts(const T& x) {
   }
 }
 
-/// Goes through an object to its parts and to what has none. Act is PartsWriter or PartsReader: part(name, x, how…),
+/// Visits the parts of an object and its values without parts. Act is PartsWriter or PartsReader: part(name, x, how…),
 /// value(name, x), size(name, mark, n) and nested(name).
 template <class Act>
 struct PartsWalk {

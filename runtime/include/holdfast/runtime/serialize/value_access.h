@@ -1,5 +1,5 @@
-// How tracked objects that are not tensors read and write their JSON form. Non-finite numbers are fine in it: they are
-// made safe for files in one place (exact_json.h).
+// How tracked objects that are not tensors read and write their JSON form. It may contain non-finite numbers; only
+// exact_json.h makes these safe for files.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -18,18 +18,18 @@
 
 namespace holdfast {
 
-/// Refers to the tracked object. `misfit` throws where `set` would, with a clause such as "is not a whole number", and
+/// Refers to the tracked object. `misfit` throws if `set` would, with a clause such as "is not a whole number", and
 /// changes nothing.
 struct ValueAccess {
   std::function<nlohmann::json()> get;
   std::function<void(const nlohmann::json&)> misfit;
   std::function<void(const nlohmann::json&)> set;
   std::function<void(std::uint64_t seed)> reseed = {};  // random engines: begins another stream
-  std::function<std::string()> change = {};             // a sentence on what `set` took up differently, or empty
+  std::function<std::string()> change = {};             // a sentence about what `set` found changed, or empty
 };
 
-/// `state()` gives JSON and `set_state(json)` takes it back; Loader is one. An optional `check_state(json) const`
-/// throws where the state does not fit. What an optional `const std::string& change() const` then says is logged.
+/// `state()` returns JSON and `set_state(json)` restores it, as in Loader. An optional `check_state(json) const` throws
+/// if the state is incompatible. The text of an optional `const std::string& change() const` is then logged.
 template <class T>
 concept HasJsonState = requires(const T& saved, T& loaded, const nlohmann::json& state) {
   { saved.state() } -> std::convertible_to<nlohmann::json>;
@@ -44,8 +44,8 @@ concept HasTextState = (std::uniform_random_bit_generator<T> || requires { typen
   in >> loaded;
 };
 
-/// What each rank draws its own numbers from. (Modules are asked for result_type only: LibTorch's cannot be asked
-/// whether they can be called without arguments.)
+/// A generator, from which each rank draws its own numbers. (Modules are tested for result_type only, because
+/// LibTorch's modules cannot be tested for being callable without arguments.)
 template <class T>
 concept IsGenerator = std::same_as<T, at::Generator> ||
     (requires { typename T::result_type; } && std::uniform_random_bit_generator<T>);
@@ -102,7 +102,8 @@ ValueAccess access_text_state(T& x) {
           }};
 }
 
-/// Bools, integers within T's range, and floating-point numbers; a signalling NaN in a float comes back quiet.
+/// Bools, integers within T's range, and floating-point numbers; a signalling NaN in a float is restored as a quiet
+/// NaN.
 template <class T>
 requires std::is_arithmetic_v<T> ValueAccess access_number(T& x) {
   static_assert(sizeof(T) <= 8, "a long double has no exact JSON form: track a double");

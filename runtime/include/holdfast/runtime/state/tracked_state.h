@@ -1,14 +1,14 @@
-// TrackedState: everything a run must bring back, by name, as tensors and small JSON values, and back again to the bit.
+// TrackedState: everything that a run must restore, by name, as tensors and small JSON values, exact to the bit.
 //
-// What is tracked is a variable, and what is saved is what it holds then: a pointer or a TORCH_MODULE holder may be
-// given another module or optimizer at any time, and Module::to() or reset() after track() is fine. Lifetimes: the
-// variable must live until the last capture() or restore(), or until untrack(). Only a module that is given as a
-// temporary shared_ptr is kept alive. Nothing is touched in between, nor by the destructor. Threads: one at a time, the
-// one that trains.
+// track() registers a variable, and a save reads what the variable holds at that time: a pointer or a TORCH_MODULE
+// holder may be assigned another module or optimizer at any time, and Module::to() or reset() after track() is fine.
+// Lifetimes: the variable must live until the last capture() or restore(), or until untrack(). Only a module that is
+// given as a temporary shared_ptr is kept alive. Variables are not accessed in between, nor by the destructor. Threads:
+// one at a time, the training thread.
 //
-// Flags are state: which parameters require gradients, and which submodules are in training mode. As an optimizer's
-// options, a flag is restored where the code's is the one that the run began with; else the code's stays, and a note
-// says so.
+// Flags are state: which parameters require gradients, and which submodules are in training mode. Like an optimizer's
+// option, a flag is restored if the program's flag is the one that the run began with; otherwise the program's flag
+// stays, and a note reports it.
 //
 // Names: module "net" gives "net.conv1.weight"; optimizer "optimizer" gives "optimizer.state.net.conv1.weight.exp_avg";
 // the process's generators give "generator.cpu", "generator.cuda0", …. Gradients are not part of the state.
@@ -58,7 +58,7 @@ class TrackedState {
   /// that is tracked already.
   template <class T>
   TrackedState& track(const std::string& name, T& x);
-  /// A module that nobody else holds, and that is kept alive: `track("net", std::make_shared<Net>())`.
+  /// A module without another owner, which is kept alive: `track("net", std::make_shared<Net>())`.
   template <std::derived_from<torch::nn::Module> M>
   TrackedState& track(const std::string& name, std::shared_ptr<M>&& module) {
     add_module(name, {nullptr, typeid(void)}, {[module = std::move(module)] { return module.get(); }});
@@ -74,15 +74,15 @@ class TrackedState {
     return *this;
   }
 
-  /// Forgets a tracked item: its name is free, and its variable is not looked at again. Throws Error (invalid) for a
-  /// name that is not tracked.
+  /// Stops tracking an item: its name becomes free, and its variable is not accessed again. Throws Error (invalid) for
+  /// a name that is not tracked.
   void untrack(const std::string& name);
 
  protected:
   struct Registry;
   explicit TrackedState(std::unique_ptr<Registry> registry);
 
-  /// Looks at what objects consist of now, and tracks the parts that are new.
+  /// Finds the current parts of all objects, and tracks the parts that are new.
   void find_parts() const;
 
   std::unique_ptr<Registry> registry_;
@@ -137,7 +137,7 @@ void TrackedState::add(const std::string& name, T& x) {
   } else if constexpr (PointsTo<T, torch::optim::ReduceLROnPlateauScheduler>) {
     add_scheduler(name, identity, reference_through<torch::optim::ReduceLROnPlateauScheduler>(x));
   } else if constexpr (!is_trackable<T>()) {
-    return;  // the compiler has said why
+    return;  // the compiler has reported why
   } else if constexpr (HasState<T>) {
     add_object(name, identity, access_object(x));
   } else if constexpr (HasJsonState<T>) {
