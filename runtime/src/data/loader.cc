@@ -478,7 +478,7 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
     misfit(
         fmt::format("the checkpoint was made inside epoch {} with shuffle = {} and the program says {}: samples "
                     "would come twice or never; change shuffle back until the epoch is over",
-                    epoch, shuffle, self.options.shuffle));
+                    epoch + 1, shuffle, self.options.shuffle));
   }
   if (inside_an_epoch && shuffle && order != kSampleOrderVersion) {
     misfit(

@@ -306,7 +306,7 @@ class TrackedTensor : public TrackedItem {
     });
   }
 
-  // Another shape or dtype can be restored if no optimizer updates the tensor.
+  // Another shape or dtype can be restored if the tensor is resizable or no optimizer updates it.
   void require_form(const Capture& capture) const {
     if (!has_begun() || !tensor_.defined() || form() == code_form_) return;
     if (is_resizable() ? !code_form_.empty() : !capture.is_parameter(tensor_)) return;

@@ -15,7 +15,7 @@ class CopyBuffer;
 std::shared_ptr<CopyBuffer> make_copy_buffer();
 
 /// Holds the tensor and copies nothing yet. Contiguous CPU tensors are copied directly from their memory; others
-/// (strided, on a GPU) in pieces of at most 16 MB through `buffer`.
+/// (strided, on a GPU) in pieces of at most 8 MiB through `buffer`.
 /// Throws Error (unsupported) for sparse, quantized, unallocated or expanded tensors and for dtypes that safetensors
 /// cannot represent.
 storage::TensorSource make_source(std::string name, const at::Tensor& tensor, std::shared_ptr<CopyBuffer> buffer);
