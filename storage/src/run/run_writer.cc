@@ -263,7 +263,7 @@ Status RunWriter::check_not_superseded() {
 //   S1  draw an unused number
 //   S2  write the payload under its own name, hashing, and make its bytes durable
 //   S3  gather every rank's table
-//   S4  make the payload's name durable, beside writing the manifest durably under a temporary name
+//   S4  make the payload's name durable, in parallel with writing the manifest durably under a temporary name
 //   S5  publish the manifest, create-only
 //   S6  make the manifest's name durable
 //   S7  list: a higher open → not acknowledged, stop
@@ -394,7 +394,7 @@ Status RunWriter::describe(SaveRequest& request, std::vector<PayloadTable> table
 }
 
 Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
-  // P1: plan, over what is there now.
+  // P1: plan over the current journal.
   if (Status status = check_not_superseded(); !status.ok()) return status;
   std::set<Uid> pinned;
   if (newest_) pinned.insert(*newest_);

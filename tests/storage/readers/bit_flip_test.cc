@@ -20,7 +20,7 @@ const Uid kUid = uid_of(42);
 const std::string kManifest = entry_name(kUid, EntryKind::save);
 const std::string kPayload = payload_name({kUid, 0, 1});
 
-/// A version whose manifest and payload are 64 KiB together: its last tensor fills what the others leave.
+/// A version whose manifest and payload have 64 KiB together: its last tensor fills the remaining bytes.
 ImageStore sized_version() {
   std::int64_t filler = 40000;  // five digits, like the final value, so that the second attempt is exact
   while (true) {

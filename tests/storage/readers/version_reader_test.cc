@@ -345,7 +345,7 @@ TEST_CASE("verify_goes_on_behind_bytes_that_cannot_be_read") {
 }
 
 TEST_CASE("a_tensor_in_boxes_is_put_together") {
-  // 4 × 6 elements as a left and a right half; the right one lies in two boxes, and files of three ranks.
+  // 4 × 6 elements as a left and a right half; the right half is stored in two boxes. Files of three ranks.
   const Tensor whole = tensor("w", Dtype::i16, {4, 6});
   struct Box {
     std::vector<std::int64_t> offset, extent;
