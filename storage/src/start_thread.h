@@ -1,4 +1,4 @@
-// A thread where the system grants one more.
+// Starts a thread if the system allows another one.
 #pragma once
 
 #include <new>
@@ -7,7 +7,7 @@
 
 namespace holdfast::storage {
 
-/// Not joinable where the system grants no more threads: the caller then does the work itself.
+/// Not joinable if the system allows no more threads: the caller then does the work itself.
 template <class Work>
 std::thread start_thread(const Work& work) {
   try {

@@ -1,5 +1,5 @@
-// Fuzzes the decoders of journal entries: once with the input as it stands, which a wrong digest nearly always ends,
-// and once under the right digest, so that what comes after it is reached.
+// Fuzzes the decoders of journal entries: once with the unchanged input, which nearly always fails at the digest, and
+// once with the correct digest, so that the later checks are reached.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

@@ -1,6 +1,5 @@
-// Fuzzes the strict reader of safetensors headers. The first 8 bytes of an input say how many bytes of data the file
-// claims to have; the rest is read twice: as the beginning of a file as it stands, and as the text of a header under
-// its true length.
+// Fuzzes the strict reader of safetensors headers. The first 8 bytes of an input are the file's claimed data length.
+// The rest is read twice: unchanged as the beginning of a file, and as the text of a header with its true length.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -17,7 +16,7 @@ void require(bool condition) {
   if (!condition) std::abort();
 }
 
-/// What every header that was accepted promises to those who read by it.
+/// Checks the guarantees of every accepted header.
 void check(SafetensorsHeader header, std::uint64_t file_bytes) {
   std::uint64_t reached = 0;
   for (const SafetensorsTensor& tensor : header.tensors) {

@@ -1,4 +1,4 @@
-// Writes the inputs that fuzzing starts from, made by the encoders: write_seeds FOLDER fills FOLDER/safetensors and
+// Writes the initial inputs of the fuzzers with the encoders: write_seeds FOLDER fills FOLDER/safetensors and
 // FOLDER/entry.
 #include <boost/filesystem/operations.hpp>
 #include <boost/filesystem/path.hpp>
@@ -22,7 +22,7 @@ void write(const boost::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path.string(), std::ios::binary) << bytes;
 }
 
-/// What the entry fuzzer seals again.
+/// The part of an entry to which the entry fuzzer adds a digest.
 std::string without_digest(const std::string& entry) { return entry.substr(0, entry.rfind("\"digest\":")); }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A store over bytes that a test may change in place: what a failing disk hands back. Readers see a change at once.
+// A store over bytes that a test may change in place, like a failing disk. Readers see a change at once.
 #pragma once
 
 #include <cstring>
@@ -14,7 +14,7 @@ namespace holdfast::storage {
 
 class ImageStore : public Store {
  public:
-  /// Takes over every object of journal/ and data/.
+  /// Copies every object of journal/ and data/.
   explicit ImageStore(const Store& from) {
     for (const char* folder : {"journal", "data"}) {
       const auto names = from.list(folder);

@@ -1,4 +1,4 @@
-// Short words for tests that save and resume: a session on a store, its versions made of one small tensor each.
+// Helpers for tests that save and resume: a session on a store, whose versions have one small tensor each.
 #pragma once
 
 #include <cstring>
@@ -31,7 +31,7 @@ inline SaveRequest version(std::uint64_t step) {
   return request;
 }
 
-/// The step a version was saved at, read back from its tensors, with every digest checked.
+/// The step at which a version was saved, read from its tensors, with every digest checked.
 inline Result<std::uint64_t> read_step(const VersionReader& reader) {
   std::vector<float> w(64), b(64);
   const Status status =
@@ -57,16 +57,16 @@ struct SessionOf {
 
 struct Opened {
   Result<std::unique_ptr<RunWriter>> writer;
-  std::optional<std::uint64_t> step;                         // of the version that was loaded
-  std::vector<std::string> said;                             // while the run was opened
-  std::shared_ptr<const std::vector<std::string>> all_said;  // until now
+  std::optional<std::uint64_t> step;                         // of the loaded version
+  std::vector<std::string> said;                             // reports while the run was opened
+  std::shared_ptr<const std::vector<std::string>> all_said;  // all reports until now
   RunWriter* operator->() { return writer->get(); }
   bool ok() const { return writer.ok(); }
 };
 
 inline Opened open_run(Store& store, const SessionOf& who = {}) {
   std::optional<std::uint64_t> step;
-  const auto said = std::make_shared<std::vector<std::string>>();  // the writer may speak later too
+  const auto said = std::make_shared<std::vector<std::string>>();  // shared, because the writer also reports later
   OpenRequest request;
   request.run = "test";
   request.session = who.session;

@@ -1,5 +1,4 @@
-// Versions for tests of the formats: tensors with known bytes, written by write_payload and published as the commit
-// does.
+// Versions for tests of the formats: tensors with known bytes, written by write_payload and published like a commit.
 #pragma once
 
 #include <algorithm>
@@ -46,7 +45,7 @@ inline Tensor tensor(std::string name, Dtype dtype, std::vector<std::int64_t> sh
   return {std::move(name), dtype, std::move(shape), pattern(bytes, salt)};
 }
 
-/// One tensor of each dtype, and those that break careless code: a scalar, an empty one, odd names.
+/// One tensor of each dtype, and edge cases: a scalar, an empty one, unusual names.
 inline std::vector<Tensor> all_sorts() {
   std::vector<Tensor> tensors;
   for (Dtype dtype : all_dtypes()) tensors.push_back(tensor("dtype." + std::string(to_string(dtype)), dtype, {3, 5}));
@@ -84,7 +83,7 @@ inline Manifest manifest_of(const Uid& uid) {
   return manifest;
 }
 
-/// Writes payload and manifest of one version of a world of one.
+/// Writes payload and manifest of one version with world size 1.
 inline Result<Manifest> publish(Store& store, const Uid& uid, const std::vector<Tensor>& tensors) {
   auto table = write_payload(store, payload_name({uid, 0, 1}), {{"format", "pt"}}, sources_of(tensors));
   if (!table) return table.status();
@@ -97,7 +96,7 @@ inline Result<Manifest> publish(Store& store, const Uid& uid, const std::vector<
   return manifest;
 }
 
-/// Room for every tensor of a manifest.
+/// Buffers for all tensors of a manifest.
 struct Room {
   explicit Room(const Manifest& manifest) {
     bytes.reserve(manifest.tensors.size());

@@ -1,4 +1,4 @@
-// A folder of a test's own, removed with everything in it at the end.
+// A folder for one test, removed with its content at the end.
 #pragma once
 
 #include <boost/filesystem/operations.hpp>

@@ -1,4 +1,4 @@
-// Entries that say something wrong under a digest that is right, for tests of what decoders check besides it.
+// Entries with wrong content and a correct digest, for tests of the decoders' other checks.
 #pragma once
 
 #include <stdexcept>
@@ -11,8 +11,8 @@ namespace holdfast::storage {
 /// `body` ends with ",\n"; adds the digest line.
 inline std::string sealed(const std::string& body) { return body + "\"digest\":\"" + digest_of(body).hex() + "\"}\n"; }
 
-/// An entry with `from` replaced by `to`, under a new digest. Throws where `from` is not there exactly once, so that no
-/// row of a table can miss its target.
+/// An entry with `from` replaced by `to` and a new digest. Throws unless `from` occurs exactly once, so that no row of
+/// a table can miss its target.
 inline std::string resealed(const std::string& entry, const std::string& from, const std::string& to) {
   std::string body = entry.substr(0, entry.rfind("\"digest\":"));
   const std::size_t at = body.find(from);

@@ -51,7 +51,7 @@ Digest digest_of(std::span<const std::byte> bytes) { return from(XXH3_128bits(by
 Digest digest_of(std::string_view bytes) { return from(XXH3_128bits(bytes.data(), bytes.size())); }
 
 struct DigestStream::State {
-  // Made by the library, which alone knows its size and alignment.
+  // Allocated by the library, because only the library knows the size and alignment.
   State() : xxh3(XXH3_createState()) {
     if (!xxh3) throw std::bad_alloc();
     XXH3_128bits_reset(xxh3);

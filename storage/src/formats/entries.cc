@@ -21,7 +21,7 @@ std::optional<NoteKind> parse_note_kind(std::string_view name) {
   return std::nullopt;
 }
 
-/// What the decoder refuses is not written: the decoder itself says so, since these entries are small.
+/// Refuses text that the decoder would refuse. Runs the decoder itself, because these entries are small.
 template <class Decode>
 Result<std::string> checked(std::string text, const Decode& decode) {
   if (text.size() > kMaxEntryBytes) {

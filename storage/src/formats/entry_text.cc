@@ -137,7 +137,7 @@ Result<json> read_fields(std::string_view text, std::string_view kind) {
     if (!features.is_array()) return corrupt("has a \"needs_features\" that is not a list");
     for (const json& feature : features) {
       if (!feature.is_string()) return corrupt("has a \"needs_features\" that does not list names");
-      // Format 1 began with no features, so every one is from a later release.
+      // Format 1 has no features, so every feature is from a later release.
       return Status(StatusCode::unsupported, what + " needs the feature " +
                                                  in_quotes(feature.get_ref<const std::string&>()) +
                                                  ", which this Holdfast does not know: use a newer Holdfast");

@@ -1,5 +1,5 @@
-// What all three journal entries share: the frame (kind and format first, the digest of all bytes before it last) and
-// the reading of typed fields. FORMAT.md, "Entries".
+// The common parts of the three journal entries: the frame (kind and format first, the digest of all bytes before it
+// last) and the reading of typed fields. FORMAT.md, "Entries".
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace holdfast::storage {
 /// JSON text in one line. Bytes that are not UTF-8 become U+FFFD, numbers that are not finite become null.
 std::string to_text(const nlohmann::json& value);
 
-/// Whether a reader takes what to_text() makes of `value`, which lies `depth` levels deep in an entry: `invalid` with a
-/// sentence that begins with `what` where it nests too deep, is no value, or has two keys that become one.
+/// Whether a reader accepts to_text() of `value`, which lies `depth` levels deep in an entry. `invalid`, with a
+/// sentence that begins with `what`, if it nests too deep, is not a value, or has two keys that become equal.
 Status check_json(const nlohmann::json& value, int depth, const std::string& what);
 
 /// Builds an entry line by line.
@@ -27,12 +27,12 @@ class EntryWriter {
  public:
   explicit EntryWriter(std::string_view kind);
   void field(std::string_view key, const nlohmann::json& value);
-  /// As field(); a value that was never set is the empty object.
+  /// Like field(), but writes a null value as the empty object.
   void object(std::string_view key, const nlohmann::json& value);
   /// `"key":` and an opening bracket; then members, one a line, and the closing bracket.
   void begin_lines(std::string_view key, char bracket);
   void line(std::string_view text);
-  /// The same, for what is appended to the text that it gives.
+  /// Begins a line; the caller appends its content to the returned text.
   std::string& begin_line();
   void end_lines(char bracket);
   /// The whole entry, digest line included.
@@ -43,17 +43,18 @@ class EntryWriter {
   bool first_line_ = true;
 };
 
-/// Checks the frame: digest, strict JSON, kind, format version and needed features, in this order. The fields are the
-/// caller's to check.
+/// Checks the frame: digest, strict JSON, kind, format version and needed features, in this order. The caller checks
+/// the fields.
 Result<nlohmann::json> read_entry(std::string_view bytes, std::string_view kind);
-/// The two halves of it: the digest of the entry's bytes, and all else, of a text that begins and ends as the entry.
+/// The two halves of read_entry(): check_digest() checks the digest of the entry's bytes, read_fields() everything
+/// else, on a text that begins and ends like the entry.
 Status check_digest(std::string_view bytes, std::string_view kind);
 Result<nlohmann::json> read_fields(std::string_view text, std::string_view kind);
 
 /// Takes typed fields out of an entry and keeps the first problem, so that a decoder reads as a list of fields.
 class FieldReader {
  public:
-  /// `what` begins the sentence of a problem: "the manifest".
+  /// `what` is the subject of a problem's sentence: "the manifest".
   FieldReader(const nlohmann::json& object, std::string what) : object_(object), what_(std::move(what)) {}
 
   std::string text(const char* key);
@@ -68,7 +69,7 @@ class FieldReader {
   std::vector<std::int64_t> extents(const char* key);
 
   bool has(const char* key) const { return object_.contains(key); }
-  /// Any problem a caller finds; the first one counts.
+  /// Records a problem that the caller found; only the first one counts.
   void fail(const std::string& problem);
   bool ok() const { return status_.ok(); }
   const Status& status() const { return status_; }

@@ -20,10 +20,10 @@ using nlohmann::json;
 namespace {
 
 constexpr std::string_view kWhat = "the manifest";
-// Boxes of one tensor are compared pair by pair.
+// Limited because the boxes of one tensor are compared pair by pair.
 constexpr std::size_t kMaxPartsOfATensor = 4096;
 
-// Whatever a manifest says, no reader asks for more memory than a header may have.
+// Limits the memory that a reader allocates for a header, whatever the manifest says.
 constexpr std::uint64_t kMaxPayloadHeader = 8 + kMaxSafetensorsHeader;
 
 std::string in_mebibytes(std::uint64_t bytes) {
@@ -32,7 +32,7 @@ std::string in_mebibytes(std::uint64_t bytes) {
                            : std::to_string((bytes + kMebibyte / 2) / kMebibyte) + " MiB";
 }
 
-/// The few that matter, largest first: "replay" (1073 MiB), "log" (12 MiB).
+/// The few largest values, largest first: "replay" (1073 MiB), "log" (12 MiB).
 std::string largest_values(const Manifest& manifest) {
   constexpr std::size_t kShown = 3;
   std::vector<std::pair<std::uint64_t, std::string>> sizes;
@@ -49,8 +49,7 @@ std::string largest_values(const Manifest& manifest) {
   return text;
 }
 
-// --- encoding: keys in the order of the grammar in FORMAT.md, without going through a json object, which would sort
-// them
+// --- encoding: keys in the order of the grammar in FORMAT.md, without a json object, because that would sort them
 
 std::string file_text(const FileEntry& file) {
   return "{\"name\":" + to_text(file.name) + ",\"bytes\":" + std::to_string(file.bytes) + ",\"digest\":\"" +
@@ -60,7 +59,7 @@ std::string file_text(const FileEntry& file) {
 
 // --- decoding
 
-/// A problem's sentence without its subject, or none.
+/// The sentence that describes a problem, without its subject; empty if there is no problem.
 using Problem = std::optional<std::string>;
 
 Result<FileEntry> decode_file(const json& object) {
@@ -118,13 +117,13 @@ Result<TensorEntry> decode_tensor(const std::string& name, const json& object) {
   return tensor;
 }
 
-// --- what a manifest must be, whether it is read or about to be written
+// --- rules for a manifest that is read or about to be written
 
 /// Every file is a payload of this run, listed once.
 Problem check_files(const Manifest& manifest) {
   std::set<std::string_view> names;
   for (const FileEntry& file : manifest.files) {
-    // Only names that this library builds: none of them leaves the run's folder.
+    // Only names that this library builds, because none of them leads out of the run's folder.
     if (!parse_payload_name(file.name)) {
       return "'s file has the name " + in_quotes(file.name) + ", which is no payload's";
     }
@@ -140,7 +139,7 @@ Problem check_files(const Manifest& manifest) {
   return std::nullopt;
 }
 
-/// A part holds what its place and its box promise.
+/// A part lies in its file after the header, and its length matches its box.
 Problem check_part(const TensorEntry& tensor, const TensorPart& part, const std::vector<FileEntry>& files) {
   if (part.file >= files.size()) return "has a part in file " + std::to_string(part.file) + ", which is not listed";
   const FileEntry& file = files[part.file];
@@ -169,7 +168,7 @@ bool boxes_meet(const TensorPart& a, const TensorPart& b) {
   return true;
 }
 
-/// The parts are the whole tensor, each element once.
+/// The parts cover the whole tensor, each element once.
 Problem check_tensor(const TensorEntry& tensor, const std::vector<FileEntry>& files) {
   const auto bytes = tensor_bytes(tensor.dtype, tensor.shape);
   if (!bytes) return "has a shape whose size does not fit 64 bits";
@@ -192,7 +191,7 @@ Problem check_tensor(const TensorEntry& tensor, const std::vector<FileEntry>& fi
   return std::nullopt;
 }
 
-/// Every tensor is whole and listed once.
+/// Every tensor is complete and listed once.
 Problem check_tensors(const Manifest& manifest) {
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
     const TensorEntry& tensor = manifest.tensors[i];
@@ -206,7 +205,7 @@ Problem check_tensors(const Manifest& manifest) {
   return std::nullopt;
 }
 
-/// Another name leads to a stored tensor and is not stored itself.
+/// An alias refers to a stored tensor and is not stored itself.
 Problem check_tied(const Manifest& manifest) {
   const auto stored = [&](const std::string& name) {
     const auto found =
@@ -248,7 +247,7 @@ Problem check_layout(const Manifest& manifest) {
   return std::nullopt;
 }
 
-/// A sentence that goes on from "the manifest", or none.
+/// A sentence whose subject is "the manifest"; empty if there is no problem.
 Problem check_structure(const Manifest& manifest) {
   for (const auto check : {check_files, check_tensors, check_tied, check_layout}) {
     if (Problem problem = check(manifest)) return problem;
@@ -353,7 +352,7 @@ Status check_values(const Manifest& manifest) {
        {std::pair("metrics", &manifest.metrics), std::pair("made_by", &manifest.made_by)}) {
     if (Status status = check_json(*section, 1, std::string("\"") + key + "\""); !status) return status;
   }
-  // Each value by its name, which the user knows.
+  // Each value separately, so that the error has the name that the user gave it.
   if (!manifest.values.is_object()) return check_json(manifest.values, 1, "\"values\"");
   for (const auto& [name, value] : manifest.values.items()) {
     if (Status status = check_json(value, 2, "the value " + in_quotes(name)); !status) return status;
@@ -369,7 +368,7 @@ Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit
   std::string text = encode(manifest);
   if (text.size() <= limit) return text;
   const std::uint64_t bytes = text.size();
-  text = {};  // it may be most of what fits into memory
+  text = {};  // frees it, because it may fill most of the memory
   return Status(StatusCode::invalid, "the version's values have " + in_mebibytes(bytes) + " as text, more than the " +
                                          in_mebibytes(limit) + " that can be read back; the largest are " +
                                          largest_values(manifest) +
@@ -378,13 +377,13 @@ Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit
 
 namespace {
 
-/// Without a copy, for it may be most of the entry.
+/// Moves the object out of `entry`, because it may be most of the entry.
 json take_object(json& entry, const char* key, FieldReader& fields) {
   const auto found = entry.find(key);
   return found != entry.end() && found->is_object() ? std::move(*found) : fields.object(key);
 }
 
-/// All but files, tensors and what is tied.
+/// Decodes everything except files, tensors and `tied`.
 Status decode_head(json& entry, Manifest& manifest) {
   FieldReader fields(entry, std::string(kWhat));
   manifest.uid = fields.uid("uid");
@@ -444,7 +443,7 @@ Result<ManifestHead> decode_manifest_head(std::string_view bytes) {
       return head;
     }
   }
-  // Another writer's, or one with a problem, which is worth a sentence.
+  // The text has another writer's layout or an error; decode_manifest() reads the one and reports the other.
   auto manifest = decode_manifest(bytes);
   if (!manifest) return manifest.status();
   const std::size_t tensors = manifest->tensors.size();

@@ -6,14 +6,14 @@
 namespace holdfast::storage {
 namespace {
 
-/// How many words have exactly the bits of a pattern under its mask; even and odd words have one each.
+/// How many words equal a pattern under its mask; even and odd words each have their own mask and pattern.
 template <class Word>
 std::uint64_t count_words(std::span<const std::byte> bytes, std::array<Word, 2> mask, std::array<Word, 2> pattern) {
-  // What every 64-bit processor has; the compiler lowers it to what this one has.
+  // Every 64-bit processor has vectors of 16 bytes; the compiler maps them to the target's instructions.
   constexpr std::size_t kVectorBytes = 16;
   typedef Word Vector __attribute__((vector_size(kVectorBytes)));
   constexpr std::size_t kLanes = kVectorBytes / sizeof(Word);
-  constexpr std::size_t kVectorsOfABlock = 255;  // a lane of 8 bits counts so far
+  constexpr std::size_t kVectorsOfABlock = 255;  // the highest count of an 8-bit lane
   Vector masks, patterns;
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     masks[lane] = mask[lane % 2];
@@ -27,7 +27,7 @@ std::uint64_t count_words(std::span<const std::byte> bytes, std::array<Word, 2> 
     for (std::size_t i = 0; i < vectors; ++i) {
       Vector words;
       std::memcpy(&words, bytes.data() + i * kVectorBytes, kVectorBytes);
-      matches -= reinterpret_cast<Vector>((words & masks) == patterns);  // a lane that matches is all ones, so -1
+      matches -= reinterpret_cast<Vector>((words & masks) == patterns);  // a matching lane is all ones, so -1
     }
     for (std::size_t lane = 0; lane < kLanes; ++lane) count += matches[lane];
     bytes = bytes.subspan(vectors * kVectorBytes);
@@ -64,7 +64,8 @@ std::size_t number_bytes(Dtype dtype) {
   }
 }
 
-/// Of whole numbers. NaN and infinity have all bits of the exponent; the small types have fewer such values.
+/// Counts in bytes that hold only whole numbers. NaN and infinity have all exponent bits set; the small types have
+/// fewer such values.
 std::uint64_t count_in(Dtype dtype, std::span<const std::byte> bytes) {
   switch (dtype) {
     case Dtype::f8_e5m2:
@@ -84,8 +85,8 @@ std::uint64_t count_in(Dtype dtype, std::span<const std::byte> bytes) {
     case Dtype::c64:
       return count_words<std::uint32_t>(bytes, 0x7f800000, 0x7f800000);
     case Dtype::f64:
-      // Sign and exponent are in the second half, little-endian; many processors compare 32 bits faster. Nothing
-      // matches the pattern of the first half.
+      // Sign and exponent are in the second half (little-endian), and many processors compare 32 bits faster. The
+      // pattern of the first half never matches.
       return count_words<std::uint32_t>(bytes, std::array<std::uint32_t, 2>{0, 0x7ff00000},
                                         std::array<std::uint32_t, 2>{1, 0x7ff00000});
     default:

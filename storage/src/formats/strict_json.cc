@@ -11,7 +11,8 @@ namespace {
 
 using nlohmann::json;
 
-/// Builds the value from nlohmann's event stream. Its own parser keeps the last of two equal keys and knows no depth.
+/// Builds the value from nlohmann's event stream, because its own parser keeps the last of two equal keys and does not
+/// limit the depth.
 class StrictBuilder : public nlohmann::json_sax<json> {
  public:
   StrictBuilder(json& root, int max_depth) : root_(root), max_depth_(max_depth) {}
@@ -79,7 +80,7 @@ class StrictBuilder : public nlohmann::json_sax<json> {
   json& root_;
   int max_depth_;
   std::vector<json*> open_;  // a container's address is stable while it is open: only the innermost one grows
-  json* slot_ = nullptr;     // where the value of the latest key goes
+  json* slot_ = nullptr;     // the place for the value of the latest key
   std::string problem_;
 };
 
@@ -90,7 +91,7 @@ Result<json> parse_strict_json(std::string_view text, int max_depth, std::string
     return Status(StatusCode::corrupt, std::string(what) + " " + problem);
   };
   if (text.empty() || text.front() != '{') return corrupt("does not begin with '{'");
-  // nlohmann's lexer takes a NUL for the end of its input.
+  // nlohmann's lexer treats a NUL as the end of its input.
   if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
     return corrupt("holds a NUL at byte " + std::to_string(nul));
   }

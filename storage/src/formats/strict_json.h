@@ -1,4 +1,4 @@
-// JSON as the formats need it: one object, nothing after it, no key twice, bounded depth, and never an exception.
+// JSON as the formats need it: one object, nothing after it, no duplicate keys, bounded depth, no exceptions.
 #pragma once
 
 #include <nlohmann/json.hpp>

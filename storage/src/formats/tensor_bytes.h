@@ -9,8 +9,8 @@
 
 namespace holdfast::storage {
 
-/// Empty where an extent is negative or a product, taken from left to right as the safetensors reference reader takes
-/// it, does not fit 64 bits.
+/// Empty if an extent is negative or if a product, computed from left to right like in the safetensors reference
+/// reader, does not fit 64 bits.
 inline std::optional<std::uint64_t> tensor_bytes(Dtype dtype, const std::vector<std::int64_t>& shape) {
   std::uint64_t product = 1;
   for (std::int64_t extent : shape) {

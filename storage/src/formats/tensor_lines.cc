@@ -33,7 +33,7 @@ void append_list(std::string& text, const std::vector<std::int64_t>& numbers) {
   text += ']';
 }
 
-/// Where the string that begins at `quote` ends: at its other quote, or at the text's end.
+/// The end of the string that begins at `quote`: its closing quote, or the text's end.
 std::size_t end_of_string(std::string_view text, std::size_t quote) {
   for (std::size_t end = text.find('"', quote + 1); end != std::string_view::npos; end = text.find('"', end + 1)) {
     std::size_t before = end;  // an odd number of backslashes escapes the quote
@@ -43,11 +43,11 @@ std::size_t end_of_string(std::string_view text, std::size_t quote) {
   return text.size();
 }
 
-/// The brackets of a text that begins a JSON document. Those in strings do not count.
+/// The brackets of a text that begins a JSON document, without those in strings.
 struct Brackets {
   int open = 0;               // at the text's end
-  bool closed_early = false;  // none was open where more text followed
-  bool in_string = false;     // the text ends in one
+  bool closed_early = false;  // all brackets were closed before the text's end
+  bool in_string = false;     // the text ends in a string
 };
 Brackets brackets_of(std::string_view text) {
   Brackets found;
@@ -66,7 +66,7 @@ Brackets brackets_of(std::string_view text) {
   return found;
 }
 
-/// Whether `text` is one object from its first character to its last, as far as brackets tell.
+/// Whether `text` is one object from its first character to its last; checks only brackets.
 bool is_one_object(std::string_view text) {
   const Brackets brackets = brackets_of(text);
   return text.starts_with('{') && brackets.open == 0 && !brackets.closed_early;
@@ -78,7 +78,7 @@ bool ends_in_outer_object(std::string_view text) {
   return brackets.open == 1 && !brackets.in_string;
 }
 
-/// Reads what our encoder writes, and nothing else.
+/// Reads only the layout that our encoder writes.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) {}
@@ -113,7 +113,7 @@ class Scanner {
     skip("]");
     return numbers;
   }
-  /// What stands before the next quote, which is passed.
+  /// The text before the next quote; moves past that quote.
   std::string_view until_quote() {
     const std::size_t end = text_.find('"', at_);
     if (end == std::string_view::npos) {
@@ -129,7 +129,7 @@ class Scanner {
     const std::size_t begin = at_;
     std::string_view found = until_quote();
     if (needs_no_escape(found)) return std::string(found);
-    // Escapes and other alphabets are the JSON reader's.
+    // The JSON reader decodes escapes and characters outside ASCII.
     while (ok_ && (found.size() - found.find_last_not_of('\\') - 1) % 2 == 1) {
       (void)until_quote();
       found = text_.substr(begin, at_ - begin - 1);
@@ -192,7 +192,7 @@ class Scanner {
   bool ok_ = true;
 };
 
-/// The lines between the brackets of a manifest's tensors, and what is around them, brackets included.
+/// The lines between the brackets of a manifest's tensors, and the text around them with the brackets.
 struct Block {
   std::string_view before;
   std::string_view lines;  // each with the line feed before it

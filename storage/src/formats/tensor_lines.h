@@ -1,5 +1,5 @@
-// The tensors of a manifest as our encoder lays them out, one a line: a version may have a hundred thousand, and a JSON
-// document of them costs a hundred times their bytes in time.
+// The tensors of a manifest in our encoder's layout, one a line. A version may have a hundred thousand tensors, and
+// parsing them as a JSON document takes a hundred times as long as reading their bytes.
 #pragma once
 
 #include <cstddef>
@@ -19,15 +19,15 @@ struct WithoutTensors {
   std::string rest;  // the entry with an empty object of tensors
   std::vector<TensorEntry> tensors;
 };
-/// Takes the tensors out of a manifest. Empty where anything is not laid out just as append_tensor() and EntryWriter do
-/// it, or names are not in order: other writers may, and what is wrong is for the reader of the whole document to say.
+/// Takes the tensors out of a manifest. Empty if the layout differs from that of append_tensor() and EntryWriter, or if
+/// names are not in order: other writers may differ, and the reader of the whole document reports errors.
 std::optional<WithoutTensors> take_tensors(std::string_view entry);
 
 struct ManifestOutline {
   std::string rest;  // the entry with empty objects of tensors and values
   std::size_t tensors = 0;
 };
-/// As take_tensors(), for those who ask for neither tensors nor values. What is left out is not looked at.
+/// Like take_tensors(), for callers that need neither tensors nor values. The omitted text is not checked.
 std::optional<ManifestOutline> take_outline(std::string_view entry);
 
 }  // namespace holdfast::storage

@@ -59,7 +59,7 @@ std::optional<Digest> FileVerifier::range(const std::string& tensor, std::uint64
   bool all_read = true;
   while (begin < end) {
     const std::span<std::byte> piece = buffer_.first(std::min<std::uint64_t>(buffer_.size(), end - begin));
-    // What comes after bytes that cannot be read is still looked at.
+    // The bytes after an unreadable piece are still checked.
     if (Status status = object_.read(begin, piece); !status) {
       if (all_read) {
         add(status.code(), tensor, begin, begin, status.message());
@@ -76,7 +76,7 @@ std::optional<Digest> FileVerifier::range(const std::string& tensor, std::uint64
   return digest.finish();
 }
 
-// What Python would see in the file is what the manifest says of it.
+// Checks that the safetensors header, which Python reads, agrees with the manifest.
 void FileVerifier::check_header() {
   const auto header = read_safetensors_header(object_);
   if (!header) return add(header.code(), "", 0, entry_.header_bytes, header.status().message());

@@ -16,28 +16,28 @@
 
 namespace holdfast::storage {
 
-/// Recomputes the digests of the file, of its header and of each tensor that lies in it whole, and compares what the
-/// header says with what the manifest says. Used once.
+/// Recomputes the digests of the file, of its header and of each tensor that lies completely in it, and compares the
+/// header with the manifest. Use an object once.
 class FileVerifier {
  public:
   /// `file` is an index into Manifest::files. Findings are added to `findings`.
   FileVerifier(const Manifest& manifest, std::size_t file, const ObjectReader& object, std::vector<Finding>& findings);
 
-  /// Reads through `buffer`; `done(bytes)` after every piece.
+  /// Reads through `buffer`; calls `done(bytes)` after every piece.
   void run(std::span<std::byte> buffer, const std::function<void(std::uint64_t)>& done);
 
  private:
   using Placed = std::pair<const TensorPart*, const TensorEntry*>;
 
   void add(StatusCode code, const std::string& tensor, std::uint64_t begin, std::uint64_t end, const std::string& what);
-  /// The digest of a range, after feeding it to the file's. Empty after a failed read, which is a finding.
+  /// The digest of a range, which is also added to the file's digest. Empty after a failed read, which is a finding.
   std::optional<Digest> range(const std::string& tensor, std::uint64_t begin, std::uint64_t end);
   void check_header();
 
   const FileEntry& entry_;
   const ObjectReader& object_;
   std::vector<Finding>& findings_;
-  std::vector<Placed> placed_;  // what lies in this file, by place
+  std::vector<Placed> placed_;  // the tensors in this file, by position
   bool own_ = false;  // written by this version; a file of an older one may hold tensors that this one does not use
   DigestStream whole_;
   std::span<std::byte> buffer_;

@@ -17,7 +17,7 @@ template <class Run>
 Status for_each_run(const TensorEntry& tensor, const TensorPart& part, const Run& run) {
   const std::size_t dims = tensor.shape.size();
   const std::uint64_t element = element_size(tensor.dtype);
-  // Dimensions from `inner` on are taken whole, and so is the stretch of the one before them.
+  // The box covers the dimensions from `inner` on completely, so its extent in the dimension before is contiguous.
   std::size_t inner = dims;
   while (inner > 0 && part.extent[inner - 1] == tensor.shape[inner - 1]) --inner;
   const std::size_t outer = inner > 0 ? inner - 1 : 0;
@@ -36,7 +36,7 @@ Status for_each_run(const TensorEntry& tensor, const TensorPart& part, const Run
   }
 }
 
-/// Gathers a tensor that lies in boxes. Rows of a box are read through a buffer, since a row may be a few bytes.
+/// Gathers a tensor from its boxes. Rows of a box are read through a buffer, because a row may have only a few bytes.
 Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte> into) {
   std::vector<std::byte> buffer;
   for (const TensorPart& part : tensor.parts) {
@@ -46,8 +46,8 @@ Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte
       if (Status status = file.read(part.begin, into); !status) return status;
       continue;
     }
-    std::uint64_t next = part.begin;  // of the file
-    std::size_t used = 0;             // of the buffer
+    std::uint64_t next = part.begin;  // offset in the file
+    std::size_t used = 0;             // offset in the buffer
     buffer.clear();
     const auto run = [&](std::uint64_t at, std::uint64_t bytes) -> Status {
       while (bytes > 0) {
@@ -70,7 +70,7 @@ Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte
   return {};
 }
 
-/// Reads a contiguous range piece by piece and calls `each` on every piece that has arrived, in order. With
+/// Reads a contiguous range piece by piece and calls `each` on every piece, in order. With
 /// `read_ahead`, another thread reads while `each` runs.
 template <class Each>
 Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::byte> into, bool read_ahead,
@@ -90,8 +90,8 @@ Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::
         Status read;
         try {
           read = file.read(begin + done, piece);
-        } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
-          read = Status(StatusCode::unreadable, "no memory");  // short: a string that needs none of its own
+        } catch (const std::bad_alloc&) {  // an exception that leaves the thread's function ends the process
+          read = Status(StatusCode::unreadable, "no memory");  // short enough for a string without an allocation
         }
         done += piece.size();
         const std::lock_guard lock(mutex);

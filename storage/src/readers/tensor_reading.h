@@ -1,4 +1,4 @@
-// Brings one tensor's bytes from a version's files into memory, with its digest computed on the way.
+// Reads one tensor's bytes from a version's files into memory and computes its digest on the way.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +12,16 @@
 
 namespace holdfast::storage {
 
-/// As Manifest::files.
+/// In the order of Manifest::files.
 using Files = std::vector<std::shared_ptr<ObjectReader>>;
 
-/// What is read at once, to be hashed while the processor's cache still holds it.
+/// The size of one read, small enough that the processor's cache still holds the bytes when they are hashed.
 inline constexpr std::uint64_t kReadPieceBytes = 1 << 20;
 
-/// Whether the tensor lies in one file as it is.
+/// Whether the tensor is stored as one contiguous part.
 inline bool is_whole(const TensorEntry& tensor) { return tensor.parts.size() == 1 && tensor.parts[0].offset.empty(); }
 
-/// Fills `into`, which is as long as the tensor, and sets `digest` where it is not null. `read_ahead`: another thread
+/// Fills `into`, which is as long as the tensor, and sets `digest` if it is not null. `read_ahead`: another thread
 /// reads while this one hashes.
 Status read_tensor(const Files& files, const TensorEntry& tensor, std::span<std::byte> into, bool read_ahead,
                    Digest* digest);

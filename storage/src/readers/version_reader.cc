@@ -19,14 +19,14 @@ namespace {
 // A tensor from this size on may get a second thread: one reads ahead while the other hashes.
 constexpr std::uint64_t kReadAheadBytes = 32 << 20;
 constexpr int kMaxThreads = 8;
-// Short enough for a string that needs no memory of its own.
+// Short enough for a string without an allocation.
 constexpr const char* kNoMemory = "no memory";
 
 std::string range_text(std::uint64_t begin, std::uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);
 }
 
-/// Where a tensor lies, for messages: "tensor "w" (bytes 4096 to 8192 of data/…)".
+/// A tensor and its location, for messages: "tensor "w" (bytes 4096 to 8192 of data/…)".
 std::string place_of(const TensorEntry& tensor, const Manifest& manifest) {
   std::string text = "tensor " + in_quotes(tensor.name) + " (";
   for (std::size_t i = 0; i < tensor.parts.size(); ++i) {
@@ -37,8 +37,8 @@ std::string place_of(const TensorEntry& tensor, const Manifest& manifest) {
   return text + ")";
 }
 
-/// Reads `count` things on several threads, the first ones first; after a failure no new one begins. Of several
-/// failures the one with the lowest number is returned.
+/// Runs jobs 0 to `count` - 1 on several threads, in this order; no new job begins after a failure. Returns the failure
+/// of the job with the lowest number.
 template <class Job>
 Status in_parallel(std::size_t count, int threads, const Job& job) {
   std::atomic<std::size_t> next{0};
@@ -50,7 +50,7 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
       Status status;
       try {
         status = job(i);
-      } catch (const std::bad_alloc&) {  // past a thread's first function it would end the process
+      } catch (const std::bad_alloc&) {  // an exception that leaves the thread's function ends the process
         status = Status(StatusCode::unreadable, kNoMemory);
       }
       if (status) continue;
@@ -63,7 +63,7 @@ Status in_parallel(std::size_t count, int threads, const Job& job) {
     }
   };
   std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(threads));  // what throws while a thread runs ends the process
+  others.reserve(static_cast<std::size_t>(threads));  // an exception while a thread runs would end the process
   for (std::size_t i = 1; i < std::min(count, static_cast<std::size_t>(threads)); ++i) {
     others.push_back(start_thread(work));
     if (!others.back().joinable()) break;
@@ -138,7 +138,7 @@ Status VersionReader::read(const std::vector<TensorTarget>& targets, const ReadO
     total += target.into.size();
   }
   if (options.check_digests) {
-    // A file's header is checked with the file's first tensor; of a file without tensors, always.
+    // A file's header is checked if any of its tensors is read, and always if the file has no tensors.
     for (const TensorEntry& tensor : manifest_->tensors) {
       for (const TensorPart& part : tensor.parts) check_header[part.file] = false;
     }
@@ -149,7 +149,7 @@ Status VersionReader::read(const std::vector<TensorTarget>& targets, const ReadO
       if (check_header[file]) jobs.push_back({nullptr, file, {}, manifest_->files[file].header_bytes});
     }
   }
-  // The largest first, so that no thread is left alone with a large one at the end.
+  // The largest first, so that a large one does not run alone at the end.
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.bytes > b.bytes; });
 
   const int threads = thread_count(options);
@@ -162,11 +162,11 @@ Status VersionReader::read(const std::vector<TensorTarget>& targets, const ReadO
   return in_parallel(jobs.size(), threads, [&](std::size_t i) -> Status {
     const Job& job = jobs[i];
     if (!options.check_digests) return read_tensor(files_, *job.tensor, job.into, false, nullptr);
-    // One tensor that is more than a thread's share decides how long the load takes.
+    // A tensor that is larger than a thread's share determines how long the load takes.
     const bool read_ahead =
         threads > 1 && job.bytes >= kReadAheadBytes && job.bytes > total / static_cast<std::uint64_t>(threads);
     const FileEntry* file = job.tensor ? nullptr : &manifest_->files[job.file];
-    // A second reading tells a flaw of the medium from one of the way to it.
+    // A second read distinguishes a damaged medium from a transient error of the access.
     for (int attempt = 0; attempt < 2; ++attempt) {
       Digest digest;
       Status status = file ? read_header(*file, *files_[job.file], digest)

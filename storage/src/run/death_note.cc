@@ -26,8 +26,8 @@ struct Cause {
 constexpr std::array<Cause, 5> kCauses = {
     {{SIGSEGV, "SIGSEGV"}, {SIGBUS, "SIGBUS"}, {SIGFPE, "SIGFPE"}, {SIGABRT, "SIGABRT"}, {0, "uncaught exception"}}};
 
-// Everything a dying process needs, made while it was well: one finished note for every cause and step count. Handlers
-// read it through an atomic pointer and never free it.
+// Everything that a dying process needs, prepared in advance: one finished note for every cause and step count.
+// Handlers read it through an atomic pointer and never free it.
 struct Prepared {
   pid_t pid = 0;
   std::string path;
@@ -43,7 +43,7 @@ bool installed = false;
 
 // Async-signal-safe: open, write, fsync and close only (signal-safety(7)).
 void write_note(std::size_t cause) {
-  Prepared* prepared = armed.exchange(nullptr);  // one note a process, whatever else goes wrong while it dies
+  Prepared* prepared = armed.exchange(nullptr);  // one note a process, even if it fails again while it dies
   const std::uint64_t steps = steps_since_loading.load();
   if (prepared == nullptr || prepared->pid != ::getpid() || steps >= kPoisonSteps) return;
   const int saved_errno = errno;
@@ -73,7 +73,7 @@ void on_signal(int signal, siginfo_t* info, void*) {
     write_note(cause);
     ::sigaction(signal, &previous_actions[cause], nullptr);
   }
-  // A fault of this process's own strikes again when the handler returns; one that was sent has to be sent again.
+  // A fault of this process recurs when the handler returns; a signal that was sent has to be raised again.
   if (info == nullptr || info->si_code <= 0) ::raise(signal);
 }
 
@@ -83,11 +83,12 @@ void on_signal(int signal, siginfo_t* info, void*) {
   std::abort();
 }
 
-/// A stack that overflowed cannot run the handler. Of this thread only; one that it has already stays.
+/// Gives this thread an alternative signal stack, unless it has one, because the handler cannot run on a stack that
+/// overflowed.
 void give_alternative_stack() {
   stack_t present{};
   if (::sigaltstack(nullptr, &present) != 0 || (present.ss_flags & SS_DISABLE) == 0) return;
-  // Kept for ever: the kernel knows its address for as long as the thread runs.
+  // Never freed: the kernel keeps the address for as long as the thread runs.
   static auto& stacks = *new std::vector<std::unique_ptr<std::array<char, 64 * 1024>>>;
   stacks.push_back(std::make_unique<std::array<char, 64 * 1024>>());
   stack_t stack{};
@@ -104,7 +105,7 @@ void install() {
   installed = true;
   for (std::size_t cause = 0; cause < kCauses.size(); ++cause) {
     if (kCauses[cause].signal == 0) continue;
-    // Known before the handler can run, which reads it.
+    // Set before the handler can run, because the handler reads it.
     ::sigaction(kCauses[cause].signal, nullptr, &previous_actions[cause]);
     struct sigaction action {};
     action.sa_sigaction = on_signal;
@@ -133,7 +134,7 @@ void arm_death_note(const Path& run_folder, const Note& note) {
   }
   steps_since_loading = 0;
   install();
-  armed = prepared.release();  // kept for ever: a handler may be reading the one before
+  armed = prepared.release();  // never freed: a handler may still be reading the previous one
 }
 
 void death_note_steps(std::uint64_t steps) { steps_since_loading = steps; }

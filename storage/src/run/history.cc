@@ -24,7 +24,7 @@ std::string list_of(const std::vector<VersionRef>& versions, std::size_t at_most
   return text;
 }
 
-/// Versions to try, best first, as history.h defines the latest and what is older than it.
+/// Versions to try, best first, in the order that history.h defines.
 std::vector<VersionRef> by_preference(const History& history) {
   std::set<SessionOrder, std::greater<>> sessions;
   std::map<std::string, const OpenEntry*> last_open;     // of each session
@@ -39,8 +39,8 @@ std::vector<VersionRef> by_preference(const History& history) {
   std::vector<VersionRef> preferred;
   std::set<std::string> followed;
   const auto follow = [&](std::string session, std::uint64_t up_to) {
-    // A session's own versions, then those up to its base, and so on down the lineage. True where the lineage ends in a
-    // deliberate start from scratch, so that nothing older is its past.
+    // A session's own versions, then those up to its base, and so on down the lineage. True if the lineage ends in a
+    // deliberate start from scratch, so that no older version belongs to it.
     while (followed.insert(session).second) {
       const auto& own = saves[session];
       for (auto version = own.rbegin(); version != own.rend(); ++version) {
@@ -62,11 +62,11 @@ std::vector<VersionRef> by_preference(const History& history) {
     if (!saves[order.session].empty()) {
       if (follow(order.session, kAll)) break;
     } else if (open != last_open.end() && open->second->rewind && open->second->base &&
-               !history.is_dropped(*open->second->base)) {  // dropped meanwhile: then that start failed
+               !history.is_dropped(*open->second->base)) {  // if it is dropped, that start failed
       if (follow(open->second->base->session, open->second->base->seq)) break;
     }
-    if (preferred.empty()) followed.clear();  // a rewind to what has been dropped meanwhile hides nothing
-    // Where the lineage was followed to a base, what lies beside it was left behind by a rewind or a takeover.
+    if (preferred.empty()) followed.clear();  // a rewind to a version that is now dropped hides no version
+    // Once a lineage was followed, versions outside it were abandoned by a rewind or a takeover.
     if (!preferred.empty() && open != last_open.end()) break;
   }
   return preferred;
@@ -87,7 +87,7 @@ std::optional<std::string> condemnation(const History& history, const Uid& uid, 
          " steps of loading it (" + reasons + ")";
 }
 
-/// What a session removed the payload of before its manifest came: no version anybody ever relied on.
+/// Whether a session removed the payload before the manifest was published: such a version was never acknowledged.
 bool is_orphan(const History& history, const Uid& uid) {
   return std::any_of(history.notes().begin(), history.notes().end(), [&](const Note& note) {
     const auto orphans = note.details.find("orphans");
@@ -96,13 +96,14 @@ bool is_orphan(const History& history, const Uid& uid) {
   });
 }
 
-/// Where no version is there: what shows all the same that one was saved, so that it was lost since; empty if nothing.
+/// For a run without versions: evidence in the journal or data/ that one was saved and then lost; empty if there is
+/// none.
 std::string trace_of_versions(const History& history) {
   for (const OpenEntry& open : history.opens()) {
     if (open.base && !history.is_dropped(*open.base)) return "the journal tells of version " + open.base->short_text();
   }
   for (const Note& note : history.notes()) {
-    // Retention drops older versions only, and a session counts those that it acknowledged.
+    // Retention drops only older versions, so newer ones existed; `saves` counts acknowledged versions.
     if (note.kind == NoteKind::drop && !note.about.empty() && !is_orphan(history, note.about.front())) {
       return "the journal tells of version " + note.about.front().short_text() + " and newer ones";
     }
@@ -111,7 +112,7 @@ std::string trace_of_versions(const History& history) {
       return "the journal tells of versions that session " + note.uid.session + " saved";
     }
   }
-  // A session writes its open entry first, and nobody ever removes one.
+  // A session writes its open entry first, and open entries are never removed.
   for (const std::string& session : history.payload_sessions()) {
     const auto is_its = [&](const OpenEntry& open) { return open.uid.session == session; };
     if (std::none_of(history.opens().begin(), history.opens().end(), is_its)) {
@@ -124,7 +125,7 @@ std::string trace_of_versions(const History& history) {
 }  // namespace
 
 Status History::refresh(const Store& store) {
-  // Data first: a session's open entry is there before its payload, so the journal then shows it.
+  // Data first: a session creates its open entry before its payload, so the journal then shows the entry.
   if (highest_seq_ == 0) {  // numbers in data/ count too, but only those of sessions before this one
     auto data = store.list("data");
     if (!data) return data.status();
@@ -154,7 +155,7 @@ Status History::refresh(const Store& store) {
     }
     auto bytes = store.get(name, kMaxEntryBytes);
     if (bytes.code() == StatusCode::not_found) continue;
-    // Whether a later session took over must be known, not guessed.
+    // An open entry that cannot be read is an error, because it decides whether a later session took over.
     if (!bytes && bytes.code() != StatusCode::corrupt && entry->kind == EntryKind::open) return bytes.status();
     if (!bytes && bytes.code() != StatusCode::corrupt) continue;
     Status status = bytes.status();
@@ -180,7 +181,7 @@ Status History::refresh(const Store& store) {
   versions_.clear();
   for (const Uid& uid : present) {
     auto epoch = epochs.find(uid.session);
-    if (epoch == epochs.end()) {  // its open entry is lost or has not arrived: the manifest knows too
+    if (epoch == epochs.end()) {  // its open entry is lost or has not arrived: the manifest has the epoch too
       auto bytes = store.get(entry_name(uid, EntryKind::save));
       const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
       epoch = epochs.emplace(uid.session, head ? head->manifest.epoch : 0).first;
@@ -257,13 +258,13 @@ namespace {
 
 constexpr std::string_view kAgain = "again:";
 
-// A command that a restarter repeats names the same starting point each time. Why it has been used up; empty: it has
-// not.
+// Why the starting point in `options` was already used; empty if it was not. A command that a restarter repeats names
+// the same starting point each time.
 std::string used_up(const History& history, const ChooseOptions& options) {
   const auto last =
       std::find_if(history.opens().rbegin(), history.opens().rend(), [](const OpenEntry& open) { return open.rewind; });
   if (last == history.opens().rend()) return {};
-  // Where nothing was saved since, the command is followed once more.
+  // If nothing was saved since, the starting point is followed again.
   if (history.versions().empty() || history.versions().back().order < SessionOrder{last->epoch, last->uid.session}) {
     return {};
   }

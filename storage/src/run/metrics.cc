@@ -14,12 +14,12 @@ namespace {
 using nlohmann::json;
 using Steps = std::map<std::uint64_t, json>;
 
-/// One session's records; those of one step are merged, later keys win.
+/// One session's records; the records of one step are merged, and later keys win.
 Steps parse_lines(std::string_view text) {
   Steps steps;
   while (!text.empty()) {
     const std::size_t end = text.find('\n');
-    if (end == std::string_view::npos) break;  // a line without its end was torn
+    if (end == std::string_view::npos) break;  // a line without a line feed is torn
     const auto record = parse_strict_json(text.substr(0, end), kMaxEntryDepth, "the line");
     text.remove_prefix(end + 1);
     if (!record) continue;
@@ -36,7 +36,7 @@ Steps parse_lines(std::string_view text) {
 Result<std::vector<json>> read_metrics(const Store& store, const History& history) {
   Steps steps;
   for (const OpenEntry& open : history.opens()) {
-    // Lines are appended for as long as the run trains, so no length is too much.
+    // Lines are appended for as long as the run trains, so the length is not limited.
     const auto text = store.get(metrics_name(open.uid), std::numeric_limits<std::uint64_t>::max());
     if (!text && text.code() == StatusCode::not_found) continue;
     if (!text) return text.status();

@@ -15,12 +15,12 @@ namespace {
 // A piece is copied, then hashed for its tensor and for the file while the processor's second-level cache holds it.
 constexpr std::uint64_t kPieceBytes = 256 << 10;
 
-/// Fills an ObjectWriter's own buffers piece by piece, handing each over when it is full, and digests what goes by.
+/// Fills an ObjectWriter's own buffers piece by piece, passes each on when it is full, and digests the bytes.
 class PayloadStream {
  public:
   explicit PayloadStream(ObjectWriter& object) : object_(object) {}
 
-  /// Room for the object's next bytes: at least one, at most a piece.
+  /// The buffer for the object's next bytes: at least one byte, at most a piece.
   std::span<std::byte> room() {
     if (used_ == buffer_.size()) {
       buffer_ = object_.buffer();
@@ -73,7 +73,7 @@ Status write_header(PayloadStream& stream, const std::string& header) {
 /// Sets the digest of `entry` and how many of its numbers are not finite.
 Status write_tensor(PayloadStream& stream, const TensorSource& source, std::uint64_t bytes, TensorEntry& entry) {
   NonFiniteCounter non_finite(entry.dtype);
-  if (bytes > 0 && bytes <= stream.room().size()) {  // most tensors of a model with many: no stream of their own
+  if (bytes > 0 && bytes <= stream.room().size()) {  // most tensors of a large model: they need no DigestStream
     const std::span<std::byte> room = stream.room().first(bytes);
     source.copy(0, room);
     entry.digest = digest_of(std::span<const std::byte>(room));
@@ -105,7 +105,7 @@ std::vector<TensorSource*> sorted_by_name(std::vector<TensorSource>& sources) {
   return sorted;
 }
 
-/// The places of `by_name` in the order of a header: larger elements first.
+/// The indices of `by_name` in the order of a header: larger elements first.
 std::vector<std::size_t> order_of_header(const std::vector<TensorSource*>& by_name) {
   std::vector<std::size_t> order(by_name.size());
   std::iota(order.begin(), order.end(), std::size_t{0});

@@ -6,7 +6,7 @@
 namespace holdfast::storage {
 namespace {
 
-/// The newest of those that have the fewest; `newest_first` is not empty.
+/// The newest of the versions with the fewest non-finite numbers, and that count; `newest_first` is not empty.
 std::pair<Uid, std::uint64_t> fewest(const std::vector<Uid>& newest_first,
                                      const std::function<std::uint64_t(const Uid&)>& non_finite) {
   std::pair<Uid, std::uint64_t> best{newest_first.front(), std::numeric_limits<std::uint64_t>::max()};
@@ -28,7 +28,7 @@ RetentionPlan plan_retention(const History& history, const Retention& retention,
   std::vector<Uid> reliable_kept, reliable_dropped;  // newest first
   const auto& versions = history.versions();
   for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
-    // A version that an earlier session had begun to drop is no version to rely on.
+    // A version that an earlier session began to drop is not reliable.
     const bool reliable = !doubtful.contains(version->uid) && !history.is_dropped(version->uid);
     const bool drops = kept >= retention.keep_last && !pinned.contains(version->uid);
     if (drops) plan.drop.push_back(version->uid);

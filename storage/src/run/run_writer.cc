@@ -25,11 +25,12 @@ double system_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Each session sweeps once, at its start: only as many starts within our own two calls could spoil them all.
+// Each session removes staged files once, at its start, so only this many starts between stage() and publish() could
+// make all attempts fail.
 constexpr int kStagings = 16;
 
-/// Gives a staged entry its name. A session of another host may take its writer for dead, where it knows no open entry
-/// of ours yet, and remove what is staged: then it is staged again.
+/// Gives a staged entry its name. A session of another host that has not seen our open entry may treat this writer as
+/// dead and remove the staged entry: then it is staged again.
 Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const std::string& name,
                       const std::string& bytes, bool durable = true) {
   Status status = staged->publish();
@@ -41,7 +42,7 @@ Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const 
   return status;
 }
 
-/// An entry under its name, whole; durable unless nothing rests on it.
+/// Publishes a whole entry under its name. `durable` is false for entries that nothing depends on.
 Status publish_entry(Store& store, const std::string& name, const std::string& bytes, bool durable = true) {
   auto staged = store.stage(name, bytes, durable);
   if (!staged) return staged.status();
@@ -49,7 +50,7 @@ Status publish_entry(Store& store, const std::string& name, const std::string& b
   return durable ? store.sync_folder("journal") : Status();
 }
 
-/// Files every version present refers to. Empty where a manifest cannot be read: then nobody knows.
+/// All files that the existing versions refer to. Empty if a manifest cannot be read, because its files are unknown.
 std::optional<std::set<std::string>> live_files(const Store& store, const std::vector<VersionRef>& versions) {
   std::set<std::string> live;
   for (const VersionRef& version : versions) {
@@ -62,8 +63,8 @@ std::optional<std::set<std::string>> live_files(const Store& store, const std::v
   return live;
 }
 
-/// Two sessions cannot lose each other's versions because both create first and list afterwards. Where creates do not
-/// exclude each other, or a listing may lack what was created, no version could be acknowledged.
+/// Two sessions cannot lose each other's versions because both create first and list afterwards. If creates do not
+/// exclude each other, or a listing may lack a created object, no version can be acknowledged.
 Status check_can_commit(const Store& store) {
   const Capabilities can = store.capabilities();
   const char* lack = !can.create_only_enforced ? "lets two sessions create the same file"
@@ -114,12 +115,11 @@ SessionOrder RunWriter::order() const { return {open_.epoch, open_.uid.session};
 // session acknowledged was created before it listed and found no higher open, so before ours, so our listing shows it.
 //
 //   O1  list, choose a base
-//   O2  note the attempt (for the reader of the journal; nothing rests on it)
-//   O3  load the base, digests checked, before anything else changes: a mistaken start kills nothing
+//   O2  note the attempt (for readers of the journal; nothing depends on it)
+//   O3  load the base, digests checked, before anything else changes: a start by mistake does no damage
 //   O4  create our open with the highest epoch seen + 1, durable
-//   O5  list again: a higher open → stop; a base other than the one loaded (a slower session saved meanwhile, or
-//   dropped
-//       ours) → once more from O1
+//   O5  list again: a higher open → stop; a base other than the one loaded (a slower session saved in the meantime,
+//       or dropped ours) → again from O1
 Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenRequest& request) {
   if (!is_session_id(request.session)) {
     return Status(StatusCode::invalid, in_quotes(request.session) + " is not a session's id, 8 hexadecimal digits");
@@ -199,7 +199,7 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
   if (!open_.base) return {};
   const Uid base = *open_.base;
   Status status;
-  for (const double seconds : {0.0, 0.2, 1.0}) {  // a way to the bytes that fails may work a moment later
+  for (const double seconds : {0.0, 0.2, 1.0}) {  // an access that fails may succeed a moment later
     if (seconds > 0) pause_(seconds);
     auto version = VersionReader::open(store_, base);
     status = version ? (request.load ? request.load(*version) : Status()) : version.status();
@@ -210,7 +210,7 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
                                         "; nothing was changed. Try again, or choose an older version with "
                                         "--holdfast.from"};
   }
-  const bool vanished = status.code() == StatusCode::not_found;  // dropped by a session that still ran
+  const bool vanished = status.code() == StatusCode::not_found;  // dropped by a session that is still running
   if (status.code() != StatusCode::corrupt && status.code() != StatusCode::incomplete && !vanished) return status;
   options.failed.emplace(base, status);
   if (vanished) {
@@ -222,7 +222,7 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
   verdict.kind = NoteKind::verdict;
   verdict.about = {base};
   verdict.reason = std::string(to_string(status.code())) + ": " + status.message();
-  // For readers of the journal, not durable: the next session would find the same again.
+  // Not durable: the verdict is for readers of the journal, and the next session would reach it again.
   const Status noted = publish_note(std::move(verdict), /*durable=*/false);
   again = noted.ok();
   return noted.ok() ? status : noted;
@@ -258,12 +258,12 @@ Status RunWriter::check_not_superseded() {
   return *ended_;
 }
 
-// Save. A version exists for everybody from S5 on; it is acknowledged, so that nothing can take it away, at S8.
+// Save. From S5 on the version exists for all readers; at S8 it is acknowledged, so that nothing can remove it.
 //
-//   S1  draw a number nobody has used
+//   S1  draw an unused number
 //   S2  write the payload under its own name, hashing, and make its bytes durable
-//   S3  bring every rank's table together
-//   S4  make the payload's name durable, beside writing the manifest durably under a temporary name
+//   S3  gather every rank's table
+//   S4  make the payload's name durable, in parallel with writing the manifest durably under a temporary name
 //   S5  publish the manifest, create-only
 //   S6  make the manifest's name durable
 //   S7  list: a higher open → not acknowledged, stop
@@ -281,7 +281,7 @@ Result<SavedVersion> RunWriter::save(SaveRequest request) {
   bool published = false;
   bool acknowledged = false;
 
-  // What could not be read back is refused before the payload costs anything.
+  // Values that could not be read back are refused before any payload is written.
   manifest.metrics = std::move(request.metrics);
   manifest.values = std::move(request.values);
   manifest.made_by = std::move(request.made_by);
@@ -327,7 +327,7 @@ Result<SavedVersion> RunWriter::save(SaveRequest request) {
       {"S5 publish the manifest",
        [&] {
          if (!staged) return Status(StatusCode::invalid, "there is no manifest to publish");
-         published = true;  // from here on a failure may have happened after the fact
+         published = true;  // from here on the manifest may exist even if the call fails
          return publish_staged(store_, std::move(staged), entry_name(manifest.uid, EntryKind::save), text);
        }},
       {"S6 sync the journal", [&] { return store_.sync_folder("journal"); }},
@@ -341,10 +341,10 @@ Result<SavedVersion> RunWriter::save(SaveRequest request) {
   if (!acknowledged || !status.ok()) {
     if (status.code() == StatusCode::superseded) return status;
     if (!published) {
-      if (has_payload) (void)store_.remove(payload);  // nobody can refer to it; an orphan otherwise
+      if (has_payload) (void)store_.remove(payload);  // no manifest refers to it; else it would become an orphan
       return status;
     }
-    // It may be there and it may be gone after the next loss of power: not acknowledged, not removed, not counted.
+    // After the next loss of power it may exist or not, so it is not acknowledged, not removed and not counted.
     doubtful_.insert(saved.uid);
     return Status(StatusCode::unknown,
                   "version " + saved.uid.short_text() +
@@ -394,7 +394,7 @@ Status RunWriter::describe(SaveRequest& request, std::vector<PayloadTable> table
 }
 
 Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
-  // P1: plan, over what is there now.
+  // P1: plan over the current journal.
   if (Status status = check_not_superseded(); !status.ok()) return status;
   std::set<Uid> pinned;
   if (newest_) pinned.insert(*newest_);
@@ -402,7 +402,7 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
   for (const Note& note : history_.notes()) {
     if (note.kind == NoteKind::verdict) doubtful.insert(note.about.begin(), note.about.end());
   }
-  if (newest_) doubtful.erase(*newest_);  // it loaded, or this session wrote it: whatever was said before
+  if (newest_) doubtful.erase(*newest_);  // it loaded, or this session wrote it, despite any earlier verdict
   const RetentionPlan plan =
       plan_retention(history_, retention, pinned, doubtful, [this](const Uid& uid) { return non_finite_of(uid); });
   if (plan.kept_finite && plan.kept_finite != kept_finite_) say_(plan.reason);
@@ -412,7 +412,7 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
   return plan.drop;
 }
 
-/// Versions whose writer did not count, or whose manifest cannot be read now, are taken for finite.
+/// Versions whose writer did not count, or whose manifest cannot be read now, count as finite.
 std::uint64_t RunWriter::non_finite_of(const Uid& uid) {
   if (const auto known = non_finite_.find(uid); known != non_finite_.end()) return known->second;
   const auto bytes = store_.get(entry_name(uid, EntryKind::save));
@@ -421,11 +421,11 @@ std::uint64_t RunWriter::non_finite_of(const Uid& uid) {
   return non_finite_[uid] = head->manifest.non_finite.value_or(0);
 }
 
-// Prune. As with a takeover, both sides create first and list afterwards: a session that opens the run from a version
+// Prune. As in a takeover, both sides create first and list afterwards: a session that opens the run from a version
 // named in our note sees the note (and chooses again), or we see its open (and stop).
 //
 //   P1  list, plan
-//   P2  note what is dropped, durable: nothing vanishes without a word
+//   P2  note what is dropped, durable: nothing vanishes without a record
 //   P3  list: a higher open → stop, nothing is removed
 //   P4  remove the manifests, and make that durable
 //   P5  remove payload that no manifest refers to
@@ -482,10 +482,10 @@ Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reas
 
 Result<std::size_t> RunWriter::remove_orphans() {
   if (ended_) return *ended_;
-  // Data first, journal afterwards: what a closed session publishes in between is seen as referred to.
+  // Data first, journal afterwards, so that the journal shows what a closed session publishes in between.
   auto data = store_.list("data");
   if (!data) return data.status();
-  for (const std::string& name : *data) {  // numbers that no manifest may ever show
+  for (const std::string& name : *data) {  // numbers that may never appear in a manifest
     if (const auto payload = parse_payload_name(name)) last_seq_ = std::max(last_seq_, payload->uid.seq);
   }
   if (Status status = check_not_superseded(); !status.ok()) return status;
@@ -506,8 +506,8 @@ Result<std::size_t> RunWriter::remove_orphans() {
       if (!history_.is_dropped(payload->uid)) about.insert(payload->uid);
     }
   }
-  // Its session may be slow rather than dead and still publish the manifest, never acknowledged. So this is a drop like
-  // any other, with P2 and P3: nobody goes on from what we take the payload of.
+  // An orphan's session may be slow rather than dead, and may still publish the manifest, though never acknowledge it.
+  // So this is a drop with P2 and P3: no session resumes from a version whose payload we remove.
   if (!about.empty()) {
     Note note;
     note.kind = NoteKind::drop;
@@ -522,7 +522,8 @@ Result<std::size_t> RunWriter::remove_orphans() {
     if (Status status = store_.remove(name); !status.ok()) return status;
     ++removed;
   }
-  // A session that never came to its open entry is over when no other process of this host can be it.
+  // A session without an open entry is over if this writer holds the host lock, so that no other process of this host
+  // can be that session.
   auto staged = store_.remove_staged([&](std::string_view session) {
     return session != open_.uid.session && (closed(session) || (lock_ && !sessions.contains(std::string(session))));
   });

@@ -72,7 +72,7 @@ Status taken(const std::string& name) {
           "memory:/" + name + " exists already; objects are created once and never replaced"};
 }
 
-// Appends to a growing string; the image sees the object when it is finished.
+// Appends to a growing string; the image has the object after finish().
 class MemoryWriter final : public ObjectWriter {
  public:
   MemoryWriter(std::shared_ptr<MemoryImage> image, std::string name, std::uint64_t expected)
@@ -178,7 +178,7 @@ class MemoryStore final : public Store {
     return {};
   }
   Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>&) override {
-    return std::size_t{0};  // what was staged lived in the object that staged it
+    return std::size_t{0};  // staged bytes live in their StagedObject only
   }
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
     std::string present;

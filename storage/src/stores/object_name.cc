@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t kSessionDigits = 8;
 constexpr std::size_t kMinSeqDigits = 6;
-// A number with more digits was not reached by counting: the name is not one of ours, and taking it for the highest
-// number seen would leave none to count on to.
+// A number with more digits was not reached by counting, so the name is foreign. Treating it as the highest number seen
+// would leave no higher numbers.
 constexpr std::size_t kMaxSeqDigits = 15;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -67,7 +67,7 @@ std::optional<Uid> Uid::parse(std::string_view text) {
   std::string_view digits = text.substr(0, dash);
   const std::string_view session = text.substr(dash + 1);
   if (!is_session_id(session)) return std::nullopt;
-  // Zeros in front only fill the number up to six digits.
+  // Leading zeros only pad the number to six digits.
   if (digits.size() == kMinSeqDigits) {
     digits.remove_prefix(std::min(digits.find_first_not_of('0'), digits.size()));
   }

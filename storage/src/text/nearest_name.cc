@@ -36,7 +36,7 @@ std::string meant_name(std::string_view word, const std::vector<std::string>& na
   if (names.empty()) return {};
   auto [name, distance] = nearest_name(word, names);
   const bool near = distance <= std::max<std::size_t>(2, word.size() / 3);
-  // As many edits as characters: nothing of the one is in the other.
+  // As many edits as characters means that the names have nothing in common.
   return near && distance < std::max(word.size(), name.size()) ? name : std::string();
 }
 

@@ -9,8 +9,8 @@ namespace {
 
 constexpr std::size_t kMostShown = 200;
 
-/// How many bytes the character at the beginning of `text` has; 0 where they are not UTF-8. `text` is not empty.
-/// Unicode, table 3-7 "Well-Formed UTF-8 Byte Sequences": what a leading byte leaves for the byte after it.
+/// How many bytes the character at the beginning of `text` has; 0 if they are not UTF-8. `text` is not empty.
+/// Unicode, table 3-7 "Well-Formed UTF-8 Byte Sequences": which second bytes each leading byte allows.
 std::size_t character_bytes(std::string_view text) {
   const auto byte_at = [&](std::size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
   const unsigned lead = byte_at(0);
@@ -37,7 +37,7 @@ std::size_t character_bytes(std::string_view text) {
   return more + 1;
 }
 
-/// U+0000 to U+001F, U+007F, and U+0080 to U+009F, which some terminals obey too.
+/// U+0000 to U+001F, U+007F, and U+0080 to U+009F, which some terminals also interpret.
 bool is_control(std::string_view character) {
   const auto first = static_cast<unsigned char>(character[0]);
   if (character.size() == 1) return first < 0x20 || first == 0x7f;
@@ -57,7 +57,7 @@ std::string escaped(std::string_view bytes) {
 
 bool is_utf8(std::string_view text) {
   while (!text.empty()) {
-    std::uint64_t eight;  // ASCII, mostly
+    std::uint64_t eight;  // skips ASCII quickly, eight bytes at once
     if (text.size() >= sizeof eight) {
       std::memcpy(&eight, text.data(), sizeof eight);
       if ((eight & 0x8080808080808080) == 0) {

@@ -1,6 +1,6 @@
 // Proof that the search over crash states can fail: each sync left out, each pair of neighbouring steps swapped and
-// each step left out, one at a time, by the switches of the seam. What the search does not catch is listed with the
-// reason.
+// each step left out, one at a time, by the switches of the seam. Each change that the search does not catch is listed
+// with the reason.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,7 +49,7 @@ void apply(const Break& broken, SimulatedDisk& disk) {
   };
 }
 
-/// Every sync and every protocol that these runs come by.
+/// Breaks of every sync and every protocol that these runs perform.
 std::vector<Break> all_breaks(const std::vector<Run>& runs) {
   std::set<std::string> syncs;
   std::set<Steps> protocols;
@@ -78,7 +78,8 @@ std::vector<Break> all_breaks(const std::vector<Run>& runs) {
   return result;
 }
 
-/// What the searches say of a broken protocol, in a process of its own: a step that needs another's result may crash.
+/// The searches' result for a broken protocol. Runs in its own process, because a step that needs another's result may
+/// crash.
 std::string verdict_of(const Break& broken, const std::vector<Run>& runs) {
   const auto sabotage = [&](SimulatedDisk& disk) { apply(broken, disk); };
   const TwoSessions sessions = search_two_sessions(sabotage, true);
@@ -104,7 +105,7 @@ struct Verdict {
 /// All verdicts, two processes at a time.
 std::vector<Verdict> all_verdicts(const std::vector<Break>& breaks, const std::vector<Run>& runs) {
   std::vector<Verdict> verdicts(breaks.size());
-  std::map<pid_t, std::pair<std::size_t, int>> running;  // and the end of the pipe that is read from
+  std::map<pid_t, std::pair<std::size_t, int>> running;  // index in `breaks`, read end of the pipe
   std::cout.flush();
   const auto collect = [&] {
     int status = 0;
@@ -137,7 +138,7 @@ std::vector<Verdict> all_verdicts(const std::vector<Break>& breaks, const std::v
   return verdicts;
 }
 
-/// What nothing catches, and why each is right as it is.
+/// The breaks that the search does not catch, each with the reason why this is correct.
 const std::map<std::string, std::string> kNotCaught = {
     {"swapped F2 sync the run's folder | F3 sync the folder of runs",
      "all folders' names must be durable before the first entry, in whatever order"},

@@ -14,7 +14,7 @@ inline std::uint64_t seed() {
   return text ? std::strtoull(text, nullptr, 10) : 1;
 }
 
-/// One line on standard output: the program's own, so that a log shows it whatever the test framework prints.
+/// Prints one line to standard output directly, so that a log shows it whatever the test framework prints.
 inline void print_counts(const std::string& line) { std::cout << line << " seed=" << seed() << std::endl; }
 
 }  // namespace holdfast::storage::crash

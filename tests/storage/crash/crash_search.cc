@@ -161,8 +161,8 @@ void CrashSearch::lose_process(const DiskContent& content, const Workload& dead)
     return status.ok() && !done();
   };
   const Status opened = second.open();
-  // Publishing in place, in the very first save of the run: the next start refuses, for nothing tells a version that
-  // was never whole from one that was damaged. Its message names --holdfast.fresh.
+  // Publishing in place, in the very first save of the run: the next start refuses, because a version that was never
+  // complete cannot be distinguished from a damaged one. Its message names --holdfast.fresh.
   const bool first_is_torn = setting_.refuse_rename_exclusive && dead.acknowledged().versions.empty();
   if (first_is_torn && opened.code() == StatusCode::corrupt) return;
   if (after(opened, "open") && after(second.remove_orphans(), "removing orphans")) after(second.save(), "save");
@@ -186,7 +186,7 @@ CrashSearch search_all(Crash crash, Slice slice, const std::vector<Run>& runs) {
   std::vector<std::thread> running;
   for (CrashSearch& part : parts) {
     running.emplace_back([&] {
-      // The longest first, so that no thread is left alone with one at the end.
+      // The longest first, so that a long one does not run alone at the end.
       for (std::size_t i = next++; i < runs.size(); i = next++) part.run(runs[runs.size() - 1 - i]);
     });
   }

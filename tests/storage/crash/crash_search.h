@@ -1,5 +1,5 @@
-// Check by exhaustion: what may a crash leave, at every call of a sequence of operations, and does the next start of
-// the program always find what was promised?
+// Exhaustive check: for every image that a crash may leave, at every call of a sequence of operations, the next start
+// of the program must find what was promised.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,9 @@
 
 namespace holdfast::storage::crash {
 
-/// What a sequence runs on.
+/// The initial run and the disk of a sequence.
 struct Setting {
-  bool with_versions = false;  // three versions of an earlier session are there
+  bool with_versions = false;  // the run has three versions of an earlier session
   bool refuse_link = false;
   bool refuse_rename_exclusive = false;
   bool second_first = false;  // the second of two parts that may run at the same time runs first
@@ -25,18 +25,18 @@ struct Setting {
 
 using Sequence = std::vector<Operation>;
 std::string to_string(const Sequence& sequence);
-/// All sequences of at most `length` operations, shorter ones first. The empty one is the run's first start alone.
+/// All sequences of at most `length` operations, shorter ones first. The empty one is only the run's first start.
 std::vector<Sequence> all_sequences(std::size_t length);
 
 struct Run {
   Setting setting;
   Sequence sequence;
 };
-/// All sequences of at most `length` operations on a run that publishes by link; on all other settings at most two.
-/// Shorter ones first.
+/// All sequences of at most `length` operations on a run that publishes by link; at most two operations for all other
+/// settings. Shorter ones first.
 std::vector<Run> all_runs(std::size_t length);
 
-/// Which part of all images is recovered: those whose digest is `remainder` modulo `divisor`.
+/// The part of all images that is recovered: those whose digest is `remainder` modulo `divisor`.
 struct Slice {
   std::uint64_t divisor = 1;
   std::uint64_t remainder = 0;
@@ -44,19 +44,19 @@ struct Slice {
 
 /// The kinds of crash that are tried at each call.
 enum class Crash {
-  power,         // at once the power is lost
+  power,         // the power is lost at once
   process_first  // the process dies, a second one opens, cleans, saves; after each of these the power is lost
 };
 
-/// One thread each; merge() adds up.
+/// One thread for each object; merge() adds the results.
 class CrashSearch {
  public:
   explicit CrashSearch(Crash crash, Slice slice = {}) : crash_(crash), slice_(slice) {}
 
-  /// Breaks the product on every disk that it runs on from here on.
+  /// Breaks the product on every disk that the search uses from now on.
   std::function<void(SimulatedDisk&)> sabotage;
   bool stop_at_first = false;
-  std::size_t most_images = ~std::size_t{0};  // at one call: without its syncs a disk has too many
+  std::size_t most_images = ~std::size_t{0};  // at one call, because a disk without its syncs has too many
 
   /// Runs one sequence and crashes at every call of its last operation.
   void run(const Run& run);
@@ -87,7 +87,7 @@ class CrashSearch {
   std::vector<std::string> broken_;
 };
 
-/// Runs these on as many threads as there are processors, at most four.
+/// Runs these on one thread for each processor, at most four.
 CrashSearch search_all(Crash crash, Slice slice, const std::vector<Run>& runs);
 
 }  // namespace holdfast::storage::crash

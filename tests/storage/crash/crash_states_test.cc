@@ -1,4 +1,4 @@
-// Every crash at every call, on a disk that forgets what was not synced.
+// Every crash at every call, on a disk that loses unsynced data.
 #include "catch.h"
 #include "counts.h"
 #include "crash_search.h"

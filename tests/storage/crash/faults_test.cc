@@ -1,4 +1,4 @@
-// Every call of every operation fails in every way, once and for good.
+// Every call of every operation fails in every way, once and permanently.
 #include <fcntl.h>
 
 #include <cerrno>
@@ -36,7 +36,7 @@ Status open_and_save_three(Workload& workload) {
   return opened.ok() ? save_three(workload) : opened;
 }
 
-/// Leaves what a process leaves that died while it saved: payload nobody refers to.
+/// Leaves the remains of a process that died while it saved: payload that no manifest refers to.
 Status die_while_saving(FileOperations& files, Workload& workload) {
   if (Status status = open_and_save_three(workload); !status.ok()) return status;
   const Path orphan = kFaultyRun / "data" / payload_name({{900, session_id(1)}, 0, 1});
@@ -64,7 +64,7 @@ struct Tally {
   std::map<std::string, std::size_t> absorbed;  // by function and folder
 };
 
-/// "unlink /home/runs/alpha/journal/.x.tmp" as "unlink journal/.*": where, without what.
+/// Generalizes "unlink /home/runs/alpha/journal/.x.tmp" to "unlink journal/.*": the function and the folder.
 std::string where(const std::string& fired) {
   const std::size_t space = fired.find(' ');
   const Path path = fired.substr(space + 1);
@@ -74,7 +74,7 @@ std::string where(const std::string& fired) {
   return fired.substr(0, space + 1) + (parent == "alpha" || parent.empty() ? "" : parent + "/") + name;
 }
 
-/// Faults that need no report, and why. Whoever absorbs another one must say here why that is right.
+/// Faults that need not be reported, and why. For code that absorbs another fault, add the reason here.
 const std::map<std::string, std::vector<const char*>> kHarmless = {
     {"what was written through it is synced, or it only read",
      {"close //home", "close home/runs", "close runs/alpha", "close data", "close data/*", "close journal",
@@ -103,7 +103,7 @@ bool is_harmless(const std::string& call) {
   return false;
 }
 
-/// What only a loss of power right now would leave: nothing that is pending, or all of it.
+/// The promise that a loss of power now would break, if either none or all of the pending changes survive.
 std::string broken_by_power_loss(const SimulatedDisk& disk, const Acknowledged& acknowledged, bool may_tear) {
   std::string broken;
   for (const bool kept : {false, true}) {
@@ -154,7 +154,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   if (passes) {
     CHECK(status.ok());
   } else if (status.ok()) {
-    // An interruption that comes late, or a transfer that went on in small pieces, did no harm.
+    // A late interruption, or a transfer that continued in small pieces, is harmless.
     if (fault.error != EINTR && fault.error != 0) {
       ++tally.absorbed[where(files.fired())];
       CHECK(is_harmless(where(files.fired())));
@@ -168,7 +168,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   CHECK(broken_promise(disk, kFaultyRun, promised, may_tear) == "");
   CHECK(broken_by_power_loss(disk, promised, may_tear) == "");
 
-  // The fault is lifted: the same session goes on, where there is one, and then the next.
+  // The fault is removed: the same session continues, if it is open, and then the next one.
   if (workload.writer() && status.code() != StatusCode::superseded) {
     const Status saved = workload.save();
     INFO("the same session's next save: " << saved.message());
@@ -193,7 +193,7 @@ Tally run_all(const std::vector<int>& rungs, std::uint64_t divisor) {
           for (const Lasting lasting : {Lasting::once, Lasting::this_call, Lasting::all_calls}) {
             for (const bool done_anyway : {false, true}) {
               if (done_anyway && (error == 0 || lasting != Lasting::once)) continue;
-              // A call that is left out still tells whether there are more.
+              // The probe always runs, because it tells whether the operation makes more calls.
               const bool probe = error == EIO && lasting == Lasting::once && !done_anyway;
               if (!probe && turn++ % divisor != 0) continue;
               more = run_with_fault(index, {at, error, lasting, done_anyway}, rung, tally, is_transfer);
@@ -244,7 +244,7 @@ TEST_CASE("a_session_leaves_no_descriptor_open") {
 }
 
 TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
-  // How much the save needs, to know where to stop.
+  // The payload of the save, which limits the loop.
   constexpr std::size_t kBytes = 256 * 1024;
   std::size_t runs = 0;
   std::size_t refused = 0;
@@ -263,7 +263,7 @@ TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
       CHECK(saved.code() == StatusCode::no_space);
       CHECK(saved.status().message().find("/home/runs/alpha") != std::string::npos);
       const auto store = open_file_store(kFaultyRun, {.read_only = true}, disk);
-      CHECK(store->list("data")->size() == 1);  // what could not be finished takes no room
+      CHECK(store->list("data")->size() == 1);  // the unfinished payload was removed
     }
     CHECK(broken_promise(disk, kFaultyRun, workload.acknowledged()) == "");
     disk.capacity = 0;

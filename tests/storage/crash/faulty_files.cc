@@ -57,7 +57,7 @@ int FaultyFiles::open(const Path& path, int flags, int mode) {
 }
 
 int FaultyFiles::close(int fd) {
-  // A close that fails has closed all the same, on Linux.
+  // On Linux, a close that fails has still closed the descriptor.
   const Path path = path_of(fd);
   const bool fails = strikes("close", path) && fault_.error != 0;
   const int result = inner_.close(fd);

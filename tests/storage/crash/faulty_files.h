@@ -1,4 +1,4 @@
-// Another disk, with one fault: the call with a given index fails or transfers less, once or from then on.
+// Wraps another disk and adds one fault: the call with a given index fails or transfers less, once or from then on.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace holdfast::storage::crash {
 
-/// How long a fault stays once it showed.
+/// How long a fault lasts after its first occurrence.
 enum class Lasting {
   once,
   this_call,  // every later call of the same function
@@ -21,9 +21,9 @@ enum class Lasting {
 
 struct Fault {
   std::size_t at = 0;  // index of the call, counted from arm()
-  int error = 0;       // errno; 0: a write or read transfers half of what was asked for, down to nothing
+  int error = 0;       // errno; 0: a write or read transfers half of the requested bytes, down to nothing
   Lasting lasting = Lasting::once;
-  bool done_anyway = false;  // the call does its work before it fails, as when a reply is lost
+  bool done_anyway = false;  // the call takes effect before it fails, as if a reply is lost
 
   std::string text() const;
 };
@@ -37,14 +37,14 @@ class FaultyFiles : public FileOperations {
   void lift() { armed_ = false; }
   /// Calls since arm(), or since construction.
   std::size_t calls() const { return calls_; }
-  /// What failed first: "sync /home/runs/alpha/data"; empty: the fault did not show.
+  /// The first call that failed: "sync /home/runs/alpha/data"; empty: the fault did not occur.
   const std::string& fired() const { return fired_; }
   bool is_transfer() const { return transfer_; }
-  /// More calls under one fault than any protocol needs: the caller retries for ever.
+  /// Whether there were more calls under one fault than any protocol needs: the caller retries forever.
   bool spun() const { return calls_ > kEndless; }
-  /// A descriptor whose sync had failed was synced again; empty: never.
+  /// A descriptor that was synced again after a failed sync; empty if there is none.
   const std::string& retried_sync() const { return retried_sync_; }
-  /// Called when a sync fails for another reason than an interruption.
+  /// Called when a sync fails for a reason other than an interruption.
   std::function<void(int fd)> sync_failed;
 
   int open(const Path& path, int flags, int mode) override;

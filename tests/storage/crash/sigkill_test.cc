@@ -1,5 +1,5 @@
-// Real processes on real folders, ended by SIGKILL. What a child was promised it writes to a pipe; its parent decides
-// what was lost.
+// Real processes on real folders, ended by SIGKILL. A child writes every promise that it received to a pipe; its parent
+// decides what was lost.
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,8 +24,8 @@ namespace {
 class DeadlyFiles : public FileOperations {
  public:
   std::string step;  // empty: never
-  int visits = 1;    // which time the step is reached
-  int calls = 0;     // 0: at the step itself, else before this call after it
+  int visits = 1;    // at the N-th time the step is reached
+  int calls = 0;     // 0: at the step itself; N: before the N-th call after it
   std::set<std::string>* seen = nullptr;
 
   int open(const Path& path, int flags, int mode) override { return call(), system_files().open(path, flags, mode); }
@@ -71,7 +71,7 @@ class DeadlyFiles : public FileOperations {
   std::atomic<int> left_{0};
 };
 
-/// What goes through the pipe: one promise, or a failure that no crash excuses.
+/// A message in the pipe: one promise, or a failure that a crash does not explain.
 struct Message {
   char kind = 0;  // 'o' open, 's' save, 'c' close, 'f' failure
   std::uint64_t seq = 0;
@@ -90,7 +90,7 @@ class Teller {
     std::strncpy(message.text, text.c_str(), sizeof message.text - 1);
     if (::write(pipe_, &message, sizeof message) != static_cast<ssize_t>(sizeof message)) ::_exit(3);
   }
-  /// Tells what is new in `now`.
+  /// Sends the promises that are new in `now`.
   void tell(const Acknowledged& now) {
     for (; opens_ < now.opens.size(); ++opens_) tell('o', now.opens[opens_], 0, now.opens[opens_].session);
     for (; versions_ < now.versions.size(); ++versions_) {
@@ -110,7 +110,7 @@ class Teller {
   std::size_t opens_ = 0, versions_ = 0, closes_ = 0;
 };
 
-/// A program's life: starts, cleans, does six things by chance, ends. Every kind of operation is in it.
+/// A program's life: starts, cleans, performs six random operations, ends. Every kind of operation occurs.
 void live(Workload& workload, Teller& teller, std::mt19937_64& chance) {
   const auto done = [&](const Status& status, const char* what) {
     if (!status.ok()) {
@@ -144,7 +144,7 @@ double now() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-/// Every label that a life comes by.
+/// The labels of all steps of a life.
 std::vector<std::string> all_steps(const Path& folder) {
   DeadlyFiles files;
   std::set<std::string> seen;
@@ -181,7 +181,7 @@ KillTally kill_many(const Path& place, std::size_t kills) {
     const bool labelled = tally.kills % 2 == 0;
     DeadlyFiles files;
     if (labelled) {
-      // The step that died least often so far: before it, in it, and where it is over.
+      // Chooses the step with the fewest deaths so far, and dies before it, in it, or after it.
       const auto least = std::min_element(steps.begin(), steps.end(), [&](const auto& a, const auto& b) {
         return tally.at_step[a] < tally.at_step[b];
       });

@@ -11,7 +11,7 @@ namespace holdfast::storage::crash {
 namespace {
 
 constexpr std::uint64_t kBlock = 4096;
-constexpr std::uint64_t kSector = 512;  // what O_DIRECT must be aligned to
+constexpr std::uint64_t kSector = 512;  // the alignment that O_DIRECT requires
 
 std::uint64_t blocks(std::uint64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; }
 
@@ -21,8 +21,8 @@ Bytes torn(const std::string& bytes, std::size_t at) {
   return std::make_shared<const std::string>(std::move(result));
 }
 
-/// What may be left of a file: kept, lost, torn where the unsynced part begins, in its middle, and one byte before
-/// the end of its first block (or of the file, where that comes first).
+/// The possible contents of a file after a crash: kept, lost, torn where the unsynced part begins, in its middle, and
+/// one byte before the end of its first block (or of the file, if that comes first).
 std::vector<Bytes> fates(const Inode& file) {
   std::vector<Bytes> result{file.bytes};
   if (file.bytes == file.safe) return result;
@@ -74,11 +74,11 @@ class ImageWalk {
     Bytes bytes;
     Digest digest;
   };
-  /// What was decided about an inode.
+  /// The decisions about an inode.
   struct Chosen {
     int reached = 0;
     std::vector<Entry> names;
-    std::vector<Fate> fates;  // of a file, once asked for
+    std::vector<Fate> fates;  // of a file, computed at the first use
     const Fate* fate = nullptr;
     const Fate* forced = nullptr;
   };
@@ -171,7 +171,7 @@ class ImageWalk {
     chosen_[id].names.clear();
   }
 
-  /// The same for the same names and bytes, whatever the order of the names.
+  /// Depends on names and bytes, but not on the order of the names.
   Digest identity_of(InodeId id) const {
     Digest sum{1, 1};
     for (const Entry& entry : chosen_[id].names) {
@@ -363,7 +363,7 @@ std::int64_t SimulatedDisk::write(int fd, const void* from, std::size_t bytes, s
   if (descriptor->flags & O_APPEND) offset = inode.bytes->size();
   if (bytes == 0) return 0;
   if (!fits(descriptor->inode, offset + bytes)) {
-    // A full disk takes what still fits.
+    // A full disk accepts only the bytes that fit.
     while (bytes > 0 && !fits(descriptor->inode, offset + bytes)) bytes -= std::min<std::size_t>(bytes, kSector);
     if (bytes == 0) return -ENOSPC;
   }

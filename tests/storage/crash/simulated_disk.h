@@ -1,11 +1,11 @@
-// A disk that forgets: a file system in memory that knows, besides what its user sees, what a loss of power would
+// A file system in memory that loses unsynced data: it knows the visible state and also what a loss of power would
 // leave.
 //
-// Model. A file's bytes are safe once the file is synced, a directory's names once the directory is synced. Everything
-// else is pending. After a crash each pending file has kept its bytes, lost them, or is torn: its length is there and
-// its bytes end early in zeros. Each pending name has, independently of all others, any value it had since its
-// directory's last sync. Real file systems allow a part of these images; the protocols must survive all of them.
-// Folders of hints, which nothing may rest on, keep or lose all that is pending at once.
+// Model. A file's bytes are safe after the file is synced, a directory's names after the directory is synced.
+// Everything else is pending. After a crash each pending file has kept its bytes, lost them, or is torn: it has its
+// length, but its bytes end early in zeros. Each pending name has, independently of all others, any value it had since
+// its directory's last sync. Real file systems allow a part of these images; the protocols must survive all of them.
+// Folders of hints, on which nothing may depend, keep or lose all pending changes at once.
 // A failed sync is final, as on Linux: the pages count as clean, so a later sync of the same bytes saves nothing.
 #pragma once
 
@@ -36,14 +36,14 @@ struct Inode {
 
   Bytes bytes = std::make_shared<const std::string>();
   Bytes safe = bytes;          // what the last successful sync left on the disk
-  bool sync_failed = false;    // once, and for good: these bytes will never be safe
+  bool sync_failed = false;    // permanent after one failure: these bytes will never be safe
   std::uint64_t reserved = 0;  // by allocate()
 
   std::map<std::string, InodeId> names;
   std::map<std::string, std::vector<Value>> pending;  // every value since the last sync, the safe one first
 };
 
-/// All there is on a disk, the pending part included. A value; copies share bytes.
+/// The whole content of a disk, with the pending part. A value; copies share bytes.
 class DiskContent {
  public:
   /// A root directory and these folders in it, all durable.
@@ -57,8 +57,8 @@ class DiskContent {
 
 enum class Visit { skip, look, stop };
 
-/// Asks `wanted` about each distinct image that a loss of power now may leave, by its digest (over paths and bytes),
-/// and calls `look` with those it wants to see. In an image nothing is pending.
+/// Calls `wanted` for each distinct image that a loss of power now may leave, with the image's digest (over paths and
+/// bytes), and calls `look` for those that it wants to see. An image has no pending part.
 void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
                     const std::function<void(const DiskContent&)>& look);
 
@@ -67,13 +67,13 @@ class SimulatedDisk : public FileOperations {
  public:
   explicit SimulatedDisk(DiskContent content) : content_(std::move(content)) {}
 
-  // What this disk cannot do, so that each rung of the create-only ladder is climbed.
+  // What this disk cannot do, so that each way to publish create-only is used.
   bool refuse_link = false;
   bool refuse_rename_exclusive = false;
   bool second_first = false;   // together() runs its second part first
-  std::uint64_t capacity = 0;  // bytes, in blocks of 4 KiB per file; 0: endless
+  std::uint64_t capacity = 0;  // bytes, in blocks of 4 KiB per file; 0: unlimited
 
-  // What a test looks at, or breaks.
+  // Hooks that observe or break the disk.
   std::function<void()> changed;                             // after each call that changed what a crash may leave
   std::function<bool(const std::string& sync)> ignore_sync;  // "step: target"; true: report success, do nothing
   std::function<std::vector<std::size_t>(const std::vector<std::string_view>&)> reorder;
@@ -82,7 +82,7 @@ class SimulatedDisk : public FileOperations {
   const DiskContent& content() const { return content_; }
   std::uint64_t used_bytes() const;
   std::size_t syncs() const { return syncs_; }
-  /// Syncs one after the other: what ran together counts as its longer part.
+  /// The number of serial syncs: of two parts that ran together, the longer one counts.
   std::size_t sync_rounds() const { return sync_rounds_; }
   std::size_t open_descriptors() const { return descriptors_.size(); }
 
@@ -107,7 +107,7 @@ class SimulatedDisk : public FileOperations {
   void reached(std::string_view step) override;
   std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override;
 
-  /// A sync of this descriptor that fails: what was pending in the file stays lost for good.
+  /// Makes a sync of this descriptor fail: the pending bytes of the file are lost permanently.
   void fail_sync(int fd);
 
  private:

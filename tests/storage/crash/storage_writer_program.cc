@@ -1,6 +1,6 @@
 // A storage-only program for tests to trace, with real system calls: opens the run in its only argument, saves twice,
 // prunes, closes, and prints each promise when it is made: "opened 000001-7f3a9c1e", "saved 000002-7f3a9c1e 7".
-// Exit status: 0 all done; 1 refused with a sentence on standard error.
+// Exit status: 0 success; 1 refused, with a message on standard error.
 #include <unistd.h>
 
 #include <cstdio>

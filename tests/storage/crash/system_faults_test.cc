@@ -1,4 +1,4 @@
-// The same faults from outside: system calls that fail under strace, and a file system that is full.
+// Faults of the operating system: system calls that fail under strace, and a full file system.
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
@@ -50,7 +50,7 @@ struct Injection {
   std::size_t number = 0;  // of this call in the whole program, from 1
 };
 
-/// Which calls of the program go to the run's folder.
+/// The program's calls that access the run's folder.
 std::vector<Injection> calls_of(const Path& trace, const Path& run) {
   std::vector<Injection> result;
   std::map<std::string, std::size_t> counts;
@@ -75,7 +75,7 @@ bool strace_works(const Path& folder) {
 }
 
 void inject(std::uint64_t divisor, std::size_t at_least) {
-  ::setenv("ASAN_OPTIONS", "detect_leaks=0", /*overwrite=*/0);  // it traces too, and cannot beneath strace
+  ::setenv("ASAN_OPTIONS", "detect_leaks=0", /*overwrite=*/0);  // the leak check also traces, which strace prevents
   const Folder folder("strace-test");
   if (!strace_works(folder.path)) return;
   const Path run = folder.path / "run";
@@ -84,7 +84,7 @@ void inject(std::uint64_t divisor, std::size_t at_least) {
   const Path output = folder.path / "output";
   const std::string program = program_beside("storage_writer") + " ";
 
-  // What is there before: three versions of a session that ended.
+  // The initial state: three versions of a session that ended.
   Acknowledged known;
   {
     Workload workload(system_files(), before);
@@ -119,7 +119,7 @@ void inject(std::uint64_t divisor, std::size_t at_least) {
         ++runs;
         const bool did_fire = text_of(trace).find("(INJECTED)") != std::string::npos;
         fired += did_fire;
-        // Which calls a thread makes is not the same in each run; what is, is that nothing is lost.
+        // A thread's calls may differ between runs, but nothing may be lost in any run.
         const std::string sentence = text_of(output.string() + ".err");
         INFO("it said: " << sentence);
         REQUIRE(WIFEXITED(status));
@@ -149,7 +149,7 @@ void inject(std::uint64_t divisor, std::size_t at_least) {
   CHECK(fired >= runs * 9 / 10);
 }
 
-/// In a mount namespace of its own, so that nothing stays mounted: 0 all right, 77 mounting is not allowed here.
+/// Runs in its own mount namespace, so that nothing stays mounted. 0: success; 77: mounting is not allowed here.
 int fill_real_disks(const Path& place) {
   if (::unshare(CLONE_NEWNS) != 0) return 77;
   ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
@@ -194,7 +194,7 @@ int fill_real_disks(const Path& place) {
 
 }  // namespace
 
-// Odd divisors: with even ones a slice would hold the same few of a call's eight ways to fail every time.
+// Odd divisors, because a slice with an even one would always hold the same few of a call's eight ways to fail.
 TEST_CASE("system_calls_that_fail_under_strace_lose_nothing_a_few") { inject(61, 5); }
 TEST_CASE("system_calls_that_fail_under_strace_lose_nothing_a_slice", "[full]") { inject(11, 50); }
 TEST_CASE("system_calls_that_fail_under_strace_lose_nothing", "[long]") { inject(1, 500); }

@@ -46,7 +46,7 @@ class Scene {
     if (from_oldest) request.from = acknowledged.versions.front().uid.text();
     new_session = start(*new_store, request);
   }
-  /// A start of a program that the versions do not fit.
+  /// A start of a program that is incompatible with the versions.
   void fail_to_take_over() {
     OpenRequest request = request_to_open(2);
     request.load = [](const VersionReader&) { return Status(StatusCode::misfit, "another program"); };
@@ -67,10 +67,10 @@ class Scene {
         return "version " + version.uid.text() + " was acknowledged, but the new session goes on from an older one";
       }
     }
-    // What counts is the order of sessions, not that of their acknowledgements.
+    // The order of sessions counts, not that of their acknowledgements.
     std::stable_partition(acknowledged.versions.begin(), acknowledged.versions.end(),
                           [](const auto& version) { return version.uid.session == session_id(1); });
-    // Rewinding leaves newer versions behind on purpose, so that they are no promise any more.
+    // A rewind abandons newer versions on purpose, so that they are not promised any more.
     if (new_session && new_session->choice().rewind) {
       save(*new_session);
       if (!last.ok()) return "the new session cannot save: " + last.message();
@@ -90,8 +90,8 @@ class Scene {
 using Act = std::function<void(Scene&)>;
 struct Schedule {
   const char* name;
-  Act first;   // stands still once
-  Act second;  // meanwhile
+  Act first;   // is paused once
+  Act second;  // runs during the pause
 };
 
 const std::vector<Schedule>& all_schedules() {

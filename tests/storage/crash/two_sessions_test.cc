@@ -1,5 +1,5 @@
-// One switch between two sessions at every call: what the exhaustive model of interleavings covers with a virtual
-// store, here on the file store with its own syscalls' order.
+// One switch between two sessions at every call: like the exhaustive model of interleavings on a virtual store, but on
+// the file store with its real order of system calls.
 #include "two_sessions.h"
 
 #include "catch.h"

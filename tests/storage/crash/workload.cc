@@ -30,7 +30,7 @@ bool contains(const std::vector<Acknowledged::Version>& versions, const Uid& uid
   return std::any_of(versions.begin(), versions.end(), [&](const auto& version) { return version.uid == uid; });
 }
 
-/// Rule 5, given what a start chose.
+/// Checks rule 5 for the version that a start chose.
 std::string wrong_choice(const History& history, const Acknowledged& acknowledged, const std::optional<Uid>& chosen) {
   if (acknowledged.versions.empty()) return {};
   const Uid& newest = acknowledged.versions.back().uid;
@@ -39,7 +39,7 @@ std::string wrong_choice(const History& history, const Acknowledged& acknowledge
   if (contains(acknowledged.versions, *chosen)) {
     return "goes on from " + chosen->text() + " although version " + newest.text() + " was acknowledged later";
   }
-  // A session that went on from a later whole version may drop the newest acknowledged one before it saves itself.
+  // A session that resumed from a later complete version may drop the newest acknowledged one before its first save.
   if (history.is_dropped(newest) && chosen->seq > newest.seq) return {};
   const std::vector<VersionRef>& versions = history.versions();  // oldest first
   for (const VersionRef& version : versions) {
@@ -103,7 +103,7 @@ OpenRequest request_to_open(std::uint64_t session) {
   request.platform = "test";
   request.program = "test";
   request.take_over = true;
-  // Time stands still: the same operations must write the same bytes, or "distinct images" would count clock ticks.
+  // A constant time, so that the same operations write the same bytes. Else "distinct images" would count clock ticks.
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
   request.pause = [](double) {};
@@ -234,7 +234,7 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
       return "the close note of session " + session + " is gone";
     }
   }
-  // Nothing was ever acknowledged and all there is is torn: the next start refuses and names the remedy.
+  // If nothing was ever acknowledged and all versions are torn, the next start refuses and names the remedy.
   const bool only_torn = !history.versions().empty() && options.failed.size() == history.versions().size();
   if (only_torn && acknowledged.versions.empty()) return {};
   const Result<Choice> choice = choose_base(history, options);
@@ -254,7 +254,7 @@ std::string broken_restart(FileOperations& files, const Path& folder, const Ackn
   };
   auto opened = RunWriter::open(*store, request);
   if (opened.code() == StatusCode::corrupt && publish_may_tear && acknowledged.versions.empty()) {
-    request.fresh = true;  // as the message says
+    request.fresh = true;  // the remedy that the message names
     opened = RunWriter::open(*store, request);
   }
   if (!opened) return "the next start does not open the run: " + opened.status().message();

@@ -1,5 +1,5 @@
-// A small run to be hurt: what its sessions save is a function of the step alone, so that a loaded version can be
-// checked byte by byte, and every promise made to it is written down when it is made.
+// A small run for fault tests. Its sessions save a state that depends only on the step, so that a loaded version can be
+// checked byte by byte. Every promise made to it is recorded at once.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace holdfast::storage::crash {
 
-/// What the product has said yes to: this must survive.
+/// What the product has acknowledged: this must survive.
 struct Acknowledged {
   struct Version {
     Uid uid;
@@ -27,12 +27,12 @@ struct Acknowledged {
 /// A version's state at `step`: two small tensors and a value, or about `bytes` bytes.
 SaveRequest state_at(std::uint64_t step, std::size_t bytes = 0);
 
-/// Loads a version, digests checked, and compares it with state_at its step. Anything else than its bytes is `misfit`.
+/// Loads a version, digests checked, and compares it with state_at its step. Any difference is `misfit`.
 Status load_and_compare(const VersionReader& version);
 
-/// "session" 1, 2, … as ids that sort the other way round, so that nothing rests on their order.
+/// Sessions 1, 2, … as ids that sort in reverse, so that nothing depends on their order.
 std::string session_id(std::uint64_t number);
-/// A start of the program, taking over whoever else has the run.
+/// A start of the program that takes the run over from any other session.
 OpenRequest request_to_open(std::uint64_t session);
 
 /// The operations that crash sequences are made of. `close` ends the session with its note.
@@ -44,18 +44,18 @@ class Workload {
  public:
   Workload(FileOperations& files, Path folder) : files_(files), folder_(std::move(folder)) {}
 
-  /// Starts the next session. The one before it, if it was not closed, stands still from here on.
+  /// Starts the next session. The previous one, if it was not closed, makes no more calls.
   Status open();
   Status save();
   Status prune();
-  /// The oldest version that may be dropped; ok without doing anything where there is none.
+  /// Drops the oldest version that may be dropped; ok without any effect if there is none.
   Status drop();
   Status close();
   Status remove_orphans();
   Status run(Operation operation);
 
   const Acknowledged& acknowledged() const { return acknowledged_; }
-  /// Goes on from what an earlier workload was promised.
+  /// Continues from the promises to an earlier workload.
   void resume(const Acknowledged& acknowledged, std::uint64_t sessions, std::uint64_t step);
   std::uint64_t sessions() const { return sessions_; }
   std::uint64_t step() const { return step_; }
@@ -75,18 +75,18 @@ class Workload {
   std::uint64_t step_ = 0;
 };
 
-/// Looks at a run as the next start of the program would find it, with the product's own code, and says in one
-/// sentence which promise is broken; empty: none. It reads only.
+/// Reads a run as the next start of the program would find it, with the product's own code, and returns one sentence
+/// about a broken promise, or an empty string. It only reads.
 ///   1. Every acknowledged open entry is there.
-///   2. Every version that can be seen verifies completely. Where `publish_may_tear`, a manifest that was never
-///      acknowledged and does not match its own digest is no version.
+///   2. Every visible version verifies completely. With `publish_may_tear`, a manifest that was never acknowledged and
+///      does not match its own digest does not count as a version.
 ///   3. An acknowledged version that is gone has a drop note that names it.
 ///   4. An acknowledged close note is there.
-///   5. The version to go on from is the newest acknowledged one, or a later one that is whole.
+///   5. The version to resume from is the newest acknowledged one, or a later one that is complete.
 std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
                            bool publish_may_tear = false);
 
-/// And that the next start works: it opens, loads what rule 5 says, removes orphans, saves under a number never
+/// Checks that the next start works: it opens, loads the version of rule 5, removes orphans, saves under a number never
 /// acknowledged before, and this version is then the latest. Writes.
 std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
                            std::uint64_t session, bool publish_may_tear = false);

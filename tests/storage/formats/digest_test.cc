@@ -13,7 +13,7 @@ using namespace holdfast::storage;
 
 namespace {
 
-/// What the reference program `xxh128sum` prints for the bytes (7 i + 3) mod 251, i = 0 … bytes - 1: on each side of
+/// The output of the reference program `xxh128sum` for the bytes (7 i + 3) mod 251, i = 0 … bytes - 1, on each side of
 /// every length at which XXH3 changes its method.
 struct Golden {
   std::size_t bytes;

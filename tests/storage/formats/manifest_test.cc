@@ -324,7 +324,7 @@ TEST_CASE("a_manifest_may_use_a_part_of_an_older_versions_file") {
   CHECK(decode_manifest(encode(manifest)));
 }
 
-// What would be refused when it is read is refused when it is written, and the other way round.
+// A manifest is refused when it is written if and only if it is refused when it is read.
 TEST_CASE("a_manifest_that_would_not_open_is_never_encoded") {
   const auto nested = [](int levels) {
     nlohmann::json value = 1;
@@ -396,7 +396,7 @@ TEST_CASE("a_manifest_above_the_readers_limit_is_refused_with_the_largest_values
 
 namespace {
 
-/// sample() with what a name and a tensor's line may hold besides.
+/// sample() with unusual names, values and counts of non-finite numbers.
 Manifest awkward() {
   Manifest manifest = sample();
   manifest.tensors[0].non_finite = 3;
@@ -409,7 +409,7 @@ Manifest awkward() {
   return manifest;
 }
 
-/// The same content as another writer may lay it out.
+/// The content of `text` in the layout of another writer.
 std::string laid_out(const std::string& text, int indent) {
   nlohmann::json object = nlohmann::json::parse(text);
   object.erase("digest");

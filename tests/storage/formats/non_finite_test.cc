@@ -35,7 +35,7 @@ std::uint64_t count_all_of(Dtype dtype) {
 
 }  // namespace
 
-// How many bit patterns of each type are NaN or infinite, as its definition has it.
+// How many bit patterns of each type are NaN or infinite by its definition.
 TEST_CASE("every_nan_and_infinity_of_the_small_types_is_counted_and_nothing_else") {
   CHECK(count_all_of<std::uint8_t>(Dtype::f8_e5m2) == 8);
   CHECK(count_all_of<std::uint8_t>(Dtype::f8_e4m3) == 2);

@@ -1,5 +1,5 @@
-// Which deaths make a start pass over a version that verifies: two that were diagnosed, of the same program, soon after
-// loading it. Real child processes die in real ways.
+// A start passes over a version that verifies only after two diagnosed deaths of the same program soon after loading
+// it. Real child processes die in real ways.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -45,7 +45,7 @@ void make_run(const Path& folder) {
   REQUIRE(save_work(**run, work, 2).ok());
 }
 
-// The work that `program` would go on from.
+// The work that `program` would resume from.
 Work found_by(const Path& folder, const std::string& program) {
   auto store = store_at(folder);
   History history;
@@ -67,7 +67,7 @@ const Work kOlder = {1};
 enum class Death { segv, bus, fpe, abrt, exception, kill, term, overflow, overflow_of_another_stack };
 constexpr Death kDiagnosed[] = {Death::segv, Death::bus, Death::fpe, Death::abrt, Death::exception};
 
-// Each call needs its own room on the stack: the volatile array is read after the next call.
+// Each call needs its own stack frame, because the volatile array is read after the next call.
 int recurse(int depth) {
   volatile char room[1024];
   room[0] = static_cast<char>(depth);
@@ -75,7 +75,7 @@ int recurse(int depth) {
 }
 
 void overflow_stack() {
-  const rlimit enough = {1 << 20, RLIM_INFINITY};  // where there is no limit, memory would run out first
+  const rlimit enough = {1 << 20, RLIM_INFINITY};  // without a limit, memory would run out first
   setrlimit(RLIMIT_STACK, &enough);
   recurse(0);
 }
@@ -122,11 +122,11 @@ void die(Death how) {
   }
 }
 
-// A process that opens the run, loads its base, completes some steps and dies. What it throws leaves this function
-// through `noexcept`: nobody catches it.
+// A process that opens the run, loads its base, completes some steps and dies. Its exception is never caught, because
+// this function is `noexcept`.
 [[noreturn]] void live_and_die(const Path& folder, const std::string& program, Death how,
                                std::uint64_t steps) noexcept {
-  // Only the product's handlers and its stack for them, no core files, nothing on the terminal.
+  // Only the product's signal handlers and their stack, no core files, no output on the terminal.
   stack_t no_stack{};
   no_stack.ss_flags = SS_DISABLE;
   sigaltstack(&no_stack, nullptr);
@@ -229,7 +229,7 @@ TEST_CASE("twenty_kills_during_start_up_pass_over_nothing") {
     CHECK(found_by(folder.path(), "program") == kNewest);
   }
   CHECK(killed == 20);
-  // And the run goes on from there.
+  // And the run resumes from there.
   auto store = store_at(folder.path());
   Work work;
   auto run = open_work(*store, request_of("program"), work);

@@ -29,7 +29,7 @@ namespace {
 
 constexpr std::size_t kStackBytes = 512 * 1024;
 
-// A search makes and ends millions of fibers: stacks are used again.
+// Stacks are reused, because a search makes and ends millions of fibers.
 thread_local std::vector<std::unique_ptr<std::byte[]>> free_stacks;
 
 std::unique_ptr<std::byte[]> take_stack() {
@@ -73,7 +73,7 @@ void Fiber::resume() {
     inside_.uc_stack.ss_sp = stack_.get();
     inside_.uc_stack.ss_size = kStackBytes;
     inside_.uc_link = nullptr;
-    // makecontext passes ints only: the pointer goes in two halves.
+    // makecontext passes only ints, so the pointer is passed in two halves.
     const auto self = reinterpret_cast<std::uintptr_t>(this);
     makecontext(&inside_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self >> 32),
                 static_cast<unsigned>(self & 0xffffffffu));

@@ -1,5 +1,5 @@
-// A fiber: a function with its own stack that runs until it yields. The scheduler of the model runs each writer in one,
-// because the product's code blocks inside store calls and must be stopped in the middle of them.
+// A fiber: a function with its own stack that runs until it yields. The scheduler of the model runs each writer in a
+// fiber, because the product's code blocks inside store calls and must be stopped in the middle of them.
 //
 // Threads: a fiber is resumed by the thread that made it.
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace holdfast::storage::model {
 
-/// What the sanitizers must be told at each switch of stacks; unused without them.
+/// Data that the sanitizers need at each switch of stacks; unused without them.
 struct SanitizerNotes {
   void* inside_fake_stack = nullptr;
   void* outside_fake_stack = nullptr;
@@ -34,7 +34,7 @@ class Fiber {
 
   /// Runs `body` until it yields or returns.
   void resume();
-  /// Called inside `body`: goes back to whoever resumed.
+  /// Called inside `body`: returns to the caller of resume().
   void yield();
   bool finished() const { return finished_; }
 
@@ -49,7 +49,7 @@ class Fiber {
   ucontext_t outside_ = {};
   bool started_ = false;
   bool finished_ = false;
-  // By pointer: clang takes an unused plain member for a mistake, g++ 11 the attribute that says it is none.
+  // A pointer, because clang warns about an unused plain member, and g++ 11 about the attribute that would allow it.
   std::unique_ptr<SanitizerNotes> notes_ = std::make_unique<SanitizerNotes>();
 };
 

@@ -15,14 +15,14 @@
 namespace holdfast::storage::model {
 namespace {
 
-// What only an order between writers makes wrong: the rest is a matter of data (the step cannot run), of power loss, or
-// free.
+// The faults that only an order between writers reveals. Each other step is needed for its data (else the next step
+// cannot run) or against a loss of power, or is free.
 constexpr const char* kMustBreak[] = {"without O4",   "without O5", "O5 before O4", "without S7",
                                       "S7 before S5", "without P2", "without P3",   "P3 before P2"};
 
 std::string first_word(const std::string& label) { return label.substr(0, label.find(' ')); }
 
-// In a child: a step that needs what the step before it produced may crash without it, which is an answer too.
+// Runs in a child, because a step may crash without the result of the step before it, which is also an answer.
 std::string what_breaks(const Fault& fault) {
   int ends[2];
   if (pipe(ends) != 0) return "no pipe";
@@ -91,7 +91,7 @@ TEST_CASE("every_step_of_the_protocols_is_needed_or_free_for_a_reason", "[full]"
       try_fault(next + " before " + step, {Fault::Kind::move, step, next});
     }
   }
-  // Between them stands a sync, which means nothing to processes that only crash.
+  // Between these steps there is only a sync, which does not matter to processes that only crash.
   try_fault("S7 before S5", {Fault::Kind::move, "S5", "S7"});
   std::cout << "model: " << free << " faults that the model finds free; FORMAT.md says why" << std::endl;
 }

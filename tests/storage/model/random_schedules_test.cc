@@ -1,5 +1,5 @@
-// Longer programs than the exhaustive scenarios have, on random schedules: writers that start late, run in bursts,
-// stand still for long and die anywhere.
+// Longer programs than in the exhaustive scenarios, on random schedules: writers that start late, run in bursts, pause
+// for long and die anywhere.
 #include <iostream>
 #include <random>
 
@@ -41,7 +41,7 @@ struct Totals {
   std::uint64_t stale = 0;
 };
 
-// One schedule. A sentence with the seed where a promise broke.
+// Runs one schedule. Reports a broken promise in a sentence with the seed.
 void run_schedule(std::uint32_t seed, Totals& totals) {
   std::mt19937 random(seed);
   const Scenario scenario = random_scenario(random);

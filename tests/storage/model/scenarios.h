@@ -1,4 +1,4 @@
-// The runs that the model explores in full. Sessions are ordered by their names within one epoch, so where the two
+// The runs that the model explores completely. Within one epoch sessions are ordered by their names, so if the two
 // writers differ there is a scenario for each order.
 #pragma once
 

@@ -10,7 +10,7 @@ namespace {
 
 using Schedule = std::vector<std::uint8_t>;  // which writer is resumed
 
-// Runs the schedule once more and writes down what each step did.
+// Runs the schedule again and records what each step did.
 std::string describe(const Scenario& scenario, const Beginning& beginning, const Fault& fault,
                      const Schedule& schedule) {
   World world(scenario, beginning, fault);
@@ -40,7 +40,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
     for (const std::uint8_t writer : schedule) world.step(writer);
     if (!schedule.empty()) ++result.transitions;
     for (;;) {
-      // 2. A state that was there before has been explored, or will be.
+      // 2. A state that occurred before has been explored, or will be.
       const Fingerprint state = world.fingerprint();
       if (!seen.insert(state).second) break;
       ++result.states;
@@ -54,7 +54,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
       }
       if (!result.broken.empty() && options.stop_at_first) return result;
       if (!result.broken.empty()) break;
-      // 4. Go on with one writer; the others wait for their turn.
+      // 4. Continue with one writer; the others wait for their turn.
       std::vector<std::uint8_t> able;
       for (std::size_t writer = 0; writer < world.writers(); ++writer) {
         if (!world.finished(writer)) able.push_back(static_cast<std::uint8_t>(writer));

@@ -14,7 +14,7 @@ constexpr std::size_t kBufferBytes = 16 * 1024;
 Status gone(const std::string& name) { return {StatusCode::not_found, "virtual:/" + name + " does not exist"}; }
 Status taken(const std::string& name) { return {StatusCode::already_exists, "virtual:/" + name + " exists already"}; }
 
-// Open entries and notes stay for good.
+// Open entries and notes are permanent.
 bool never_removed(const std::string& name) {
   const auto entry = parse_entry_name(name);
   return entry && entry->kind != EntryKind::save;
@@ -115,7 +115,7 @@ std::vector<std::string> Image::list(const std::string& folder) const {
   return names;
 }
 
-// Gathers a payload. Its name is taken from the start, as on a disk.
+// Collects a payload. Its name exists from the start, as on a disk.
 class SteppedWriter final : public ObjectWriter {
  public:
   SteppedWriter(std::shared_ptr<Image> image, std::string name)
@@ -197,8 +197,8 @@ void SteppedStore::learn(std::string_view operation, std::string_view name, std:
   observed_.then(std::string(operation) + ' ' + std::string(name) + ' ' + std::string(answer));
 }
 
-// A number that a listing has shown is never drawn again: whatever was acknowledged under it, the new object would
-// stand beside it.
+// A number that a listing has shown must never be drawn again, because the new object would have the number of an
+// acknowledged one.
 void SteppedStore::check_number(const std::string& name) const {
   const auto uid = uid_of(name);
   if (!uid || !own_.insert(uid->text()).second) return;

@@ -1,9 +1,10 @@
-// A virtual store whose every operation that can meet another writer's first hands control to a scheduler. Between two
-// such operations a writer runs alone, so the order in which the scheduler resumes the writers is the whole schedule.
+// A virtual store in which every operation that can conflict with another writer's first yields to a scheduler. Between
+// two such operations a writer runs alone, so the order in which the scheduler resumes the writers is the whole
+// schedule.
 //
-// Operations that commute with every other one do not stop: writing a payload's bytes (nobody reads them before the
-// manifest names them), making things durable (a process that dies takes no bytes with it), and reading an entry that
-// is never removed (open entries and notes: the image checks that nobody does).
+// Operations that commute with every other one do not stop: writing a payload's bytes (they are not read before the
+// manifest names them), making objects durable (a process that dies does not lose bytes), and reading an entry that is
+// never removed (open entries and notes; the image checks this).
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ struct Fingerprint {
   std::uint64_t high = 0;
   std::uint64_t low = 0;
   friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
-  /// The order of what was added does not count.
+  /// The order of added elements does not count.
   void add(std::string_view element);
   void take_away(std::string_view element);
   /// The order counts.
@@ -37,17 +38,17 @@ struct FingerprintHash {
   std::size_t operator()(const Fingerprint& of) const { return of.low; }
 };
 
-/// The work a version holds: one number for each save that it descends from, oldest first. A save appends its own, so
-/// whatever is not in the work of the version that a run goes on from has been lost.
+/// The work of a version: one number for each save that it descends from, oldest first. A save appends its own number.
+/// A number is lost if it is not in the work of the version that a run resumes from.
 using Work = std::vector<std::uint32_t>;
 
-/// What a store holds. Copies share the objects' bytes.
+/// The content of a store. Copies share the objects' bytes.
 class Image {
  public:
   using Bytes = std::shared_ptr<const std::string>;
 
   bool create(const std::string& name, Bytes bytes);
-  /// The bytes of an object that was created empty, where it is still there.
+  /// Sets the bytes of an object that was created empty, if it still exists.
   void complete(const std::string& name, Bytes bytes);
   void remove(const std::string& name);
   Bytes find(const std::string& name) const;
@@ -59,11 +60,11 @@ class Image {
 
   const std::vector<OpenEntry>& opens() const { return opens_; }
   bool is_dropped(const Uid& version) const { return dropped_.contains(version); }
-  /// What a version's manifest said its work was, even if it has been removed since.
+  /// The work in a version's manifest, even if the manifest has been removed since.
   Work work_of(const Uid& version) const;
-  /// What happened that must never happen in any schedule, as sentences.
+  /// Events that must not happen in any schedule, as sentences.
   const std::vector<std::string>& wrongs() const { return wrongs_; }
-  /// Of names, bytes and what is staged.
+  /// The fingerprint of names, bytes and staged objects.
   const Fingerprint& fingerprint() const { return fingerprint_; }
 
  private:
@@ -71,7 +72,7 @@ class Image {
   std::set<std::string> staged_;
   std::map<std::string, Bytes> ever_;  // as created; payload still empty
   std::vector<OpenEntry> opens_;
-  std::set<Uid> dropped_;  // there is a note of it
+  std::set<Uid> dropped_;  // versions named in a drop note
   std::vector<std::string> wrongs_;
   Fingerprint fingerprint_;
 };
@@ -84,7 +85,7 @@ struct Fault {
   std::string after;  // "S7"
 };
 
-/// Somebody an operation can meet only where a program has one.
+/// Conflicting operations of other writers that only some programs contain.
 enum class Meeting {
   removes_staged,    // what others have staged
   removes_versions,  // or payload
@@ -97,26 +98,26 @@ struct WriterDied {};
 class SteppedStore final : public Store {
  public:
   struct Hooks {
-    /// Hands control to the scheduler; throws WriterDied where the writer is not to go on. Empty: never stops.
+    /// Yields to the scheduler; throws WriterDied if the writer must not continue. Empty: never stops.
     std::function<void(std::string_view what)> before;
     /// Whether another writer may still do something that does not commute with this one. Empty: yes.
     std::function<bool(Meeting)> may_meet;
     Fault fault;
-    /// Told every list of steps that a protocol performs, by label.
+    /// Called with the labels of every list of steps that a protocol performs.
     std::function<void(const std::vector<std::string>&)> performing;
   };
   SteppedStore(std::shared_ptr<Image> image, Hooks hooks);
 
   /// Everything that this writer has learnt from the store, in order.
   const Fingerprint& observed() const { return observed_; }
-  /// Replaces that by what the writer still remembers of it, now that a call of its is over.
+  /// Replaces observed() by the part that the writer still remembers after a call.
   void remember_only(const Fingerprint& what) { observed_ = what; }
   /// The objects this writer has named, by uid.
   const std::set<std::string>& own() const { return own_; }
   /// The highest number any listing has shown this writer.
   std::uint64_t highest_seen() const { return highest_seen_; }
   const std::vector<std::string>& wrongs() const { return wrongs_; }
-  /// From now on every call fails and changes nothing, as far as the dead can tell.
+  /// From now on every call fails and changes nothing.
   void die() { dead_ = true; }
 
   Capabilities capabilities() const override;
@@ -131,7 +132,7 @@ class SteppedStore final : public Store {
   Status put(const std::string&, std::string_view) override { return {}; }
   Status append(const std::string&, std::string_view) override { return {}; }
   Result<std::size_t> remove_staged(const std::function<bool(std::string_view session)>& is_over) override;
-  /// Always granted: the writers are on different hosts, where no lock reaches.
+  /// Always granted, because the writers are on different hosts, between which locks do not work.
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override;
   Status perform(std::vector<Step> steps) override;
 

@@ -1,4 +1,4 @@
-// Every schedule of two writers, and of three with one save each: World::broken_promises says what must hold.
+// Every schedule of two writers, and of three with one save each. World::broken_promises lists what must hold.
 #include <iostream>
 
 #include "catch.h"
@@ -18,14 +18,14 @@ void explore(const std::vector<Scenario>& scenarios, std::uint64_t most_states =
               << " ends=" << result.ends << " with_a_stale_writer=" << result.ends_superseded
               << (result.complete ? " all" : " a slice") << std::endl;
     for (const std::string& what : result.broken) FAIL_CHECK(what);
-    // A scenario in which the writers never meet would show nothing.
+    // A scenario in which the writers never meet would prove nothing.
     CHECK(result.ends_superseded > 0);
   }
 }
 
 TEST_CASE("two_writers_with_a_save_each_lose_no_acknowledged_work") { explore(small_scenarios()); }
 
-// More than a tenth of each scenario's states; the whole, 1.2 and 7.2 million, takes half an hour.
+// More than a tenth of each scenario's states; all states, 1.2 and 7.2 million, take half an hour.
 TEST_CASE("two_writers_with_retention_rewind_and_orphan_removal_lose_nothing_in_a_slice", "[full]") {
   explore(two_writer_scenarios(), 30000);
 }

@@ -21,7 +21,7 @@ OpenRequest request_of(const std::string& session) {
   request.platform = "model";
   request.program = "program";
   request.take_over = true;
-  // Clocks that stand still: nothing may rest on them, and equal states stay equal.
+  // Constant clocks: nothing may depend on them, and equal states stay equal.
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
   request.pause = [](double) {};
@@ -86,7 +86,7 @@ struct World::Writer {
   std::optional<SessionOrder> order;  // once opened
   std::optional<Uid> base;            // until its first save
   bool open_failed = false;
-  bool stale = false;  // has heard `superseded`
+  bool stale = false;  // a call returned `superseded`
   std::uint32_t saves = 0;
   Fingerprint told;  // the outcomes of its calls
 };
@@ -171,8 +171,8 @@ bool World::may_meet(const Writer& writer, Meeting what) const {
   });
 }
 
-// Between two calls a RunWriter knows what its history says, which numbers it drew and how its calls ended, however it
-// came to know: ways that led to the same knowledge are one state from here on.
+// Between two calls a RunWriter's knowledge is its history, the numbers it drew and the results of its calls. From here
+// on, all ways that led to the same knowledge are one state.
 void World::forget_the_way(Writer& writer, const RunWriter& run) {
   std::string known = run.uid().text() + " from " + (run.base() ? run.base()->text() : "nothing");
   for (const OpenEntry& open : run.history().opens()) known += " open " + open.uid.text();
@@ -211,7 +211,7 @@ bool World::is_superseded(const SessionOrder& order) const {
 void World::live(Writer& writer) {
   OpenRequest request = request_of(writer.program.session);
   if (writer.program.rewind_to && !acknowledged_.empty()) {
-    // Somebody looks at the run and names a version of it.
+    // The user lists the run and names a version of it.
     writer.next = "looks for a version";
     writer.fiber->yield();
     if (writer.killed) throw WriterDied();
@@ -231,7 +231,8 @@ void World::live(Writer& writer) {
       }
       if (!own || !is_superseded(*own)) wrong(writer, "may not open although no later session owns the run");
     }
-    // A rewind may name a version that another writer drops meanwhile; everything else must open or be superseded.
+    // A rewind may name a version that another writer drops at the same time; all other starts must open or be
+    // superseded.
     if (!writer.stale && !writer.program.rewind_to) wrong(writer, "cannot open: " + hold.status().message());
     return;
   }
@@ -264,7 +265,7 @@ void World::live(Writer& writer) {
   }
   if (!writer.stale) return;
 
-  // A stale writer that goes on regardless hears the same for ever, and leaves no version behind.
+  // A stale writer that continues gets the same result every time, and leaves no version behind.
   const Fingerprint before = image_->fingerprint();
   auto again = save_work(run, writer.work, 999);
   if (again.code() != StatusCode::superseded) wrong(writer, "was superseded, and saved afterwards");
@@ -298,7 +299,7 @@ void World::save(Writer& writer, RunWriter& run) {
 }
 
 std::vector<std::string> World::lost_work(const Work& found, const std::set<SessionOrder>& without_rewinds) const {
-  // The highest deliberate rewind, and the work it went back to.
+  // The highest deliberate rewind, and the work it rewound to.
   std::optional<SessionOrder> rewound;
   std::optional<Uid> base;
   for (const OpenEntry& open : image_->opens()) {

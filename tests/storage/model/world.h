@@ -1,5 +1,5 @@
-// A run on a virtual store with some writers, each the product's own RunWriter with a small program, and what must hold
-// in every state that any schedule of them can reach.
+// A run on a virtual store with some writers, each the product's own RunWriter with a small program, and the promises
+// that must hold in every state that any schedule of them can reach.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ struct Acknowledged {
   Uid uid;
 };
 
-/// What a scenario starts from; the same for all its schedules.
+/// The initial state of a scenario, common to all its schedules.
 struct Beginning {
   Image image;
   std::vector<Acknowledged> acknowledged;
@@ -59,37 +59,36 @@ class World {
   bool finished(std::size_t writer) const;
   /// What the writer will do when it is resumed.
   const std::string& next(std::size_t writer) const;
-  /// Resumes the writer until just before its next operation that can meet another's.
+  /// Resumes the writer until just before its next operation that can conflict with another's.
   void step(std::size_t writer);
   /// The writer's process dies before that operation.
   void kill(std::size_t writer);
 
-  /// Store, and for each writer what it has learnt and been told; equal fingerprints have equal futures.
+  /// The store, and for each writer what it has learnt and the results of its calls; equal fingerprints have equal
+  /// futures.
   Fingerprint fingerprint() const;
 
-  /// The promises, with all writers dead from now on. Sentences that say what is broken; empty when all hold.
+  /// Checks the promises, with all writers dead from now on. One sentence for each broken promise; empty if all hold.
   ///
-  /// 1. No acknowledged work is lost. Whoever opens the run now goes on from a version that verifies and whose work
-  /// holds
-  ///    every acknowledged save, except those that a deliberate rewind left behind: for the highest open entry that
-  ///    rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its open
-  ///    entry on, as a takeover does: also where its session died before its first save, or lost the run at once. One
-  ///    without an acknowledged save that lost the run, or whose base is being dropped, may also not count.) This
-  ///    covers takeover (a save that the old session acknowledged before it could see the new one is in the new one's
-  ///    base) and retention (a dropped version's work lives on in its descendants).
+  /// 1. No acknowledged work is lost. A session that opens the run now resumes from a version that verifies and whose
+  ///    work holds every acknowledged save, except those that a deliberate rewind abandoned: for the highest open entry
+  ///    that rewinds, the saves of lower sessions that are not in the work it rewound to. (A rewind counts from its
+  ///    open entry on, as a takeover does, even if its session died before its first save, or lost the run at once. A
+  ///    rewind without an acknowledged save that lost the run, or whose base is being dropped, may also not count.)
+  ///    This covers takeover (a save that the old session acknowledged before it could see the new one is in the new
+  ///    one's base) and retention (a dropped version's work is in its descendants).
   /// 2. That open works, its save is acknowledged, and the next choice is that save.
   /// 3. A stale writer never acknowledges: at the moment of an acknowledgement no higher open entry exists. Its save
-  /// says
-  ///    `superseded`, in a sentence that names who owns the run, and so do all later ones; and no writer hears that
-  ///    unless a higher open entry exists.
+  ///    returns `superseded`, in a sentence that names the owner of the run, and so do all later ones. A writer gets
+  ///    this result only if a higher open entry exists.
   /// 4. Until its first save, or until it is superseded, an opened session's base verifies.
   /// 5. No number is drawn that a listing has shown, and no name is created twice.
   /// 6. Nothing else fails.
   ///
-  /// `known_good` remembers what of this depends on few things, so that a search asks it once.
+  /// `known_good` caches the checks that depend on little state, so that a search makes each of them once.
   std::vector<std::string> broken_promises(std::unordered_set<Fingerprint, FingerprintHash>& known_good);
 
-  /// Labels of the protocol steps performed so far, one list for each protocol run, for whoever plans faults.
+  /// Labels of the protocol steps performed so far, one list for each protocol run, for planning faults.
   const std::set<std::vector<std::string>>& protocols() const { return protocols_; }
 
   /// How the writers ended, for counting what a scenario covers: acknowledged, superseded, killed.

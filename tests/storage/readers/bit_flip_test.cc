@@ -1,5 +1,5 @@
-// Every single-bit error and every truncation of a version of exactly 64 KiB, manifest included, is noticed by the code
-// that opens, reads and verifies versions.
+// The code that opens, reads and verifies versions detects every single-bit error and every truncation of a version of
+// exactly 64 KiB, manifest included.
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -20,9 +20,9 @@ const Uid kUid = uid_of(42);
 const std::string kManifest = entry_name(kUid, EntryKind::save);
 const std::string kPayload = payload_name({kUid, 0, 1});
 
-/// A version whose manifest and payload are 64 KiB together: its last tensor fills what the others leave.
+/// A version whose manifest and payload have 64 KiB together: its last tensor fills the remaining bytes.
 ImageStore sized_version() {
-  std::int64_t filler = 40000;  // five digits, as in the end, so that the second attempt comes out right
+  std::int64_t filler = 40000;  // five digits, like the final value, so that the second attempt is exact
   while (true) {
     const std::vector<Tensor> tensors{tensor("layer.weight", Dtype::f32, {64, 32}),
                                       tensor("layer.bias", Dtype::f32, {32}), tensor("steps", Dtype::i64, {}),
@@ -57,7 +57,7 @@ TEST_CASE("every_bit_flip_and_every_truncation_of_a_version_is_detected", "[full
   std::string& payload = image.objects.at(kPayload);
   REQUIRE(manifest.size() + payload.size() == kVersionBytes);
   REQUIRE(open_and_read(image));
-  // Opened once: which bytes of the payload are wrong cannot matter to open(), which reads none of them.
+  // Opened only once, because open() does not read the payload's bytes.
   const auto reader = VersionReader::open(image, kUid);
   REQUIRE(reader);
   REQUIRE(reader->verify().empty());

@@ -30,7 +30,7 @@ ImageStore image_of(const std::vector<Tensor>& tensors) {
   return ImageStore(*store);
 }
 
-/// One that hands back bytes with a flipped bit the first `wrong_reads` times it is asked for a range.
+/// Flips a bit of the payload, at byte `at`, in the first `wrong_reads` reads that include it.
 class FlakyStore final : public Store {
  public:
   FlakyStore(const Store& store, std::uint64_t at, int wrong_reads)
@@ -130,7 +130,7 @@ TEST_CASE("one_large_tensor_is_read_ahead_of_its_digest") {
 
 namespace {
 
-/// No memory is left for a read on any thread but the one that made this.
+/// Reads throw std::bad_alloc on every thread except the one that constructed the store.
 class NoMemoryElsewhere final : public ImageStore {
  public:
   using ImageStore::ImageStore;
@@ -195,8 +195,8 @@ TEST_CASE("read_names_the_file_the_tensor_and_the_bytes_that_are_wrong") {
   CHECK(status.code() == StatusCode::corrupt);
   CHECK(status.message() ==
         "version 42-7f3a: tensor \"b\" (bytes 4496 to 4896 of " + kPayload + ") does not match its digest");
-  CHECK(reader->read({room.targets[0]}));         // "a" alone is fine
-  CHECK(reader->read(room.targets, {false, 1}));  // nobody looked
+  CHECK(reader->read({room.targets[0]}));         // "a" alone is intact
+  CHECK(reader->read(room.targets, {false, 1}));  // digests are not checked
   const std::vector<Finding> findings = reader->verify();
   REQUIRE(findings.size() == 1);
   CHECK(findings[0].code == StatusCode::corrupt);
@@ -341,11 +341,11 @@ TEST_CASE("verify_goes_on_behind_bytes_that_cannot_be_read") {
   CHECK(findings[1].end == 4096 + (6 << 20));
   CHECK(findings[2].tensor == "c");
   CHECK(findings[2].code == StatusCode::incomplete);
-  CHECK(findings[3].tensor.empty());  // the header promises more than is there
+  CHECK(findings[3].tensor.empty());  // the header describes more data than the file has
 }
 
 TEST_CASE("a_tensor_in_boxes_is_put_together") {
-  // 4 × 6 elements as a left and a right half; the right one lies in two boxes, and files of three ranks.
+  // 4 × 6 elements as a left and a right half; the right half is stored in two boxes. Files of three ranks.
   const Tensor whole = tensor("w", Dtype::i16, {4, 6});
   struct Box {
     std::vector<std::int64_t> offset, extent;

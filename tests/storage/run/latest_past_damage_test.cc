@@ -1,4 +1,4 @@
-// Past every damaged newest version the one before is chosen, loaded and built upon, by the code that opens runs.
+// For every damage of the newest version, the code that opens runs chooses, loads and continues the version before it.
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -13,7 +13,7 @@ using namespace holdfast::storage;
 
 namespace {
 
-/// Opens the run as a session of its own, reading all of a version; the step that was loaded.
+/// Opens the run in a new session and reads all of a version. Returns the loaded step.
 std::optional<std::uint64_t> resume(Store& store) {
   std::optional<std::uint64_t> step;
   OpenRequest request;

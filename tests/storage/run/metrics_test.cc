@@ -13,7 +13,7 @@ using nlohmann::json;
 
 namespace {
 
-/// A store in which sessions have opened one run, each with a metrics file.
+/// A store with a run that several sessions opened, each with a metrics file.
 struct Sessions {
   std::shared_ptr<MemoryImage> image = make_memory_image();
   std::unique_ptr<Store> store = open_memory_store(image);
@@ -41,7 +41,7 @@ struct Sessions {
 
 TEST_CASE("metrics_take_each_step_from_the_later_session") {
   Sessions sessions;
-  // The later session has the smaller number and name: only the epoch says which is later.
+  // The later session has the smaller number and name: only the epoch tells which one is later.
   sessions.add({1, "00000000"}, 2, "{\"step\":2,\"loss\":20}\n{\"step\":3,\"loss\":30}\n");
   sessions.add({5, "ffffffff"}, 1, "{\"step\":1,\"loss\":1}\n{\"step\":2,\"loss\":2,\"lr\":7}\n");
   CHECK(sessions.read() ==

@@ -33,7 +33,7 @@ int write(const std::string& run) {
   if (Status status = store->prepare(); !status) return fail(status);
   std::vector<Tensor> tensors = all_sorts();
   for (Tensor& tensor : tensors) {
-    // The only two bytes a bool may be.
+    // A bool may have only these two bytes.
     if (tensor.dtype == Dtype::boolean) {
       for (char& byte : tensor.bytes) byte &= 1;
     }

@@ -34,7 +34,7 @@ std::vector<std::uint64_t> steps_of(const Store& store) {
   return steps;
 }
 
-/// Replaces one byte of an object, as a failing disk would.
+/// Replaces one byte of an object, like a failing disk.
 void damage(Store& store, const std::string& name, std::size_t at) {
   std::string bytes = *store.get(name);
   bytes[at] = static_cast<char>(bytes[at] ^ 1);
@@ -297,7 +297,7 @@ TEST_CASE("a_starting_point_that_a_restarted_command_repeats_counts_once") {
   REQUIRE(again->save(version(8)).ok());
   again.writer->reset();
   CHECK(open_run(*store, {.session = "eeeeeeee", .from = "2-aaaa"}).step == 8);
-  {  // another rewind is a new one, and so is a word that says so
+  {  // a rewind to another version counts as new, and so does "again:"
     auto session = open_run(*store, {.session = "ffffffff", .from = "3"});
     REQUIRE(session.step == 2);
     REQUIRE(session->save(version(9)).ok());
@@ -444,7 +444,7 @@ TEST_CASE("an_entry_that_could_not_be_read_back_is_not_written") {
   CHECK(session->note(NoteKind::verdict, {}, long_text, {}).code() == StatusCode::invalid);
   CHECK(session->note(NoteKind::verdict, {}, "", {{"text", long_text}}).code() == StatusCode::invalid);
   CHECK(*store->list("journal") == before);
-  // A session that others could not see would not stop them.
+  // A session that other sessions cannot see would not stop them.
   CHECK(open_run(*store, {.session = "not hex!", .take_over = true}).writer.code() == StatusCode::invalid);
   CHECK(open_run(*store, {.session = "bbbbbbbb", .program = long_text, .take_over = true}).writer.code() ==
         StatusCode::invalid);
@@ -530,7 +530,7 @@ TEST_CASE("a_run_name_that_is_not_utf8_is_refused_before_anything_is_written") {
 
 namespace {
 
-/// A version with one tensor more, "moment", which holds `count` NaN.
+/// A version with an additional tensor, "moment", which holds `count` NaN.
 SaveRequest with_nan(std::uint64_t step, std::size_t count) {
   SaveRequest request = version(step);
   request.tensors.push_back(constant_tensor("moment", 1));
@@ -568,7 +568,7 @@ TEST_CASE("a_version_knows_how_many_of_its_numbers_are_not_finite") {
   CHECK(read(bad->uid).non_finite == std::uint64_t{5});
   CHECK(read(bad->uid).find("moment")->non_finite == 5);
   CHECK(read(bad->uid).find("b")->non_finite == 0);
-  // Nothing is written of a tensor that is finite, and old manifests have neither key.
+  // A finite tensor has no "non_finite" key, and old manifests have neither key.
   CHECK(store->get(entry_name(finite->uid, EntryKind::save))->find("\"non_finite\":0,") != std::string::npos);
   Manifest old = read(finite->uid);
   old.non_finite.reset();
@@ -587,7 +587,7 @@ TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
     CHECK(session.all_said->back().find("version 3-aaaa") != std::string::npos);
     CHECK(numbers_of(*store) == std::vector<std::uint64_t>{3, 4, 5});
     CHECK(session->prune({.keep_last = 2})->empty());
-    CHECK(session.all_said->size() == 1);  // said once
+    CHECK(session.all_said->size() == 1);  // reported only once
     History history;
     REQUIRE(history.refresh(*store).ok());
     CHECK(history.notes().back().reason.find("version 3-aaaa, the newest whose tensors are all finite") !=
@@ -640,7 +640,7 @@ class Process {
   void end() {
     if (pid_ <= 0) return;
     ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);  // a grandchild is another one's to wait for
+    ::waitpid(pid_, nullptr, 0);  // fails for a grandchild, for which its own parent waits
     pid_ = 0;
   }
 
@@ -648,7 +648,7 @@ class Process {
   pid_t pid_;
 };
 
-/// A process that has everything this one has open.
+/// Forks a process that shares all open files of this one.
 pid_t fork_idle() {
   const pid_t pid = ::fork();
   if (pid == 0) wait_for_ever();

@@ -1,4 +1,4 @@
-// Two starts on one host at the same moment, each stopped between any two of its calls.
+// Two simultaneous starts on one host, each stopped between any two of its calls.
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,7 +61,7 @@ class StoppingFiles final : public ForwardingFiles {
 };
 
 /// The first start stops before its call `at_first`. The second one runs up to its call `at_second`. Then the first one
-/// runs to its end, and the second one after it. What they got is held as long as this lives.
+/// runs to its end, and the second one after it. This object holds their locks until it is destroyed.
 class TwoStarts {
  public:
   TwoStarts(const Path& run, int at_first, int at_second)
@@ -100,7 +100,7 @@ class TwoStarts {
   Result<std::unique_ptr<HostLock>> second{Status(StatusCode::invalid, "not started")};
 };
 
-/// What the lock's file says when a process that held the lock has died.
+/// The text of the lock's file after the death of a process that held the lock.
 std::string text_of_the_dead(Store& store) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -130,7 +130,7 @@ TEST_CASE("of_two_starts_at_the_same_moment_one_has_the_lock") {
         INFO("left " << static_cast<int>(left) << ", stopped at " << at_first << " and " << at_second);
         REQUIRE(store->remove(kLockName).ok());
         if (left != Left::nothing) REQUIRE(store->put(kLockName, dead).ok());
-        int child = -1;  // its descriptor: a lock of an open file is not this process's alone
+        int child = -1;  // the child's descriptor: processes can share the lock of an open file
         if (left == Left::a_file_that_a_child_keeps_locked) {
           child = system_files().open(run / kLockName, O_RDWR);
           REQUIRE(system_files().lock(child) == 0);

@@ -1,5 +1,5 @@
-// What people and their tools do to a run's folder: pipes, links, folders and freak numbers where files should be, and
-// parts of the run gone missing. A start survives it or says what is wrong; it never hangs and never begins anew.
+// Damage that users and their tools do to a run's folder: pipes, links, folders and huge numbers in place of files, and
+// missing parts of the run. A start survives it or reports the error; it never hangs and never begins from scratch.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,7 +18,7 @@ namespace {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-/// A run with versions of steps 1 and 2, its session over; the names of the newest.
+/// A run with versions of steps 1 and 2, whose session is over, and the names of the newest version.
 struct Run {
   ScratchFolder folder;
   std::unique_ptr<Store> store = open_file_store(folder / "run");

@@ -1,5 +1,5 @@
-// One suite that every driver passes. A driver's deviations are its capability flags: a case that needs a flag the
-// driver does not set checks what the flag's absence means instead.
+// One suite that every driver passes. A driver's deviations are its capability flags: if a driver does not set a flag
+// that a case needs, the case checks the meaning of the flag's absence instead.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -24,7 +24,7 @@ using namespace holdfast::storage;
 
 namespace {
 
-// Refuses what some file systems do not have.
+// Refuses operations that some file systems lack.
 class PoorFiles final : public ForwardingFiles {
  public:
   PoorFiles(bool links, bool renames) : links_(links), renames_(renames) {}
@@ -141,7 +141,7 @@ TEST_CASE("of_many_publishers_of_one_name_exactly_one_succeeds") {
       for (int i = 0; i < kRacers; ++i) stores.push_back(driver.open());
       for (int i = 0; i < kRacers; ++i) {
         racers.emplace_back([&, i] {
-          // Staged names belong to one session each, so racers stage under their own and publish what they can.
+          // Each staged name belongs to one session, so each racer stages under its own and tries to publish.
           auto staged = stores[i]->stage(name, std::string(1, static_cast<char>('a' + i)));
           outcomes[i] = staged ? (*staged)->publish() : staged.status();
         });
@@ -299,7 +299,7 @@ TEST_CASE("folders_that_cannot_be_used_are_named_with_the_remedy") {
     const auto run = open_file_store(folder / "spiral");
     REQUIRE(run->prepare().ok());
     const Path inside = folder / "spiral" / "spiral";
-    REQUIRE(open_file_store(inside)->prepare().ok());  // nothing was saved there yet: it may be any folder
+    REQUIRE(open_file_store(inside)->prepare().ok());  // nothing was saved there yet, so it may be any folder
     boost::filesystem::remove_all(inside);
     REQUIRE(run->put("journal/000001-aaaaaaaa.open.json", "").ok());
     const Status status = open_file_store(inside)->prepare();
@@ -311,9 +311,9 @@ TEST_CASE("folders_that_cannot_be_used_are_named_with_the_remedy") {
     CHECK_FALSE(boost::filesystem::exists(inside));
     CHECK(open_file_store(folder / "spiral" / "other")->prepare().message().find("with --holdfast.run spiral") !=
           std::string::npos);
-    boost::filesystem::create_directories(inside / "journal");  // somebody has it so already
+    boost::filesystem::create_directories(inside / "journal");  // the inner run already exists
     CHECK(open_file_store(inside)->prepare().ok());
-    // A run beside others, one in a folder of its own name, and a journal that is none of ours.
+    // A run beside others, one in a folder of its own name, and a foreign journal.
     boost::filesystem::create_directories(folder / "tulip" / "journal");
     for (const char* other : {"rose", "tulip/tulip"}) CHECK(open_file_store(folder / other)->prepare().ok());
   }
@@ -404,7 +404,7 @@ TEST_CASE("the_umask_alone_decides_who_may_write") {
 }
 
 TEST_CASE("an_object_has_the_length_of_the_file_that_was_opened") {
-  class Replaced final : public ForwardingFiles {  // another file takes the name right after it was opened
+  class Replaced final : public ForwardingFiles {  // another file gets the name right after the file was opened
    public:
     int open(const Path& path, int flags, int mode) override {
       const int fd = ForwardingFiles::open(path, flags, mode);

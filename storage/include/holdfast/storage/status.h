@@ -1,5 +1,5 @@
 // Status and Result<T>: how the storage library reports outcomes. Missing, torn or locked files are ordinary
-// outcomes that callers branch on, so nothing in it throws; the runtime converts once, at its edge.
+// outcomes that callers branch on, so the library does not throw. The runtime converts a Status once, at its boundary.
 #pragma once
 
 #include <cassert>
@@ -13,15 +13,15 @@ namespace holdfast::storage {
 enum class StatusCode {
   ok,
   not_found,          // the object or folder is not there
-  already_exists,     // create-only refused: somebody else made this name
+  already_exists,     // create-only refused: an object of this name exists
   permission_denied,  // EACCES, EPERM
   read_only,          // EROFS
   no_space,           // ENOSPC, EDQUOT, EFBIG
   name_too_long,      // ENAMETOOLONG
-  unreadable,         // EIO, ENOTCONN, ESTALE, …: the bytes may be fine, the way to them is not; retry later
+  unreadable,         // EIO, ENOTCONN, ESTALE, …: the access failed, the bytes may be intact; retry later
   incomplete,         // a file is missing or short; it may still arrive
   corrupt,            // bytes do not match their digest, or do not follow the format
-  misfit,             // the checkpoint and the program do not fit; never a reason to fall back
+  misfit,             // the checkpoint and the program are incompatible; never a reason to fall back
   superseded,         // a later session owns the run
   busy,               // a living process on this host owns the run
   unknown,            // published, but not proven durable: neither acknowledged nor removed
@@ -32,7 +32,7 @@ enum class StatusCode {
 /// The code's name as written in the enum, for messages and JSON.
 std::string_view to_string(StatusCode code);
 
-/// A code and one sentence for a human that names the object and, where there is one, the remedy.
+/// A code and one sentence for the user that names the object and, if one exists, the remedy.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -63,7 +63,7 @@ class [[nodiscard]] Result {
   /// REQUIRES: ok().
   T& operator*() & { return *value_; }
   const T& operator*() const& { return *value_; }
-  /// By value, so that `for (auto& x : *f())` does not outlive what it walks over.
+  /// By value, so that in `for (auto& x : *f())` the range outlives the loop.
   T operator*() && { return std::move(*value_); }
   T* operator->() { return &*value_; }
   const T* operator->() const { return &*value_; }

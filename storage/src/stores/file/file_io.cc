@@ -65,7 +65,7 @@ Status write_fully(FileOperations& files, int fd, std::span<const std::byte> fro
   while (!from.empty()) {
     const std::int64_t written = uninterrupted([&] { return files.write(fd, from.data(), from.size(), offset); });
     if (written < 0) return status_from_errno(static_cast<int>(-written), "write", path);
-    // A file that takes nothing, and gives no reason, will not take the rest either.
+    // A file that repeatedly accepts no bytes and returns no error will not accept the rest either.
     if (written == 0 && ++idle > 100) return status_from_errno(EIO, "write", path);
     from = from.subspan(static_cast<std::size_t>(written));
     offset += static_cast<std::uint64_t>(written);

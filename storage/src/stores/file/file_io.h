@@ -1,4 +1,4 @@
-// Whole transfers over the file-operations seam, and errno turned into sentences. Private to the file driver.
+// Complete transfers over the file-operations seam, and messages for errno values. Private to the file driver.
 #pragma once
 
 #include <cerrno>
@@ -13,11 +13,11 @@ namespace holdfast::storage {
 
 /// One sentence for `error` (an errno) that names the path and the remedy. `verb`: "write", "read", "create", ….
 Status status_from_errno(int error, const std::string& verb, const Path& path);
-/// The same for a full disk, with what was needed and what is free.
+/// status_from_errno() for a full disk, with the bytes that were needed and that are free.
 Status no_space(FileOperations& files, const Path& path, std::uint64_t needed);
 
-/// An interrupted call did nothing, so it is made again; not for ever, since an interruption that never ends is a
-/// fault.
+/// Repeats a call while it is interrupted, because an interrupted call had no effect. The number of attempts is
+/// limited, because endless interruptions are a fault.
 template <class Call>
 auto uninterrupted(Call&& call) {
   constexpr int kPatience = 100;
@@ -26,12 +26,12 @@ auto uninterrupted(Call&& call) {
   return result;
 }
 
-/// Transfers everything or says why not; absorbs interruptions and short transfers. `incomplete` where the file ends.
+/// Transfers all bytes or returns an error; handles interruptions and short transfers. `incomplete` if the file ends.
 Status write_fully(FileOperations& files, int fd, std::span<const std::byte> from, std::uint64_t offset,
                    const Path& path);
 Status read_fully(FileOperations& files, int fd, std::span<std::byte> into, std::uint64_t offset, const Path& path);
 
-/// Makes a folder's names durable. `unsupported` where this file system cannot sync a folder.
+/// Makes a folder's names durable. `unsupported` if this file system cannot sync a folder.
 Status sync_directory(FileOperations& files, const Path& folder);
 
 }  // namespace holdfast::storage

@@ -19,10 +19,10 @@ namespace {
 constexpr const char* kFolders[] = {"journal", "data", "hints", "metrics", "logs"};
 constexpr const char* kStagedSuffix = ".tmp";
 
-/// How an entry gets its name, best first; which one works here is found by probe.
+/// How an entry gets its name, best first. A probe finds the one that works in this folder.
 enum class Publishing { link, rename, in_place };
 
-/// Errors that say "this file system cannot", as opposed to "it failed this time".
+/// Errors that mean "this file system cannot do it", as opposed to "it failed this time".
 bool is_lack(int error) {
   return error == EPERM || error == EOPNOTSUPP || error == ENOSYS || error == EINVAL || error == EMLINK ||
          error == EXDEV || error == ENOTTY;
@@ -49,12 +49,12 @@ class FileLock final : public HostLock {
  public:
   FileLock(FileOperations& files, int fd) : files_(files), fd_(fd), pid_(::getpid()) {}
   ~FileLock() override {
-    // The lock belongs to the open file, which a forked child has too: only the process that took it gives it up.
+    // The lock belongs to the open file, which a forked child shares: only the process that took the lock releases it.
     if (pid_ == ::getpid()) files_.unlock(fd_);
     files_.close(fd_);
   }
   std::string left_by() const override { return left_by_; }
-  /// Failing to write it changes nothing: a holder that is not named is one that nobody can judge.
+  /// Writes the holder's name. A failed write is harmless: other processes treat an unnamed holder as unknown.
   void name_holder(std::string_view holder, std::string left_by) {
     left_by_ = std::move(left_by);
     const std::string text = std::string(holder) + "\n" + this_process();
@@ -69,7 +69,7 @@ class FileLock final : public HostLock {
   std::string left_by_;
 };
 
-/// What the lock's file says: who holds it, for people; which process that is, for state_of_process().
+/// The content of the lock's file: the holder, for human readers, and its process, for state_of_process().
 struct LockText {
   std::string holder;
   std::string process;
@@ -83,7 +83,7 @@ LockText read_lock(FileOperations& files, int fd) {
   return {excerpt(all.substr(0, line)), line == std::string_view::npos ? "" : std::string(all.substr(line + 1))};
 }
 
-/// Creates `path` (O_EXCL) with these bytes. Leaves nothing behind under that name on failure.
+/// Creates `path` (O_EXCL) with these bytes. On failure removes the file that it created.
 Status write_new_file(FileOperations& files, const Path& path, std::string_view bytes, bool durable) {
   const int fd = uninterrupted([&] { return files.open(path, O_WRONLY | O_CREAT | O_EXCL, 0666); });
   if (fd < 0) return status_from_errno(-fd, "create", path);
@@ -99,7 +99,7 @@ Status write_new_file(FileOperations& files, const Path& path, std::string_view 
   return status;
 }
 
-/// Durable under a temporary name beside its final one.
+/// A staged object whose bytes are in a file with a temporary name, in the same folder as its final one.
 class StagedFile final : public StagedObject {
  public:
   StagedFile(FileOperations& files, Path temporary, Path path, Publishing publishing)
@@ -113,7 +113,7 @@ class StagedFile final : public StagedObject {
         [&] { return by_link ? files_.link(temporary_, path_) : files_.rename_exclusive(temporary_, path_); });
     if (result < 0) return status_from_errno(-result, "publish", path_);
     published_ = true;
-    if (by_link) files_.unlink(temporary_);  // a second name that stays is removed by the next session
+    if (by_link) files_.unlink(temporary_);  // if this fails, the next session removes the second name
     return {};
   }
 
@@ -125,7 +125,8 @@ class StagedFile final : public StagedObject {
   bool published_ = false;
 };
 
-/// Where neither links nor exclusive renames work: the bytes wait in memory and are written under the final name.
+/// A staged object where neither links nor exclusive renames work: the bytes stay in memory until publish() writes them
+/// under the final name.
 class StagedInPlace final : public StagedObject {
  public:
   StagedInPlace(FileOperations& files, Path path, std::string bytes, bool durable)
@@ -159,8 +160,8 @@ class FileStore final : public Store {
   }
   std::string location() const override { return root_.string(); }
 
-  // Every folder's name must be durable before the first version inside it is acknowledged; an earlier session may have
-  // died between making a folder and syncing its parent, so the syncs are made whether or not anything was missing.
+  // Every folder's name must be durable before the first version inside it is acknowledged. An earlier session may have
+  // died between making a folder and syncing its parent, so the syncs are made even if all folders existed.
   Status prepare() override {
     if (Status status = writable(); !status.ok()) return status;
     const Path home = root_.parent_path();
@@ -172,7 +173,7 @@ class FileStore final : public Store {
         {"F4 sync that one's parent",
          [&] {
            Status status = sync_or_lack(home.parent_path());
-           // Somebody else's folder, where nothing was made, may be closed to us.
+           // If nothing was made in it, this folder may belong to another user and be inaccessible.
            if (!made_home && status.code() == StatusCode::permission_denied) return Status();
            return status;
          }},
@@ -211,7 +212,7 @@ class FileStore final : public Store {
 
   Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
     const Path path = root_ / name;
-    // Without waiting: a pipe of that name would let its reader wait for ever.
+    // O_NONBLOCK, because opening a pipe of that name would block forever.
     const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY | O_NONBLOCK, 0); });
     if (fd == -ELOOP) return Status(StatusCode::corrupt, path.string() + " is a link that leads in a circle");
     if (fd < 0) return status_from_errno(-fd, "open", path);
@@ -252,16 +253,16 @@ class FileStore final : public Store {
   }
 
   // A lock and the text that names its holder change one after the other, and the file of a dead holder is removed by
-  // its name. A start between these calls of another one would judge by a text that is out of date, or remove the file
-  // that the other one has just locked. So a start has a lock of its own, and there is one start at a time:
+  // its name. A concurrent start between these calls could read an outdated text, or remove the file that the other
+  // start has just locked. So starts have a lock of their own, which admits one start at a time:
   //
-  //   L1  lock hints/start.lock; held: busy, for whoever holds it is about to be the holder
-  //   L2  lock hints/session.lock, made where it is missing; held: read who holds it
-  //   L3  that process runs, or nobody here can judge it: busy
-  //   L4  it is gone, and a process that it had started has the open file still: remove the file, and L2 again on a new
+  //   L1  lock hints/start.lock; held: busy, because its holder is about to hold the session lock
+  //   L2  lock hints/session.lock, creating it if it is missing; held: read who holds it
+  //   L3  that process runs, or its state is unknown here: busy
+  //   L4  it is gone, and a process that it had started still has the open file: remove the file, and L2 again on a new
   //       one of that name, so that the next start finds us
   //   L5  write who holds it
-  //   L6  give hints/start.lock up
+  //   L6  release hints/start.lock
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override {
     LockText present;
     const auto start = lock_file(root_ / "hints" / "start.lock", present);
@@ -302,7 +303,7 @@ class FileStore final : public Store {
     return {StatusCode::read_only, root_.string() + " was opened for reading only"};
   }
 
-  /// Locks this file, which is made where it is missing. Where it is busy, `present` is what it says of its holder.
+  /// Locks this file and creates it if it is missing. If it is busy, sets `present` to its content.
   Result<std::unique_ptr<FileLock>> lock_file(const Path& path, LockText& present) {
     const int fd = uninterrupted([&] { return files_.open(path, O_RDWR | O_CREAT, 0666); });
     if (fd < 0) return status_from_errno(-fd, "open", path);
@@ -314,11 +315,12 @@ class FileStore final : public Store {
     return Status(StatusCode::busy, present.holder.empty() ? "another process" : present.holder);
   }
 
-  /// A lock whose file this user may not write: what it says of its holder still counts. Nobody can be kept out.
+  /// The result for a lock file that this user may not write: `busy` if its text names a running holder, else
+  /// `unsupported`, because this session cannot lock other sessions out.
   Status lock_of_another_user() const {
     const Path path = root_ / "hints" / "session.lock";
     LockText present;
-    // Without waiting: a pipe of that name would let its reader wait for ever.
+    // O_NONBLOCK, because opening a pipe of that name would block forever.
     if (const int fd = uninterrupted([&] { return files_.open(path, O_RDONLY | O_NONBLOCK, 0); }); fd >= 0) {
       present = read_lock(files_, fd);
       files_.close(fd);
@@ -359,7 +361,7 @@ class FileStore final : public Store {
     return status_from_errno(-made, "make the folder", path);
   }
 
-  /// "PATH is a link to TARGET, which is not there"; empty where it is no link, or one that leads somewhere.
+  /// "PATH is a link to TARGET, which is not there"; empty if it is not a link or its target exists.
   std::string broken_link(const Path& path) const {
     boost::system::error_code error;
     const Path target = boost::filesystem::read_symlink(path, error);
@@ -369,8 +371,8 @@ class FileStore final : public Store {
     return asked < 0 ? path.string() + " is a link to " + target.string() + ", which is not there" : "";
   }
 
-  /// Naming a run where the folder of runs belongs would begin another run inside it. Where that run is there already,
-  /// somebody wants it so.
+  /// Refuses a folder of runs that is itself a run, because this would begin another run inside it. If the inner run
+  /// already exists, it counts as intended.
   Status is_no_run(const Path& home) const {
     if (!is_folder(home / "journal") || is_folder(root_ / "journal")) return {};
     std::vector<std::string> names;
@@ -388,7 +390,7 @@ class FileStore final : public Store {
 
   Status make_folders(const Path& home, bool& made_home) {
     if (!is_folder(home)) {
-      // A whole missing path is rather a typing error, or a drive that is not mounted, than a wish.
+      // If several levels of the path are missing, it is more likely a typing error or an unmounted drive.
       FileInfo info;
       const int asked = ask(home.parent_path(), info);
       if (asked == -ENOENT || asked == -ELOOP) {
@@ -414,7 +416,7 @@ class FileStore final : public Store {
     return {};
   }
 
-  /// A folder that cannot be synced makes nothing fail, but from then on nothing here is called durable.
+  /// A folder that cannot be synced is not an error, but from then on this store does not claim durability.
   Status sync_or_lack(const Path& folder) {
     Status status = sync_directory(files_, folder);
     if (status.code() != StatusCode::unsupported) return status;
@@ -496,7 +498,7 @@ class FileStore final : public Store {
 std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options, FileOperations& files) {
   // Absolute, so that a later change of the working directory does not move the run.
   boost::system::error_code error;
-  // Not absolute(): that throws where the working directory is gone, whatever the path.
+  // Not absolute(), because it throws for any path if the working directory is gone.
   Path absolute = run_folder.is_absolute() ? run_folder : boost::filesystem::current_path(error) / run_folder;
   absolute = absolute.lexically_normal();
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();

@@ -15,7 +15,7 @@ namespace holdfast::storage {
 
 namespace {
 
-// Below this a buffered write and one sync cost less than O_DIRECT's round trips.
+// Below this size a buffered write and one sync cost less than O_DIRECT's round trips.
 constexpr std::uint64_t kDirectAbove = std::uint64_t{1} << 20;
 
 }  // namespace
@@ -49,7 +49,7 @@ Result<std::unique_ptr<ObjectWriter>> FileWriter::create(FileOperations& files, 
   bool direct = direct_io && expected_bytes >= kDirectAbove;
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL;
   int fd = uninterrupted([&] { return files.open(path, kFlags | (direct ? O_DIRECT : 0), 0666); });
-  if (fd == -EINVAL && direct) {  // open(2): the file system has no O_DIRECT; it may have made the file all the same
+  if (fd == -EINVAL && direct) {  // open(2): the file system lacks O_DIRECT, but may have created the file
     direct = false;
     files.unlink(path);
     fd = uninterrupted([&] { return files.open(path, kFlags, 0666); });
@@ -87,7 +87,7 @@ FileWriter::~FileWriter() {
   stop_thread();
   if (filling_) pool_->give_back(std::move(filling_));
   if (fd_ >= 0) files_.close(fd_);
-  // Nobody refers to an unfinished payload: its space is worth more than its bytes, above all on a full disk.
+  // No manifest refers to an unfinished payload, so its space is freed, which matters most on a full disk.
   if (!finished_) files_.unlink(path_);
 }
 
@@ -103,12 +103,12 @@ Status FileWriter::finish() {
   stop_thread();
   if (status.ok()) status = failure_;
   if (!status.ok()) return status;
-  if (offset_ < expected_bytes_) {  // the reservation was larger than what came
+  if (offset_ < expected_bytes_) {  // the reservation was larger than the object
     const int cut = uninterrupted([&] { return files_.truncate(fd_, offset_); });
     if (cut < 0) return status_from_errno(-cut, "cut to length", path_);
   }
-  // After a failed sync the kernel may have dropped the dirty pages, so a second one on this descriptor would lie:
-  // the object is void (Rebello et al., USENIX ATC 2020). An interrupted sync is no failed one.
+  // After a failed sync the kernel may have dropped the dirty pages, and a second sync of this descriptor could wrongly
+  // succeed, so the object is void (Rebello et al., USENIX ATC 2020). An interrupted sync does not count as failed.
   const int synced = uninterrupted([&] { return files_.sync(fd_); });
   if (synced < 0) return status_from_errno(-synced, "sync", path_);
   const int closed = files_.close(std::exchange(fd_, -1));
@@ -146,7 +146,7 @@ Status FileWriter::write(const Block& block) {
     if (aligned > 0 && offset % BufferPool::kAlignment == 0) {
       written = uninterrupted([&] { return files_.write(fd_, rest.data(), aligned, offset); });
     }
-    if (written == -EINVAL || written == 0) {  // an unaligned tail, or a file system that changed its mind
+    if (written == -EINVAL || written == 0) {  // an unaligned tail, or the file system now refuses O_DIRECT
       const int switched = files_.set_direct(fd_, false);
       if (switched < 0) return status_from_errno(-switched, "write", path_);
       direct_ = false;
@@ -174,8 +174,8 @@ void FileWriter::write_blocks() {
     Status status;
     try {
       if (!skip) status = write(block);
-    } catch (const std::bad_alloc&) {                      // past a thread's first function it would end the process
-      status = Status(StatusCode::no_space, "no memory");  // short: a string that needs none of its own
+    } catch (const std::bad_alloc&) {  // an exception that leaves the thread's function ends the process
+      status = Status(StatusCode::no_space, "no memory");  // short enough for a string without an allocation
     }
     pool_->give_back(std::move(block.buffer));
     hold.lock();

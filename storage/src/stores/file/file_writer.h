@@ -1,5 +1,5 @@
-// Streams one large file at the disk's speed: aligned O_DIRECT writes of 8 MiB from reused buffers, on a thread beside
-// the one that fills and hashes the next buffer. Private to the file driver.
+// Streams one large file at the disk's speed: aligned O_DIRECT writes of 8 MiB from reused buffers, on a second thread
+// while the caller's thread fills and hashes the next buffer. Private to the file driver.
 #pragma once
 
 #include <condition_variable>
@@ -28,7 +28,7 @@ class BufferPool {
   };
   using Buffer = std::unique_ptr<std::byte, Free>;
 
-  BufferPool() { idle_.reserve(kBuffersPerWriter); }  // so that giving back never needs memory
+  BufferPool() { idle_.reserve(kBuffersPerWriter); }  // so that give_back() never allocates
   Buffer take();
   void give_back(Buffer buffer);
 
@@ -67,7 +67,7 @@ class FileWriter final : public ObjectWriter {
   const Path path_;
   int fd_;
   const std::uint64_t expected_bytes_;
-  bool direct_;  // of the writing thread while there is one
+  bool direct_;  // belongs to the writing thread while it runs
   const std::shared_ptr<BufferPool> pool_;
 
   BufferPool::Buffer filling_;

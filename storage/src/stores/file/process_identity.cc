@@ -16,7 +16,7 @@ std::string first_word_of(const std::string& file) {
   return word;
 }
 
-/// Pids are reused after a boot and mean other processes in another container.
+/// The boot and the pid namespace, because a pid means another process after a boot or in another container.
 std::string pid_space() {
   boost::system::error_code error;
   const std::string space = boost::filesystem::read_symlink("/proc/self/ns/pid", error).string();
@@ -24,8 +24,8 @@ std::string pid_space() {
   return error || boot.empty() ? "" : boot + "/" + space;
 }
 
-/// proc(5), /proc/PID/stat: the name in parentheses may hold anything, so fields count from the last one.
-/// Empty where there is no such process, or it only waits for its parent to notice its end.
+/// The start time of a process. proc(5), /proc/PID/stat: the name in parentheses may contain any characters, so fields
+/// count from the last parenthesis. Empty if the process does not exist or is a zombie.
 std::string start_of(const std::string& pid) {
   std::ifstream file("/proc/" + pid + "/stat");
   const std::string stat{std::istreambuf_iterator<char>(file), {}};

@@ -108,7 +108,7 @@ class SystemFiles final : public FileOperations {
     char hex[32];
     std::snprintf(hex, sizeof hex, "0x%llx", static_cast<unsigned long long>(magic));
     info.type = hex;
-    info.sync_is_durable = false;  // a file system nobody vouches for promises nothing
+    info.sync_is_durable = false;  // for an unknown file system
     for (const MountType& known : kMountTypes) {
       if (known.magic != magic) continue;
       info.type = known.name;
@@ -121,7 +121,7 @@ class SystemFiles final : public FileOperations {
     return result == -EACCES ? -EAGAIN : result;  // fcntl(2) allows either
   }
   int unlock(int fd) override { return set_lock(fd, F_UNLCK); }
-  // An exception, such as that of memory that ran out, reaches the caller, from whichever of the two it comes.
+  // An exception of either function, such as std::bad_alloc, reaches the caller.
   void together(const std::function<void()>& first, const std::function<void()>& second) override {
     std::exception_ptr failure;
     const auto guarded = [&] {

@@ -27,7 +27,7 @@ struct Digest {
 Digest digest_of(std::span<const std::byte> bytes);
 Digest digest_of(std::string_view bytes);
 
-/// The same digest over bytes that arrive in pieces. One thread at a time.
+/// Computes digest_of() over bytes that arrive in pieces. One thread at a time.
 class DigestStream {
  public:
   DigestStream();

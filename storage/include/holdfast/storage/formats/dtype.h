@@ -10,7 +10,7 @@
 
 namespace holdfast::storage {
 
-// safetensors' name is the same in capitals, but for BOOL.
+// safetensors' name is the enumerator in capitals, except BOOL.
 enum class Dtype : std::uint8_t {
   boolean,
   u8,
@@ -39,7 +39,7 @@ std::span<const Dtype> all_dtypes();
 std::size_t element_size(Dtype dtype);
 /// safetensors' name, such as "BF16".
 std::string_view to_string(Dtype dtype);
-/// Empty for a name that is not in the list (F4 and other sub-byte types among them).
+/// Empty for a name that is not in the list (such as F4 and other sub-byte types).
 std::optional<Dtype> parse_dtype(std::string_view name);
 
 }  // namespace holdfast::storage

@@ -1,5 +1,5 @@
-// The journal's other entries: a session took over (open), and what happened besides (note). Small, immutable JSON
-// whose last line digests all bytes before it, like the manifest's. FORMAT.md gives the grammar.
+// The journal's other entries: a session took over (open), and other events (note). Small, immutable JSON whose last
+// line digests all bytes before it, like the manifest's. FORMAT.md gives the grammar.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,15 @@
 
 namespace holdfast::storage {
 
-/// The most that an open entry or a note may have: a reader takes a larger one for damage.
+/// The largest open entry or note: a reader treats a larger one as damaged.
 inline constexpr std::uint64_t kMaxEntryBytes = std::uint64_t{1} << 24;
 
 /// A session took the run over. Never deleted.
 struct OpenEntry {
   Uid uid;
   std::uint64_t epoch = 0;  // highest seen + 1; (epoch, session) orders sessions
-  std::optional<Uid> base;  // the version it goes on from; empty: from scratch
-  bool rewind = false;      // the user chose `base` over newer versions, or chose to start afresh
+  std::optional<Uid> base;  // the version it resumes from; empty: from scratch
+  bool rewind = false;      // the user chose `base` over newer versions, or chose to start from scratch
   std::string host;
   std::int64_t pid = 0;
   std::string platform;
@@ -54,7 +54,7 @@ std::string_view to_string(NoteKind kind);
 
 std::string encode(const OpenEntry& entry);
 std::string encode(const Note& note);
-/// As encode(), with everything checked that the decoder will check: `invalid` for what it would refuse.
+/// encode(), with all checks of the decoder: `invalid` for an entry that the decoder would refuse.
 Result<std::string> encode_checked(const OpenEntry& entry);
 Result<std::string> encode_checked(const Note& note);
 Result<OpenEntry> decode_open(std::string_view bytes);

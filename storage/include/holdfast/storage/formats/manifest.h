@@ -19,10 +19,10 @@
 
 namespace holdfast::storage {
 
-/// The format this library writes; it refuses larger ones with a sentence.
+/// The format version that this library writes; readers refuse a larger one as `unsupported`.
 inline constexpr int kFormatVersion = 1;
 
-/// A reader takes a larger manifest for damage.
+/// A reader treats a larger manifest as damaged.
 inline constexpr std::uint64_t kMaxManifestBytes = kMaxObjectBytes;
 
 struct FileEntry {
@@ -30,10 +30,10 @@ struct FileEntry {
   std::uint64_t bytes = 0;
   Digest digest;                   // of the whole file
   std::uint64_t header_bytes = 0;  // everything before the first tensor byte
-  Digest header_digest;            // of those, so that a load that reads every tensor has checked every byte
+  Digest header_digest;            // of those bytes, so that a load that reads every tensor checks every byte
 };
 
-/// A box of a tensor that lies contiguous in one file.
+/// A box of a tensor, stored contiguously in one file.
 struct TensorPart {
   std::size_t file = 0;     // index into Manifest::files
   std::uint64_t begin = 0;  // absolute byte range in that file
@@ -52,7 +52,7 @@ struct TensorEntry {
   std::uint64_t bytes() const;
 };
 
-/// Where the run stood. `step` counts optimizer boundaries over the whole run.
+/// The position of the run in its training. `step` counts optimizer boundaries over the whole run.
 struct Position {
   std::uint64_t step = 0;
   std::uint64_t epoch = 0;
@@ -64,11 +64,11 @@ struct Manifest {
   std::uint64_t epoch = 0;    // of the session's open entry: how often the run was taken over
   std::optional<Uid> parent;  // the version this one continues
   std::string run;
-  std::string time;    // RFC 3339, UTC, of the writer's clock: for people
+  std::string time;    // RFC 3339, UTC, of the writer's clock: for human readers
   std::string reason;  // why it was saved: "every 500 steps", "SIGTERM", "end"
   Position position;
   int world_size = 1;
-  std::string durability;                             // "process-safe" | "fsynced": what the home store could promise
+  std::string durability;                             // "process-safe" | "fsynced": what the home store guarantees
   std::optional<std::uint64_t> non_finite;            // of all tensors; empty: its writer did not count
   nlohmann::json metrics = nlohmann::json::object();  // the user's, numbers by name
   nlohmann::json values = nlohmann::json::object();   // small non-tensor state
@@ -83,13 +83,13 @@ struct Manifest {
   std::uint64_t payload_bytes() const;
 };
 
-/// The entry's exact bytes: one tensor a line, the last line digests all bytes before it.
+/// The entry's exact bytes: one tensor a line; the last line digests all bytes before it.
 std::string encode(const Manifest& manifest);
-/// As encode(), with everything checked that decode_manifest() will check, by the same functions and constants:
-/// `invalid` for what it would refuse. Above `limit` bytes the error names the largest values.
+/// encode(), with all checks of decode_manifest(), by the same functions and constants: `invalid` for a manifest that
+/// it would refuse. Above `limit` bytes the error names the largest values.
 Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit = kMaxManifestBytes);
-/// Whether what the user gave a version can be written and read back: its metrics, values and made_by nest no deeper
-/// than a reader allows, and no two keys of an object become one. Cheap enough to ask before any payload is written.
+/// Whether the user's parts of a version (metrics, values, made_by) can be written and read back: they nest no deeper
+/// than a reader allows, and no two keys of an object become equal. Cheap enough to call before any payload is written.
 Status check_values(const Manifest& manifest);
 /// `corrupt` names what is wrong; `unsupported` for a newer format or an unknown feature.
 Result<Manifest> decode_manifest(std::string_view bytes);

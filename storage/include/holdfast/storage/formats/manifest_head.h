@@ -1,4 +1,4 @@
-// What a list of versions shows of one.
+// The part of a manifest that a list of versions shows.
 #pragma once
 
 #include <cstddef>
@@ -9,12 +9,12 @@
 namespace holdfast::storage {
 
 struct ManifestHead {
-  Manifest manifest;        // without its tensors, what is tied, and values
+  Manifest manifest;        // without `tensors`, `tied` and `values`
   std::size_t tensors = 0;  // how many there are
 };
 
-/// As decode_manifest(), in a fraction of the time where there are many tensors: those are not looked at, beyond the
-/// digest that covers all.
+/// Like decode_manifest(), but much faster with many tensors: these are not decoded, only covered by the entry's
+/// digest.
 Result<ManifestHead> decode_manifest_head(std::string_view bytes);
 
 }  // namespace holdfast::storage

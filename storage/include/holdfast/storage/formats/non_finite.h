@@ -1,4 +1,4 @@
-// Counts NaN and infinities among a tensor's elements while its bytes go by.
+// Counts NaN and infinities among a tensor's elements while its bytes are streamed.
 #pragma once
 
 #include <array>
@@ -10,12 +10,12 @@
 
 namespace holdfast::storage {
 
-/// Over bytes that arrive in pieces, which may end within an element. A complex element counts once for each of its
-/// parts. Types that know neither NaN nor infinity have none.
+/// Counts over bytes that arrive in pieces, which may end within an element. Each part of a complex element counts
+/// separately. The count is 0 for types without NaN and infinity.
 class NonFiniteCounter {
  public:
   explicit NonFiniteCounter(Dtype dtype);
-  /// Whether the type knows NaN or infinity at all.
+  /// Whether the type has NaN or infinity.
   bool counts_anything() const { return number_bytes_ > 0; }
   void update(std::span<const std::byte> bytes);
   std::uint64_t count() const { return count_; }

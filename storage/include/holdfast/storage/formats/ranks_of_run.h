@@ -1,5 +1,5 @@
-// How many ranks trained what a version holds. One rank writes the files for all of them, so the manifest's own
-// world_size is not that number; a runtime says it in made_by, as FORMAT.md has it.
+// How many ranks trained a version. One rank writes the files for all of them, so the manifest's own world_size is not
+// that number; a runtime records it in made_by, as FORMAT.md describes.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace holdfast::storage {
 
-/// Nothing where the writer did not say.
+/// Empty if the writer did not record it.
 std::optional<int> ranks_of_run(const Manifest& manifest);
 
 }  // namespace holdfast::storage

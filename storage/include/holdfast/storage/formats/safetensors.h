@@ -39,7 +39,8 @@ inline constexpr std::uint64_t kPayloadAlignment = 4096;
 /// not UTF-8, a negative or overflowing shape, a header above the limit.
 Result<std::string> encode_safetensors_header(SafetensorsHeader& header);
 
-/// Strict: every rule of the reference reader, and no duplicate keys, nesting at most 8 deep, no arithmetic overflow.
+/// Strict: all rules of the reference reader, and also no duplicate keys, nesting at most 8 deep, no arithmetic
+/// overflow.
 /// `prefix` is the file's beginning, at least 8 + N bytes; `file_bytes` the whole file's length.
 Result<SafetensorsHeader> decode_safetensors_header(std::string_view prefix, std::uint64_t file_bytes);
 

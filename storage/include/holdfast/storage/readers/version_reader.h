@@ -1,4 +1,4 @@
-// One version, opened for reading. Reads headers and the manifest only, until tensors are asked for.
+// One version, opened for reading. Reads only headers and the manifest until tensors are requested.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace holdfast::storage {
 
-/// Where a tensor's bytes go: exactly as many as the manifest says, contiguous, owned by the caller.
+/// The destination of a tensor's bytes: exactly as many as the manifest says, contiguous, owned by the caller.
 struct TensorTarget {
   std::string name;
   std::span<std::byte> into;
@@ -25,11 +25,11 @@ struct ReadOptions {
   int threads = 0;  // 0: as many as the machine has, at most 8
 };
 
-/// Something in a version that is not as its manifest says.
+/// A difference between a version and its manifest.
 struct Finding {
   StatusCode code = StatusCode::corrupt;
   std::string file;
-  std::string tensor;       // empty where no tensor covers the range
+  std::string tensor;       // empty if no tensor covers the range
   std::uint64_t begin = 0;  // absolute byte range in the file
   std::uint64_t end = 0;
   std::string what;  // one sentence
@@ -37,18 +37,18 @@ struct Finding {
 
 class VersionReader {
  public:
-  /// Reads and checks the manifest, then that every file is there with its length. `incomplete`: a file is missing or
-  /// short; `corrupt`: the manifest does not match its digest.
+  /// Reads and checks the manifest, then checks that every file exists with its length. `incomplete`: a file is missing
+  /// or short; `corrupt`: the manifest does not match its digest.
   static Result<VersionReader> open(const Store& store, const Uid& uid);
 
   const Manifest& manifest() const { return *manifest_; }
 
-  /// Fills every target and checks each digest while the bytes are at hand; where the targets cover the version, every
-  /// byte of every file has been checked. A digest that is wrong is read once more before it counts as `corrupt`.
-  /// On failure the targets hold unspecified bytes.
+  /// Fills every target and checks each digest while it has the bytes. If the targets cover the version, every byte of
+  /// every file is checked. Bytes whose digest is wrong are read once more before they count as `corrupt`. After a
+  /// failure the targets hold unspecified bytes.
   Status read(const std::vector<TensorTarget>& targets, const ReadOptions& options = {}) const;
 
-  /// Recomputes every digest and compares every payload header with the manifest. Empty: all is right.
+  /// Recomputes every digest and compares every payload header with the manifest. Empty if the version is intact.
   /// `progress(done, total)` is called with bytes, from the calling thread.
   std::vector<Finding> verify(const std::function<void(std::uint64_t, std::uint64_t)>& progress = {}) const;
 

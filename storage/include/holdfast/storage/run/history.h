@@ -1,5 +1,5 @@
-// What a journal says, and the decisions that follow from it: which session is the latest, which version to go on
-// from. All of it is pure: the same listing gives the same answer, with its reason, on every host.
+// The content of a journal, and the decisions that follow from it: which session is the latest, which version to
+// resume from. The decisions are pure: the same listing gives the same answer, with its reason, on every host.
 #pragma once
 
 #include <cstdint>
@@ -30,26 +30,26 @@ struct VersionRef {
   friend bool operator==(const VersionRef&, const VersionRef&) = default;
 };
 
-/// One reading of journal/ (and of the names in data/). Grows by refresh(); entries are immutable, so each is read
-/// once.
+/// One reading of journal/ (and of the names in data/). refresh() adds to it; entries are immutable, so each is read
+/// only once.
 class History {
  public:
-  /// Lists and reads what is new. Torn, unreadable and foreign entries are kept as warnings, never as failures: only a
-  /// listing that itself fails is an error.
+  /// Lists the folders and reads new entries. Torn, unreadable and foreign entries become warnings, not failures: only
+  /// a listing that fails is an error.
   Status refresh(const Store& store);
 
   const std::vector<OpenEntry>& opens() const { return opens_; }         // by (epoch, session)
   const std::vector<VersionRef>& versions() const { return versions_; }  // by (epoch, session, seq): oldest first
   const std::vector<Note>& notes() const { return notes_; }              // by uid
   const std::vector<std::string>& warnings() const { return warnings_; }
-  /// The highest sequence number any name in journal/ or data/ carries.
+  /// The highest sequence number of any name in journal/ or data/.
   std::uint64_t highest_seq() const { return highest_seq_; }
   std::uint64_t highest_epoch() const;
   bool is_dropped(const Uid& uid) const;
-  /// Sessions whose payload lies in data/, as the first refresh saw it.
+  /// Sessions with payload in data/, as the first refresh saw it.
   const std::set<std::string>& payload_sessions() const { return payload_sessions_; }
 
-  /// The latest open above `mine`, if any: mine has been superseded.
+  /// The latest open entry above `mine`, or null. If there is one, `mine` has been superseded.
   const OpenEntry* superseded_by(const SessionOrder& mine) const;
 
  private:
@@ -68,8 +68,8 @@ inline constexpr std::uint64_t kPoisonSteps = 10;
 inline constexpr int kPoisonDeaths = 2;
 
 struct ChooseOptions {
-  /// A rewind to "42", "42-7f3a" or a full uid. It counts once: where the last rewind of the journal went there, the
-  /// newest version after it is chosen. "again:42" rewinds once more.
+  /// A rewind to "42", "42-7f3a" or a full uid. It counts once: if the last rewind in the journal went to the same
+  /// version, the newest version after it is chosen. "again:42" rewinds once more.
   std::optional<std::string> from = std::nullopt;
   bool fresh = false;                 // a start from scratch, once for each job
   std::string job = {};               // of OpenEntry
@@ -87,16 +87,16 @@ struct Choice {
   std::optional<VersionRef> version;  // empty: start from scratch
   bool rewind = false;
   std::string reason;                   // one sentence
-  bool starting_point_is_used = false;  // `from` or `fresh` was given, and had been followed before
+  bool starting_point_is_used = false;  // `from` or `fresh` was given, and was already followed
   std::vector<PassedOver> passed_over;
 };
 
-/// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base where
-/// it rewound to one, and as absent otherwise: so nothing that a slower session acknowledged meanwhile is passed by.
-/// Older versions follow the lineage: a session's own, then those up to its base. A dropped version is never chosen;
-/// a starting point that a restarted command repeats counts once;
-/// one that failed to load or was condemned by deaths is passed over for the next older one. Errors: `from` names
-/// nothing (or several); versions exist and none is left.
+/// Latest = the newest version of the highest (epoch, session). A session that saved nothing counts as its base if it
+/// rewound to one, and as absent otherwise, so that a version which a slower session acknowledged in the meantime is
+/// not skipped. Older versions follow the lineage: a session's own, then those up to its base. A dropped version is
+/// never chosen; a version that failed to load or was condemned by deaths is passed over for the next older one. A
+/// starting point that a restarted command repeats counts once. Errors: `from` names no version (or several); versions
+/// exist but none of them can be chosen.
 Result<Choice> choose_base(const History& history, const ChooseOptions& options);
 
 /// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.

@@ -1,5 +1,5 @@
-// A run's metrics: JSON lines, one file per session, `{"step":…, …}` each. A session that resumed repeats steps that an
-// earlier one had already logged, so a reader takes each step from the later session.
+// A run's metrics: JSON lines, one file per session, `{"step":…, …}` each. A resumed session may repeat steps that an
+// earlier one already logged, so a reader takes each step from the later session.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -11,7 +11,7 @@
 
 namespace holdfast::storage {
 
-/// Every step once, by step; the records of one step merged within a session. Torn last lines are skipped.
+/// Every step once, sorted by step; the records of one step are merged within a session. Torn last lines are skipped.
 Result<std::vector<nlohmann::json>> read_metrics(const Store& store, const History& history);
 
 }  // namespace holdfast::storage

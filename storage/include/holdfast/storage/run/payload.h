@@ -25,9 +25,9 @@ struct TensorSource {
 
   /// The size of the tensor.
   std::uint64_t bytes() const;
-  /// Copies all of it, and gives it in pieces of up to 1 MiB, in order.
+  /// Copies the tensor's bytes and passes them to `visit` in order, in pieces of up to 1 MiB.
   void each_piece(const std::function<void(std::span<const std::byte>)>& visit) const;
-  /// Of its bytes, as in the manifest.
+  /// The digest of its bytes, as in the manifest.
   Digest digest() const;
 };
 
@@ -37,9 +37,9 @@ struct PayloadTable {
   std::vector<TensorEntry> tensors;
 };
 
-/// Streams the sources into a new safetensors object, hashing file and tensors and counting numbers that are not finite
-/// on the way, and makes its bytes durable.
-/// Memory: the store's write buffers, whatever the tensors' sizes. Any failure voids the object.
+/// Streams the sources into a new safetensors object and makes its bytes durable. On the way it hashes the file and
+/// the tensors and counts numbers that are not finite.
+/// Memory: the store's write buffers, independent of the tensors' sizes. Any failure voids the object.
 Result<PayloadTable> write_payload(Store& store, const std::string& name,
                                    const std::map<std::string, std::string>& metadata,
                                    std::vector<TensorSource> sources);

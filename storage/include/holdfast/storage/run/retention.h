@@ -1,4 +1,4 @@
-// Which versions to keep: a pure plan over the journal. Carried out by RunWriter::prune.
+// Which versions to keep: a pure plan over the journal. RunWriter::prune carries it out.
 #pragma once
 
 #include <cstddef>
@@ -20,17 +20,17 @@ struct Retention {
 struct RetentionPlan {
   std::vector<Uid> drop;                          // oldest first
   std::string reason;                             // one sentence
-  std::optional<Uid> kept_finite = std::nullopt;  // stays beyond `keep_last` for the sake of its finite tensors
+  std::optional<Uid> kept_finite = std::nullopt;  // kept beyond `keep_last` because its tensors are finite
 };
 
 /// Keeps the newest `keep_last` versions in the order of takeovers and everything in `pinned` (this session's base,
 /// saves in flight). Versions in `doubtful` (known bad, or published but not proven durable) do not count as kept: the
-/// plan never leaves fewer than one version that is not doubtful.
+/// plan always leaves at least one version that is not doubtful.
 ///
-/// `non_finite(uid)` is how many numbers of a version's tensors are NaN or infinite; asked only where the answer
-/// matters. Where all that would be kept have some, the newest of those that have the fewest stays too: NaN must not
-/// push out the last version that is worth going back to. The fewest, not none, because a tensor may hold infinities on
-/// purpose, as a mask of attention does.
+/// `non_finite(uid)` returns how many numbers of a version's tensors are NaN or infinite; it is called only if the
+/// answer matters. If all versions that would be kept have some, the newest of those with the fewest is also kept: NaN
+/// must not push out the last usable version. "The fewest" rather than "none", because a tensor may hold infinities on
+/// purpose, such as an attention mask.
 RetentionPlan plan_retention(const History& history, const Retention& retention, const std::set<Uid>& pinned,
                              const std::set<Uid>& doubtful, const std::function<std::uint64_t(const Uid&)>& non_finite);
 

@@ -1,5 +1,5 @@
-// One session's hold on one run: opens it, saves versions, prunes them. The protocols' steps stand numbered above the
-// code in run_writer.cc; FORMAT.md says why each is there.
+// One session's write access to one run: opens it, saves versions, prunes them. run_writer.cc lists the protocols'
+// numbered steps above the code; FORMAT.md gives the reason for each.
 //
 // Threads: one at a time. The store must outlive the writer.
 #pragma once
@@ -35,11 +35,12 @@ struct OpenRequest {
   std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
   /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
-  /// the version over. Must not change the program before the version is known to fit. May be called more than once.
+  /// the version over. Must not change the program before the version is known to be compatible. May be called more
+  /// than once.
   std::function<Status(const VersionReader&)> load;
-  /// Told each decision in one sentence.
+  /// Receives each decision, one sentence each.
   std::function<void(const std::string&)> say;
-  /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's.
+  /// The writer's clocks: RFC 3339 UTC for entries, monotonic seconds for costs. Defaults: the system's clocks.
   std::function<std::string()> wall_time;
   std::function<double()> seconds;
   /// Waits before a base that could not be read is tried again. Default: sleeps.
@@ -55,7 +56,8 @@ struct SaveRequest {
   nlohmann::json made_by = nlohmann::json::object();
   std::vector<TensorSource> tensors;
   std::map<std::string, std::string> tied;
-  /// Asked when everything about the version is known and nothing is published: anything but ok voids it (S3).
+  /// Called when everything about the version is known and before anything is published: any result but ok voids the
+  /// version (S3).
   std::function<Status(const Manifest&)> inspect = nullptr;
 };
 
@@ -65,12 +67,12 @@ struct SavedVersion {
   std::string durability;
   double seconds = 0;
   std::uint64_t non_finite = 0;                      // how many numbers of its tensors are NaN or infinite
-  std::vector<std::string> non_finite_tensors = {};  // the names of the first few tensors that hold them
+  std::vector<std::string> non_finite_tensors = {};  // the names of the first few tensors that have them
 };
 
 class RunWriter {
  public:
-  /// Takes the run over: O1–O6. Creates it where it does not exist.
+  /// Takes the run over: O1–O5. Creates it if it does not exist.
   static Result<std::unique_ptr<RunWriter>> open(Store& store, const OpenRequest& request);
 
   const Uid& uid() const { return open_.uid; }  // of the open entry: names this session's metrics and log
@@ -78,23 +80,23 @@ class RunWriter {
   const Choice& choice() const { return choice_; }
   const History& history() const { return history_; }
 
-  /// S1–S8. Ok means acknowledged: the version survives whatever its durability class says it survives.
-  /// `superseded`: a later session owns the run, and every later call says so too. `unknown`: published, but its name
-  /// could not be made durable. Anything else: the version is void and the next save uses a new number.
+  /// S1–S8. Ok means acknowledged: the version survives what its durability class covers. `superseded`: a later session
+  /// owns the run, and every later call returns this too. `unknown`: published, but its name could not be made durable.
+  /// Anything else: the version is void and the next save uses a new number.
   Result<SavedVersion> save(SaveRequest request);
 
-  /// Plans retention and removes what it drops: P1–P5. Returns what was dropped. Says which version stays longer
+  /// Plans retention and removes the dropped versions: P1–P5. Returns them. Reports which version is kept longer
   /// because those after it hold NaN or infinities.
   Result<std::vector<Uid>> prune(const Retention& retention);
   /// Removes these versions: P2–P5. `invalid` for the newest acknowledged one, or for this session's base before
   /// its first save.
   Status drop(const std::vector<Uid>& versions, const std::string& reason);
-  /// Removes payload and temporary files left by sessions that our open closed.
+  /// Removes payload and temporary files left by sessions that our open entry closed.
   Result<std::size_t> remove_orphans();
 
-  /// Writes a note of this session. A close note ends it: nothing may be called afterwards.
+  /// Writes a note of this session. A close note ends the session: call nothing afterwards.
   Status note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason, nlohmann::json details);
-  /// A note about the base under a number of its own, for arm_death_note().
+  /// A note about the base with its own number, for arm_death_note().
   Note prepare_death_note();
 
  private:
@@ -128,8 +130,8 @@ class RunWriter {
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;
-  std::map<Uid, std::uint64_t> non_finite_;  // of versions that were asked about; a manifest is read once
-  std::optional<Uid> kept_finite_;           // the version that prune() last said it keeps
+  std::map<Uid, std::uint64_t> non_finite_;  // a cache by version, so that each manifest is read once
+  std::optional<Uid> kept_finite_;           // the kept version that prune() last reported
   nlohmann::json previous_cost_ = nlohmann::json::object();
 };
 

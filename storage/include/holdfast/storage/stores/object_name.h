@@ -1,4 +1,4 @@
-// Every object name of a run is built and parsed here and nowhere else.
+// Only this module builds and parses the object names of a run.
 //
 //   journal/000001-7f3a9c1e.open.json
 //   journal/000042-7f3a9c1e.save.json            version 42
@@ -19,21 +19,21 @@ namespace holdfast::storage {
 /// The highest number a name may have: fifteen digits, which counting never reaches.
 inline constexpr std::uint64_t kMaxSeq = 999'999'999'999'999;
 
-/// A sequence number and the session that drew it: unique over all sessions, hosts and tiers, never used twice.
+/// A sequence number and the session that drew it: unique over all sessions, hosts and tiers, never reused.
 struct Uid {
   std::uint64_t seq = 0;
   std::string session;  // 8 lower-case hex digits
   friend auto operator<=>(const Uid&, const Uid&) = default;
-  /// "000042-7f3a9c1e"; six digits of the number, more where it needs them.
+  /// "000042-7f3a9c1e"; the number has at least six digits.
   std::string text() const;
-  /// What users say: "42-7f3a".
+  /// The short form for users: "42-7f3a".
   std::string short_text() const;
   static std::optional<Uid> parse(std::string_view text);
 };
 
 /// Exactly 8 lower-case hex digits.
 bool is_session_id(std::string_view text);
-/// A fresh id from the kernel's random source.
+/// A new id from the kernel's random source.
 std::string random_session_id();
 
 enum class EntryKind { open, save, note };

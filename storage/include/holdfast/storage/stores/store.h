@@ -20,20 +20,21 @@
 
 namespace holdfast::storage {
 
-/// The most that Store::get() reads, so the most that a manifest may have when it is written.
+/// The largest object that Store::get() reads, so the largest manifest that may be written.
 inline constexpr std::uint64_t kMaxObjectBytes = std::uint64_t{1} << 30;
 
 /// What a driver promises. All flags are positive: a new driver that sets none is used in the most careful way.
 struct Capabilities {
   bool create_only_enforced = false;  // of two creates of one name, exactly one succeeds
   bool atomic_publish = false;        // a published object is seen whole or not at all, even after a crash
-  bool durable_put = false;           // what was synced survives the loss of power
+  bool durable_put = false;           // synced data survives a loss of power
   bool list_after_create = false;     // a listing shows every object whose create returned before it began
   bool ranged_read = false;           // a range costs about its own bytes, not the object's
   bool host_lock = false;             // lock() works between processes of one host
 };
 
-/// Streams one new object. Abandoned unless finish() returned ok: then some prefix may stay behind under its name.
+/// Streams one new object. Unless finish() returned ok, the object is abandoned: a prefix of it may remain under its
+/// name.
 class ObjectWriter {
  public:
   virtual ~ObjectWriter() = default;
@@ -42,7 +43,7 @@ class ObjectWriter {
   virtual std::span<std::byte> buffer() = 0;
   /// The first `bytes` of buffer() are the object's next bytes.
   virtual Status advance(std::size_t bytes) = 0;
-  /// Makes all bytes durable (its name becomes so by Store::sync_folder). After a failure the object is void: write
+  /// Makes all bytes durable (Store::sync_folder makes the name durable). After a failure the object is void: write
   /// again under a new name, never retry.
   virtual Status finish() = 0;
 };
@@ -51,23 +52,24 @@ class ObjectReader {
  public:
   virtual ~ObjectReader() = default;
   virtual std::uint64_t bytes() const = 0;
-  /// Fills `into` from `offset`; `incomplete` where the object ends earlier.
+  /// Fills `into` from `offset`; `incomplete` if the object ends earlier.
   virtual Status read(std::uint64_t offset, std::span<std::byte> into) const = 0;
 };
 
-/// A small object whose bytes are as durable as the store makes them, under no name yet.
+/// A small object that does not have its name yet. Its bytes are as durable as the store makes them.
 class StagedObject {
  public:
   virtual ~StagedObject() = default;
-  /// Gives it its name, create-only: `already_exists` where the name is taken. Durable after Store::sync_folder.
+  /// Gives it its name, create-only: `already_exists` if the name is taken. Durable after Store::sync_folder.
   virtual Status publish() = 0;
 };
 
-/// Held while it lives; ends with the process at the latest.
+/// The lock is held during this object's lifetime and ends with the process at the latest.
 class HostLock {
  public:
   virtual ~HostLock() = default;
-  /// The text of the holder before, where it is gone and only a process that it had started kept the lock; else empty.
+  /// The previous holder's text if that holder is dead and only a process that it had started kept the lock; else
+  /// empty.
   virtual std::string left_by() const { return {}; }
 };
 
@@ -82,38 +84,38 @@ class Store {
   virtual ~Store() = default;
 
   virtual Capabilities capabilities() const = 0;
-  /// Where this is, for messages: a path or a URL.
+  /// The store's location, for messages: a path or a URL.
   virtual std::string location() const = 0;
 
-  /// Makes the folders of a run where they are missing, durable, and finds out by probe what this place can do.
-  /// Call once before any other member that writes.
+  /// Makes the missing folders of a run, durably, and probes the capabilities of the location. Call once before any
+  /// other member that writes.
   virtual Status prepare() = 0;
 
   /// Create-only. `expected_bytes` reserves space, so that a full disk is an error before the first byte.
   virtual Result<std::unique_ptr<ObjectWriter>> create(const std::string& name, std::uint64_t expected_bytes) = 0;
-  /// `durable` = false skips the sync, for entries that nothing rests on.
+  /// `durable` = false skips the sync, for entries that nothing depends on.
   virtual Result<std::unique_ptr<StagedObject>> stage(const std::string& name, std::string_view bytes,
                                                       bool durable = true) = 0;
   /// Makes the names in "journal" or "data" durable: those created and those removed.
   virtual Status sync_folder(const std::string& folder) = 0;
 
-  /// The names ("journal/…") of a folder's objects, sorted, staged ones left out. An absent folder is empty.
+  /// The names ("journal/…") of a folder's objects, sorted, without staged ones. An absent folder is empty.
   virtual Result<std::vector<std::string>> list(const std::string& folder) const = 0;
   virtual Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const = 0;
   /// A whole small object. `corrupt` above `limit` bytes.
   Result<std::string> get(const std::string& name, std::uint64_t limit = kMaxObjectBytes) const;
-  /// Ok also where it is not there.
+  /// Ok also if the object does not exist.
   virtual Status remove(const std::string& name) = 0;
 
   /// Replaces a mutable object (hints/) or appends to one (metrics/, logs/). Not durable, never needed to resume.
   virtual Status put(const std::string& name, std::string_view bytes) = 0;
   virtual Status append(const std::string& name, std::string_view bytes) = 0;
 
-  /// What sessions left staged. `is_over(session)` says whether the 8-digit session in a staged name will never
-  /// publish it; returns how many were removed.
+  /// Removes staged objects that sessions left behind. `is_over(session)` tells whether the 8-digit session in a staged
+  /// name will never publish it. Returns how many were removed.
   virtual Result<std::size_t> remove_staged(const std::function<bool(std::string_view session)>& is_over) = 0;
 
-  /// `busy`, with the holder's text in the message, while another living process of this host holds it.
+  /// `busy`, with the holder's text in the message, while another living process of this host holds the lock.
   virtual Result<std::unique_ptr<HostLock>> lock(std::string_view holder) = 0;
 
   /// Runs a protocol's steps in order up to the first failure. Tests override it to kill between steps, or to leave

@@ -1,4 +1,4 @@
-// The name that somebody probably meant, for sentences about one that does not exist.
+// The existing name that the user probably meant, for error messages about an unknown name.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ struct NearestName {
 /// REQUIRES: at least one name.
 NearestName nearest_name(std::string_view word, const std::vector<std::string>& names);
 
-/// The nearest name where it is near enough to have been meant; empty where none is.
+/// The nearest name if it is near enough to have been meant; empty otherwise.
 std::string meant_name(std::string_view word, const std::vector<std::string>& names);
 
 }  // namespace holdfast::storage

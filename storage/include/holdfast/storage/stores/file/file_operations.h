@@ -1,8 +1,8 @@
-// The file-operations seam: every system call that matters to a commit goes through this interface, so that a test
-// can lose unsynced bytes and directory entries, fail call N with any errno, shorten writes, or stop the world at any
-// call, while the code that runs is the product's own.
+// The file-operations seam: every system call that matters to a commit goes through this interface. A test can so lose
+// unsynced bytes and directory entries, fail call N with any errno, shorten writes, or stop all threads at any call,
+// while it runs the production code.
 //
-// Convention: like the kernel, a call returns a value >= 0, or -errno. Nothing here retries, translates or logs.
+// Convention: like the kernel, a call returns a value >= 0, or -errno. The calls do not retry, translate or log.
 // Threads: different descriptors may be used from different threads.
 #pragma once
 
@@ -21,13 +21,13 @@ using Path = boost::filesystem::path;
 struct FileInfo {
   bool is_directory = false;
   std::uint64_t bytes = 0;
-  std::int64_t modified_ns = 0;  // of the clock that wrote it, which may be another machine's: for display only
+  std::int64_t modified_ns = 0;  // by the writer's clock, which may be another machine's: for display only
 };
 
-/// What a file system can be trusted with, as far as its type tells.
+/// What the type of a file system tells about its guarantees.
 struct MountInfo {
   std::string type;             // "ext4", "fuse", "tmpfs", "nfs", …, or the magic number in hex
-  bool sync_is_durable = true;  // false where fsync proves nothing (tmpfs, FUSE)
+  bool sync_is_durable = true;  // false if fsync guarantees nothing (tmpfs, FUSE)
   std::uint64_t free_bytes = 0;
 };
 
@@ -35,14 +35,14 @@ class FileOperations {
  public:
   virtual ~FileOperations() = default;
 
-  /// A new descriptor. Flags and mode as open(2); O_CLOEXEC is always added. The umask alone decides who may write: a
+  /// A new descriptor. Flags and mode as open(2); O_CLOEXEC is always added. Only the umask restricts write access: a
   /// group that shares a folder sets it to 002.
   virtual int open(const Path& path, int flags, int mode = 0666) = 0;
   virtual int close(int fd) = 0;
-  /// May transfer less than asked, as the kernel may.
+  /// May transfer fewer bytes than requested, like the system call.
   virtual std::int64_t read(int fd, void* into, std::size_t bytes, std::uint64_t offset) = 0;
   virtual std::int64_t write(int fd, const void* from, std::size_t bytes, std::uint64_t offset) = 0;
-  /// Reserves space so that a full disk shows before the first byte is written. -EOPNOTSUPP where unsupported.
+  /// Reserves space so that a full disk is an error before the first byte is written. -EOPNOTSUPP if unsupported.
   virtual int allocate(int fd, std::uint64_t bytes) = 0;
   virtual int truncate(int fd, std::uint64_t bytes) = 0;
   /// Switches O_DIRECT on an open descriptor.
@@ -58,22 +58,22 @@ class FileOperations {
   /// Names (not paths) in a folder, without "." and "..", in no particular order.
   virtual int list(const Path& folder, std::vector<std::string>& names) = 0;
   virtual int status(const Path& path, FileInfo& info) = 0;
-  /// Of an open file, whatever its name leads to by now.
+  /// The status of an open file, whatever its name refers to now.
   virtual int status_of(int fd, FileInfo& info) = 0;
   virtual int mount_info(const Path& path, MountInfo& info) = 0;
-  /// A non-blocking exclusive lock of the whole file that belongs to the open file description (fcntl F_OFD_SETLK) and
-  /// so ends with the process. -EAGAIN while somebody else holds it.
+  /// A non-blocking exclusive lock of the whole file. It belongs to the open file description (fcntl F_OFD_SETLK) and
+  /// so ends with the process. -EAGAIN while another open file description holds it.
   virtual int lock(int fd) = 0;
-  /// Gives the lock up also where a child process has the open file description too; close() does not.
+  /// Releases the lock even if a child process shares the open file description; close() does not.
   virtual int unlock(int /*fd*/) { return 0; }
 
   /// Runs both, possibly at the same time; returns when both are done.
   virtual void together(const std::function<void()>& first, const std::function<void()>& second) = 0;
-  /// A protocol is about to perform this step ("S5 publish the manifest"). Nothing by default: tests count, kill or
-  /// freeze here.
+  /// Called when a protocol is about to perform this step ("S5 publish the manifest"). Does nothing by default: tests
+  /// count, kill or freeze here.
   virtual void reached(std::string_view /*step*/) {}
-  /// Whether to perform this step's `sync` calls and steps in the order written: always yes in the product. Tests
-  /// answer otherwise to prove that each step and its place are needed.
+  /// The order in which to perform the steps, as indices; in production always the order written. Tests leave steps
+  /// out or swap them to prove that each step and its place are needed.
   virtual std::vector<std::size_t> order(const std::vector<std::string_view>& steps);
 };
 

@@ -1,9 +1,9 @@
 // The `file` driver: a run as a folder on a local disk, a mounted Drive, a Kaggle folder or NFS.
 //
-// Deviations, found by probe and by the mount's type, never by name: where hard links do not work, entries are
-// published by an exclusive rename, and where that does not work either, by O_EXCL in place (`atomic_publish` is then
-// false: a torn entry may be seen, and is told by its digest). `durable_put` is false on tmpfs and FUSE, whose fsync
-// proves nothing.
+// Deviations, found by probe and by the mount's type, never by name: if hard links do not work, entries are published
+// by an exclusive rename; if that does not work either, by O_EXCL in place (`atomic_publish` is then false: readers
+// may see a torn entry, and recognize it by its digest). `durable_put` is false on tmpfs and FUSE, whose fsync
+// guarantees nothing.
 #pragma once
 
 #include <memory>
@@ -14,12 +14,12 @@
 namespace holdfast::storage {
 
 struct FileStoreOptions {
-  bool read_only = false;  // for inspection: prepare() and everything that writes answer `read_only`
-  bool direct_io = true;   // O_DIRECT for large payload, where the file system has it
+  bool read_only = false;  // for inspection: prepare() and all calls that write return `read_only`
+  bool direct_io = true;   // O_DIRECT for large payload, if the file system supports it
 };
 
-/// `run_folder` is the run's own folder; its parent must exist when prepare() is called, and the parent's parent when
-/// the parent is missing too. `files` must outlive the store.
+/// `run_folder` is the run's own folder; when prepare() is called, its parent or at least its parent's parent must
+/// exist. `files` must outlive the store.
 std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options = {},
                                        FileOperations& files = system_files());
 
