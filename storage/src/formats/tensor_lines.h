@@ -1,5 +1,5 @@
-// The tensors of a manifest in our encoder's layout, one a line. A version may have a hundred thousand tensors, and
-// parsing them as a JSON document takes a hundred times as long as reading their bytes.
+// The tensors of a manifest in our encoder's layout, one a line. A version may have a hundred thousand tensors, for
+// which a general JSON parser is too slow.
 #pragma once
 
 #include <cstddef>

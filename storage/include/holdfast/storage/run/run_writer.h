@@ -34,9 +34,9 @@ struct OpenRequest {
   bool fresh = false;
   std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
-  /// Loads a version into the program (O3). `misfit` ends the opening; `corrupt`, `incomplete` and `unreadable` pass
-  /// the version over. Must not change the program before the version is known to be compatible. May be called more
-  /// than once.
+  /// Loads a version into the program (O3). `misfit` ends the opening, as does `unreadable` after three attempts;
+  /// `corrupt` and `incomplete` pass the version over. Must not change the program before the version is known to be
+  /// compatible. May be called more than once.
   std::function<Status(const VersionReader&)> load;
   /// Receives each decision, one sentence each.
   std::function<void(const std::string&)> say;
