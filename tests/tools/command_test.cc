@@ -1,6 +1,6 @@
 #include "runs.h"
 
-TEST_CASE("every_verb_has_help_with_an_example_and_its_exit_codes") {
+TEST_CASE("every_command_has_help_with_an_example_and_its_exit_codes") {
   for (const std::string verb : {"ls", "show", "verify", "diff"}) {
     const Said said = holdfast_command({verb, "--help"});
     CHECK(said.code == 0);
@@ -12,12 +12,12 @@ TEST_CASE("every_verb_has_help_with_an_example_and_its_exit_codes") {
   CHECK(holdfast_command({}).code == 2);
 }
 
-TEST_CASE("an_unknown_verb_gets_the_nearest_one") {
+TEST_CASE("an_unknown_command_gets_the_nearest_one") {
   const Said said = holdfast_command({"verfy"});
   CHECK(said.code == 2);
-  CHECK(said.err == "holdfast: \"verfy\" is no verb of holdfast; did you mean verify?\n");
+  CHECK(said.err == "holdfast: unknown command \"verfy\"; did you mean verify?\n");
   CHECK(holdfast_command({"frobnicate"}).err ==
-        "holdfast: \"frobnicate\" is no verb of holdfast; there are ls, show, verify, diff, launch\n");
+        "holdfast: unknown command \"frobnicate\"; the commands are ls, show, verify, diff, launch\n");
 }
 
 TEST_CASE("errors_are_json_too") {

@@ -538,7 +538,7 @@ TEST_CASE("restarts_end_where_they_are_used_up_or_useless") {
   };
   const Said loop = with("exit 3");
   CHECK(loop.code == 70);
-  CHECK(contains(loop.err, "not started again: 3 failures in a row without a newer saved step; exit code 70\n"));
+  CHECK(contains(loop.err, "not restarted: 3 failures in a row without a newer saved step; exit code 70\n"));
   CHECK(count(loop.err, "failed first") == 3);
 
   // Two steps are saved in the first two starts; none later.
@@ -550,7 +550,7 @@ TEST_CASE("restarts_end_where_they_are_used_up_or_useless") {
 
   const Said going = with("[ $RANK = 0 ] && echo $HOLDFAST_RESTART >$HOLDFAST_PROGRESS; exit 3");
   CHECK(going.code == 3);
-  CHECK(contains(going.err, "not started again, for all 9 restarts of --max-restarts are used\n"));
+  CHECK(contains(going.err, "not restarted: all 9 restarts of --max-restarts are used\n"));
   CHECK(count(going.err, "failed first") == 10);
 
   for (const int useless : {64, 69}) {
@@ -609,7 +609,7 @@ TEST_CASE("ranks_go_on_when_the_reader_of_their_output_leaves") {
   CHECK(content_of(code) == "0\n");
   CHECK(content_of(told).empty());
   CHECK(count(content_of(ends), "end\n") == std::stoi(nproc));
-  if (!also_errors) CHECK(contains(content_of(err), "the reader of standard output is gone; the ranks go on"));
+  if (!also_errors) CHECK(contains(content_of(err), "the reader of standard output is gone; the ranks continue"));
 }
 
 TEST_CASE("a_bar_that_rewrites_its_line_is_seen_while_it_moves_where_no_terminal_shows_it") {
@@ -667,7 +667,7 @@ TEST_CASE("a_wrong_command_line_of_launch_gets_one_sentence") {
       {{"--nproc", "0", "x"}, "--nproc is auto or a number from 1 to 9999, not \"0\""},
       {{"--nporc", "2", "x"}, "did you mean --nproc?"},
       {{"--holdfast.every", "5", "x"}, "--holdfast.every is an option of the program: put it behind the program"},
-      {{"./train", "--nproc", "2"}, "--nproc stands after the program, so ./train would get it"},
+      {{"./train", "--nproc", "2"}, "--nproc comes after the program, so ./train would get it"},
       {{"--nnodes", "2", "x"}, "needs --node-rank"},
       {{"--nnodes", "2", "--node-rank", "1", "x"}, "needs --rendezvous HOST:PORT"},
       {{"--nnodes", "2", "--node-rank", "2", "x"}, "nodes count from 0"},

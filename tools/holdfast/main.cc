@@ -54,17 +54,16 @@ int finish(int code) {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Looks at checkpoints: lists runs and versions, shows, verifies and compares them. Never changes one. "
-      "Launches programs of several ranks.",
+      "Inspects checkpoints: lists runs and versions, shows, verifies and compares them without changing anything. "
+      "Launches programs with several ranks.",
       "holdfast");
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(28);
   app.footer(
-      "Each verb has its own --help. Example:\n  holdfast ls runs\n\n"
-      "Exit codes: 0 all right, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read; launch: "
-      "the "
-      "ranks'.");
+      "Each command has its own --help. Example:\n  holdfast ls runs\n\n"
+      "Exit codes: 0 success, 1 damage or a difference was found, 2 wrong command line, 3 cannot be read; launch: "
+      "those of the ranks.");
   Invocation invocation;
   add_ls(app, invocation);
   add_show(app, invocation);
@@ -88,10 +87,11 @@ int run(int argc, char** argv) {
   const std::string verb = argv[1];
   if (verb.substr(0, 1) != "-" && std::find(verbs.begin(), verbs.end(), verb) == verbs.end()) {
     const std::string nearest = meant_name(verb, verbs);
-    return fail({StatusCode::invalid, in_quotes(verb) + " is no verb of holdfast; " +
-                                          (nearest.empty() ? "there are " + fmt::format("{}", fmt::join(verbs, ", "))
-                                                           : "did you mean " + nearest + "?")},
-                json);
+    return fail(
+        {StatusCode::invalid, "unknown command " + in_quotes(verb) + "; " +
+                                  (nearest.empty() ? "the commands are " + fmt::format("{}", fmt::join(verbs, ", "))
+                                                   : "did you mean " + nearest + "?")},
+        json);
   }
   try {
     app.parse(argc, argv);

@@ -431,7 +431,7 @@ void Launcher::reader_left(const Output& output) {
     return;
   }
   // Like a rank without launch: losing a terminal or a pipe must not end the training.
-  say(fmt::format("the reader of {} is gone; the ranks go on and what they write there is dropped", name));
+  say(fmt::format("the reader of {} is gone; the ranks continue, and what they write there is dropped", name));
 }
 
 void Launcher::say(const std::string& sentence) { err_.add_own_line("holdfast launch: " + sentence); }

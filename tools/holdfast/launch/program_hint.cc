@@ -60,8 +60,7 @@ std::string why_not_started(const std::string& program, int error) {
     const bool python = program.size() > 3 && program.compare(program.size() - 3, 3, ".py") == 0;
     return name + " is not executable; chmod +x makes it so" + (python ? ", or start it as: python3 " + program : "");
   }
-  if (error == ENOENT && there)
-    return name + " cannot be started, for the interpreter that its first line names is missing";
+  if (error == ENOENT && there) return name + " cannot be started: the interpreter named in its first line is missing";
   if (error == ENOENT || error == ENOTDIR) {
     const std::string meant = meant_program(program);
     return "there is no program " + name + (meant.empty() ? "" : "; did you mean " + printable(meant) + "?");

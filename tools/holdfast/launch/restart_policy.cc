@@ -25,17 +25,17 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
   if (outcome.told_to_stop) return stop("");
   if (limits_.restarts == 0) return stop("");
   if (failure.signal == 0 && failure.code == kRankUsage) {
-    return stop("not started again, for a wrong option stays wrong");
+    return stop("not restarted: an option is wrong and would be wrong again");
   }
   // Two launches of one run would take it over from each other in turns.
   if (failure.signal == 0 && failure.code == kRankSuperseded) {
-    return stop("not started again, for the run goes on elsewhere");
+    return stop("not restarted: the run continues elsewhere");
   }
   if (restarts_ == limits_.restarts) {
-    return stop(fmt::format("not started again, for all {} restarts of --max-restarts are used", limits_.restarts));
+    return stop(fmt::format("not restarted: all {} restarts of --max-restarts are used", limits_.restarts));
   }
   if (limits_.sees_progress && without_progress_ >= kFailuresWithoutProgress) {
-    return stop(fmt::format("not started again: {} failures in a row without a newer saved step{}; exit code {}",
+    return stop(fmt::format("not restarted: {} failures in a row without a newer saved step{}; exit code {}",
                             without_progress_, best_step_ ? fmt::format(" than {}", *best_step_) : "", kCrashLoop),
                 kCrashLoop);
   }

@@ -164,7 +164,7 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
       const std::string meant = storage::meant_name(name, kOptions);
       if (name.starts_with("--holdfast."))
         return wrong(name + " is an option of the program: put it behind the program");
-      return wrong(in_quotes(name) + " is no option of launch; " +
+      return wrong(in_quotes(name) + " is not an option of launch; " +
                    (meant.empty() ? "see holdfast launch --help" : "did you mean " + meant + "?"));
     }
     if (word == name) ++at;
@@ -175,10 +175,10 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
     for (std::size_t i = 1; i < program.size() && program[i] != "--"; ++i) {
       const std::string name = program[i].substr(0, program[i].find('='));
       if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) continue;
-      return wrong(
-          fmt::format("{} stands after the program, so {} would get it; launch's options come first, and where it is "
-                      "the program's write -- before {}",
-                      name, printable(program[0]), printable(program[0])));
+      return wrong(fmt::format(
+          "{} comes after the program, so {} would get it; put it before the program, or, if it is the program's "
+          "own option, write -- before {}",
+          name, printable(program[0]), printable(program[0])));
     }
   }
   return at;
@@ -188,30 +188,33 @@ void add_launch(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand(
       "launch",
-      "Starts the ranks of a program on this host and looks after them: one rank's failure ends all, signals reach "
-      "all, and no process is left behind.");
+      "Starts the ranks of a program on this host and supervises them: if one rank fails, all end; signals reach "
+      "every rank; no process is left behind.");
   const auto formatter = std::make_shared<LaunchHelp>();
   formatter->column_width(28);
   verb->formatter(formatter);
   verb->add_option(
           "--nproc", options->nproc,
-          "ranks on this host; auto: one for each NVIDIA GPU that CUDA_VISIBLE_DEVICES leaves, else 1 (default: auto)")
+          "ranks on this host; auto: one for each visible NVIDIA GPU (CUDA_VISIBLE_DEVICES), else 1 (default: auto)")
       ->type_name("N|auto");
-  verb->add_option("--nnodes", options->nodes, "hosts, each with as many ranks and a launch of its own (default: 1)")
+  verb->add_option("--nnodes", options->nodes,
+                   "hosts; each has the same number of ranks and its own launch (default: 1)")
       ->type_name("N");
   verb->add_option("--node-rank", options->node, "which host this is, from 0")->type_name("R");
   verb->add_option("--rendezvous", options->rendezvous,
-                   "where rank 0 listens, alike on all hosts; needed for several (default: a free port of 127.0.0.1)")
+                   "where rank 0 listens: the same on all hosts, required if there are several (default: a free port "
+                   "of 127.0.0.1)")
       ->type_name("HOST:PORT");
   verb->add_option("--logs", options->logs,
-                   "ranks append to rank-N.log there, the terminal shows launch's own lines only")
+                   "folder in which each rank appends to rank-N.log; the terminal then shows only launch's own lines")
       ->type_name("DIR");
   verb->add_option("--max-restarts", options->max_restarts,
-                   "how often all ranks are started again after a failure (default: 0)")
+                   "how often all ranks are restarted after a failure (default: 0)")
       ->type_name("K");
   verb->add_option("--backoff", options->backoff, "pause before the first restart; doubles up to 60s (default: 1s)")
       ->type_name("TIME");
-  verb->add_option("--grace", options->grace, "time between SIGTERM and SIGKILL for what does not end (default: 30s)")
+  verb->add_option("--grace", options->grace,
+                   "time between SIGTERM and SIGKILL for processes that do not end (default: 30s)")
       ->type_name("TIME");
   verb->footer(
       "Example:\n"
@@ -222,25 +225,24 @@ void add_launch(CLI::App& app, Invocation& invocation) {
       "  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, HOLDFAST_LAUNCH=1,\n"
       "  HOLDFAST_RESTART         0 for the first start of this launch, 1 for its first restart, ...\n"
       "  HOLDFAST_PROGRESS        file in which rank 0 writes the step of its last saved version\n"
-      "  HOLDFAST_LISTEN_FD       rank 0 on one host: a socket that listens on MASTER_PORT already\n"
-      "  OMP_NUM_THREADS          cores / nproc where there are several ranks and you have not set it\n\n"
-      "When a rank fails (exit code not 0 and not 75, or a signal), the others get 5 s to end by themselves, then "
-      "SIGTERM,\n"
-      "after --grace SIGKILL. Signals to launch are passed on to every rank; after SIGTERM, SIGINT, SIGQUIT or SIGHUP "
-      "nothing\n"
-      "is started again; after a second SIGINT the same times run. With several hosts each launch restarts its own "
-      "ranks; they meet again at the rendezvous.\n\n"
+      "  HOLDFAST_LISTEN_FD       rank 0 on one host: a socket that already listens on MASTER_PORT\n"
+      "  OMP_NUM_THREADS          cores / nproc with several ranks, unless you set it\n\n"
+      "If a rank fails (an exit code other than 0 and 75, or a signal), the others have 5 s to end by themselves.\n"
+      "Then they receive SIGTERM, and SIGKILL after --grace. Signals to launch are passed on to every rank. After\n"
+      "SIGTERM, SIGINT, SIGQUIT or SIGHUP nothing is restarted; a second SIGINT starts the same sequence. With\n"
+      "several hosts, each launch restarts its own ranks, and they meet again at the rendezvous.\n\n"
       "Exit codes:\n"
       "  0    every rank ended with 0\n"
-      "  75   stopped early after a save: run the same command again (a rank said so, or launch was stopped\n"
-      "       in the pause before a restart); never restarted here\n"
-      "  N    of the first rank that failed; 128+N where signal N ended it; 64 (wrong option) and 69 (the run\n"
+      "  75   stopped early after a save: run the same command again (a rank returned 75, or launch was stopped\n"
+      "       in the pause before a restart); never restarted by launch\n"
+      "  N    the exit code of the first rank that failed; 128+N if signal N ended it; 64 (wrong option) and 69 (the "
+      "run\n"
       "       was taken over) are never restarted\n"
       "  70   gave up: three failures in a row without a newer saved step\n"
       "  126  the program cannot be executed\n"
       "  127  there is no such program\n"
       "  2    wrong command line of launch\n"
-      "  3    launch itself cannot go on: no process, port, log or temporary folder");
+      "  3    launch itself failed: no process, port, log or temporary folder");
   verb->callback([options, &invocation] {
     invocation.run = [options, program = invocation.program] { return run_launch(*options, program); };
   });

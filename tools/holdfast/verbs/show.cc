@@ -62,11 +62,11 @@ Result<std::vector<Line>> select(const Checkpoint& checkpoint, const Options& op
   std::string nearest = meant_name(options.filters.front(), names);
   return Status(StatusCode::not_found,
                 fmt::format("no tensor of {} matches {}; {}", checkpoint.title, in_quotes(options.filters.front()),
-                            names.empty()     ? "it has none"
-                            : nearest.empty() ? "its first is " + in_quotes(names.front()) +
-                                                    "; * stands for any characters, as in \"*" +
-                                                    printable(options.filters.front()) + "*\""
-                                              : "did you mean " + in_quotes(nearest) + "?"));
+                            names.empty() ? "it has none"
+                            : nearest.empty()
+                                ? "its first is " + in_quotes(names.front()) + "; * matches any characters, as in \"*" +
+                                      printable(options.filters.front()) + "*\""
+                                : "did you mean " + in_quotes(nearest) + "?"));
 }
 
 ordered_json to_json(const Checkpoint& checkpoint, const Line& line) {

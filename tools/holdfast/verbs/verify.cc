@@ -140,7 +140,7 @@ std::string text_of(const Finding& finding) {
 }
 
 void print_report(const Report& report) {
-  if (report.removed) return print(fmt::format("{}: removed meanwhile by the run's own session\n", report.title));
+  if (report.removed) return print(fmt::format("{}: removed in the meantime by the run's own session\n", report.title));
   if (!report.unreadable.ok()) {
     return print(fmt::format("{}: {}, {}\n", report.title, styled(Style::bad, "cannot be read"),
                              printable(report.unreadable.message())));
