@@ -1,4 +1,4 @@
-// says: go over a holdfast::Loader
+// says: iterate over a holdfast::Loader
 #include "program.h"
 
 int main(int argc, char** argv) {

@@ -447,7 +447,7 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
     misfit(fmt::format("what the checkpoint holds is not a loader's state: {}", error.what()));
   }
   if (cursor > size) {
-    misfit(fmt::format("the checkpoint's loader stands at sample {} of a dataset of {}", cursor, size));
+    misfit(fmt::format("the checkpoint's loader is at sample {} of a dataset of {}", cursor, size));
   }
   const bool inside_an_epoch = is_inside_an_epoch(state, self.options.drop_last);
   if (self.counts_batches) return;  // the number of batches is checked when the epoch's steps begin

@@ -227,7 +227,7 @@ LearningRate LearningRate::one_cycle(const OneCycleOptions& options) {
   require(is_positive(options.max_lr), "one_cycle", "max_lr", options.max_lr, positive);
   require(is_part(options.pct_start), "one_cycle", "pct_start", options.pct_start, kPart);
   require(!options.three_phase || options.pct_start <= 0.5, "one_cycle", "pct_start", options.pct_start,
-          "at most 0.5 with three_phase, for the rate falls as long as it rose before its last descent");
+          "at most 0.5 with three_phase, because the rate falls as long as it rose before its last descent");
   require(is_positive(options.div_factor), "one_cycle", "div_factor", options.div_factor, positive);
   require(is_positive(options.final_div_factor), "one_cycle", "final_div_factor", options.final_div_factor, positive);
   return {fmt::format("one_cycle(total {}, max_lr {}, pct_start {}, {}, div_factor {}, final_div_factor {}{})",
@@ -241,7 +241,7 @@ LearningRate LearningRate::plateau(const PlateauOptions& options) {
   require(options.factor >= 0 && options.factor < 1, "plateau", "factor", options.factor, "at least 0 and below 1");
   require_multiple(options.threshold, "plateau", "threshold");
   require(!relative || options.mode == PlateauOptions::Mode::max || options.threshold < 1, "plateau", "threshold",
-          options.threshold, "below 1 where it is relative and the mode is min, or no metric is ever better");
+          options.threshold, "below 1 if it is relative and the mode is min, or no metric is ever better");
   require(is_part(options.min_lr), "plateau", "min_lr", options.min_lr, kPart);
   LearningRate rate(fmt::format("plateau({}, factor {}, patience {}, threshold {} {}, cooldown {}, min_lr {})",
                                 to_string(options.mode), options.factor, options.patience, options.threshold,

@@ -125,7 +125,7 @@ Problem check_files(const Manifest& manifest) {
   for (const FileEntry& file : manifest.files) {
     // Only names that this library builds, because none of them leads out of the run's folder.
     if (!parse_payload_name(file.name)) {
-      return "'s file has the name " + in_quotes(file.name) + ", which is no payload's";
+      return "'s file has the name " + in_quotes(file.name) + ", which is not the name of a payload";
     }
     if (file.header_bytes > file.bytes) {
       return "'s file " + in_quotes(file.name) + " has a header that is longer than the file";

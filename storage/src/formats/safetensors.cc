@@ -101,12 +101,12 @@ Result<SafetensorsTensor> decode_description(const std::string& name, const json
   for (const json& item : *shape) {
     std::uint64_t extent = 0;
     if (!take_number(item, std::numeric_limits<std::int64_t>::max(), extent))
-      return fail("a shape that is no list of extents");
+      return fail("a shape that is not a list of extents");
     tensor.shape.push_back(static_cast<std::int64_t>(extent));
   }
   constexpr std::uint64_t kAny = std::numeric_limits<std::uint64_t>::max();
   if (!take_number((*offsets)[0], kAny, tensor.begin) || !take_number((*offsets)[1], kAny, tensor.end)) {
-    return fail("data_offsets that are no whole numbers");
+    return fail("data_offsets that are not whole numbers");
   }
   if (tensor.end < tensor.begin) return fail("data that ends before it begins");
   const auto bytes = tensor_bytes(tensor.dtype, tensor.shape);
@@ -131,7 +131,7 @@ Result<std::uint64_t> decode_length(std::string_view prefix, std::uint64_t file_
                   "the file is too short for a safetensors header: it has " + std::to_string(file_bytes) + " bytes");
   }
   const std::uint64_t length = get_length(prefix);
-  if (length > kMaxSafetensorsHeader) return corrupt("has a length above 100 MB: this is no safetensors file");
+  if (length > kMaxSafetensorsHeader) return corrupt("has a length above 100 MB: this is not a safetensors file");
   if (length > file_bytes - kLengthBytes) {
     return Status(StatusCode::incomplete, "the file is cut short within its safetensors header");
   }

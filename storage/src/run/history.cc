@@ -150,7 +150,7 @@ Status History::refresh(const Store& store) {
     if (read_.contains(name)) continue;
     if (!entry) {
       read_.insert(name);
-      warnings_.push_back(store.location() + "/" + excerpt(name) + " is no journal entry of this library; ignored");
+      warnings_.push_back(store.location() + "/" + excerpt(name) + " is not a journal entry; it is ignored");
       continue;
     }
     auto bytes = store.get(name, kMaxEntryBytes);

@@ -175,7 +175,7 @@ Status RunWriter::choose(const ChooseOptions& options) {
     return {StatusCode::invalid,
             "a name in journal/ or data/ of " + store_.location() + " has the number " +
                 std::to_string(history_.highest_seq()) +
-                ", which no run reaches by counting, and leaves too few to go on with; nothing was "
+                ", which no run reaches by counting, and leaves too few numbers to continue; nothing was "
                 "changed. Move that file away"};
   }
   auto choice = choose_base(history_, options);

@@ -302,9 +302,10 @@ TEST_CASE("impossible_parameters_are_refused_by_name_value_and_remedy") {
         "one_cycle: max_lr is 0; it must be a finite number above 0");
   CHECK(invalid([] { L::one_cycle({.total = 9, .pct_start = 30}); }) ==
         "one_cycle: pct_start is 30; it must be a number from 0 to 1");
-  CHECK(invalid([] { L::one_cycle({.total = 9, .pct_start = 0.6, .three_phase = true}); }) ==
-        "one_cycle: pct_start is 0.6; it must be at most 0.5 with three_phase, for the rate falls as long as it rose "
-        "before its last descent");
+  CHECK(
+      invalid([] { L::one_cycle({.total = 9, .pct_start = 0.6, .three_phase = true}); }) ==
+      "one_cycle: pct_start is 0.6; it must be at most 0.5 with three_phase, because the rate falls as long as it rose "
+      "before its last descent");
   CHECK(invalid([] { L::one_cycle({.total = 9, .div_factor = -25}); }) ==
         "one_cycle: div_factor is -25; it must be a finite number above 0");
   CHECK(invalid([] { L::one_cycle({.total = 9, .final_div_factor = kNan}); }) ==
@@ -313,7 +314,7 @@ TEST_CASE("impossible_parameters_are_refused_by_name_value_and_remedy") {
   CHECK(invalid([] { L::plateau({.threshold = -1}); }) ==
         "plateau: threshold is -1; it must be a finite number that is at least 0");
   CHECK(invalid([] { L::plateau({.threshold = 1}); }) ==
-        "plateau: threshold is 1; it must be below 1 where it is relative and the mode is min, or no metric is ever "
+        "plateau: threshold is 1; it must be below 1 if it is relative and the mode is min, or no metric is ever "
         "better");
   CHECK(invalid([] { L::plateau({.min_lr = 2}); }) == "plateau: min_lr is 2; it must be a number from 0 to 1");
   CHECK(invalid([] { L::function(nullptr); }) ==

@@ -224,7 +224,7 @@ TEST_CASE("manifests_that_do_not_follow_the_format_are_refused_with_a_sentence")
       {"\"files\":[", "\"files_\":[", "the manifest has no list \"files\""},
       {"\"files\":[\n", "\"files\":[7,", "the manifest lists a file that is not an object"},
       {"data/000042-7f3a9c1e.r0of1.safetensors", "data/../../etc/passwd",
-       "the manifest's file has the name \"data/../../etc/passwd\", which is no payload's"},
+       "the manifest's file has the name \"data/../../etc/passwd\", which is not the name of a payload"},
       {"data/000042-7f3a9c1e.r0of1.safetensors", "/etc/passwd", "the manifest's file has the name \"/etc/passwd\""},
       {"\"bytes\":4124", "\"bytes\":\"4124\"", "the manifest's file has a \"bytes\" that is not a whole number"},
       {"\"header_bytes\":4096", "\"header_bytes\":4125", "the manifest's file \"data/"},
@@ -368,7 +368,7 @@ TEST_CASE("a_manifest_that_would_not_open_is_never_encoded") {
            tensor.parts[0].end += 100'000'009 - 4096;
          }
        })},
-      {"which is no payload's", with([&](M m) { m.files[0].name = "data/../x.safetensors"; })},
+      {"which is not the name of a payload", with([&](M m) { m.files[0].name = "data/../x.safetensors"; })},
   };
   for (const auto& [problem, manifest] : manifests) {
     INFO(problem);

@@ -14,7 +14,7 @@ template <class T>
 struct NotALoader {
   static_assert(
       never<T>,
-      "session.steps() and session.epochs() go over a holdfast::Loader, which can go on in the middle of an "
+      "session.steps() and session.epochs() iterate over a holdfast::Loader, which can resume in the middle of an "
       "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); over batches that "
       "you hold there is session.epochs({.count = 10}, batches)");
   using Range = void;
