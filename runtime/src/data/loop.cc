@@ -7,8 +7,7 @@
 namespace holdfast {
 
 void LoopCount::refuse(std::int64_t count) {
-  throw Error(storage::StatusCode::invalid,
-              fmt::format("a loop was given the count {}: give how often it is to go round, 0 or more", count));
+  throw Error(storage::StatusCode::invalid, fmt::format("the count of a loop is {}: it must be 0 or more", count));
 }
 
 BatchCounter::BatchCounter()

@@ -114,7 +114,7 @@ bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
 DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank, int local_world_size) {
   if (wanted == "cpu") return {};
   if (wanted != "cuda" && wanted != "auto") {
-    throw Error(storage::StatusCode::invalid, fmt::format("'{}' is not a device: say cpu, cuda or auto", wanted));
+    throw Error(storage::StatusCode::invalid, fmt::format("'{}' is not a device: choose cpu, cuda or auto", wanted));
   }
   const bool is_auto = wanted == "auto";
   if (facts.gpus.empty()) {
@@ -125,7 +125,7 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
   const std::size_t index = static_cast<std::size_t>(local_rank) % facts.gpus.size();
   const Gpu& gpu = facts.gpus[index];
   if (!facts.libtorch_has_cuda) {
-    const auto sentence = fmt::format("the {} cannot be used, for this LibTorch was built without CUDA", gpu.name);
+    const auto sentence = fmt::format("the {} cannot be used because this LibTorch was built without CUDA", gpu.name);
     if (is_auto) return {c10::kCPU, sentence};
     refuse(sentence + ": build with one that has it, or run with --holdfast.device cpu");
   }

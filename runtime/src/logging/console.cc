@@ -80,18 +80,18 @@ std::string end_line(const EndFacts& facts) {
   }
   if (facts.unsaved > 0) {
     return fmt::format(
-        "stopped at step {} ({}) and the last {} steps are not saved: running the same command again goes on from "
+        "stopped at step {} ({}) and the last {} steps are not saved: running the same command again continues from "
         "version {}",
         format_count(facts.step), facts.reason, format_count(facts.unsaved), facts.version);
   }
   if (facts.non_finite) {
-    return fmt::format("stopped at step {} ({}), saved as version {}: {}", format_count(facts.step), facts.reason,
-                       facts.version,
-                       facts.before.empty()
-                           ? "there is no earlier version: start from scratch with --holdfast.fresh"
-                           : fmt::format("add --holdfast.from {} to go on from the version before that", facts.before));
+    return fmt::format(
+        "stopped at step {} ({}), saved as version {}: {}", format_count(facts.step), facts.reason, facts.version,
+        facts.before.empty()
+            ? "there is no earlier version: start from scratch with --holdfast.fresh"
+            : fmt::format("add --holdfast.from {} to continue from the version before it", facts.before));
   }
-  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to go on",
+  return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to continue",
                      format_count(facts.step), facts.reason, facts.version,
                      facts.fresh ? " without --holdfast.fresh" : "");
 }

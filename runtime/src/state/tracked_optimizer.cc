@@ -327,10 +327,10 @@ class TrackedOptimizer : public TrackedItem {
     const torch::optim::Optimizer& now = optimizer();
     const OptimizerFields* fields = fields_of(now);
     if (fields) return *fields;
-    throw Error(StatusCode::unsupported,
-                "optimizer '" + name() + "' is a " + c10::demangle(typeid(now).name()) +
-                    ", whose state only its author knows: give it save(holdfast::State&) const and "
-                    "load(const holdfast::State&)");
+    throw Error(StatusCode::unsupported, "optimizer '" + name() + "' has the unsupported type " +
+                                             c10::demangle(typeid(now).name()) +
+                                             ": give it save(holdfast::State&) const and "
+                                             "load(const holdfast::State&)");
   }
 
   // "state": {parameter: {field: value}, …} holds the fields that are not tensors; null if others have state and this
@@ -412,9 +412,10 @@ class TrackedOptimizer : public TrackedItem {
       for (std::size_t i = 0; i < tensors.size(); ++i) {
         const std::string* const known = names.name_of(tensors[i]);
         if (known == nullptr) {
-          throw Error(StatusCode::invalid, "optimizer '" + name() + "', group " + std::to_string(group) +
-                                               ": parameter " + std::to_string(i) + " (" + describe(tensors[i]) +
-                                               ") is in no tracked module: track its module, or the tensor itself");
+          throw Error(StatusCode::invalid,
+                      "optimizer '" + name() + "', group " + std::to_string(group) + ": parameter " +
+                          std::to_string(i) + " (" + describe(tensors[i]) +
+                          ") does not belong to a tracked module: track its module, or the tensor itself");
         }
         found.push_back({*known, group, tensors[i]});
       }

@@ -37,7 +37,7 @@ struct TrackedState::Registry {
     if (name.empty()) throw Error(storage::StatusCode::invalid, "track() needs a name that is not empty");
     if (name == "__metadata__") {
       throw Error(storage::StatusCode::invalid,
-                  "'__metadata__' means something else in a safetensors file: choose another name");
+                  "'__metadata__' is reserved by the safetensors format: choose another name");
     }
     try {
       nlohmann::json(name).dump();

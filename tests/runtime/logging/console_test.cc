@@ -65,7 +65,7 @@ TEST_CASE("lines_say_what_happened_with_numbers_and_units") {
   CHECK(saved_line({"42-7f3a", 1200, "every 500 steps", 19293798, 12300us, 35100us, "fsynced"}) ==
         "saved version 42-7f3a at step 1,200 (every 500 steps): 18.4 MiB, waited 12.3 ms, fsynced after 35.1 ms");
   CHECK(end_line({"SIGTERM", 1234, "43-7f3a"}) ==
-        "stopped at step 1,234 (SIGTERM), saved as version 43-7f3a: run the same command again to go on");
+        "stopped at step 1,234 (SIGTERM), saved as version 43-7f3a: run the same command again to continue");
   CHECK(contains(end_line({"SIGTERM", 0, ""}), "nothing is saved"));
   CHECK(end_line({"SIGTERM", 1234, "43-7f3a", 34}) ==
         "stopped at step 1,234 (SIGTERM) and the last 34 steps are not saved: running the same command again goes on "

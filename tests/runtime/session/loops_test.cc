@@ -600,7 +600,7 @@ TEST_CASE("counts_are_signed_or_not_and_never_negative") {
     } catch (const Error& error) {
       refusal = error.what();
     }
-    CHECK(refusal == "a loop was given the count -1: give how often it is to go round, 0 or more");
+    CHECK(refusal == "the count of a loop is -1: it must be 0 or more");
     CHECK_THROWS_AS(session.epochs(loader, below), Error);
     CHECK_THROWS_AS(session.steps(loader, {.epochs = below}), Error);
   });
