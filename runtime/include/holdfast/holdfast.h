@@ -1,7 +1,7 @@
 // Everything a training program needs.
 #pragma once
 
-// First, so that little stands in front of what the compiler says to a mistake.
+// First, so that little precedes the compiler's error about a mistake.
 #include "holdfast/runtime/data/data_mistakes.h"
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/error.h"
