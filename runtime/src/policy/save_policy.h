@@ -13,7 +13,7 @@ namespace holdfast {
 
 /// The intervals of periodic saves; zero is never. If several are set, each counts on its own.
 struct SaveEvery {
-  std::uint64_t steps = 0;  // at every step number that this divides
+  std::uint64_t steps = 0;  // at every step number that is a multiple of this
   std::uint64_t epochs = 0;
   std::chrono::nanoseconds time{0};  // since the last save
 

@@ -36,7 +36,7 @@ LastWords* all_last_words = nullptr;
 constexpr std::string_view kAnswer =
     "\nholdfast: finishing the step, then saving; press again to quit without saving\n";
 
-// Only what a signal handler may call.
+// Calls only functions that a signal handler may call.
 void write_to_stderr(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
 }
@@ -58,7 +58,7 @@ extern "C" void note_stop(int signal) {
     struct sigaction at_once {};
     at_once.sa_handler = SIG_DFL;
     sigaction(SIGINT, &at_once, nullptr);
-    // A terminal has echoed ^C behind a progress line; elsewhere lines are whole.
+    // A terminal has echoed ^C behind a progress line, so the answer begins a new line there.
     if (!interrupted.exchange(true) && answers_interrupts.load()) write_to_stderr(kAnswer.substr(on_terminal ? 0 : 1));
   }
   errno = saved_errno;

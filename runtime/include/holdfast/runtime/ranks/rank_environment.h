@@ -34,8 +34,8 @@ struct RankEnvironment {
 using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 
 /// Throws Error(invalid), naming the variable, if a launcher's variables are incomplete or contradict each other.
-/// `mpi_launcher`: names the process that started all ranks of this host, for MPI launchers whose variables do not tell
-/// two jobs apart; empty if unknown.
+/// `mpi_launcher`: names the process that started all ranks of this host, for MPI launchers whose variables do not
+/// distinguish two jobs; empty if unknown.
 RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher = {});
 /// Reads this process's environment.
 RankEnvironment read_rank_environment();
