@@ -1,7 +1,7 @@
 // Everything a training program needs.
 #pragma once
 
-// First, so that little stands in front of what the compiler says to a mistake.
+// Included first, so that little output precedes the compiler's message about a mistake.
 #include "holdfast/runtime/data/data_mistakes.h"
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/error.h"

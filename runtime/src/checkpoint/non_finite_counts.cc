@@ -38,7 +38,7 @@ std::string more_non_finite(const NonFiniteCounts& before, const NonFiniteCounts
   std::size_t unnamed = 0;
   for (const auto& [name, count] : now) {
     auto known = before.find(name);
-    // Where ranks hold a tensor differently, and did not before or were not asked, rank 0's counts.
+    // A rank's own tensor that the version before does not have is compared with rank 0's.
     if (known == before.end()) known = before.find(stored_name(program_name(name)));
     const std::uint64_t were = known != before.end() ? known->second : 0;
     if (count <= were) continue;

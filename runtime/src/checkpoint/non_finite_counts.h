@@ -1,5 +1,5 @@
-// Whether training goes wrong: NaN and infinite numbers that a version has and the one before it had not. Compared
-// tensor by tensor, so that a mask of -inf, which is the same in both, is none.
+// Detects failing training: NaN and infinite numbers that a version has and the version before did not have. They are
+// compared tensor by tensor, so that a mask of -inf, which is the same in both, does not count.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace holdfast {
 
-/// How many numbers of each tensor are NaN or infinite; tensors without any are left out.
+/// How many numbers of each tensor are NaN or infinite; without the tensors that have none.
 using NonFiniteCounts = std::map<std::string, std::uint64_t>;
 
 NonFiniteCounts count_non_finite(const storage::Manifest& manifest);
@@ -19,7 +19,7 @@ NonFiniteCounts count_non_finite(const storage::Manifest& manifest);
 NonFiniteCounts count_non_finite(const Snapshot& captured);
 
 /// "12 more numbers that are NaN or infinite than version 2-ef01, in 'a', 'b', 'c' and 3 more tensors", where `than` is
-/// "version 2-ef01". Empty where no tensor has more.
+/// "version 2-ef01". Empty if no tensor has more.
 std::string more_non_finite(const NonFiniteCounts& before, const NonFiniteCounts& now, const std::string& than);
 
 }  // namespace holdfast

@@ -18,7 +18,7 @@ RunKeeper::RunKeeper(const SessionOptions& options, Console& console)
     : console_(console),
       store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
 
-// The console outlives the keeper, and whoever writes to it later must not reach for the store.
+// The console outlives the keeper, and its later lines must not reach the store.
 RunKeeper::~RunKeeper() { console_.set_log(nullptr); }
 
 void RunKeeper::open(const SessionOptions& options,
@@ -40,11 +40,11 @@ void RunKeeper::open(const SessionOptions& options,
 
   if (writer_->base()) {
     storage::arm_death_note(store_->location(), writer_->prepare_death_note());
-    report_uncaught_errors();  // before the note's own handler: a sentence of ours is no death
+    report_uncaught_errors();  // runs before the note's own handler, because a reported error does not count as a death
   }
   metrics_ = std::make_unique<MetricsWriter>(*store_, writer_->uid());
   console_.set_log([this, name = storage::log_name(writer_->uid())](std::string_view text) {
-    (void)store_->append(name, text);  // a log that cannot be written stops nothing
+    (void)store_->append(name, text);  // a log that cannot be written does not stop the run
   });
 }
 
@@ -64,7 +64,7 @@ void RunKeeper::close(const std::string& reason, nlohmann::json details) {
 }
 
 void RunKeeper::remove_orphans() {
-  // Where no version is there, what looks like an orphan may be all that is left of one whose manifest was lost.
+  // Without a version, an apparent orphan may be the remainder of a version whose manifest was lost.
   if (!writer_->base()) return;
   if (const auto orphans = writer_->remove_orphans(); !orphans) console_.say(orphans.status().message());
 }

@@ -22,31 +22,31 @@ namespace holdfast {
 
 class RunKeeper {
  public:
-  /// Opens the run's folder; touches nothing in it yet. The console outlives the keeper.
+  /// Opens the run's folder without changing it. The console must outlive the keeper.
   RunKeeper(const SessionOptions& options, Console& console);
   ~RunKeeper();
 
-  /// Takes the run over (O1–O6); `load` as in storage::OpenRequest. Throws Error where the run cannot be had.
+  /// Takes the run over (O1–O6); `load` as in storage::OpenRequest. Throws Error if that is impossible.
   void open(const SessionOptions& options, std::function<storage::Status(const storage::VersionReader&)> load);
 
   storage::RunWriter& writer() { return *writer_; }
   const storage::RunWriter& writer() const { return *writer_; }
   MetricsWriter& metrics() { return *metrics_; }
-  /// Throws Error where the version cannot be read.
+  /// Throws Error if the version cannot be read.
   storage::VersionReader read(const storage::Uid& uid) const;
   std::string place() const { return store_->location(); }
 
-  /// Flushes the metrics, then S1–S8: what a resume from here will not repeat must be in the store before the version
-  /// is.
+  /// Flushes the metrics, then runs S1–S8: the metrics of steps that a resume from this version does not repeat must be
+  /// in the store before the version.
   storage::Result<storage::SavedVersion> save(storage::SaveRequest request);
   /// Ends this session in the journal.
   void close(const std::string& reason, nlohmann::json details);
 
-  /// Payload and temporary files of sessions that ended are removed.
+  /// Removes payload and temporary files of sessions that ended.
   void remove_orphans();
-  /// Says now and then how far this session came, so that the next one can tell how much work a sudden end cost.
+  /// Records the step every few seconds, so that the next session can report how much work a sudden end cost.
   void note_step(std::uint64_t step);
-  /// How far the session that saved `uid` went beyond it, where it said so.
+  /// How many steps the session that saved `uid` went beyond it; 0 if it recorded none.
   std::uint64_t steps_after(const storage::Uid& uid, std::uint64_t saved_step) const;
 
  private:

@@ -30,7 +30,7 @@ std::int64_t aligned(std::int64_t bytes) { return (bytes + kAlignment - 1) / kAl
 // ---------------------------------------------------------------------------------------------------------------------
 // Loading
 
-// Who does not fit stops all, before anything is overwritten anywhere.
+// A rank that does not fit stops all, before any rank overwrites anything.
 void require_all(Group& group, const Compatibility& fit) {
   const auto messages = group.all_gather(fit.ok() ? std::string() : fit.message());
   for (std::size_t rank = 0; rank < messages.size(); ++rank) {
@@ -41,7 +41,7 @@ void require_all(Group& group, const Compatibility& fit) {
   }
 }
 
-// The entries, by their place in the manifest, that any rank but 0 asks for.
+// The entries, as indices into the manifest, that any rank but 0 needs.
 std::vector<std::size_t> wanted_by_others(Group& group, const storage::Manifest& manifest,
                                           const std::vector<LoadTarget>& targets) {
   std::set<std::size_t> mine;
@@ -64,7 +64,7 @@ std::multimap<std::size_t, const LoadTarget*> by_entry(const storage::Manifest& 
   return found;
 }
 
-// Rank 0 gives every entry that another rank wants to all of them, many in one message. `version`: rank 0's.
+// Rank 0 sends every entry that another rank needs to all ranks, many in one message. `version`: null on other ranks.
 void share(Group& group, const storage::Manifest& manifest, const std::vector<LoadTarget>& targets,
            const storage::VersionReader* version) {
   const auto wanted = wanted_by_others(group, manifest, targets);
@@ -93,7 +93,7 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Lo
           into.copy_(bytes_of(*target->second));
           return;
         }
-        at::Tensor read = at::empty(into.sizes(), at::kByte);  // another rank's own
+        at::Tensor read = at::empty(into.sizes(), at::kByte);  // belongs to another rank
         throw_if(version->read(
             {{manifest.tensors[index].name, {static_cast<std::byte*>(read.mutable_data_ptr()), read.nbytes()}}}));
         into.copy_(read);
@@ -170,7 +170,7 @@ void RankFeed::fill(const std::vector<LoadTarget>& targets) {
 
 void gather_rank_state(Group& group, Snapshot& captured, Group::Site site) {
   if (group.world_size() == 1) return;
-  // 1. Everybody learns what rank 0 holds, by digest.
+  // 1. Rank 0 sends the digests of its state to all.
   std::map<std::string, std::string> digests;
   std::map<std::string, const storage::TensorSource*> sources;
   for (const storage::TensorSource& source : captured.tensors) {
@@ -185,7 +185,7 @@ void gather_rank_state(Group& group, Snapshot& captured, Group::Site site) {
       group.compare("the save", "values", group.is_main() ? json(std::pair(digests, value_digests)) : json(), site);
   const auto [main_digests, main_values] = said.front().get<std::pair<Digests, Digests>>();
 
-  // 2. What this rank holds differently is announced: values at once, tensors by what they are.
+  // 2. Each rank announces its differing state: values completely, tensors by name, dtype and shape.
   json mine = {{"values", json::object()}, {"tensors", json::array()}};
   for (const auto& [name, digest] : value_digests) {
     const auto found = main_values.find(name);
@@ -226,7 +226,7 @@ void gather_rank_state(Group& group, Snapshot& captured, Group::Site site) {
 void require_alike(Group& group, const Snapshot& captured, Group::Site site, const std::string& when,
                    const std::string& remedy) {
   if (group.world_size() == 1) return;
-  // One digest tells that all is well; which tensor it is matters only where it is not.
+  // One digest shows that all are alike; only on a difference are the tensors compared one by one.
   std::map<std::string, std::string> digests;
   for (const storage::TensorSource& source : captured.tensors) {
     if (!captured.may_differ.contains(source.name)) digests[source.name] = digest_text(source);

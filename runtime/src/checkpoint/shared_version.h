@@ -1,9 +1,9 @@
 // One version for all ranks: rank 0 alone reads and writes the store, so that only its host needs to reach it.
 //
-// Loading: every rank plans against the same manifest; rank 0 reads what it needs itself, then gives the others theirs.
-// Saving: rank 0's capture stands for all ranks; what another holds differently (generators, buffers, values) is sent
-// to it and saved under a name with that rank (rank_names.h). Threads: one at a time. All functions are called by all
-// ranks together.
+// Loading: every rank makes its restore plan against the same manifest; rank 0 reads its own tensors, then sends the
+// others theirs. Saving: rank 0's capture represents all ranks; another rank's differing state (generators, buffers,
+// values) is sent to it and saved under a name with that rank (rank_names.h). Threads: one at a time. All ranks call
+// all functions together.
 #pragma once
 
 #include "holdfast/runtime/ranks/group.h"
@@ -37,10 +37,10 @@ class RankFeed final : public TensorFeed {
   const storage::Manifest& manifest_;
 };
 
-/// Adds to rank 0's capture what the other ranks hold differently. The others' captures stay as they are.
+/// Adds the other ranks' differing state to rank 0's capture. The others' captures stay as they are.
 void gather_rank_state(Group& group, Snapshot& captured, Group::Site site);
 
-/// Throws Error(invalid) on all ranks where a tensor that must be alike on all of them is not: names it and the ranks.
+/// Throws Error(invalid) on all ranks, naming tensor and ranks, if a tensor that must be alike on all of them is not.
 /// `when`: "before the first step". `site`: in the program.
 void require_alike(Group& group, const Snapshot& captured, Group::Site site, const std::string& when,
                    const std::string& remedy);

@@ -1,4 +1,4 @@
-// The file operations below a session's store: the system's, unless a test put others there before the run was opened.
+// The file operations of a session's store: the system's, unless a test set others before the run was opened.
 #pragma once
 
 #include "holdfast/storage/stores/file/file_operations.h"
@@ -6,7 +6,7 @@
 namespace holdfast {
 
 storage::FileOperations& store_files();
-/// Null: the system's. Not while a session lives.
+/// Null: the system's. Must not be called while a session lives.
 void set_store_files(storage::FileOperations* files);
 
 }  // namespace holdfast

@@ -16,7 +16,7 @@
 namespace holdfast {
 namespace {
 
-// The part of the driver's stable C interface that tells what is there. https://docs.nvidia.com/cuda/cuda-driver-api
+// The part of the driver's stable C interface that lists GPUs. https://docs.nvidia.com/cuda/cuda-driver-api
 class Driver {
  public:
   Driver() : library_(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {}  // never closed: LibTorch uses it too
@@ -36,7 +36,7 @@ class Driver {
     const auto get = find<int(int*, int)>("cuDeviceGet");
     const auto name = find<int(char*, int, int)>("cuDeviceGetName");
     const auto attribute = find<int(int*, int, int)>("cuDeviceGetAttribute");
-    // The second version tells the parts of a GPU that was split (MIG) apart.
+    // The second version distinguishes the parts of a split GPU (MIG).
     auto identify = find<int(unsigned char*, int)>("cuDeviceGetUuid_v2");
     if (!identify) identify = find<int(unsigned char*, int)>("cuDeviceGetUuid");
     std::vector<Gpu> found;
@@ -53,7 +53,7 @@ class Driver {
       gpu.name = text.data();
       if (std::array<unsigned char, 16> id{}; identify && identify(id.data(), device) == 0) {
         const std::string hex = fmt::format("{:02x}", fmt::join(id, ""));
-        // As nvidia-smi -L writes it.
+        // In the format of nvidia-smi -L.
         gpu.id = fmt::format("GPU-{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
                              hex.substr(16, 4), hex.substr(20));
       }
@@ -86,7 +86,7 @@ GpuFacts find_gpus() {
   if (facts.libtorch_has_cuda) {
     const auto version = hooks.versionCUDART();
     facts.libtorch_cuda = fmt::format("{}.{}", version / 1000, version % 1000 / 10);
-    // Without a driver that suits it this throws, and nobody asks for kernels.
+    // showConfig() throws without a suitable driver; kernels do not matter then.
     if (facts.libtorch_sees_gpu) facts.libtorch_architectures = hooks.showConfig();
   }
   return facts;
@@ -142,7 +142,7 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
                     "or run with --holdfast.device cpu",
                     gpu.name, gpu.major, gpu.minor));
   }
-  // Without an id nobody can tell whether the ranks have a GPU each.
+  // Without an id it is unknown whether each rank has a GPU of its own.
   if (gpu.id.empty() && local_world_size > static_cast<int>(facts.gpus.size())) {
     refuse(
         fmt::format("{} ranks on this host and {} GPU{}: start as many ranks as there are GPUs, or run with "

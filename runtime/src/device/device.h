@@ -1,5 +1,6 @@
-// Which device a run computes on: the choice of --holdfast.device against what is there. A GPU that this LibTorch
-// cannot use is refused with a remedy, rather than found out by the first kernel, or by a day on the CPU.
+// The device that a run computes on: --holdfast.device compared with the devices of this machine. A GPU that this
+// LibTorch cannot use is refused with a remedy; else the first kernel would fail, or the run would take days on the
+// CPU.
 //
 // Facts about GPUs come from NVIDIA's driver library, loaded at run time, so this needs no CUDA toolkit and also sees
 // the GPU that a LibTorch without CUDA cannot.
@@ -18,44 +19,44 @@ struct Gpu {
   std::string name = {};
   int major = 0;  // compute capability
   int minor = 0;
-  std::string id = {};  // no other GPU, or part of one, of any host has it; empty: unknown
+  std::string id = {};  // unique among the GPUs, and their parts, of all hosts; empty: unknown
 };
 
 struct GpuFacts {
-  std::vector<Gpu> gpus = {};               // as the driver counts them: CUDA_VISIBLE_DEVICES applies
-  std::string driver_cuda = {};             // the newest CUDA that the driver serves, "12.4"; empty: no driver
+  std::vector<Gpu> gpus = {};               // in the driver's order; CUDA_VISIBLE_DEVICES applies
+  std::string driver_cuda = {};             // the newest CUDA that the driver supports, "12.4"; empty: no driver
   bool libtorch_has_cuda = false;           // this LibTorch was built with CUDA
-  bool libtorch_sees_gpu = false;           // … and finds a GPU that it can talk to
+  bool libtorch_sees_gpu = false;           // it finds a GPU that it can access
   std::string libtorch_cuda = {};           // "13.0"
   std::string libtorch_architectures = {};  // the -gencode flags it was built with; empty: unknown
 };
 
-/// Asks driver and LibTorch; initialises the driver, so not before a fork whose child uses CUDA.
+/// Asks driver and LibTorch. It initialises the driver: do not call it before a fork whose child uses CUDA.
 GpuFacts find_gpus();
 
 /// Whether kernels built with these -gencode flags run on a GPU: machine code runs on the same major number and the
-/// same or a higher minor one, PTX on anything from its own on. True where the flags are unknown. Source: CUDA C++
-/// Programming Guide, "Application compatibility".
+/// same or a higher minor one, PTX on its own capability or a higher one. True if the flags are unknown. Source: CUDA
+/// C++ Programming Guide, "Application compatibility".
 bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
 
 struct DeviceChoice {
   c10::Device device = c10::kCPU;
-  std::string note = {};  // a sentence worth saying: why the CPU although a GPU is here; else empty
-  std::string gpu = {};   // its name and id, "NVIDIA H200 (GPU-5a0d...)"; empty for the CPU, or where it has no id
+  std::string note = {};  // a sentence for the log: why the CPU, although a GPU exists; else empty
+  std::string gpu = {};   // its name and id, "NVIDIA H200 (GPU-5a0d...)"; empty for the CPU, or without an id
 };
 
-/// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) where the GPU is wanted, or auto finds one, and this
-/// LibTorch cannot use it; auto takes the CPU where there is no GPU or LibTorch was built without CUDA.
-/// Of several ranks on this host each takes the GPU of its own number. Where a rank sees fewer GPUs than there are
-/// ranks, it takes it that each was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
-/// tells whether that is so.
+/// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this
+/// LibTorch cannot use it; auto chooses the CPU if there is no GPU or LibTorch was built without CUDA.
+/// With several ranks on this host, each uses the GPU of its own number. A rank that sees fewer GPUs than there are
+/// ranks assumes that each rank was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
+/// checks that.
 DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank = 0,
                            int local_world_size = 1);
-/// With the facts of this machine, which are asked for only where they matter. Makes a GPU LibTorch's current one, so
-/// that "cuda" means it.
+/// Uses the facts of this machine, which it collects only if they matter. Makes the chosen GPU LibTorch's current one,
+/// so that "cuda" means it.
 DeviceChoice choose_device(std::string_view wanted, int local_rank = 0, int local_world_size = 1);
 
-/// `gpus`: of each rank the DeviceChoice's. Why the ranks cannot go on where two of them share a GPU; else nothing.
+/// `gpus`: each rank's DeviceChoice::gpu. If two ranks share a GPU: why the ranks cannot continue; else nothing.
 std::optional<std::string> gpu_of_two(const std::vector<std::string>& gpus);
 
 }  // namespace holdfast

@@ -45,7 +45,7 @@ std::string float32_precision(at::Float32Backend backend, at::Float32Op op) {
 
 constexpr std::string_view kRanks = "ranks";
 
-// What is compared, in the order in which it is said: where it stands, and what people call it.
+// What is compared, in the order of the report: its JSON pointer, and its name for users.
 constexpr std::pair<std::string_view, std::string_view> kNames[] = {
     {"/world_size", kRanks},
     {"/device/kind", "device"},
@@ -83,7 +83,7 @@ void if_saved(const json& saved, const char* pointer, Set set) {
   try {
     set(saved.at(at).get<Value>());
   } catch (const std::exception&) {
-    // A value that this LibTorch does not take stays a difference, which is then said.
+    // A value that this LibTorch does not accept stays a difference, which differences() reports.
   }
 }
 
@@ -95,7 +95,7 @@ json capture_environment(const c10::Device& device, int world_size) {
   const char* workspace = std::getenv("CUBLAS_WORKSPACE_CONFIG");
   json device_facts = {{"kind", device.is_cuda() ? "cuda" : "cpu"}};
   if (device.is_cuda()) {
-    // Asked once: it loads the driver's library, and every version says what it found.
+    // Collected once, because it loads the driver's library, and every version needs the result.
     static const auto facts = find_gpus();
     const auto index = static_cast<std::size_t>(device.has_index() ? device.index() : 0);
     if (index < facts.gpus.size()) {

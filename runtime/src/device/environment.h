@@ -1,5 +1,5 @@
-// What a bit-exact resume needs to find again besides the saved state: the same LibTorch, kernels, threads, device and
-// flags. It is saved with each version; resume sets what can be set and names what differs.
+// The environment that a bit-exact resume needs in addition to the saved state: the same LibTorch, kernels, threads,
+// device and flags. It is saved with each version; a resume sets what can be set and names what differs.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -17,15 +17,15 @@ namespace holdfast {
 nlohmann::json capture_environment(const c10::Device& device, int world_size = 1);
 
 /// Sets the saved intra-op thread count (unless `keep_threads`: the user chose one), and the saved deterministic and
-/// float32 precision flags. What this LibTorch does not know is left alone; differences() then names it.
+/// float32 precision flags. Flags that this LibTorch does not know are left alone; differences() then names them.
 void restore_environment(const nlohmann::json& saved, bool keep_threads);
 
 /// One short phrase for each thing that keeps a resume from being bit-exact: "threads 2 → 4", "LibTorch 2.11.0
-/// → 2.12.0". Empty: nothing does. What only one of them knows is no difference.
+/// → 2.12.0". Empty: nothing does. A fact that only one of them has does not count.
 std::vector<std::string> differences(const nlohmann::json& saved, const nlohmann::json& present);
 
-/// From now on LibTorch uses only kernels that give the same bits each time, and throws where an operation has none. On
-/// a GPU before CUDA starts: cuBLAS reads its part (CUBLAS_WORKSPACE_CONFIG) then. Source: PyTorch, "Reproducibility".
+/// From now on LibTorch uses only kernels that give the same bits each time, and throws if an operation has none. For a
+/// GPU, call it before CUDA starts, when cuBLAS reads CUBLAS_WORKSPACE_CONFIG. Source: PyTorch, "Reproducibility".
 void make_deterministic();
 
 /// Seeds the default generators of the CPU and of every GPU.

@@ -22,14 +22,14 @@ bool moves_its_cursor(std::FILE* stream) {
   return ::isatty(::fileno(stream)) && term && *term && std::string_view(term) != "dumb";
 }
 
-// A longer line would wrap, and going back to its beginning would then miss.
+// A longer line would wrap, and "\r" would then not return to its beginning.
 std::size_t columns(std::FILE* stream) {
   struct winsize size {};
   if (::ioctl(::fileno(stream), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
   return size.ws_col;
 }
 
-// The beginning of UTF-8 text that takes so many columns, where each character takes one.
+// The beginning of UTF-8 text that fills so many columns, at one column a character.
 std::string_view beginning(std::string_view text, std::size_t columns) {
   for (std::size_t at = 0; at < text.size(); ++at) {
     const bool begins = (static_cast<unsigned char>(text[at]) & 0xC0) != 0x80;
@@ -113,7 +113,7 @@ std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
   if (steps_per_second > 0) {
     line += fmt::format("  {:.3g} steps/s", steps_per_second);
     if (facts.total_steps > facts.step) {
-      // A run of years is a run without an end worth naming.
+      // Limited to about 28 years, so that the duration stays in range.
       const double left = std::min(static_cast<double>(facts.total_steps - facts.step) / steps_per_second, 9e8);
       line += "  " + format_duration(seconds(std::llround(left))) + " left";
     }

@@ -24,7 +24,7 @@ struct StartFacts {
   std::string every = {};                     // when, in words
   std::string resumed = {};                   // "version 42-7f3a, step 1,200"; empty: from scratch
   std::vector<std::string> differences = {};  // what keeps the resume from being bit-exact
-  bool sample_exact = false;                  // ... the number of ranks, which changes no sample's turn
+  bool sample_exact = false;                  // the difference is the number of ranks, which keeps the order of samples
   std::string note = {};                      // one more sentence, or empty
 };
 
@@ -43,9 +43,9 @@ struct EndFacts {
   std::uint64_t step = 0;
   std::string version = {};   // the last durable one; empty: none
   std::uint64_t unsaved = 0;  // steps since that version
-  bool fresh = false;         // the command says --holdfast.fresh, and would begin from scratch again
-  bool non_finite = false;    // numbers that became NaN or infinite stopped it, and
-  std::string before = {};    // the version before has fewer; empty: there is none
+  bool fresh = false;         // the command has --holdfast.fresh, and would begin from scratch again
+  bool non_finite = false;    // the run stopped because numbers became NaN or infinite
+  std::string before = {};    // the version before, with fewer such numbers; empty: none
 };
 
 struct ProgressFacts {
@@ -69,22 +69,22 @@ class Console {
   using Log = std::function<void(std::string_view text)>;
   enum class Style { automatic, terminal, plain, silent };
 
-  /// Automatic: a terminal where the stream is one that can move its cursor (TERM is set and not "dumb"). Silent: says
-  /// nothing, as every rank but the main one.
+  /// Automatic: `terminal` if the stream is a terminal that can move its cursor (TERM is set and not "dumb"). Silent:
+  /// prints nothing, for every rank but the main one.
   explicit Console(std::FILE* stream = stderr, Style style = Style::automatic);
   ~Console();
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
 
-  /// Where lines go besides, each with its time in UTC in front; those said before come first. The log is called under
-  /// the console's lock, so it must not speak through the console.
+  /// Also sends lines to `log`, each with its time in UTC in front, beginning with the earlier ones. The log is called
+  /// under the console's lock, so it must not use the console.
   void set_log(Log log);
 
   /// One line, "holdfast: " in front.
   void say(std::string_view line);
-  /// As say(), of a silent console too: what the main rank does not know.
+  /// As say(), but also prints on a silent console: for what the main rank does not know.
   void say_of_rank(std::string_view line);
-  /// The program's own text to standard output, as it is; the progress line makes room for it.
+  /// Prints the program's own text to standard output, unchanged; clears the moving progress line first.
   void print(std::string_view text);
   /// Cheap enough for every step: on a terminal a line that moves ten times a second; elsewhere a plain line every 30
   /// s. `facts` is called only when a line is due.
@@ -102,7 +102,7 @@ class Console {
   bool silent_;
   std::mutex mutex_;
   Log log_;
-  std::string before_log_;  // lines that no log has taken yet
+  std::string before_log_;  // lines from before set_log()
   bool moving_line_ = false;
   bool started_ = false;
   Clock::time_point due_, log_due_;

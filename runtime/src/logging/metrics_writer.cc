@@ -58,7 +58,7 @@ storage::Status MetricsWriter::log(std::uint64_t step, std::uint64_t epoch, cons
   for (const auto& [key, value] : values.items()) record[key] = finite(value);
   if (held_.empty()) oldest_ = std::chrono::steady_clock::now();
   held_ += record.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  const bool full = held_.size() >= kHoldBytes && !torn_;  // where appending fails, only time tries again
+  const bool full = held_.size() >= kHoldBytes && !torn_;  // after a failure, only time leads to a retry
   if (!full && std::chrono::steady_clock::now() - oldest_ < kHold) return {};
   return flush();
 }

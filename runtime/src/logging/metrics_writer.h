@@ -1,9 +1,10 @@
-// A session's metrics: one JSON line a record, appended to the run's metrics/<seq>-<session>.jsonl.
+// A session's metrics: one JSON line per record, appended to the run's metrics/<seq>-<session>.jsonl.
 //
 //   {"step":1200,"epoch":1,"time":1767225600.125,"loss":0.4173}
 //
-// Records are held back a few seconds. A session flushes before each save, so the records of every step that a resume
-// will not repeat are in the store; what a kill loses is repeated. storage/metrics.h reads each step once.
+// Records are held in memory for a few seconds. A session flushes before each save, so the store has the records of
+// every step that a resume does not repeat; a resume repeats the steps whose records a kill loses. storage/metrics.h
+// reads each step once.
 #pragma once
 
 #include <chrono>
@@ -22,14 +23,14 @@ class MetricsWriter {
   /// `open`: the session's open entry, which names the object.
   MetricsWriter(storage::Store& store, const storage::Uid& open);
 
-  /// Throws Error(invalid) where log() would not take `values`.
+  /// Throws Error(invalid) if log() would refuse `values`.
   static void check(const nlohmann::json& values);
   /// Adds a record; `values` is an object whose members follow step, epoch and time (seconds since 1970). A number that
-  /// is not finite becomes the string "nan", "inf" or "-inf", for JSON has none. Appends once the oldest record is
-  /// older than kHold or there are kHoldBytes. Throws Error(invalid) where `values` is no object or has one of the
-  /// three names.
+  /// is not finite becomes the string "nan", "inf" or "-inf", because JSON has no such number. Appends once the oldest
+  /// record is older than kHold or there are kHoldBytes. Throws Error(invalid) unless `values` is an object without
+  /// these three names.
   storage::Status log(std::uint64_t step, std::uint64_t epoch, const nlohmann::json& values);
-  /// Appends what is held. After a failure it stays held and is tried again later, up to kDropBytes: metrics are worth
+  /// Appends the held records. After a failure they stay held for a later attempt, up to kDropBytes: metrics are worth
   /// less than the memory of a training run.
   storage::Status flush();
 

@@ -14,7 +14,7 @@ namespace {
 
 std::atomic<bool> level_is_ours{false};
 
-// LibTorch's own handler passes warnings to the log, whose level leaves them out.
+// LibTorch's own handler passes warnings to the log, whose level omits them.
 class PrintedWarnings final : public c10::WarningHandler {
   void process(const c10::Warning& warning) override {
     const auto& at = warning.source_location();

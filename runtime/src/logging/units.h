@@ -1,4 +1,4 @@
-// Quantities with their units: as people read them in lines and as they write them in options.
+// Quantities with their units: formatted for messages and parsed from options.
 #pragma once
 
 #include <chrono>
@@ -16,8 +16,8 @@ std::string format_duration(std::chrono::nanoseconds duration);
 /// "1,234,567".
 std::string format_count(std::uint64_t count);
 
-/// "30s", "10min", "1.5h", "2 days": a number and one of ms, s, min, h, d or their words. Empty for anything else, for
-/// what is negative and for what does not fit.
+/// "30s", "10min", "1.5h", "2 days": a number and one of ms, s, min, h, d or their words. Empty for anything else, and
+/// for negative or too large durations.
 std::optional<std::chrono::nanoseconds> parse_duration(std::string_view text);
 
 }  // namespace holdfast

@@ -18,7 +18,7 @@
 namespace holdfast {
 namespace {
 
-// Far more than any configuration has, and little enough to read a device or the wrong file without harm.
+// Far more than any configuration has, but small enough that reading a device or a wrong file does no harm.
 constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";  // some editors begin UTF-8 with it
@@ -35,7 +35,7 @@ std::size_t line_of(std::string_view text, std::size_t offset) {
   return 1 + static_cast<std::size_t>(std::count(text.begin(), text.begin() + static_cast<long>(offset), '\n'));
 }
 
-// "path:line:column"; a character of UTF-8 is a byte that continues none.
+// "path:line:column". Counts UTF-8 characters by their first bytes.
 std::string place(const std::string& path, std::string_view text, std::size_t offset) {
   const auto before = text.substr(0, offset);
   const auto line = before.substr(before.rfind('\n') + 1);  // npos + 1 is 0
@@ -56,8 +56,8 @@ std::string_view word_at(std::string_view text, std::size_t offset) {
   return text.substr(begin, end - begin);
 }
 
-// Builds the entries from nlohmann's events. At an event its stream stands right behind the event's token, or one
-// character further where that is a number: the parser looks no further ahead.
+// Builds the entries from nlohmann's events. At an event its stream is right behind the event's token, or one character
+// further if that is a number, because the parser looks ahead no further.
 class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
  public:
   EntryBuilder(std::string_view text, std::string path, std::istream& stream)
@@ -70,7 +70,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     return take({JsonType::whole_number, std::to_string(value)});
   }
   bool number_float(number_float_t, const string_t& written) override {
-    // A whole number of more than 64 bits comes as a float.
+    // The parser reports a whole number of more than 64 bits as a float.
     const bool whole = written.find_first_not_of("-0123456789") == std::string::npos;
     return take({whole ? JsonType::whole_number : JsonType::fraction, written});
   }
@@ -103,7 +103,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     if (position == 0 || position > text_.size()) {
       refuse(fmt::format("{}: {}", place(path_, text_, text_.size()), problem_at_end(detail)));
     }
-    // Of strings and numbers `token` is the text; of others it may hold what was before, too.
+    // For strings and numbers `token` is the text; for others it may also hold text before them.
     const auto last = position - 1;
     auto found = word_at(text_, last);
     if (begins_with(detail, "unexpected string") || begins_with(detail, "unexpected number")) {
@@ -118,7 +118,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<ConfigEntry> entries() { return std::move(entries_); }
 
  private:
-  // The likeliest slips in words of their own, the others in nlohmann's.
+  // The most frequent mistakes have messages of their own, the others nlohmann's.
   std::string problem(std::string_view detail, std::string_view found) const {
     const char around = open_.empty() ? '\0' : open_.back();
     if (begins_with(detail, "unexpected") && after_value_ && around != '\0') {
@@ -184,7 +184,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
   bool after_value_ = false;  // the last event was a whole value
 };
 
-// The name in the same folder that was probably meant, as a path; empty where none is near.
+// The path of the file in the same folder that was probably meant; empty if no name is near.
 std::string nearest_file(const boost::filesystem::path& path) {
   namespace fs = boost::filesystem;
   const auto folder = path.parent_path();
@@ -201,7 +201,7 @@ std::string nearest_file(const boost::filesystem::path& path) {
 
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path) {
   if (begins_with(text, kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  // nlohmann's lexer takes a NUL for the end of its input.
+  // nlohmann's lexer treats a NUL as the end of its input.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
     refuse(fmt::format("{}: a NUL byte: a configuration file is JSON in UTF-8", place(path, text, nul)));
   }

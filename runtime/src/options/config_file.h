@@ -1,5 +1,5 @@
-// A configuration file: one JSON object whose keys are names of options, with comments (// and /* */) where they help.
-// What the file says is read here; what the options make of it is theirs (options.cc).
+// A configuration file: one JSON object whose keys are names of options; comments (// and /* */) are allowed. This
+// module reads the entries; options.cc interprets them.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ enum class JsonType { string, whole_number, fraction, boolean, null, list, objec
 
 struct ConfigValue {
   JsonType type = JsonType::null;
-  std::string text;  // what a string says, a number's digits (of any length if it is whole), true or false; else empty
+  std::string text;  // a string's content, a number's digits (of any length if it is whole), true or false; else empty
 };
 
 struct ConfigEntry {
@@ -27,11 +27,11 @@ struct ConfigEntry {
 /// "path:line:column: ", where columns count characters from 1. A key that comes twice is an error.
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path);
 
-/// What stands in the file. Throws Error(invalid) with a sentence that says why it cannot be read, where a relative
-/// path counts from, and which file there may have been meant.
+/// The file's content. Throws Error(invalid) with a sentence that says why it cannot be read, the folder from which a
+/// relative path counts, and the file that was probably meant.
 std::string read_config_text(const std::string& path);
 
-/// The value as a sentence names it: the string "5", the number 2.5, true, null, a list, an object.
+/// The value for messages: the string "5", the number 2.5, true, null, a list, an object.
 std::string in_words(const ConfigValue& value);
 
 }  // namespace holdfast

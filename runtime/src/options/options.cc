@@ -25,11 +25,11 @@ constexpr std::string_view kPrefix = "--holdfast.";
 constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
 constexpr std::string_view kConfig = "config";
 
-// More than any machine has cores; OpenMP hangs where the system gives it fewer threads than were asked for.
+// More cores than any machine has; OpenMP hangs if the system gives it fewer threads than requested.
 constexpr int kMostThreads = 1024;
 
-// One row of the table: `set` takes a text or throws std::invalid_argument with what is wrong with it; a list's takes
-// one element.
+// One row of the table. `set` takes a text, or one element of a list; it throws std::invalid_argument with the reason
+// if the text is wrong.
 struct Option {
   std::string_view name;
   std::string_view argument;  // empty: a switch
@@ -124,7 +124,7 @@ void check_run(const std::string& name) {
 void check_path(const std::string& path) {
   if (path.empty()) wrong("the path is empty");
   if (path == "~" || path.substr(0, 2) == "~/") {
-    // A shell replaces it at the beginning of a word only, and nobody does in a configuration file.
+    // A shell expands it only at the beginning of a word, and nothing expands it in a configuration file.
     wrong(
         fmt::format("'{0}' begins with ~, which no shell replaced by your home folder: write the folder's whole path, "
                     "or ./{0} for a folder of that name",
@@ -213,7 +213,7 @@ std::string environment_name(std::string_view name) {
   return variable;
 }
 
-// The option that a name may mean which is written as elsewhere: HOLDFAST_TAKE_OVER, --holdfast.take-over, Take_Over.
+// The option's name from any of its spellings: HOLDFAST_TAKE_OVER, --holdfast.take-over, Take_Over.
 std::string option_name(std::string_view written) {
   for (const auto prefix : {kEnvironmentPrefix, kPrefix}) {
     if (written.substr(0, prefix.size()) == prefix) written.remove_prefix(prefix.size());
@@ -225,10 +225,10 @@ std::string option_name(std::string_view written) {
   return name;
 }
 
-// An option as one of the layers gives it.
+// An option as given by one of the layers.
 struct Given {
   const Option* option = nullptr;
-  std::vector<std::string> values;  // one; a list's elements
+  std::vector<std::string> values;  // one value, or a list's elements
   std::string origin;               // for users: "environment", "configs/kaggle.json:4"
   std::string given_as;             // in errors: "--holdfast.every"
 };
@@ -242,7 +242,7 @@ class Layers {
       const auto given = option.get(code);
       if (given == option.get(defaults)) continue;
       origin_[option.name] = "code";
-      // Only what a user could have written is right in code, too.
+      // Values in code must also be valid texts for users.
       auto scratch = defaults;
       if (!option.clear) attempt(option, scratch, given, fmt::format("SessionOptions, {}", option.name));
     }
@@ -288,7 +288,7 @@ std::vector<Given> read_environment(char** environment) {
     if (value.empty()) continue;
     const auto* option = find(option_name(variable));
     if (!option) {
-      // Others may use the prefix for purposes of their own; what is nearly one of ours is a slip.
+      // Other programs may use the prefix; a name close to one of Holdfast's options is a typing error.
       const auto nearest = storage::nearest_name(option_name(variable), names());
       if (nearest.distance <= (nearest.name.size() < 6 ? 1u : 2u)) {
         throw Error(storage::StatusCode::invalid,
@@ -308,13 +308,13 @@ std::vector<Given> read_environment(char** environment) {
   return layer;
 }
 
-// Takes the session's arguments out. `help` becomes true where --holdfast.help is among them.
+// Removes the session's arguments. `help` becomes true if --holdfast.help is among them.
 std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::vector<std::string>& taken) {
   std::vector<Given> layer;
   if (argc == 0) return layer;
   int kept = 1;
   int i = 1;
-  // An earlier session may have shortened `argv` where the program kept its own count.
+  // An earlier session may have shortened `argv` while the program kept its own count.
   for (int end = 0; end < argc; ++end) {
     if (argv[end] == nullptr) argc = end;
   }
@@ -342,7 +342,7 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::ve
     if (equals != std::string_view::npos) {
       given.values.emplace_back(argument.substr(equals + 1));
     } else if (option->argument.empty()) {
-      // Left to the program the word would be lost, and --holdfast.fresh false begin from scratch.
+      // If the word were left to the program, --holdfast.fresh false would begin from scratch.
       if (const std::string_view word = i + 1 < argc ? argv[i + 1] : ""; word == "true" || word == "false") {
         throw Error(storage::StatusCode::invalid,
                     fmt::format("{0} takes its value behind =, as in {0}={1}", given_as, word));
@@ -376,7 +376,7 @@ std::string_view wanted(JsonType type) {
   }
 }
 
-// The texts that the option's row takes, of a value of the right type.
+// The texts for the option's `set`, from a value of the right type.
 std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry, const std::string& given_as) {
   const auto refuse_type = [&](const ConfigValue& value) {
     const bool quoted = value.type == JsonType::string;
@@ -395,7 +395,7 @@ std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry
   }
   const bool is_string = entry.value.type == JsonType::string;
   const bool right = entry.value.type == option.type || (is_string && option.type == JsonType::list) ||
-                     // Where words are wanted a number may be one of them: "every": 500.
+                     // A number is also valid for a text option: "every": 500.
                      (option.type == JsonType::string && entry.value.type == JsonType::whole_number);
   if (!right) refuse_type(entry.value);
   return {entry.value.text};
@@ -446,7 +446,7 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   const auto environment_layer = read_environment(environment);
   const auto command_line = read_command_line(argc, argv, read.help, read.arguments);
   Layers layers(code);
-  // The layers above the configuration file say which one it is.
+  // The code and the layers above the configuration file name it.
   Given config{nullptr, {code.config}, "code", "SessionOptions, config"};
   for (const auto* layer : {&environment_layer, &command_line}) {
     for (const auto& given : *layer) {

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::int64_t kBucketBytes = std::int64_t{64} << 20;
 
-// A number that other gradients hardly have, from few operations on the device.
+// A number that differs for almost all other gradients, from few operations on the device.
 double fingerprint(const std::vector<at::Tensor>& gradients) {
   double sum = 0;
   for (const at::Tensor& gradient : gradients) {
@@ -25,10 +25,10 @@ double fingerprint(const std::vector<at::Tensor>& gradients) {
   return sum;
 }
 
-// What must be alike on all ranks, for their gradients' bytes are added as they lie: "4 parameters of 17 numbers (…)".
+// Must be alike on all ranks, because gradients are added as flat buckets: "4 parameters of 17 numbers (…)".
 std::string layout(const std::vector<NamedParameter>& parameters) {
   std::int64_t numbers = 0;
-  std::vector<std::int64_t> shapes;  // numbers rather than words, for this is done in every step
+  std::vector<std::int64_t> shapes;  // numbers rather than words, because this runs in every step
   for (const auto& [name, tensor] : parameters) {
     numbers += tensor.numel();
     shapes.insert(shapes.end(), {tensor.dim(), static_cast<std::int64_t>(tensor.scalar_type()),

@@ -21,7 +21,7 @@
 
 namespace holdfast {
 
-// Whether gradients overflowed: on its way from the device to the host, or there.
+// Whether gradients overflowed. The flag may still be on its way from the device to the host.
 class Decision {
  public:
   explicit Decision(const at::Tensor& found_inf)
@@ -49,7 +49,7 @@ using Place = Stage::Place;
 
 [[noreturn]] void refuse(const std::string& sentence) { throw Error(StatusCode::invalid, sentence); }
 
-// Why a stage of one place may not stand behind one of another.
+// Why a stage of the place `earlier` must precede those of later places.
 const char* reason_for(Place earlier) {
   switch (earlier) {
     case Place::exchange:
@@ -138,8 +138,8 @@ struct Pipeline::Impl {
     return names;
   }
 
-  // The stages that the checkpoint's pipeline had. Where it does not list them, as older ones do not, a stage without
-  // state cannot be told from one that was not there.
+  // The stages that the checkpoint's pipeline had. Older checkpoints do not list them: there a stage without state
+  // cannot be distinguished from a missing one.
   std::set<std::string> stages_of(const State& own) const {
     if (own.has("stages")) {
       const auto listed = own.get<std::vector<std::string>>("stages");
@@ -160,8 +160,8 @@ struct Pipeline::Impl {
     return known;
   }
 
-  // Stages may come and go between two starts of a program: one that is new begins from scratch, and what one held that
-  // is gone is left out. Both are said.
+  // Stages may be added or removed between two starts of a program: a new one begins from scratch, and the state of a
+  // removed one is left out. Both are logged.
   void load_stages(const State& own) {
     std::set<std::string> gone = stages_of(own);
     for (const auto& stage : stages) {
@@ -190,7 +190,7 @@ struct Pipeline::Impl {
                     kHopeless));
   }
 
-  // What became of the update before, where only the device knew.
+  // Counts the update before, if its outcome was only on the device.
   void settle() const {
     if (!undecided) return;
     count(!undecided->overflowed());
@@ -229,8 +229,8 @@ struct Pipeline::Impl {
 
   StageContext context;
   std::vector<std::shared_ptr<Stage>> stages;
-  std::set<std::string> always_saved;  // stages; others have no state before their first step
-  TakesDeviceScale* scaled = nullptr;  // the optimizer, where it takes found_inf on the device
+  std::set<std::string> always_saved;  // stages that have state before their first step
+  TakesDeviceScale* scaled = nullptr;  // the optimizer, if it takes found_inf on the device
   MicroBatch micro;
   WindowGradients window;
   bool inside = false;         // between begin() and update()
@@ -252,7 +252,7 @@ std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site
   Impl& self = *impl_;
   self.micro = MicroBatch{.step = step, .site = site, .share = step.weight};
   for (const auto& stage : self.stages) stage->begin(self.micro);
-  // An update that was left out on purpose is the program's business; leaving out all of them is a mistake.
+  // The program may leave out an update on purpose; leaving out all of them is a mistake.
   if (self.micro.first && self.went_backward && !self.was_updated) {
     refuse(
         "a window of pipeline.backward() is complete and pipeline.update() was never called, so nothing is trained: "
@@ -288,12 +288,12 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
       scaled.backward();
     }
   } catch (...) {
-    // Some parameters have this batch's gradient by now and others do not.
+    // Some parameters already have this batch's gradient and others do not.
     self.window.drop();
     for (const auto& stage : self.stages) stage->drop_window();
     if (!self.micro.first)
       self.say("a backward pass failed: the batches that its window had so far are dropped with it");
-    // The other ranks' windows go on without this one, so all stop where there are several.
+    // The other ranks' windows would continue without this one's gradients, so with several ranks all stop.
     self.context.group.operation(
         "backward", [] { throw; }, site);
     throw;
@@ -307,7 +307,7 @@ Pipeline::Outcome Pipeline::update(Site) {
   const bool was_inside = std::exchange(self.inside, false);
   const bool was_updated = std::exchange(self.was_updated, true);
   Outcome outcome;
-  // Without a backward no window ever ends: the second update says so.
+  // Without a backward no window ever ends: the second update reports it.
   if (was_inside && !self.went_backward && (self.micro.last || was_updated)) {
     refuse("pipeline.update() comes without a pipeline.backward() before it, so there are no gradients to step with");
   }
@@ -323,7 +323,7 @@ Pipeline::Outcome Pipeline::update(Site) {
   update.gradients = self.window.defined();
   for (const auto& stage : self.stages) stage->before_update(update);
 
-  at::Tensor stepped;  // undefined: yes
+  at::Tensor stepped;  // undefined: the optimizer stepped
   bool step = true;
   if (!update.found_inf.defined()) {
     self.context.optimizer.step();
@@ -332,7 +332,7 @@ Pipeline::Outcome Pipeline::update(Site) {
     stepped = (1 - update.found_inf).squeeze();
     outcome.decision_ = self.undecided = std::make_shared<Decision>(update.found_inf);  // read at the next update
   } else {
-    // LibTorch's own optimizers cannot skip on the device; Python's GradScaler reads the flag here too.
+    // LibTorch's own optimizers cannot skip a step on the device; Python's GradScaler reads the flag here too.
     outcome.decision_ = std::make_shared<Decision>(update.found_inf);
     step = !outcome.decision_->overflowed();
     if (step) self.context.optimizer.step();
@@ -393,13 +393,13 @@ void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   self.window.drop();
   if (!own.get<bool>("window")) return;
   self.window.load(shares);
-  // The window ends in a mean over the ranks of now: what was to be divided by N will be divided by M. The same with
-  // the loss scale, where a run goes on in another precision.
+  // The window ends in a mean over the present ranks: gradients of N ranks will be divided by M, not by N. The loss
+  // scale may also differ, if the run continues in another precision.
   self.window.multiply(self.context.group.world_size() / own.get<double>("ranks"));
   const double rescale = self.loss_scale() / own.get<double>("loss_scale");
   self.window.multiply(rescale);
   if (rescale == 1 || self.window.are_finite()) return;
-  // Its update would have been skipped, and there may be no loss scale any more to notice.
+  // The window's update would have been skipped. Without a loss scale nothing would detect the overflow later.
   self.window.load({});
   self.say(
       "gradients of the window that the run was saved in had overflowed at the loss scale of then, which is another "

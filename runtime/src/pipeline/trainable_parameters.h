@@ -1,4 +1,4 @@
-// What is trained of a module.
+// The parameters of a module that are trained.
 #pragma once
 
 #include <vector>
@@ -7,7 +7,7 @@
 
 namespace holdfast {
 
-/// The module's parameters that take gradients, in its order; tied ones once, under their first name.
+/// The module's parameters that require gradients, in its order; tied ones once, under their first name.
 std::vector<NamedParameter> trainable_parameters(const torch::nn::Module& net);
 
 }  // namespace holdfast

@@ -9,8 +9,8 @@
 namespace holdfast {
 namespace {
 
-// Of an embedding that is sparse, rows and their indices, in the order that they came in: their sum is made of them at
-// the window's end.
+// A sparse embedding's gradient is saved as rows and their indices, in their order, because the sum at the window's end
+// depends on it.
 void put_gradient(State& state, const std::string& parameter, const at::Tensor& gradient) {
   const std::string name = "gradient." + parameter;
   if (gradient.layout() != at::kSparse) {
@@ -21,7 +21,7 @@ void put_gradient(State& state, const std::string& parameter, const at::Tensor& 
   state.put(name + ".coalesced", gradient.is_coalesced());
 }
 
-// Undefined where there was none.
+// Undefined if none was saved.
 at::Tensor get_gradient(const State& state, const NamedParameter& parameter) {
   const std::string name = "gradient." + parameter.name;
   if (!state.has(name)) return {};

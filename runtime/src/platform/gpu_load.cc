@@ -7,7 +7,7 @@
 namespace holdfast {
 namespace {
 
-// A shared library's C function, null where it has none. Libraries stay loaded.
+// A shared library's C function, null if it has none. Libraries stay loaded.
 template <class Function>
 Function* find(void* library, const char* symbol) {
   return library != nullptr ? reinterpret_cast<Function*>(::dlsym(library, symbol)) : nullptr;
@@ -45,7 +45,7 @@ std::optional<GpuLoad> gpu_load(c10::Device device) {
       handle_of(bus.data(), &handle) != 0 || memory_of(handle, &memory) != 0) {
     return std::nullopt;
   }
-  (void)utilisation_of(handle, &utilisation);  // some GPUs do not tell
+  (void)utilisation_of(handle, &utilisation);  // some GPUs do not report it
   return GpuLoad{memory.total, memory.free, utilisation.gpu};
 }
 

@@ -1,4 +1,4 @@
-// How busy a GPU is, as NVIDIA's management library says: memory and utilisation by all programs, not ours alone.
+// How busy a GPU is, from NVIDIA's management library: memory and utilisation by all programs, not only by this one.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -14,7 +14,7 @@ struct GpuLoad {
   unsigned utilisation = 0;  // per cent of the last sampling period in which a kernel ran
 };
 
-/// Of a CUDA device as this process counts them. Empty where there is none, or no libnvidia-ml.so.1. Any thread.
+/// `device`: a CUDA device as this process counts them. Empty without one, or without libnvidia-ml.so.1. Any thread.
 std::optional<GpuLoad> gpu_load(c10::Device device);
 
 }  // namespace holdfast

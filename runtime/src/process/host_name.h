@@ -1,4 +1,4 @@
-// What this machine is called, in sentences and records, and what tells it apart from one of the same name.
+// This machine's name, for messages and records, and an id that distinguishes machines of the same name.
 #pragma once
 
 #include <unistd.h>
@@ -14,7 +14,7 @@ inline std::string host_name() {
   return name;
 }
 
-/// Another one after every boot; empty where it is unknown.
+/// Changes with every boot; empty if unknown.
 inline std::string boot_id() {
   std::string id;
   std::ifstream file("/proc/sys/kernel/random/boot_id");

@@ -19,8 +19,8 @@ struct Process {
   std::string start_time;  // in clock ticks since the host's boot
 };
 
-// Fields 2, 4 and 22 of /proc/PID/stat (proc(5)). The command may hold spaces and parentheses. All empty where there is
-// no such process.
+// Fields 2, 4 and 22 of /proc/PID/stat (proc(5)). The command may hold spaces and parentheses. All empty if the process
+// does not exist.
 Process process_of(pid_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string line;

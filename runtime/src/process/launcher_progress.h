@@ -1,5 +1,5 @@
-// What holdfast launch asks of a run: how far it is saved, so that a crash loop without progress can be told from bad
-// luck.
+// Reports to holdfast launch how far a run is saved, so that it can distinguish a crash loop without progress from
+// occasional crashes.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace holdfast {
 
 /// Writes the step of the last saved version to the file that HOLDFAST_PROGRESS names, whole or not at all; does
-/// nothing where nobody asked. A failure is nobody's concern: the launcher then sees no progress.
+/// nothing if the variable is not set. Ignores a failure: the launcher then sees no progress.
 void tell_launcher(std::uint64_t saved_step);
 
 }  // namespace holdfast

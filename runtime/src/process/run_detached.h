@@ -1,4 +1,4 @@
-// Work that may block for good in a call that nobody can end, as c10d's are while they connect.
+// Work that may block forever in a call that cannot be ended, such as c10d's while they connect.
 #pragma once
 
 #include <future>
@@ -9,8 +9,8 @@
 
 namespace holdfast {
 
-/// Runs `work` on a thread of its own. Who waits for the result may give up: the thread is left behind then, with what
-/// `work` holds, which therefore is its own.
+/// Runs `work` on a thread of its own. A caller that waits for the result may give up. The thread then stays behind
+/// with everything that `work` holds, so `work` must own it.
 template <class Work>
 std::future<std::invoke_result_t<Work>> run_detached(Work work) {
   std::packaged_task<std::invoke_result_t<Work>()> task(std::move(work));

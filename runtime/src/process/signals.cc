@@ -13,8 +13,8 @@
 namespace holdfast {
 namespace {
 
-// What a process says and ends with that has nothing to save. A handler on any thread may be reading it, so none is
-// ever freed; there is one a session.
+// The last line and exit code of a process that has nothing to save. A handler on any thread may be reading it, so none
+// is ever freed; there is one per session.
 struct LastWords {
   std::string line;
   int code;
@@ -36,7 +36,7 @@ LastWords* all_last_words = nullptr;
 constexpr std::string_view kAnswer =
     "\nholdfast: finishing the step, then saving; press again to quit without saving\n";
 
-// Only what a signal handler may call.
+// Calls only functions that a signal handler may call.
 void write_to_stderr(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
 }
@@ -58,7 +58,7 @@ extern "C" void note_stop(int signal) {
     struct sigaction at_once {};
     at_once.sa_handler = SIG_DFL;
     sigaction(SIGINT, &at_once, nullptr);
-    // A terminal has echoed ^C behind a progress line; elsewhere lines are whole.
+    // A terminal has echoed ^C behind a progress line, so the answer begins a new line there.
     if (!interrupted.exchange(true) && answers_interrupts.load()) write_to_stderr(kAnswer.substr(on_terminal ? 0 : 1));
   }
   errno = saved_errno;
@@ -71,7 +71,7 @@ extern "C" void let_the_write_fail(int) {}
 struct Watched {
   int signal;
   void (*handler)(int);
-  bool may_be_ignored;  // by the program's starter, who means it
+  bool may_be_ignored;  // an action of "ignore" at the start is kept
   struct sigaction former {};
   bool installed = false;
 };
@@ -93,8 +93,8 @@ void let_writes_fail(int signal) {
   if (sigaction(signal, nullptr, &present) == 0 && present.sa_handler == SIG_DFL) install(signal, let_the_write_fail);
 }
 
-// main() is over and all is done: what ends the process while LibTorch unloads would make a complete run look like one
-// that failed.
+// main() has returned and all is done: a signal that ends the process while LibTorch unloads would make a complete run
+// look like a failed one.
 void ignore_stops_at_exit() {
   for (const Watched& one : watched) {
     struct sigaction present {};
@@ -115,7 +115,7 @@ void put_former_actions_back() {
 void survive_broken_pipes() { let_writes_fail(SIGPIPE); }
 
 SignalWatch::SignalWatch(bool answers) {
-  put_former_actions_back();  // where a session before this one ended early
+  put_former_actions_back();  // if an earlier session ended early
   first_stop = 0;
   save_requested = false;
   interrupted = false;
@@ -142,10 +142,10 @@ std::optional<int> SignalWatch::stop_signal() const {
 bool SignalWatch::take_save_request() { return save_requested.exchange(false); }
 
 void SignalWatch::stop_is_under_way() {
-  installed_ = false;  // they are the process's from here on
+  installed_ = false;  // the actions stay to the end of the process
   stops_already = true;
   for (const Watched& one : watched) {
-    if (one.installed && one.signal == SIGINT) install(one.signal, one.handler);  // the first one took it out
+    if (one.installed && one.signal == SIGINT) install(one.signal, one.handler);  // the first SIGINT reset it
   }
 }
 

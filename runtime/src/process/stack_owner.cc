@@ -13,8 +13,8 @@ struct Frame {
   const void* function;
 };
 
-// The unwinder (Itanium C++ ABI, Level I) gives, for each function on the stack, the stack pointer at its call of the
-// next one: there its frame begins, and the frame of what it called ends.
+// For each function on the stack, the unwinder (Itanium C++ ABI, Level I) gives the stack pointer at its call of the
+// next one: there its frame begins, and the frame of the called function ends.
 struct Walk {
   const std::function<bool(const Frame&)>& stop_at;
   std::uintptr_t begin = 0;

@@ -20,11 +20,11 @@ namespace {
 // Any thread may end the process, while another one sets these.
 std::atomic<std::terminate_handler> first_handler{nullptr};  // the system's, or the program's
 std::atomic<std::terminate_handler> next_handler{nullptr};
-std::atomic<bool> passed_on{false};  // a handler set later ends in the one it found: ours
+std::atomic<bool> passed_on{false};  // a later handler called the one it found, which is this one
 
 struct Listening {
-  // Held while the listener is called, so that what it uses is not destroyed meanwhile; recursive, because what the
-  // listener does may end the process too.
+  // Held while the listener is called, so that nothing it uses is destroyed during the call; recursive, because the
+  // listener itself may end the process.
   std::recursive_mutex mutex;
   std::function<void(const std::string&)> listener;
 };
@@ -34,7 +34,7 @@ Listening& listening() {
   return *one;
 }
 
-// The process: what it forks inherits the listener, and ends for reasons of its own.
+// The process to report for: a forked child inherits the listener, but ends for reasons of its own.
 std::atomic<pid_t> listens{0};
 
 void tell(const std::string& why) {
@@ -43,8 +43,8 @@ void tell(const std::string& why) {
   if (const auto once = std::exchange(listening().listener, {})) once(why);
 }
 
-// What the system's handler would say, without the trace of LibTorch's own frames: in Python, too, that comes only
-// where this variable asks for it.
+// Prints what the system's handler would, without the trace of LibTorch's own frames: as in Python, the trace is
+// printed only if this variable is set.
 void say_without_trace(const c10::Error& error) {
   std::fprintf(stderr, "holdfast: %s\n(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n",
                error.what_without_backtrace());
@@ -57,7 +57,7 @@ void say_without_trace(const c10::Error& error) {
       std::rethrow_exception(current);
     } catch (const Error& error) {
       tell(error.what());
-      // Said and understood: no death that a checkpoint could be to blame for.
+      // The error is reported, so the checkpoint cannot be the cause of this death.
       storage::disarm_death_note();
       std::fprintf(stderr, "holdfast: %s\n", error.what());
       std::fflush(nullptr);

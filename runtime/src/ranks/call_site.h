@@ -1,4 +1,4 @@
-// Where in the program a call stands, as messages name it.
+// The place of a call in the program, as messages name it.
 #pragma once
 
 #include <fmt/format.h>

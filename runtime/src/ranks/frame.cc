@@ -10,7 +10,7 @@
 namespace holdfast {
 namespace {
 
-constexpr std::size_t kLongestText = 512;  // of a call site or a description: they are for people
+constexpr std::size_t kLongestText = 512;  // of a call site or a description, which are only for messages
 
 bool same(const Frame& a, const Frame& b) { return a.operation == b.operation && a.what == b.what; }
 
@@ -49,7 +49,7 @@ Frame decode_frame(const std::string& wire) {
 }
 
 std::optional<std::string> divergence(const std::vector<Frame>& frames) {
-  // The operation that most ranks are in; of as many, the one of the lowest rank.
+  // The operation that most ranks are in; in a tie, that of the lowest rank.
   std::size_t usual = 0, most = 0;
   for (std::size_t rank = 0; rank < frames.size(); ++rank) {
     const auto alike = static_cast<std::size_t>(

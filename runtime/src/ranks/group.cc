@@ -31,7 +31,7 @@ namespace {
 using nlohmann::json;
 using storage::StatusCode;
 
-// How often a rank that connects looks whether all are to stop.
+// How often a connecting rank checks whether all must stop.
 constexpr std::chrono::milliseconds kLookWhileConnecting{20};
 
 std::string type_of(const std::exception& error) {
@@ -66,7 +66,7 @@ std::string describe(const at::Tensor& tensor, std::size_t first_dimension = 0) 
                      c10::toString(tensor.scalar_type()), fmt::join(tensor.sizes().slice(first_dimension), ", "));
 }
 
-// As bytes every dtype can be moved, whichever the backend computes with.
+// Every dtype can be moved as bytes, whichever dtypes the backend computes with.
 at::Tensor bytes_of(const at::Tensor& tensor) {
   return tensor.resolve_conj().resolve_neg().contiguous().view({-1}).view(at::kByte);
 }
@@ -77,7 +77,7 @@ bool is_connection(const std::exception& error) {
          std::string_view(error.what()).find("gloo") != std::string_view::npos;
 }
 
-// What is moved must be whole in memory; `written`: and not be written to twice.
+// A moved tensor must be dense; `written`: and none of its elements may share memory.
 void require_dense(const at::Tensor& tensor, bool written, const char* operation, const Group::Site& site) {
   const auto refuse = [&](const char* why) {
     throw Error(StatusCode::invalid, fmt::format("{} at {} {}", operation, text_of(site), why));
@@ -117,9 +117,9 @@ struct Group::Impl {
   bool closed = false;
   std::uint64_t unwatched = 0;  // operations
   std::mutex turn;
-  std::string under_way;  // by some thread; empty: nothing
+  std::string under_way;  // some thread's operation; empty: none
 
-  // One operation's time; a second one meanwhile is another thread's, and their messages would mix.
+  // Lives during one operation. Another operation in that time comes from another thread, and their messages would mix.
   class Turn {
    public:
     Turn(Impl& group, const char* operation, const std::string& site) : group_(group) {
@@ -145,8 +145,8 @@ struct Group::Impl {
     Impl& group_;
   };
 
-  // Gloo waits for good for a rank that died while all connect. So this is done beside, where the watch's word is
-  // heard.
+  // Gloo waits forever for a rank that died while all connect. So another thread connects, and this one listens to the
+  // watchdog.
   void connect() {
     auto opened = run_detached([ranks = ranks, store = store, device = device] {
       const c10::DeviceGuard on_device(device);
@@ -183,23 +183,23 @@ struct Group::Impl {
     if (watch) watch->fail(text, origin);
     throw RankFault(text);
   }
-  // What this rank had to do in an operation threw. The others are in the middle of it.
+  // This rank's part of an operation threw. The others are in the middle of the operation.
   [[noreturn]] void stop_failed(const std::string& operation, const std::string& site, const std::exception& error) {
     stop(fmt::format("rank {} failed in {} at {}: {}", ranks.rank, operation, site, first_line(error.what())),
          ranks.rank);
   }
-  // What broke a connection: throws where the watch knows within its time.
+  // Throws the cause of a broken connection, if the watchdog finds it in time.
   void heed_verdict() const {
     if (auto fault = watch ? watch->verdict() : std::nullopt) throw RankFault(*fault);
   }
-  // A call of c10d's threw.
+  // A call of c10d threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
     heed_verdict();
     stop(fmt::format("rank {} lost its connection to another rank in {} at {}: {}", ranks.rank, operation, site,
                      first_line(error.what())),
          ranks.rank);
   }
-  // Runs one operation of all ranks: what they are about to do is compared, then `act` does it.
+  // Runs one operation of all ranks: compares their frames, then calls `act`.
   template <class Act>
   std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site,
                               const Act& act) {
@@ -236,7 +236,7 @@ struct Group::Impl {
   std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site) {
     return together(operation, what, std::move(value), site, [](const std::vector<Frame>&) {});
   }
-  // Values that do not fit into a frame follow it: a single one from its rank, several all as long as the longest.
+  // Values that do not fit into a frame follow it. A single one is broadcast; several are padded to the longest.
   void fetch_long_values(std::vector<Frame>& frames, const std::string& mine) {
     std::uint64_t longest = 0;
     std::vector<std::size_t> owners;

@@ -24,7 +24,7 @@ std::optional<StepOrder> Horizon::reach(std::uint64_t step, std::uint64_t last, 
 
   took_wish_ = !pending_ && !wish.empty();
   if (took_wish_) {
-    // No rank is beyond what was granted, so all of them will pass its end.
+    // No rank has passed the grant, so all of them will reach its end.
     grant_.until = std::max(grant_.until, step);
     grant_.at = grant_.until;
     grant_.order = wish;

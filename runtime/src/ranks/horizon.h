@@ -1,6 +1,6 @@
-// How ranks agree on the step after which all of them save or stop, when only one of them knows why (a signal, a clock)
-// and no step may wait for a collective: rank 0 grants steps ahead of its own, and what it orders takes place at the
-// end of what it has granted, which no rank can have passed. The grant travels with the watch's records.
+// How ranks agree on the step after which all of them save or stop, when only one of them knows the reason (a signal, a
+// clock) and no step may wait for a collective: rank 0 grants steps ahead of its own, and its order takes effect at the
+// end of the granted steps, which no rank can have passed. The grant travels with the watchdog's records.
 #pragma once
 
 #include <array>
@@ -12,26 +12,26 @@
 
 namespace holdfast {
 
-/// Rank 0's word to the others.
+/// Rank 0's message to the others.
 struct Grant {
   std::uint64_t until = 0;  // no rank begins a step after this one
-  std::uint64_t at = 0;     // the step after which `order` takes place; 0: none was given yet
+  std::uint64_t at = 0;     // the step after which `order` takes effect; 0: no order yet
   StepOrder order;
 };
 
-/// Rank 0's side. Its decisions depend on what it is told and on nothing else.
+/// Rank 0's side. Its decisions depend on its arguments only.
 class Horizon {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// Steps that a second's news may be late for: a second's worth of the fastest of the last steps.
+  /// The steps of one second, at the speed of the fastest recent step: a message may be late by so many.
   static std::uint64_t steps_ahead(std::chrono::nanoseconds fastest_step);
 
-  /// Rank 0 has done `step`; nothing is granted beyond `last` before it got there. `wish`: of any rank. What takes
-  /// place here, if anything; a wish that came while an order was under way stays the caller's to repeat.
+  /// Rank 0 has done `step`; it grants nothing beyond `last` before it got there. `wish`: any rank's. Returns the order
+  /// that takes effect here, if any. The caller repeats a wish that came while an order was pending.
   std::optional<StepOrder> reach(std::uint64_t step, std::uint64_t last, Clock::time_point now, const StepOrder& wish);
   const Grant& grant() const { return grant_; }
-  /// Whether reach() took the wish up.
+  /// Whether reach() accepted the wish.
   bool took_wish() const { return took_wish_; }
 
  private:

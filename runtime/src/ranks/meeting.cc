@@ -33,7 +33,7 @@ using std::chrono::milliseconds;
 using storage::StatusCode;
 using Clock = std::chrono::steady_clock;
 
-// The ranks whose key is not there.
+// The ranks without a key in the store.
 std::vector<int> absent(c10d::Store& store, const std::string& key, int world_size) {
   std::vector<int> missing;
   for (int rank = 0; rank < world_size; ++rank) {
@@ -44,23 +44,23 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 
 constexpr milliseconds kLook{20};
 
-// A store that ends so long after a rank came to it was that of an earlier start, whose rank 0 had not left yet.
+// A store that ends so soon after a rank came to it belonged to an earlier start, whose rank 0 was leaving.
 constexpr milliseconds kEarlierStart{5000};
 
-// The store was another's, and is gone: there may be a new one.
+// The store belonged to an earlier start and is gone: there may be a new one.
 struct EarlierStore {};
 
-// How much later than its own limit c10d may say why there is no store.
+// How much later than its own limit c10d may report why there is no store.
 constexpr milliseconds kAnswer{2000};
 
-// c10d itself waits without limit for the first answer of what listens there, which need not be a store.
+// c10d itself waits without limit for the first answer of the listening program, which may not be a store.
 c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
   auto store = run_detached([address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
   if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
   throw std::runtime_error("what listens there does not answer, and may be another program");
 }
 
-// Says something once, unless what is waited for comes before.
+// Calls `say` once after a time, unless it is destroyed before.
 class Notice {
  public:
   Notice(milliseconds after, std::function<void()> say)
@@ -86,7 +86,7 @@ class Notice {
   std::thread thread_;
 };
 
-// Whether the launcher's socket came to this process: what starts programs often closes what it does not know.
+// Checks that this process inherited the launcher's socket: programs in between often close unknown descriptors.
 void require_listening(const RankEnvironment& ranks) {
   int listens = 0;
   socklen_t length = sizeof listens;
@@ -114,10 +114,10 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   if (tcp.isServer && ranks.listen_fd && meeting == 0) {  // afterwards it is closed
     require_listening(ranks);
     tcp.masterListenFd = ranks.listen_fd;
-    ::fcntl(*ranks.listen_fd, F_SETFD, FD_CLOEXEC);  // for us, not for what we start
+    ::fcntl(*ranks.listen_fd, F_SETFD, FD_CLOEXEC);  // programs that this one starts do not inherit it
   }
   const Notice notice(options.say_waiting_after, [&] {
-    if (ranks.local_rank != 0) return;  // one word from each host
+    if (ranks.local_rank != 0) return;  // one line from each host
     const std::string whom = tcp.isServer               ? "to reach itself, as MASTER_ADDR says,"
                              : ranks.launcher_has_store ? "for the launcher to listen"
                                                         : "for rank 0 to listen";
@@ -125,7 +125,7 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
                  ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
   });
   try {
-    // What an earlier session of these processes left in a launcher's store is not for this one.
+    // The prefix separates this session from earlier ones of these processes in a launcher's store.
     return c10::make_intrusive<c10d::PrefixStore>(fmt::format("holdfast/{}/{}", ranks.attempt, meeting),
                                                   open_store(ranks.address, tcp));
   } catch (const std::exception& error) {
@@ -142,13 +142,13 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   }
 }
 
-// Tells the others that they wait in vain.
+// Ends the others' wait with the reason.
 [[noreturn]] void refuse(c10d::Store& store, const std::string& text) {
   store.set("refused", text);
   throw Error(StatusCode::invalid, text);
 }
 
-// Two that say they are the same rank, or that count the ranks differently, would wait for each other for ever.
+// Two processes of the same rank, or with different numbers of ranks, would wait for each other forever.
 void introduce(c10d::Store& store, const RankEnvironment& ranks, const std::string& who) {
   using Bytes = std::vector<std::uint8_t>;
   const auto first = [&](const std::string& key, const std::string& mine) {
@@ -182,7 +182,7 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
   for (bool said = false;;) {
     if (store.check({"refused"})) {
       const auto text = store.get("refused");
-      // What holds the store must not end before the others have read why.
+      // The process that holds the store must not end before the others have read the reason.
       if (ranks.rank == 0) std::this_thread::sleep_for(10 * kLook);
       throw Error(StatusCode::invalid, std::string(text.begin(), text.end()));
     }
@@ -210,10 +210,9 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
                                            const std::string& greeting, const std::string& who,
                                            const JoinOptions& options) {
-  // Gloo and the store write to connections that may be closed by then, and count on that being no end of the process,
-  // as in Python.
+  // Gloo and the store may write to closed connections and assume that this does not end the process, as in Python.
   survive_broken_pipes();
-  leave_out_words_of_c10d();  // we say what broke a connection, once
+  leave_out_words_of_c10d();  // the group reports a broken connection once
   static std::atomic<int> meetings{0};
   const int meeting = meetings++;
   const auto begin = Clock::now();
@@ -229,7 +228,7 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
       throw;
     } catch (const EarlierStore&) {
     } catch (const std::exception&) {
-      // Rank 0 may have been about to leave the session before this one.
+      // It may have been the earlier session's store, whose rank 0 was just leaving.
       if (meeting == 0 || left < milliseconds(0)) {
         throw Error(StatusCode::unreadable, fmt::format("rank 0 at {}:{} ended while rank {} waited for the others to "
                                                         "come",

@@ -13,7 +13,7 @@ namespace {
 
 using storage::StatusCode;
 
-// Ports below are for services, those above are the system's for outgoing connections (Linux: from 32768).
+// Lower ports are for services, higher ones for the system's outgoing connections (Linux: from 32768).
 constexpr std::uint32_t kFirstPort = 15000;
 constexpr std::uint32_t kPorts = 15000;
 
@@ -47,7 +47,7 @@ class Variables {
   std::string launcher_;
 };
 
-// Jobs on one host must not meet each other's stores: a port that depends on the job.
+// The port depends on the job, because jobs on one host must not use each other's stores.
 std::uint16_t port_of(std::string_view job) {
   std::uint32_t hash = 2166136261;  // FNV-1a (Fowler, Noll, Vo)
   for (const char c : job) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619;
@@ -74,7 +74,7 @@ void read_address(const Variables& variables, RankEnvironment& ranks, const std:
   ranks.port = static_cast<std::uint16_t>(given);
 }
 
-// Both or none.
+// Reads both variables or none.
 void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std::string_view rank,
                         std::string_view size) {
   ranks.local_known = variables.has(rank) && (variables.has(size) || ranks.world_size == 1);
@@ -87,7 +87,7 @@ void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std:
 }
 
 RankEnvironment of_torchrun(const Lookup& lookup) {
-  // A launch leaves nothing of an outer torchrun's to its ranks, so what is there comes from one inside.
+  // holdfast launch removes an outer torchrun's variables, so one that is set comes from an inner torchrun.
   const bool ours = lookup("HOLDFAST_LAUNCH") && !lookup("TORCHELASTIC_USE_AGENT_STORE");
   const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
   RankEnvironment ranks;
@@ -107,14 +107,14 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   return checked(ranks);
 }
 
-// What the ranks of an MPI library find in their environment.
+// The names of an MPI library's variables.
 struct MpiNames {
   const char* launcher;
   const char* rank;
   const char* size;
   const char* local_rank;
   const char* local_size;
-  const char* option;  // that gives all ranks a variable
+  const char* option;  // the launcher's option that sets a variable on all ranks
 };
 constexpr MpiNames kMpi[] = {
     {"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
@@ -123,12 +123,12 @@ constexpr MpiNames kMpi[] = {
      "MASTER_ADDR=<the host of rank 0> in front of the program"},
     {"jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE",
      "-E MASTER_ADDR=<the host of rank 0>"},
-    // Hydra, the launcher of MPICH and Intel MPI; Cray's names the last two differently.
+    // Hydra, the launcher of MPICH and Intel MPI; Cray's has other names for the last two.
     {"mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "-genv MASTER_ADDR <the host of rank 0>"},
     {"mpiexec", "PMI_RANK", "PMI_SIZE", "PMI_LOCAL_RANK", "PMI_LOCAL_SIZE", "--env MASTER_ADDR=<the host of rank 0>"},
 };
 
-// The names that are set here: those of the library whose local rank is known, else of the first that names a rank.
+// The names that are set: those of the library whose local rank is set, else of the first whose size is set.
 const MpiNames* mpi_of(const Lookup& lookup) {
   const MpiNames* found = nullptr;
   for (const MpiNames& names : kMpi) {
@@ -151,21 +151,21 @@ RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names, const std::s
                                                  "where rank 0 is; add {1} to {0}'s options",
                                                  names.launcher, names.option));
   }
-  // The launcher's own number for the job is alike on all its ranks: Open MPI 4 and older, then version 5, Cray; else
-  // that of the batch system.
+  // The launcher's own number for the job is alike on all its ranks: Open MPI 4 and older, then version 5, Cray. Else
+  // the batch system's number is used.
   std::string job;
   for (const char* name : {"OMPI_MCA_ess_base_jobid", "PMIX_NAMESPACE", "PALS_APID", "JSM_NAMESPACE", "SLURM_JOB_ID",
                            "PBS_JOBID", "LSB_JOBID"}) {
     if (job.empty()) job = variables.text(name);
   }
-  // Without an address all ranks are on this host, and one process there started them.
+  // Without an address all ranks are on this host, and one process here started them.
   if (!variables.has("MASTER_ADDR")) job += launcher;
   read_address(variables, ranks, "127.0.0.1", port_of(job));
   return checked(ranks);
 }
 
-// srun sets PMI's variables too, and its own say more. A launcher that runs under Slurm starts its ranks from tasks of
-// its own, one a host, whose numbers are there too and mean something else.
+// srun sets PMI's variables too, but its own ones contain more. A launcher under Slurm starts its ranks from tasks of
+// its own, one per host; their task numbers are also set and have another meaning.
 bool are_sruns_own(const Lookup& lookup, const MpiNames& names) {
   const auto tasks = lookup("SLURM_STEP_NUM_TASKS") ? lookup("SLURM_STEP_NUM_TASKS") : lookup("SLURM_NTASKS");
   return names.rank == std::string_view("PMI_RANK") && lookup(names.rank) == lookup("SLURM_PROCID") &&
@@ -180,7 +180,7 @@ RankEnvironment of_slurm(const Lookup& lookup) {
   ranks.world_size = variables.has("SLURM_STEP_NUM_TASKS") ? variables.number("SLURM_STEP_NUM_TASKS")
                                                            : variables.number("SLURM_NTASKS");
   ranks.local_rank = variables.number("SLURM_LOCALID");
-  // "4(x2),3": tasks on the nodes in order; a rank needs those of its own.
+  // "4(x2),3": tasks on the nodes in order; a rank needs the number on its own node.
   const int node = variables.number("SLURM_NODEID", 0);
   std::string_view counts;
   const std::string all = variables.text("SLURM_STEP_TASKS_PER_NODE", std::to_string(ranks.world_size));
@@ -211,7 +211,7 @@ RankEnvironment of_slurm(const Lookup& lookup) {
 
 RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher) {
   if (lookup("RANK") || lookup("WORLD_SIZE")) return of_torchrun(lookup);
-  // A batch script without srun has a task number too, but is one process, whatever the job's tasks.
+  // A batch script without srun has a task number too, but is one process, regardless of the job's tasks.
   const bool is_slurm = lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID");
   if (const MpiNames* names = mpi_of(lookup); names && !(is_slurm && are_sruns_own(lookup, *names))) {
     return of_mpi(lookup, *names, mpi_launcher);
@@ -243,7 +243,7 @@ std::string first_host(std::string_view node_list) {
       host += node_list[i];
       continue;
     }
-    // "[03-05,09]": the first number, then whatever follows the bracket.
+    // "[03-05,09]": the first number, then the text after the bracket.
     const std::size_t close = node_list.find(']', i);
     const std::string_view inside = node_list.substr(i + 1, close == std::string_view::npos ? close : close - i - 1);
     host += inside.substr(0, inside.find_first_of("-,"));

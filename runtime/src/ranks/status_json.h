@@ -1,4 +1,4 @@
-// A status as ranks tell it to each other.
+// A status as ranks send it to each other.
 #pragma once
 
 #include <nlohmann/json.hpp>

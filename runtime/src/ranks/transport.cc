@@ -33,12 +33,12 @@ namespace {
 
 using storage::StatusCode;
 
-// The watch ends waits; c10d's own limits only have to stay out of its way.
+// The watchdog ends waits; c10d's own limits must never be reached.
 constexpr std::chrono::hours kNoLimit{24 * 30};
 constexpr std::chrono::milliseconds kLook{50};
 
-// The sockets that are open now: what blocks in them can be woken by shutting them down, which c10d itself offers for
-// none of its Gloo and store calls.
+// The sockets that are open now. Shutting them down ends the calls that block in them; c10d itself cannot end its Gloo
+// and store calls.
 std::set<OpenSocket> open_sockets() {
   namespace fs = boost::filesystem;
   std::set<OpenSocket> sockets;
@@ -51,7 +51,7 @@ std::set<OpenSocket> open_sockets() {
   return sockets;
 }
 
-// The port of one of its ends, where it is an internet socket.
+// The port of one end of an internet socket; else nothing.
 std::optional<std::uint16_t> port_of(int fd, int (*end)(int, sockaddr*, socklen_t*)) {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
@@ -61,8 +61,8 @@ std::optional<std::uint16_t> port_of(int fd, int (*end)(int, sockaddr*, socklen_
   return std::nullopt;
 }
 
-// Whether the socket is one end of a connection that this process uses. Shutting down one that listens makes Gloo end
-// the process, and where the store lives here, its ends of the others' connections to it are theirs.
+// Whether the socket is one end of a connection that this process uses. Shutting down a listening socket makes Gloo end
+// the process. If the store is in this process, its ends of the other ranks' connections belong to those ranks.
 bool is_ours_to_end(int fd, std::uint16_t store_port) {
   int listens = 0;
   socklen_t length = sizeof listens;
@@ -74,7 +74,7 @@ bool is_ours_to_end(int fd, std::uint16_t store_port) {
 // Whether the other end is where the store listens.
 bool leads_to_store(int fd, std::uint16_t store_port) { return port_of(fd, ::getpeername) == store_port; }
 
-// Another thread of the program may have opened some meanwhile, so callers ask what each is.
+// Another thread of the program may have opened some of them, so callers check each.
 std::vector<OpenSocket> opened_since(const std::set<OpenSocket>& before) {
   std::vector<OpenSocket> fresh;
   for (const OpenSocket& socket : open_sockets()) {
@@ -83,7 +83,7 @@ std::vector<OpenSocket> opened_since(const std::set<OpenSocket>& before) {
   return fresh;
 }
 
-// What is closed by now may have left its number to a file or a connection of the program's.
+// A socket that is closed by now may have left its number to a file or a connection of the program.
 bool is_still(const OpenSocket& socket) {
   struct stat now {};
   return ::fstat(socket.descriptor, &now) == 0 && S_ISSOCK(now.st_mode) && now.st_ino == socket.inode;
@@ -95,15 +95,15 @@ void shut_down(const std::vector<OpenSocket>& sockets) {
   }
 }
 
-// The ports of a connection's two ends, this one's first. Empty where it is none.
+// The ports of a connection's two ends, this one's first. Empty if it is not a connection.
 std::optional<std::pair<std::uint16_t, std::uint16_t>> ports_of(const OpenSocket& socket) {
   const auto own = port_of(socket.descriptor, ::getsockname), other = port_of(socket.descriptor, ::getpeername);
   if (!own || !other) return std::nullopt;
   return std::pair(*own, *other);
 }
 
-// The sockets that lead to other ranks. Another thread of the program may have opened some meanwhile,
-// and a connection between two ranks is the only one that both know. All ranks call it.
+// The sockets that lead to other ranks. Another thread of the program may have opened some of the sockets;
+// only a connection between two ranks is known to both. All ranks call it.
 std::vector<OpenSocket> between_ranks(const std::vector<OpenSocket>& sockets, c10d::Store& store,
                                       const RankEnvironment& ranks) {
   std::string mine;
@@ -127,8 +127,8 @@ std::vector<OpenSocket> between_ranks(const std::vector<OpenSocket>& sockets, c1
   return found;
 }
 
-// The address by which this host reaches rank 0: there the others reach us too. A host's own name often resolves to the
-// loopback address, or not at all.
+// The local address from which this host reaches rank 0: the other ranks can reach this host there too. A host's own
+// name often resolves to the loopback address, or not at all.
 std::string address_towards(const std::string& host, std::uint16_t port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_DGRAM;
@@ -141,7 +141,7 @@ std::string address_towards(const std::string& host, std::uint16_t port) {
     sockaddr_storage own{};
     socklen_t length = sizeof own;
     char text[NI_MAXHOST] = "";
-    // Connecting a datagram socket sends nothing; it chooses the way.
+    // Connecting a datagram socket sends nothing; it only selects the route.
     const bool known =
         ::connect(fd, at->ai_addr, at->ai_addrlen) == 0 &&
         ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
@@ -169,7 +169,7 @@ c10::intrusive_ptr<c10d::Backend> make_gloo(const std::string& name, const c10::
                                                      ranks.world_size, options);
 }
 
-// The same memory.
+// A view of the text's memory.
 at::Tensor bytes_in(std::string& text) {
   return at::from_blob(text.data(), {static_cast<std::int64_t>(text.size())}, at::kByte);
 }
@@ -178,7 +178,7 @@ at::Tensor bytes_in(std::string& text) {
 
 StoreConnection::StoreConnection(c10d::Store& store, std::uint16_t port) {
   const auto before = open_sockets();
-  // It tries again and again where nobody listens any more; the store itself tells that at once.
+  // clone() retries even if nothing listens any more; check() on the store reports that at once.
   auto made = run_detached(
       [store = c10::intrusive_ptr<c10d::Store>::unsafe_reclaim_from_nonowning(&store)] { return store->clone(); });
   try {
@@ -210,13 +210,13 @@ struct Transport::Backends {
   c10::intrusive_ptr<c10d::Backend> control;
   c10::intrusive_ptr<c10d::Backend> gloo;
   c10::intrusive_ptr<c10d::Backend> nccl;
-  std::vector<OpenSocket> sockets;   // that calls of this group may wait for
-  std::vector<OpenSocket> to_ranks;  // those of them that certainly lead to other ranks
+  std::vector<OpenSocket> sockets;   // those in which calls of this group may wait
+  std::vector<OpenSocket> to_ranks;  // those that certainly lead to other ranks
 };
 
 void Transport::prepare(c10::Device device) {
-  // Our watch ends waits. NCCL's own watchdog would end the process, without a word or a last line in the log.
-  // Set once: the threads of a group before this one may be reading the environment.
+  // Holdfast's watchdog ends waits. NCCL's own watchdog would end the process without a message or a last line in the
+  // log. Set once, because the threads of an earlier group may be reading the environment.
   constexpr const char* kHandling = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
   const char* const present = std::getenv(kHandling);
   if (device.is_cuda() && (present == nullptr || std::strcmp(present, "0") != 0)) ::setenv(kHandling, "0", 1);
@@ -237,7 +237,7 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
     options->is_high_priority_stream = true;  // an exchange takes little of the device and others wait for it
     auto nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(c10::make_intrusive<c10d::PrefixStore>("nccl", store),
                                                             ranks.rank, ranks.world_size, options);
-    data_->setBoundDeviceId(device);  // before setBackend, which overwrites the backend's with it
+    data_->setBoundDeviceId(device);  // before setBackend, which copies it to the backend
     data_->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, nccl);
     backends_->nccl = nccl;
   }
@@ -251,12 +251,12 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
   data_->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backends_->gloo);
   data_->setDefaultBackend(device.is_cuda() ? c10d::ProcessGroup::BackendType::NCCL
                                             : c10d::ProcessGroup::BackendType::GLOO);
-  (void)exchange("a");  // every connection is there now
+  (void)exchange("a");  // now every connection exists
   backends_->sockets = opened_since(before);
   std::erase_if(backends_->sockets,
                 [&](const OpenSocket& socket) { return !is_ours_to_end(socket.descriptor, ranks.port); });
   backends_->to_ranks = between_ranks(backends_->sockets, *store, ranks);
-  // Where addresses are translated on the way, no two ends know each other: then all that were opened meanwhile count.
+  // With address translation no ports match: then all sockets opened during the construction count.
   if (backends_->to_ranks.empty()) return;
   std::erase_if(backends_->sockets, [&](const OpenSocket& socket) {
     return !leads_to_store(socket.descriptor, ranks.port) &&
@@ -267,7 +267,7 @@ Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Stor
 Transport::~Transport() {
   try {
     if (backends_->nccl) backends_->nccl->shutdown();
-  } catch (const std::exception&) {  // of a group that broke: there is nothing left to shut down
+  } catch (const std::exception&) {  // the group is broken: nothing is left to shut down
   }
 }
 
@@ -291,7 +291,7 @@ void Transport::broadcast(std::string& bytes, int from) {
 bool Transport::has_lost_connection() const {
   std::vector<pollfd> all;
   for (const OpenSocket& socket : backends_->to_ranks) {
-    if (!is_still(socket)) return true;  // Gloo closes its own end when it hears that the other one is closed
+    if (!is_still(socket)) return true;  // Gloo closes its own end when the other one is closed
     all.push_back({socket.descriptor, POLLRDHUP, 0});
   }
   if (::poll(all.data(), all.size(), 0) <= 0) return false;
@@ -303,7 +303,7 @@ void Transport::interrupt() {
   shut_down(backends_->sockets);
   try {
     if (backends_->nccl) backends_->nccl->abort();
-  } catch (const std::exception&) {  // called by the watch, whose word on what broke it stands
+  } catch (const std::exception&) {  // the watchdog calls it and already has the fault's cause
   }
 }
 

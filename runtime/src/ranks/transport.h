@@ -1,6 +1,5 @@
-// The connections of one group of ranks: a store that all can reach, a Gloo group of their own for what the ranks tell
-// each other, and the groups that tensors move in (NCCL for CUDA, Gloo for the CPU). The only place that knows c10d's
-// backends.
+// The connections of one group of ranks: a store that all can reach, a Gloo group of its own for frames and values, and
+// the groups that move tensors (NCCL for CUDA, Gloo for the CPU). Only this module knows c10d's backends.
 //
 // Threads: exchange() from one thread at a time; has_lost_connection() and interrupt() from any.
 #pragma once
@@ -23,15 +22,15 @@ class Store;
 
 namespace holdfast {
 
-/// A socket of this process by its descriptor, which another one may get after it is closed, and the number by which
-/// the kernel knows it, which stays its own.
+/// A socket of this process: its descriptor, which another socket may get after it is closed, and its inode number,
+/// which stays unique.
 struct OpenSocket {
   int descriptor;
   std::uint64_t inode;
   auto operator<=>(const OpenSocket&) const = default;
 };
 
-/// A connection of its own to the same store, whose blocked calls end when it is closed.
+/// A separate connection to a store; close() ends its blocked calls.
 class StoreConnection {
  public:
   /// `port`: where the store listens.
@@ -40,9 +39,9 @@ class StoreConnection {
   StoreConnection(const StoreConnection&) = delete;
   StoreConnection& operator=(const StoreConnection&) = delete;
   void set(const std::string& key, const std::string& value);
-  /// Blocks until all are there.
+  /// Blocks until all keys exist.
   std::vector<std::string> get(const std::vector<std::string>& keys);
-  /// Makes calls that are under way, on any thread, and all later ones throw.
+  /// Makes running calls, on any thread, and all later ones throw.
   void close();
 
  private:
@@ -52,7 +51,7 @@ class StoreConnection {
 
 class Transport {
  public:
-  /// What the process's environment must say for ranks on `device`: before other threads read it.
+  /// Sets the environment variables that ranks on `device` need. Call it before other threads read the environment.
   static void prepare(c10::Device device);
   /// All ranks call it. The store is joined already.
   Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device);
@@ -60,16 +59,16 @@ class Transport {
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
 
-  /// Everybody's bytes, by rank. All ranks must give as many.
+  /// Every rank's bytes, by rank. All ranks must pass the same number.
   std::vector<std::string> exchange(const std::string& bytes);
-  /// Rank `from`'s bytes, into everybody's. All ranks must give as many.
+  /// Copies rank `from`'s bytes to every rank's. All ranks must pass the same number.
   void broadcast(std::string& bytes, int from);
   /// For tensors, and for c10d's Reducer.
   const c10::intrusive_ptr<c10d::ProcessGroup>& data() const { return data_; }
-  /// Whether another rank has closed its end of a connection, as the system does for a process that ended. Never
+  /// Whether another rank has closed its end of a connection; the system closes those of a process that ended. Never
   /// blocks.
   bool has_lost_connection() const;
-  /// Ends every wait that is under way. Nothing of this may be used afterwards.
+  /// Ends every running wait. The transport may not be used afterwards.
   void interrupt();
 
  private:

@@ -20,23 +20,23 @@ using std::chrono::milliseconds;
 constexpr milliseconds kBeat{250};
 constexpr milliseconds kTick{50};
 constexpr milliseconds kHurry{5};
-// A tick that comes so late means that this process, or the whole machine, stood still: what it read is old then.
+// A tick that comes so late means that this process, or the whole machine, was suspended: the records it read are old.
 constexpr milliseconds kJump{1000};
 constexpr milliseconds kTell{1000};
-// The store's host stays so long after a failure, for the others to read why.
+// The store's host stays so long after a failure, so that the others can read the reason.
 constexpr milliseconds kLinger{1500};
 
-// A closed connection means that a rank has ended. Which one, its silence says: this much is enough then. And so long a
-// rank waits for the news before it says only that the connection broke.
+// A closed connection means that a rank has ended. So long a silence then identifies that rank. After kVerdict a rank
+// stops waiting for the identification and reports only that the connection broke.
 constexpr milliseconds kSilenceOfTheDead{3000};
 constexpr milliseconds kVerdict{4000};
 
-// What an exception says may be a whole file; the others hear its beginning, at every heartbeat.
+// An exception's message may be long; each heartbeat carries only its beginning.
 constexpr std::size_t kLongestReason = 4096;
 
 std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
-// Two processes that read the same here see each other under the same pids.
+// Two processes with the same value here see each other under the same pids.
 std::string place_of_pids() {
   char space[64] = "";
   if (::readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) return {};
@@ -44,7 +44,7 @@ std::string place_of_pids() {
   return boot.empty() ? boot : boot + " " + space;
 }
 
-// Over, or waiting for its parent to notice.
+// Ended, or a zombie.
 bool is_over(std::int64_t pid) {
   if (::kill(static_cast<pid_t>(pid), 0) != 0) return errno == ESRCH;
   std::string stat;
@@ -96,7 +96,7 @@ void Watch::end_threads() {
   if (speaker_.joinable()) speaker_.join();
 }
 
-// What holds the store must not end before the others have read why.
+// The process that holds the store must not end before the others have read the reason.
 void Watch::linger() const {
   const auto until = Clock::now() + kLinger;
   for (std::unique_lock lock(mutex_); fault_ && options_.rank == options_.store_rank;) {
@@ -113,7 +113,7 @@ Watch::~Watch() {
   linger();
   {
     std::unique_lock lock(mutex_);
-    // Or the others learn of this rank's end before its reason. A store that does not answer is not asked.
+    // Otherwise the others would learn of this rank's end before its reason. A store that does not answer is skipped.
     if (fault_ && Clock::now() - last_read_ < kTell) tell_now(lock);
   }
   end_threads();
@@ -148,7 +148,7 @@ void Watch::fail(const std::string& text, int origin) {
 
 void Watch::tell_now(std::unique_lock<std::mutex>& lock) {
   urgent_ = true;
-  const std::uint64_t next = begun_ + 1;  // one that is under way may tell what was before
+  const std::uint64_t next = begun_ + 1;  // a running talk may carry the former state
   changed_.notify_all();
   changed_.wait_for(lock, kTell, [&] { return told_ >= next || reading_failed_ || stopping_; });
 }
@@ -174,7 +174,7 @@ StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& 
 }
 
 StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
-  // The wishes that nobody has answered yet; a wish to stop is the strongest.
+  // The wishes without an answer; a wish to stop is the strongest.
   StepOrder wish;
   for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
     const WatchRecord& record = seen_[rank].record;
@@ -200,7 +200,7 @@ StepOrder Watch::follow(std::uint64_t step, std::source_location site, std::uniq
   const auto due = [&] { return grant.at == step && done_at_ != step; };
   const auto news = [&] { return fault_.has_value() || due() || grant.until > step; };
   if (!news()) {
-    // Seen as an operation, so that a rank 0 that waits for something else is found out.
+    // Recorded as an operation, so that judge() finds a rank 0 that waits for something else.
     Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
     const WatchRecord before = own.record;
     own.changed = Clock::now();
@@ -208,7 +208,7 @@ StepOrder Watch::follow(std::uint64_t step, std::source_location site, std::uniq
     own.record.operation = "the next step";
     own.record.site = fmt::format("{}, step {}", text_of(site), step + 1);
     ++own.record.sequence;
-    urgent_ = true;  // tell it
+    urgent_ = true;  // send it
     do {
       asking_ = true;
       changed_.notify_all();
@@ -233,7 +233,7 @@ void Watch::stop() {
   tell_now(lock);
 }
 
-// On this host a process that ended is found at once, not when its heartbeats stay away.
+// On this host an ended process is found at once, not by its missing heartbeats.
 void Watch::look_for_ended_processes(Clock::time_point now) {
   const std::string here = seen_[static_cast<std::size_t>(options_.rank)].record.place;
   for (Seen& one : seen_) {
@@ -242,8 +242,8 @@ void Watch::look_for_ended_processes(Clock::time_point now) {
   }
 }
 
-// Talks to the store: our record out, everybody's in; of a rank that waits for rank 0's grant that one alone, in
-// between.
+// Talks to the store: writes this rank's record and reads all. In between, a rank that waits for rank 0's grant reads
+// rank 0's record alone.
 void Watch::talk() {
   std::vector<std::string> keys;
   for (int rank = 0; rank < options_.world_size; ++rank) keys.push_back(key_of(rank));
@@ -312,7 +312,7 @@ void Watch::listen_to(int rank, const std::string& text, Clock::time_point now) 
   seen.record = std::move(*record);
 }
 
-// What judge() needs. While the store does not answer nothing is known of anybody but the one who holds it.
+// The input of judge(). While the store does not answer, only its holder's silence grows; the others' is unknown.
 std::vector<Peer> Watch::peers(Clock::time_point now) const {
   const auto since = [](Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration_cast<milliseconds>(std::max(to - from, Clock::duration::zero()));
@@ -322,13 +322,13 @@ std::vector<Peer> Watch::peers(Clock::time_point now) const {
     const bool holds_store = static_cast<int>(rank) == options_.store_rank;
     all.push_back({seen_[rank].record, since(seen_[rank].beat, holds_store ? now : last_read_),
                    since(seen_[rank].changed, seen_[rank].beat), reading_failed_ && holds_store,
-                   // What it told last was read after its end.
+                   // Its last record was read after its end.
                    seen_[rank].ended && last_read_ > *seen_[rank].ended});
   }
   return all;
 }
 
-// The first one stays.
+// The first fault stays.
 void Watch::set_fault(const Fault& fault) {
   if (fault_) return;
   WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
@@ -340,8 +340,7 @@ void Watch::set_fault(const Fault& fault) {
   changed_.notify_all();
 }
 
-// Writes what the guard finds: a terminal that was stopped, or a folder on a mount that hangs, may hold this up for
-// good.
+// Prints what the guard finds: a stopped terminal, or a folder on a mount that hangs, may block this thread forever.
 void Watch::speak() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {

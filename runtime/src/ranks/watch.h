@@ -1,8 +1,8 @@
-// The watch over all ranks: tells the others every quarter of a second where this rank is, reads where they are, and
-// when something is wrong that no waiting will mend ends this rank's wait, so that every rank stops with one sentence.
+// The watchdog over all ranks: every quarter of a second it writes this rank's state to the store and reads the others'
+// states. On a permanent fault it ends this rank's wait, so that every rank stops with one sentence.
 //
-// Three threads: one talks to the store and may be blocked by it (its host can stand still), one prints and may be
-// blocked by the terminal or the run's folder, one judges and never blocks.
+// Three threads: one talks to the store and may be blocked by it (its host can hang), one prints and may be blocked by
+// the terminal or the run's folder, one judges and never blocks.
 // Threads: enter, leave and check from the rank's own thread; fail and fault from any.
 #pragma once
 
@@ -25,20 +25,21 @@ struct WatchOptions {
   int rank = 0;
   int world_size = 1;
   std::uint16_t store_port = 0;
-  int store_rank = 0;  // whose process holds the store; -1: the launcher's
-  /// Waiting for a slow rank is said once, after so long.
+  int store_rank = 0;  // the rank whose process holds the store; -1: the launcher does
+  /// After so long, waiting for a slow rank is reported once.
   std::chrono::milliseconds say_waiting_after{30000};
-  /// A rank that is not heard of for so long is gone or stands still.
+  /// A rank without a heartbeat for so long is gone or hangs.
   std::chrono::milliseconds silence{15000};
   std::function<void()> interrupt = {};  // ends this rank's wait
-  /// Whether another rank closed a connection to this one. Asked at each look; must not block.
+  /// Whether another rank closed a connection to this one. Called at each tick; must not block.
   std::function<bool()> has_lost_connection = {};
   std::function<void(const std::string&)> say = {};
 };
 
 class Watch {
  public:
-  /// Where in the store the records are, by rank, and the first one of this rank: there before any watch begins.
+  /// The records' key in the store, completed by the rank, and this rank's first record, which must be there before any
+  /// watchdog begins.
   static constexpr const char* kKey = "watch";
   static std::string first_record();
 
@@ -50,20 +51,21 @@ class Watch {
   /// The number of the operation that this rank enters.
   std::uint64_t enter(const std::string& operation, const std::string& site);
   void leave();
-  /// Why all ranks stop; nothing while all is well.
+  /// Why all ranks stop; nothing without a fault.
   std::optional<std::string> fault() const;
-  /// This rank stops for a reason of its own, or because of what it found out: told to the others before this returns,
-  /// if they can be told within a second. The first reason stays.
+  /// This rank stops for a reason of its own, or because of a fault that it found. The others are informed before this
+  /// returns, if that takes at most a second. The first reason stays.
   void fail(const std::string& text, int origin);
-  /// Before this process ends for a fault: where it holds the store, waits a moment for the others to read why.
+  /// Call it before this process ends because of a fault: if it holds the store, it waits a moment until the others
+  /// have read the reason.
   void linger() const;
-  /// A connection of this rank broke, so another rank is dead: waits for the news on which one. Empty where there are
-  /// none in time.
+  /// A connection of this rank broke, so another rank is dead: waits until the dead rank is identified. Empty if that
+  /// takes too long.
   std::optional<std::string> verdict();
-  /// This rank has done `step`: what all ranks do here, as horizon.h says. Waits where rank 0 has granted no further
-  /// step, until it does or a fault is found. `last`: see Horizon::reach.
+  /// This rank has done `step`: returns what all ranks do here (horizon.h). If rank 0 has granted no further step,
+  /// waits until it does or a fault is found. `last`: see Horizon::reach.
   StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site);
-  /// Nothing is judged any more: all ranks agreed to end. The others know when this returns, if they can be told within
+  /// Ends judging, because all ranks agreed to end. The others are informed before this returns, if that takes at most
   /// a second.
   void stop();
 
@@ -71,9 +73,9 @@ class Watch {
   using Clock = std::chrono::steady_clock;
   struct Seen {
     WatchRecord record;
-    Clock::time_point beat;                       // when it grew last, as we read it
-    Clock::time_point changed;                    // state or operation
-    std::optional<Clock::time_point> ended = {};  // when its process was seen to be over
+    Clock::time_point beat;                       // when this rank last read a new beat
+    Clock::time_point changed;                    // when state or operation changed
+    std::optional<Clock::time_point> ended = {};  // when its process was seen to have ended
   };
   void talk();
   void listen_to(int rank, const std::string& text, Clock::time_point now);
@@ -91,7 +93,7 @@ class Watch {
   StoreConnection connection_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
-  std::vector<Seen> seen_;  // by rank, our own too
+  std::vector<Seen> seen_;  // by rank, this one included
   Clock::time_point last_read_;
   bool reading_failed_ = false;
   bool urgent_ = false;  // talk now

@@ -12,14 +12,15 @@ using State = WatchRecord::State;
 
 constexpr const char* kNames[] = {"running", "inside", "failed", "closed"};
 
-// Two heartbeats: what is seen once may be one rank's news against another's old record.
+// Two heartbeats: a single look may compare one rank's new record with another's old one.
 constexpr std::chrono::milliseconds kSettled{600};
 
 std::string name_of(int rank, const WatchRecord& record) {
   return fmt::format("rank {} (pid {} on {})", rank, record.pid, record.host);
 }
 
-// "in barrier at train.cc:41" or "after barrier at train.cc:41"; of a rank that failed it is not known which.
+// "in barrier at train.cc:41" or "after barrier at train.cc:41"; "last in" for a failed rank, because it is unknown
+// which of the two applies.
 std::string whereabouts(const WatchRecord& record) {
   if (record.operation.empty()) return "before its first operation";
   const char* const where = record.state == State::inside ? "in" : record.state == State::failed ? "last in" : "after";
@@ -30,15 +31,16 @@ std::string seen_from(int self, const std::vector<Peer>& peers) {
   return fmt::format("rank {} was {}", self, whereabouts(peers[static_cast<std::size_t>(self)].record));
 }
 
-// Where two ranks' calls differ.
+// A difference between two ranks' calls.
 struct DifferingCalls {
   std::uint64_t number;
   Call first, second;
   bool first_waits, second_waits;
 };
 
-// A rank that waits, and what the other one called instead. What both wait in is compared too where one of them waits
-// for rank 0's leave to begin a step, which is no operation and has borrowed the next one's number.
+// Finds a rank that waits, and the other one's different call of the same number. If both wait, their current
+// operations are compared too, because one may wait for rank 0's grant to begin a step. That wait is not an operation;
+// it uses the next operation's number.
 std::optional<DifferingCalls> differing_calls(const Peer& first, const Peer& second) {
   const auto waits = [](const Peer& peer) { return peer.record.state == State::inside && peer.unchanged >= kSettled; };
   const auto current = [](const Peer& peer) { return Call{peer.record.operation, peer.record.site}; };
@@ -65,7 +67,7 @@ StepOrder order_of(const nlohmann::json& record, const char* name) {
   return texts.size() == 2 ? StepOrder{texts[0], texts[1]} : StepOrder();
 }
 
-// Loops call the same few operations over and over, so each is written once.
+// Loops repeat the same few operations, so each is written once.
 nlohmann::json to_json(const std::vector<Call>& recent) {
   nlohmann::json calls = nlohmann::json::array(), order = nlohmann::json::array();
   for (const Call& call : recent) {
@@ -148,7 +150,7 @@ std::optional<WatchRecord> decode_record(const std::string& text) try {
   record.recent = calls_of(json);
   record.entered = json.value("entered", std::uint64_t{0});
   return record;
-} catch (const std::exception&) {  // another type where this build has a number, say
+} catch (const std::exception&) {  // for example another type where this build has a number
   return std::nullopt;
 }
 
@@ -162,7 +164,7 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono
   };
   using Text = std::optional<std::string>;
 
-  // A rank that failed by itself comes before those that failed because of it: all say the same then.
+  // A rank that failed by itself precedes those that failed because of it, so that all report the same cause.
   if (auto fault = others([&](int rank, const Peer& peer) -> Text {
         if (peer.record.state != State::failed || peer.record.origin != rank) return {};
         return fmt::format("{}; it was {}; {}", peer.record.text, whereabouts(peer.record), seen_from(self, peers));
@@ -198,7 +200,7 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono
   }
   for (int rank = 0; rank < static_cast<int>(peers.size()); ++rank) {
     if (rank == self) continue;
-    // The same words on both sides, whoever says them.
+    // Both ranks report the same sentence.
     const int first = std::min(self, rank), second = std::max(self, rank);
     const auto calls = differing_calls(peers[static_cast<std::size_t>(first)], peers[static_cast<std::size_t>(second)]);
     if (!calls) continue;

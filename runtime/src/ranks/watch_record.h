@@ -1,5 +1,5 @@
-// What each rank tells the others about itself at every heartbeat, and the judgement over what they told: a pure
-// function of records and times.
+// The record that each rank sends at every heartbeat, and the judgement over these records: a pure function of records
+// and times.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,7 @@ struct WatchRecord {
     running,  // computes
     inside,   // waits in `operation`
     failed,   // `text` says why
-    closed,   // agreed to the end: may leave
+    closed,   // agreed to end: may leave
   };
   std::uint64_t beat = 0;  // grows with every heartbeat
   State state = State::running;
@@ -29,21 +29,21 @@ struct WatchRecord {
   std::string operation = {};
   std::string site = {};
   std::string text = {};
-  int origin = -1;  // the rank whose fault made this one fail; its own where it failed by itself
+  int origin = -1;  // the rank whose fault made this one fail; its own if it failed by itself
   std::string host = {};
   std::int64_t pid = 0;
-  std::string place = {};    // where that pid means this process: boot and pid namespace
+  std::string place = {};    // where that pid is valid: boot id and pid namespace
   std::uint64_t step = 0;    // completed
   std::uint64_t wishes = 0;  // how many times `wish` was set
-  StepOrder wish = {};       // what this rank wants all to do
+  StepOrder wish = {};       // this rank's request to all ranks
   Grant grant = {};          // rank 0's
-  /// The operations that it entered last, at most kRecent, and how many it entered in all. On a GPU a rank leaves an
-  /// operation long before the others come to it, so what it is in now is not all that counts.
+  /// The operations that it entered last, at most kRecent, and how many it entered in all. On a GPU a rank may leave an
+  /// operation long before the others enter it, so the current operation is not enough.
   std::vector<Call> recent = {};
   std::uint64_t entered = 0;
 
   void enter(const Call& call);
-  /// Its operation of that number; null where it has not come there, or long ago.
+  /// Its operation of that number; null if it has not entered it yet, or entered it long ago.
   const Call* call(std::uint64_t number) const;
 };
 
@@ -51,18 +51,18 @@ struct WatchRecord {
 inline constexpr std::size_t kRecent = 64;
 
 std::string encode(const WatchRecord& record);
-/// Nothing for what is no record.
+/// Nothing if `text` is not a record.
 std::optional<WatchRecord> decode_record(const std::string& text);
 
 /// A peer as its watcher sees it, by the watcher's own clock.
 struct Peer {
   WatchRecord record;
   std::chrono::milliseconds silent{0};  // since its beat last grew
-  // How long it has told the same state and operation, up to its last heartbeat: what a rank that is gone, or that the
-  // network hides, told last says nothing about where it is.
+  // How long its state and operation were the same, up to its last heartbeat: the last record of a rank that is gone,
+  // or cut off by the network, does not show where it is now.
   std::chrono::milliseconds unchanged{0};
-  bool unreachable = false;  // its store's connection is closed
-  bool ended = false;        // its process, on this host, is over, and this record is its last
+  bool unreachable = false;  // the connection to the store, which this peer holds, is closed
+  bool ended = false;        // its process, on this host, has ended, and this record is its last
 };
 
 struct Fault {
@@ -70,14 +70,14 @@ struct Fault {
   std::string text;
 };
 
-/// The first of the facts that stop all ranks, as rank `self` sees it; nothing while all is well, also where one is
-/// merely slow. Facts, in this order: a rank failed; a rank's connection is closed or its process over; a rank was
-/// silent for `silence`; a rank waits in an operation where another one waits in, or has called, a different one of the
-/// same number.
+/// The first fact that stops all ranks, as rank `self` sees it; nothing without a fault, also if a rank is only slow.
+/// Facts, in this order: a rank failed; a rank's connection is closed or its process has ended; a rank was silent for
+/// `silence`; a rank waits in an operation, and another one waits in, or has called, a different one of the same
+/// number.
 std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono::milliseconds silence);
 
-/// Whom rank `self` waits for: those that are not in its operation yet. In one phrase, empty where nobody is missed, or
-/// where a lower rank waits too and says it.
+/// The ranks that rank `self` waits for, because they are not in its operation yet, as a phrase. Empty if none is
+/// missing, or if a lower rank waits too and reports it.
 std::string waiting_for(int self, const std::vector<Peer>& peers);
 
 }  // namespace holdfast

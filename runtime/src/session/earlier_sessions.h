@@ -1,5 +1,5 @@
-// What a session leaves to those that follow it in the same process: a program may train in several phases, each with a
-// session of its own.
+// What a session leaves to later ones in the same process: a program may train in several phases, each with a session
+// of its own.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 namespace holdfast {
 
 struct EarlierSessions {
-  char** argv = nullptr;               // that the first one was given,
-  std::vector<std::string> arguments;  // and the session's own arguments in it, which it took out
-  std::optional<std::uint64_t> seed;   // of the generators, which go on from where they are
+  char** argv = nullptr;               // the argv that the first session was given
+  std::vector<std::string> arguments;  // the session's own arguments, which it removed from argv
+  std::optional<std::uint64_t> seed;   // of the generators, which keep their present state
 };
 
 EarlierSessions& earlier_sessions();

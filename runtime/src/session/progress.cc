@@ -49,7 +49,7 @@ void check_position(const LoopPosition& loop, const json& saved, std::size_t ind
   if (loop.loader != nullptr) loop.loader->check_state(saved.at("loader"));
 }
 
-// Older versions do not say at which loop they were made: it was the last one that had begun.
+// Older versions do not record the loop in which they were made: it was the last one that had begun.
 void mark_last_loop(json& positions) {
   for (const json& position : positions) {
     if (!position.is_object()) continue;
@@ -71,7 +71,7 @@ json LoopScope::state(const LoopPosition* here) const {
     all[i] = loops[i]->state(here);
   }
   for (std::size_t i = loops.size(); i < all.size(); ++i) {
-    if (all[i].is_object()) all[i].erase("here");  // where the version before was made
+    if (all[i].is_object()) all[i].erase("here");  // the earlier version's mark
   }
   return all;
 }
@@ -104,12 +104,12 @@ json LoopPosition::state(const LoopPosition* here) const {
     position["done"] = done;
     position["first_epoch"] = first_epoch;
     position["loader"] = loader != nullptr ? loader->state() : last_loader;
-    if (in_step) {  // a loop in the body of this step saves: the step's batch comes again
+    if (in_step) {  // a loop in this step's body saves: a resume gets the step's batch again
       json& state = position["loader"];
       for (const char* const count : {"cursor", "samples_seen"}) {
         state[count] = state[count].get<std::uint64_t>() - loader->batch_samples();
       }
-    } else if (in_epoch && loader->epoch() > epoch) {  // a loop in the epoch's body saves, and the batches are done
+    } else if (in_epoch && loader->epoch() > epoch) {  // a loop in the epoch's body saves after the batches
       position["loader"]["epoch"] = epoch;
       position["loader"]["cursor"] = loader->samples_per_epoch();
     }
@@ -133,7 +133,7 @@ void LoopPosition::set_state(const json& saved) {
   } else {
     done = saved.at("done");
   }
-  // The program had gone on after it left this loop, so it goes past it again.
+  // The program had continued after this loop, so a resume skips it.
   if (saved.contains("over")) over = saved.at("over") == "done" ? Over::done : Over::left;
   step_body.saved = saved.value("step_body", json::array());
   epoch_body.saved = saved.value("epoch_body", json::array());

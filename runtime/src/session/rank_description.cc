@@ -15,7 +15,7 @@
 namespace holdfast {
 namespace {
 
-// A line such as "MemAvailable:   16286984 kB" of a file below /proc, in bytes; 0 where it is not there.
+// The bytes of a line such as "MemAvailable:   16286984 kB" in a file of /proc; 0 if it is missing.
 std::uint64_t kilobytes_of(const char* file, const std::string& name) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {

@@ -27,15 +27,15 @@ using storage::StatusCode;
 
 namespace {
 
-// A standard stream that the caller closed (`>&-`) leaves its number to the next file opened here, a version's payload
-// for one, and whatever the program prints would go into that.
+// A standard stream that the caller closed (`>&-`) leaves its number to the next file that this process opens, such as
+// a version's payload, and the program's output would go into that file.
 void fill_standard_streams() {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);  // takes the lowest number that is free
+    if (::fcntl(stream, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);  // open() uses the lowest free number
   }
 }
 
-// An option of the session on the command line of this process; empty where there is none.
+// An option of the session on the command line of this process; empty if there is none.
 std::string argument_of_session() {
   std::ifstream command_line("/proc/self/cmdline", std::ios::binary);
   for (std::string argument; std::getline(command_line, argument, '\0');) {
@@ -45,8 +45,8 @@ std::string argument_of_session() {
   return {};
 }
 
-// The session's options as they say themselves; a wrong one is the user's to mend, not a program error. What an earlier
-// session took out of the command line counts as if it still stood there.
+// The session's options. Exits on a wrong one, because the user must correct it; it is not a program error. Arguments
+// that an earlier session removed from the command line still count.
 OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) {
   try {
     std::vector<std::string> taken = earlier_sessions().arguments;
@@ -78,7 +78,7 @@ Session Session::start(int& argc, char** argv, SessionOptions options) {
   fill_standard_streams();
   report_uncaught_errors();
   EarlierSessions& earlier = earlier_sessions();
-  if (earlier.argv != argv) earlier.arguments.clear();  // the command line of something else
+  if (earlier.argv != argv) earlier.arguments.clear();  // another command line
   earlier.argv = argv;
   OptionsRead read = options_or_exit(argc, argv, options);
   return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
@@ -169,7 +169,7 @@ void Session::log(const nlohmann::json& values) {
   if (!self.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
-  MetricsWriter::check(values);  // on all ranks, though rank 0 alone writes them
+  MetricsWriter::check(values);  // on all ranks, although only rank 0 writes them
   if (self.keeper) {
     (void)self.keeper->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
                                      self.progress.current_epoch(), values);
@@ -265,7 +265,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = impl();
-  (void)tracked(name.empty() ? "pipeline" : name);  // refuses where nothing can be tracked now
+  (void)tracked(name.empty() ? "pipeline" : name);  // throws if nothing can be tracked now
   RunState& state = self.tracked;
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";

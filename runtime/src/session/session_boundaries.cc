@@ -53,7 +53,7 @@ void Session::Impl::SessionLoop::end_step() {
   if (is_over_) return;
   session_.leave_next_loop(*position_, /*thrown=*/false);
   session_.here = site_;
-  // The loop inside stopped early: the rest of its body belongs to the session that goes on.
+  // The loop inside stopped early: the resumed session does the rest of this body.
   if (session_.stop && !position_->step_body.loops.empty()) return;
   count_step();
   session_.boundary(position_, position_->is_complete());
@@ -110,12 +110,12 @@ void Session::Impl::SessionLoop::leave(bool thrown) {
   if (!thrown) return leave_now(thrown);
   try {
     leave_now(thrown);
-  } catch (...) {  // another exception is on its way already
+  } catch (...) {  // another exception is already propagating
     end(LoopPosition::Over::left);
   }
 }
 
-// A step that is left counts as done: what its body did until then is in the state, and its batch does not come again.
+// A step that is left counts as done: the state includes what its body did, and its batch does not come again.
 void Session::Impl::SessionLoop::leave_now(bool thrown) {
   LoopPosition& here = *position_;
   session_.leave_next_loop(here, thrown);
@@ -126,7 +126,7 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
   const bool at_end = here.is_complete();                 // left in its last step or epoch, or after session.done()
   const bool is_done = here.over == LoopPosition::Over::done;
   const bool complete = at_end && (is_done || !thrown);
-  if (at_end) {  // or the next start would begin the last epoch's body again
+  if (at_end) {  // else the next start would begin the last epoch's body again
     here.in_epoch = false;
     here.epoch_body = {};
   }
@@ -142,13 +142,13 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
     session_.say(fmt::format("the loop was left {} its last {}, which counts: {}", how, in_step ? "step" : "epoch",
                              complete ? "the loop is complete" : "the next start goes past the loop"));
   }
-  if (thrown) {  // the other ranks know nothing of it
+  if (thrown) {  // the other ranks do not know of it
     session_.progress.mark(position_);
     ++session_.progress.boundaries;
   } else {
     session_.boundary(position_, complete);
   }
-  // Whether the program ends here or goes past this loop shows in finish().
+  // finish() finds out whether the program ends here or continues after this loop.
   if (top && (thrown || !complete) && !session_.stop) session_.hold("the loop was left");
   end(complete ? LoopPosition::Over::no : LoopPosition::Over::left);
 }
@@ -159,7 +159,7 @@ void Session::Impl::SessionLoop::end(LoopPosition::Over how) {
   std::erase_if(session_.loops, [](const auto& loop) { return loop.expired() || loop.lock()->is_over_; });
 }
 
-// What the program holds of its loops when it calls finish() in the body of one.
+// Leaves the loops that still run when the program calls finish() in the body of one.
 void Session::Impl::leave_all() {
   while (!loops.empty()) {
     const auto innermost = loops.back().lock();
@@ -168,7 +168,7 @@ void Session::Impl::leave_all() {
   }
 }
 
-// The loop of session.next() in the body of another one: that body is over, so the program has left it.
+// Leaves the loop of session.next() in the body of another loop, because that body is over.
 void Session::Impl::leave_next_loop(const LoopPosition& outer, bool thrown) {
   if (next_loop && &next_loop->position() != &outer) {
     const auto at = [&](const LoopPosition& position) {
@@ -216,11 +216,11 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   before_untrack.reset();
   const std::shared_ptr<LoopPosition> position = progress.begin(std::move(proto));
   restore();
-  tracked.begin();  // what was tracked since the loop before
+  tracked.begin();  // for objects tracked since the loop before
   if (const std::string note = progress.resume(*position); !note.empty()) say(note);
   const bool is_first = loops_begun++ == 0 && progress.open.empty();
   progress.open.push_back(position);
-  // What the program did on its way here, it had done before the version was made, too.
+  // The code that the program ran before this loop had also run before the version was made.
   const bool tracked_late = std::exchange(tracks_late, false);
   const bool passed_others =
       position->saved_here && (!is_first || tracked_late) && progress.boundaries == boundaries_at_load;
@@ -231,7 +231,7 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   loops.push_back(loop);
   held.reset();
   if (position->over == LoopPosition::Over::left && position->saved_here) hold("the loop was left");
-  // What the last version counts as done: of nested loops the epochs whose bodies are done too.
+  // The epochs that the last version counts as done: in nested loops, those whose bodies are done too.
   if (position->loader != nullptr && last_save.step == progress.step) {
     last_save.epochs = position->loader->epoch() + (position->loader->epoch_done() && !position->nested ? 1 : 0);
   }
@@ -243,7 +243,7 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   return loop;
 }
 
-// A loop begins: all ranks must begin the same one. Whoever was asked to stop meanwhile says so.
+// A loop begins: all ranks must begin the same one. A rank that received a stop request before reports it here.
 void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position) {
   const LoopPosition& loop = *position;
   if (loop.loader != nullptr && !loop.loader->counts_batches()) {
@@ -268,7 +268,7 @@ void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position
   }
 }
 
-// What all ranks are to do here for reasons that one of them may know alone: a signal, or rank 0's clock.
+// What all ranks must do here for a reason that only one of them may know: a signal, or rank 0's clock.
 StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& here) {
   StepOrder wish;
   if (stop_reason) wish.stop = *stop_reason;
@@ -282,7 +282,7 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
     inside.last = false;
     wish.save = decide(time, inside, last_save, {}).reason;
   }
-  // Each wish once: it is answered at a later step.
+  // Sends each wish once, because the answer comes at a later step.
   if (stop_was_wished) wish.stop.clear();
   if (wish_is_out) wish.save.clear();
   stop_was_wished |= !wish.stop.empty();
@@ -294,9 +294,9 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
   return order;
 }
 
-// Whether parameters may have moved for the first time just now, so that those of ranks which do not average gradients
-// have parted: at a pipeline's first update, and at a loop's first optimizer step. That one is not seen, so a loop that
-// averages nothing is looked at a few times more, for it may take several batches to a step.
+// Whether parameters may just have changed for the first time, so that ranks that do not average gradients now differ:
+// at a pipeline's first update, and at a plain loop's first optimizer step. The session does not see the latter, so a
+// loop that averages nothing is checked a few more times, because it may use several batches per optimizer step.
 bool Session::Impl::may_have_parted() {
   if (group.world_size() == 1) return false;
   const std::uint64_t steps = progress.step - base_step;
@@ -331,11 +331,11 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   here.now = now;
   const bool epoch_is_over = loop.loader != nullptr && loop.loader->epoch_done();
   if (loop.loader != nullptr) here.epochs = loop.loader->epoch() + (epoch_is_over ? 1 : 0);
-  // A loop inside another one's body ends again and again.
+  // A loop inside another one's body ends many times.
   here.last = over && progress.is_top_level(loop);
   here.one_of_several = progress.top_level_loops() > 1;
 
-  // A step with a loop in its body ends where that loop's last step did.
+  // A step with a loop in its body ends at the same step number as that loop's last step.
   if (progress.step == base_step + 1 && !std::exchange(looked_for_optimizers, true)) {
     for (const std::string& name : tracked.without_optimizer()) {
       say(fmt::format(
@@ -356,8 +356,8 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   if (!order.stop.empty()) asked.stop = order.stop;
   StepOrder requests = asked;
   if (loop.nested && loop.in_epoch && epoch_is_over) {
-    // The epoch's own body is still to come, and belongs to what is saved, unless there is no time for it: a resume
-    // from here does that body first.
+    // The epoch's own body is still to come and belongs to the saved state. On a stop request there is no time for it:
+    // a resume from here does that body first.
     if (requests.stop.empty()) return;
     here.last = false;
   }

@@ -1,5 +1,5 @@
-// What a session is made of. Its work is told in three files: session_start.cc (options, ranks, the version it goes on
-// from), session_boundaries.cc (loops, and what is due between steps), session_save.cc (a version, and the end).
+// A session's members. Three files implement it: session_start.cc (options, ranks, the version to resume from),
+// session_boundaries.cc (loops, and what is due between steps), session_save.cc (a version, and the end).
 #pragma once
 
 #include <atomic>
@@ -35,7 +35,7 @@ struct Session::Impl {
   using Clock = std::chrono::steady_clock;
 
   // A loop of the program at the session's boundaries. The ranges that the program holds share it; it does nothing
-  // more once its loop is over.
+  // once its loop is over.
   class SessionLoop final : public Loop {
    public:
     SessionLoop(Impl& session, std::shared_ptr<LoopPosition> position, Site site)
@@ -106,13 +106,13 @@ struct Session::Impl {
   bool roll_back(bool insist);
   void prune();
   void say(const std::string& line) { console.say(line); }
-  /// Where exit() is called before finish().
+  /// Reports a call of exit() before finish().
   static void report_exit();
   bool is_inside() const { return !progress.open.empty(); }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
   int finish(Site site);
 
-  // Signals, seeds and the place where ranks meet are the process's.
+  // One session at a time, because signals, seeds and the rendezvous belong to the process.
   struct Sole {
     Sole();
     ~Sole() { alive = false; }
@@ -133,21 +133,21 @@ struct Session::Impl {
   Group group;
   RunState tracked;
   std::map<std::string, StackOwner> owners;  // of tracked variables on the stack, by their names
-  std::map<std::string, Snapshot> retired;   // the last state of what is tracked no more
+  std::map<std::string, Snapshot> retired;   // the last state of objects that are no longer tracked
   std::optional<Snapshot> before_untrack;    // the state at the first untrack() since the last loop
   bool tracks_late = false;                  // something was tracked since the version was restored
   std::set<std::string> waiting;             // in the checkpoint, and not tracked yet
   Progress progress;
   std::vector<std::weak_ptr<SessionLoop>> loops;  // that run, the innermost last
-  std::shared_ptr<SessionLoop> next_loop;         // of session.next(), which nobody else holds
-  // A loop of session.next() that was declared done and then left by break, for all that can be known, and how many
-  // loops run around it.
+  std::shared_ptr<SessionLoop> next_loop;         // of session.next(), which the program does not hold
+  // A loop of session.next() that was declared done and then apparently left by break, and how many loops run around
+  // it.
   std::optional<std::pair<Site, std::size_t>> left_when_done;
 
   std::vector<std::shared_ptr<torch::nn::Module>> modules;  // of the pipelines
   std::vector<std::unique_ptr<Pipeline>> pipelines;
   std::vector<std::pair<const Pipeline*, std::uint64_t>>
-      not_updated;  // in this session yet, with the updates of before
+      not_updated;  // in this session yet, with their earlier updates
 
   std::unique_ptr<RunKeeper> keeper;  // rank 0's
   bool opened = false;
@@ -158,26 +158,26 @@ struct Session::Impl {
   std::uint64_t base_step = 0;
   std::uint64_t boundaries_at_load = 0;
   std::uint64_t loops_begun = 0;  // in this process
-  std::string base_steps_lost;    // a sentence on what the session before did not save
+  std::string base_steps_lost;    // a sentence on the steps that the earlier session did not save
 
   LastSave last_save;
-  std::string last_version;            // as users say it
-  std::optional<storage::Uid> newest;  // rank 0's: the version that was restored or saved last, and
-  NonFiniteCounts non_finite;          // what it holds; where there is none, what the run began with
-  std::string refused;                 // why the state at this boundary is not saved: it is rolled back
+  std::string last_version;            // its text for users
+  std::optional<storage::Uid> newest;  // rank 0's: the version that was restored or saved last
+  NonFiniteCounts non_finite;          // of that version; without one, of the state at the run's beginning
+  std::string refused;                 // why the state at this boundary is not saved but rolled back
   bool stops_at_non_finite = false;
-  std::string version_before;  // the one before that then; empty: there is none
-  // The state at the end of the loop that ended last, where it was not saved: finish() writes it, for what is tracked
-  // may be gone by then.
+  std::string version_before;  // with stops_at_non_finite: the version before; empty: none
+  // The state at the end of the last loop, if it was not saved: finish() writes it, because the tracked objects may be
+  // gone by then.
   std::optional<Snapshot> held;
   std::string held_reason;
   nlohmann::json pending_metrics = nlohmann::json::object();
   std::vector<std::pair<std::string, double>> last_logged;
   bool save_requested = false;
-  StepOrder asked;           // what the ranks agreed on and have not done yet
-  bool wish_is_out = false;  // this rank asked for something and has no answer yet
+  StepOrder asked;           // requests that the ranks agreed on and have not done yet
+  bool wish_is_out = false;  // this rank sent a request and has no answer yet
   bool stop_was_wished = false;
-  std::optional<std::string> stop_reason;  // the program's own, of session.stop()
+  std::optional<std::string> stop_reason;  // from session.stop()
   StepInfo step_info;
   Site here;  // in the program: the loop that runs, or finish()
   bool gradients_were_compared = false;

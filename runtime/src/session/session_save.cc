@@ -21,7 +21,7 @@ using storage::StatusCode;
 
 namespace {
 
-// Attempts that failed are not repeated at every step: a disk that is full stays so for a while.
+// Failed attempts are not repeated at every step, because a full disk stays full for a while.
 std::chrono::seconds pause_after(int failures) {
   return std::chrono::seconds(std::min(300, 10 << std::min(failures - 1, 5)));
 }
@@ -41,7 +41,7 @@ Snapshot Session::Impl::capture() const {
   return captured;
 }
 
-// Tensors that are tied to another object's are kept as bytes of their own.
+// Keeps own bytes of tensors that are tied to another object's.
 void Session::Impl::retire(const std::string& name) {
   // The whole state, because an optimizer can be saved only together with its parameters.
   if (!before_untrack) before_untrack = tracked.capture();
@@ -70,7 +70,7 @@ void Session::Impl::retire(const std::string& name) {
   retired.insert_or_assign(name, std::move(state));
 }
 
-// Reading them would save whatever lies in their place now.
+// Reading dead objects would save whatever is in their place now.
 void Session::Impl::require_alive() const {
   for (const auto& [name, owner] : owners) {
     if (!has_returned(owner)) continue;
@@ -97,7 +97,7 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
   return false;
 }
 
-// The state goes back to the newest version and everything else stays where it is: the steps since then are skipped.
+// Restores the state of the newest version; everything else stays as it is, so the steps since then are skipped.
 bool Session::Impl::roll_back(bool insist) {
   constexpr std::uint64_t kInARow = 3;
   const std::string more = std::exchange(refused, {});
@@ -111,7 +111,7 @@ bool Session::Impl::roll_back(bool insist) {
                             "version {}",
                             format_count(progress.step), more, kInARow, last_version));
   }
-  // A loader that the program tracks as well would go back, too.
+  // load_again() also moves back a loader that the program tracks, so its position is set again below.
   std::vector<std::pair<LoaderBase*, nlohmann::json>> positions;
   for (const auto& loop : progress.open) {
     if (loop->loader != nullptr) positions.emplace_back(loop->loader, loop->loader->state());
@@ -151,7 +151,7 @@ bool Session::Impl::roll_back(bool insist) {
 
 bool Session::Impl::try_save(const std::string& reason, const std::string& afterwards) {
   if (group.world_size() > 1 && device.device.is_cuda()) {
-    // What is in flight may still fail, and after a fault's abort it "succeeds" with garbage: none of that is saved.
+    // Pending work may still fail, and after a fault's abort it "succeeds" with garbage, which must not be saved.
     c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).synchronizeDevice(device.device.index());
     group.check();
   }
@@ -160,12 +160,12 @@ bool Session::Impl::try_save(const std::string& reason, const std::string& after
                    /*may_refuse=*/on_non_finite.act == OnNonFinite::Act::rollback);
 }
 
-// `begin`: since when the program waits for it.
+// `begin`: when the program began to wait for the save.
 bool Session::Impl::write_out(const std::string& reason, Snapshot captured, Clock::time_point begin,
                               const std::string& afterwards, bool may_refuse) {
-  gather_rank_state(group, captured, here);  // also the ranks' word that all of them are well
-  // Rank 0 writes; the others hear what became of it.
-  std::tuple<storage::Status, std::string, std::string> outcome;  // and the version's name, and what is not finite
+  gather_rank_state(group, captured, here);  // also confirms that all ranks are healthy
+  // Rank 0 writes; the others receive the outcome.
+  std::tuple<storage::Status, std::string, std::string> outcome;  // with the version and its new non-finite numbers
   auto& [status, version, more] = outcome;
   if (is_main()) {
     const auto saved = write(reason, std::move(captured), may_refuse, more);
@@ -215,7 +215,7 @@ bool Session::Impl::write_out(const std::string& reason, Snapshot captured, Cloc
   return false;
 }
 
-// `more`: what the version has that is not finite and the one before it had not. `may_refuse`: it is not saved then.
+// `more`: receives the non-finite numbers that the version before did not have. `may_refuse`: if any, do not save.
 storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& reason, Snapshot captured,
                                                             bool may_refuse, std::string& more) {
   storage::SaveRequest request;
@@ -244,7 +244,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
   return saved;
 }
 
-// The state as it is now, for a save that may be needed when what is tracked is gone.
+// Keeps the present state, for a save that may be needed when the tracked objects are gone.
 void Session::Impl::hold(const std::string& reason) {
   held.reset();
   try {
@@ -266,7 +266,7 @@ void Session::Impl::save_held() {
   }
 }
 
-// A place of its own among the program's loops: a resume from a version that was made here comes by here again.
+// The call has a place of its own among the program's loops, because a resume from its version reaches it again.
 void Session::Impl::save_between_loops(Site site) {
   here = site;
   LoopPosition proto;
@@ -278,7 +278,7 @@ void Session::Impl::save_between_loops(Site site) {
   if (position->has_saved && progress.boundaries == boundaries_at_load) {
     if (position->saved_here && !is_first) load_again();
     save_requested = false;
-    return;  // the version that was restored is this one, or a later one
+    return;  // the restored version is this one, or a later one
   }
   progress.mark(position);
   ++progress.boundaries;
@@ -286,7 +286,7 @@ void Session::Impl::save_between_loops(Site site) {
 }
 
 void Session::Impl::prune() {
-  std::string lost_to;  // whoever took the run over
+  std::string lost_to;  // the session that took the run over
   if (is_main()) {
     const auto dropped = keeper->writer().prune({.keep_last = options.keep});
     if (dropped.code() == StatusCode::superseded) {
@@ -304,7 +304,7 @@ void Session::Impl::prune() {
 int Session::Impl::finish(Site site) {
   if (finished) return *finished;
   here = site;
-  if (!opened) {  // nothing was run, so nothing is owed
+  if (!opened) {  // nothing ran, so nothing must be saved
     group.close(site);
     return *(finished = kDone);
   }
@@ -316,7 +316,7 @@ int Session::Impl::finish(Site site) {
     progress.reopen_left_loop();
     held->values[Progress::kName] = progress.state();
   }
-  // Where a rank could not keep its state in memory, none of them writes.
+  // If a rank could not keep its state in memory, no rank writes.
   const int holds = group.all_reduce(held.has_value() ? 1 : 0, Reduce::min, site);
   if (holds != 0 && !superseded) save_held();
   const bool saved = progress.boundaries == last_save.boundaries || progress.boundaries == boundaries_at_load;
@@ -339,7 +339,7 @@ int Session::Impl::finish(Site site) {
       keeper->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
-  group.close(site);  // the others leave when rank 0 is done
+  group.close(site);  // the other ranks wait here for rank 0
   return *(finished = code);
 }
 

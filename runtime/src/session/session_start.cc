@@ -34,7 +34,7 @@ std::chrono::milliseconds milliseconds(const std::string& duration) {
   return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
 }
 
-// Not launch, which divides a host's cores among its ranks.
+// Whether the user set it, not holdfast launch, which divides a host's cores among its ranks.
 bool user_set_omp_num_threads() {
   return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv("HOLDFAST_LAUNCH_THREADS") == nullptr;
 }
@@ -63,7 +63,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
       on_non_finite(parse_on_non_finite(options.on_nonfinite)),
       every([&] {
         SaveEvery when = parse_save_every(options.every);
-        // No more than so many steps are to be lost.
+        // A rollback must not skip more steps than this.
         if (const auto most = on_non_finite.steps; most > 0 && (when.steps == 0 || when.steps > most))
           when.steps = most;
         return when;
@@ -80,7 +80,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
         return choose_device(options.device, ranks.local_rank, ranks.local_world_size);
       }()),
       group([&] {
-        // The others may not come for minutes; whoever stops this job does not wait so long.
+        // The other ranks may need minutes to come, and a stop request must not wait that long.
         const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
         return Group(ranks, device.device,
                      {.join_within = milliseconds(options.join_within),
@@ -89,7 +89,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
                       .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
-  // Where start() was called, whatever the working directory is when the run is opened.
+  // The path counts from the working directory at start(), which may differ when the run is opened.
   boost::system::error_code gone;
   if (const storage::Path dir(options.dir); dir.is_relative()) {
     options.dir = (boost::filesystem::current_path(gone) / dir).string();
@@ -118,20 +118,20 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
   current = this;
 }
 
-// Alike on all ranks, so that parameters are. A later session of the process goes on with the generators as they are:
-// the same numbers once more would make its phase a copy of the one before.
+// Alike on all ranks, so that parameters are. A later session of the process continues with the generators as they are:
+// the same numbers again would make its phase a copy of the one before.
 void Session::Impl::seed_generators() {
   generator_seed = options.seed;
   const bool goes_on = std::exchange(earlier_sessions().seed, options.seed) == options.seed;
   if (goes_on && group.world_size() == 1) return;
-  if (goes_on) {  // the ranks' generators differ by now
+  if (goes_on) {  // the ranks' generators differ by then
     generator_seed =
         group.broadcast(static_cast<std::uint64_t>(at::randint(INT64_MAX, {1}, at::kLong).item<std::int64_t>()));
   }
   seed_all(generator_seed);
 }
 
-// Destructors of what is on the stack do not run then.
+// exit() does not run the destructors of objects on the stack.
 void Session::Impl::report_exit() {
   const Impl* const session = current.exchange(nullptr);
   if (session == nullptr || !session->opened || session->finished) return;
@@ -152,7 +152,7 @@ void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_fo
   if (group.world_size() == 1) return;
   std::vector<std::array<std::string, 3>> mine;  // name, value, origin
   for (const OptionInForce& option : in_force) {
-    // What a configuration file says must be alike, not where each host keeps it.
+    // A configuration file's content must be alike on all hosts, not its path.
     if (option.name != "config") mine.push_back({option.name, option.value, option.origin});
   }
   std::vector<std::vector<std::array<std::string, 3>>> all;
@@ -191,7 +191,7 @@ void Session::Impl::restore() {
   for (const std::string& warning : keeper->writer().history().warnings()) console.say(warning);
 }
 
-// The others follow rank 0 through the versions that it tries: a message for each, and one for the outcome.
+// The other ranks follow rank 0 through the versions that it tries: one message for each, and one for the outcome.
 storage::Status Session::Impl::load_on_all(const storage::VersionReader& version) {
   if (group.world_size() == 1) return load(version.manifest(), nullptr, &version);
   (void)group.broadcast(nlohmann::json{{"load", encode(version.manifest())}}, 0, here);
@@ -235,12 +235,12 @@ void Session::Impl::open_as_other() {
   }
 }
 
-// From `feed` where there are several ranks, else straight from `version`. All ranks say the same.
+// Loads from `feed` with several ranks, else directly from `version`. All ranks return the same.
 storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFeed* feed,
                                     const storage::VersionReader* version) {
   LoosenOptions loosen{options.allow_missing, options.allow_unexpected, options.allow_mismatch};
   if (options.load == "subset") loosen = {.allow_missing = {"*"}, .allow_unexpected = {"*"}, .allow_mismatch = {"*"}};
-  // The state of a later phase waits until it is tracked, and that of an earlier one may be tracked no more.
+  // The state of a later phase waits until it is tracked; an earlier phase's objects may no longer be tracked.
   for (const std::string& name : Progress::later_names(manifest)) loosen.waiting.push_back(name);
   for (const auto& [name, state] : retired) loosen.waiting.push_back(name);
   storage::Status outcome;
@@ -248,7 +248,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     restored = feed != nullptr ? tracked.restore(manifest, loosen, *feed) : tracked.restore(*version, loosen);
     const nlohmann::json saved = manifest.made_by.value("environment", nlohmann::json::object());
     ranks_changed = saved_world_size(manifest) != group.world_size();
-    // Other ranks share a host's cores in another way, and repeat nothing to the bit.
+    // Another number of ranks divides a host's cores differently, and its resume is not bit-exact anyway.
     restore_environment(saved, options.threads > 0 || ranks_changed || user_set_omp_num_threads());
     if (const int before = saved.value("threads", 0);
         options.threads == 0 && user_set_omp_num_threads() && before != 0 && before != at::get_num_threads()) {
@@ -256,9 +256,9 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
           "{} threads, because OMP_NUM_THREADS is set; the version was saved with {} (--holdfast.threads {})",
           at::get_num_threads(), before, before));
     }
-    if (options.deterministic) make_deterministic();  // the user's word wins over the version's
+    if (options.deterministic) make_deterministic();  // the user's option wins over the version's
     not_exact = differences(saved, capture_environment(device.device, group.world_size()));
-    // Orders of samples and generators came back with the version; the seed is the one that they were made with.
+    // The version restored the orders of samples and the generators, so the seed is the one that they were made with.
     const auto seed = manifest.made_by.find("seed");
     options.seed =
         seed != manifest.made_by.end() && seed->is_number_unsigned() ? seed->get<std::uint64_t>() : asked_seed;
@@ -288,7 +288,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   if (!is_main()) return outcome;
   newest = manifest.uid;
   non_finite = manifest.non_finite ? count_non_finite(manifest) : count_non_finite(tracked.capture());
-  // What the session that saved it did afterwards is gone, and done again.
+  // The steps that its session did after this version are lost and done again.
   base_steps_lost.clear();
   if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
     base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
@@ -296,11 +296,11 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   return {};
 }
 
-// A run that stopped because its numbers became NaN or infinite does not go on with them.
+// A run that stopped because its numbers became NaN or infinite does not continue with them.
 void Session::Impl::require_finite_base() {
   if (on_non_finite.act == OnNonFinite::Act::note || !has_base) return;
   std::string sentence;
-  if (is_main() && !keeper->writer().choice().rewind) {  // else it was chosen
+  if (is_main() && !keeper->writer().choice().rewind) {  // else the user chose the version
     try {
       const auto base = keeper->read(*newest);
       if (const auto& parent = base.manifest().parent) {
@@ -316,14 +316,14 @@ void Session::Impl::require_finite_base() {
           }
         }
       }
-    } catch (const Error&) {  // the version before is gone, so nobody knows
+    } catch (const Error&) {  // the version before is gone, so a comparison is impossible
     }
   }
   if (group.world_size() > 1) sentence = group.broadcast(sentence, 0, here);
   if (!sentence.empty()) throw Error(StatusCode::misfit, sentence);
 }
 
-// Each rank has its own, and may have meant to draw its own numbers.
+// Each rank has its own generators and was perhaps meant to draw its own numbers.
 void Session::Impl::note_generators_alike() {
   if (group.world_size() == 1) return;
   const auto all = group.all_gather(tracked.generators(), here);
@@ -339,7 +339,7 @@ void Session::Impl::note_generators_alike() {
   }
 }
 
-// What is tracked becomes what the newest version holds, whatever the program did since. Loops stay where they are.
+// Tracked objects become what the newest version holds, undoing later changes. Loops stay where they are.
 void Session::Impl::load_again() {
   progress.loads_again = true;
   is_main() ? open_as_main() : open_as_other();
@@ -354,7 +354,7 @@ void Session::Impl::begin_afresh() {
   require_alike(group, captured, here, "before the first step",
                 "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
                 "that differs between ranks");
-  seed_all(seed_of_rank(generator_seed, 0, group.rank()));  // from here on ranks draw for themselves: dropout
+  seed_all(seed_of_rank(generator_seed, 0, group.rank()));  // from here on ranks draw different numbers: dropout
 }
 
 void Session::Impl::say_start() {
@@ -370,7 +370,7 @@ void Session::Impl::say_start() {
     if (amp->precision() != Precision::fp32 && !facts.device.ends_with(precision)) facts.device += precision;
   }
   facts.ranks = group.world_size();
-  facts.sample_exact = ranks_changed && progress.is_over_loader();  // own batches: nobody knows
+  facts.sample_exact = ranks_changed && progress.is_over_loader();  // unknown for the program's own batches
   facts.seed = options.seed;
   facts.place = keeper->place();
   facts.every = to_string(every);

@@ -45,12 +45,12 @@ void Accumulate::begin(MicroBatch& micro) {
   require_fit(micro.step);
   micro.first = done_ == 0;
   micro.share = window_share(length_, samples_, micro.step);
-  // Where samples are counted they say when the window is full: after a resume batches may be of another size.
+  // If samples are counted, they decide when the window is full, because batches may have another size after a resume.
   micro.last =
       micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);
   counted_ = false;
   if (!micro.last) return;
-  // Batches may have been left out since the window began: its mean is of those that came.
+  // Batches may have been left out since the window began: the mean is over those that came.
   const std::uint64_t expected = samples_ > 0 ? samples_ : length_;
   const std::uint64_t came = samples_ > 0 ? seen_ + micro.step.samples : done_ + 1;
   if (came >= expected) return;
@@ -58,7 +58,8 @@ void Accumulate::begin(MicroBatch& micro) {
   micro.share *= micro.earlier;
 }
 
-// A window that another batch size began is filled to the sample, for its partial gradients are shares of that many.
+// A window that began with another batch size is filled to the sample, because its partial gradients are shares of that
+// number of samples.
 void Accumulate::require_fit(const StepFacts& step) const {
   const std::uint64_t left = samples_ - seen_;
   if (done_ == 0 || samples_ == 0 || step.batch_size == 0 || left % step.batch_size == 0) return;
@@ -74,7 +75,7 @@ void Accumulate::require_fit(const StepFacts& step) const {
                   samples_, left, step.batch_size, fmt::join(sizes, ", ")));
 }
 
-// Only now: a batch whose function threw, or whose loss the program left alone, has no part in the window.
+// Counts the batch only here: one whose function threw, or whose loss was not used, has no part in the window.
 void Accumulate::after_backward(const MicroBatch& micro) {
   if (std::exchange(counted_, true)) return;  // another loss of the same batch
   done_ = micro.last ? 0 : done_ + 1;

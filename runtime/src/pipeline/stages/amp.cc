@@ -15,8 +15,8 @@ namespace {
 
 using storage::StatusCode;
 
-// LibTorch has no scope of its own in C++; this is what torch.autocast does on entering and leaving. Casts of
-// parameters are cached within one scope: it ends before the optimizer changes them.
+// LibTorch has no such scope in C++; this one does what torch.autocast does on entering and leaving. A scope caches
+// casts of parameters, so it ends before the optimizer changes them.
 class AutocastScope {
  public:
   AutocastScope(at::DeviceType device, at::ScalarType dtype)
@@ -124,7 +124,7 @@ void Amp::save(State& state) const {
 }
 
 void Amp::load(const State& state) {
-  if (!scale_.defined() || !state.has("scale")) return;  // it went on, or goes on, in another precision
+  if (!scale_.defined() || !state.has("scale")) return;  // one of the two precisions has no scale
   state.get_to("scale", scale_);
   state.get_to("growth", growth_);
 }

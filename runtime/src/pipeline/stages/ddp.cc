@@ -20,7 +20,7 @@ namespace {
 
 using storage::StatusCode;
 
-// Averages one bucket. It is divided before it is added, as c10d does, so that sums of many ranks stay in range.
+// Averages one bucket. It divides before it adds, as c10d does, so that sums of many ranks stay in range.
 struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::ProcessGroup>> {
   AverageHook(c10::intrusive_ptr<c10d::ProcessGroup> group, const DdpOptions& given)
       : CppCommHookInterface(std::move(group)), compress(given.compress) {}
@@ -32,7 +32,7 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
     std::vector<at::Tensor> travelling{whole};
     c10d::AllreduceOptions options;
     if (whole.is_cuda()) {
-      options.reduceOp = c10d::ReduceOp::AVG;  // NCCL divides as it reads, which spares a pass over all gradients
+      options.reduceOp = c10d::ReduceOp::AVG;  // NCCL divides as it reads, which saves a pass over all gradients
     } else {
       whole.div_(state_->getSize());
     }
@@ -87,8 +87,9 @@ std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor
 }
 
 struct Ddp::Impl {
-  // With find_unused it notes what each backward pass used since the last average: also what other pipelines' passes
-  // did, and windows that were dropped, and nothing of what an earlier process did. What counts is what has a gradient.
+  // With find_unused, c10d's Reducer notes the parameters that backward passes used since the last average. That
+  // includes other pipelines' passes and dropped windows, and excludes an earlier process's. So note_used() replaces
+  // the notes by the parameters that have a gradient.
   struct Reducer final : c10d::Reducer {
     using c10d::Reducer::Reducer;
     void note_used(const std::vector<at::Tensor>& parameters) {
@@ -99,9 +100,9 @@ struct Ddp::Impl {
 
   explicit Impl(const DdpOptions& given) : options(given) {}
 
-  // At the first forward: the parameters are where they will stay, and restored.
+  // Called at the first forward, when the parameters are restored and have their final place.
   void build() {
-    // A parameter that is frozen for now has a place in its bucket all the same. The Reducer takes none that is.
+    // A frozen parameter keeps its place in its bucket, but the Reducer accepts only parameters that require gradients.
     std::vector<at::Tensor> frozen;
     for (const at::Tensor& tensor : tensors) {
       if (!tensor.requires_grad()) frozen.push_back(tensor.requires_grad_(true));
@@ -165,8 +166,8 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   if (!impl_->reducer) {
     impl_->build();
   } else if (!impl_->rebuilt && micro.first && impl_->reducer->should_rebuild_buckets()) {
-    // c10d orders buckets once by when gradients came. Ours are a function of the parameters alone, so they are put
-    // back.
+    // c10d reorders buckets once, by the time at which gradients came. Holdfast's buckets depend on the parameters
+    // alone, so they are restored.
     context.group.operation(
         "bucket layout", [&] { impl_->reducer->rebuild_buckets(); }, micro.site);
     impl_->reducer->initialize_buckets(impl_->layout);
@@ -175,7 +176,7 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
   if (impl_->options.broadcast_buffers && micro.first && context.net.is_training()) {
     std::vector<at::Tensor> buffers;
     for (const at::Tensor& buffer : context.net.buffers()) {
-      // As bytes: no backend moves every dtype, and those of one dtype travel together.
+      // As bytes, because no backend moves every dtype, and buffers of one dtype share a message.
       const bool whole = buffer.is_contiguous() && !buffer.is_conj() && !buffer.is_neg();
       buffers.push_back(whole ? buffer.detach().view({-1}).view(at::kByte) : buffer.detach());
     }
@@ -201,7 +202,7 @@ void Ddp::after_backward(const MicroBatch& micro) {
   try {
     impl_->reducer->check_finalized();
   } catch (const c10::Error&) {
-    // Some buckets never became full, so nobody averaged them.
+    // Some buckets never became full, so they were not averaged.
     std::vector<std::string> without;
     for (const NamedParameter& parameter : impl_->context->parameters) {
       if (!parameter.tensor.grad().defined()) without.push_back(parameter.name);

@@ -34,7 +34,7 @@ void Ema::after_update(const Update&, const at::Tensor& stepped) {
     for (const at::Tensor& parameter : current) averages_.push_back(parameter.clone());
     return;
   }
-  // Where steps may be skipped only the device knows which are, and so which is the first.
+  // If steps may be skipped, only the device knows which were, and so which was the first.
   if (averages_.empty()) {
     for (const at::Tensor& parameter : current) averages_.push_back(at::zeros_like(parameter));
     begun_ = at::zeros_like(stepped);
@@ -68,7 +68,7 @@ void Ema::swap() {
   for (std::size_t i = 0; i < averages_.size(); ++i) {
     at::Tensor& parameter = parameters_[i].tensor;
     const at::Tensor mine = parameter.detach();
-    // With its place in memory: a parameter may be a part of a larger one, as the weights of an LSTM are on a GPU.
+    // Swaps the storage with its offset: a parameter may be a part of a larger tensor, as an LSTM's weights on a GPU.
     auto* const impl = parameter.unsafeGetTensorImpl();
     impl->set_storage_and_dtype(averages_[i].storage(), averages_[i].dtype());
     impl->set_sizes_and_strides(averages_[i].sizes(), averages_[i].strides(), averages_[i].storage_offset());
@@ -108,7 +108,7 @@ void Ema::load(const State& state) {
   begun_.reset();
   if (state.tensors().empty()) return;
   for (const NamedParameter& parameter : parameters_) {
-    averages_.push_back(parameter.tensor.detach().clone());  // where a parameter is new, its average begins here
+    averages_.push_back(parameter.tensor.detach().clone());  // the average of a new parameter begins here
     if (state.has(parameter.name)) state.get_to(parameter.name, averages_.back());
   }
 }

@@ -15,7 +15,7 @@ void LrSchedule::attach(StageContext& context) {
 void LrSchedule::before_update(Update& update) {
   const double factor = rate_.factor(update.number);
   auto& groups = optimizer_->param_groups();
-  // A group that was added since begins with the rate that it was given.
+  // A group that was added later begins with its own rate.
   while (initial_.size() < groups.size()) initial_.push_back(groups[initial_.size()].options().get_lr());
   for (std::size_t i = 0; i < groups.size(); ++i) groups[i].options().set_lr(initial_[i] * factor);
 }

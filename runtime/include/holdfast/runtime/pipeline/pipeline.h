@@ -6,10 +6,10 @@
 //     pipeline.step(batch, [&] { return F::cross_entropy(net->forward(batch.data), batch.target); });
 //   }
 //
-// The function gives the mean loss over this rank's part of the batch. Batches may be of uneven size: their weights
-// make the update that of the whole batch. What the pipeline holds between steps (counts, a window's partial gradients,
-// the stages' states) is saved and restored with the session. A Pipeline is a handle: copies are the same pipeline,
-// which lives as long as the session or the last of them.
+// The function returns the mean loss over this rank's part of the batch. Parts may differ in size: their weights make
+// the update equal to that of the whole batch. The pipeline's state between steps (counts, a window's partial
+// gradients, the stages' states) is saved and restored with the session. A Pipeline is a handle: copies refer to the
+// same pipeline, which lives as long as the session or the last copy.
 //
 // Threads: the one that trains. Errors: Error, RankFault.
 #pragma once
@@ -30,7 +30,7 @@
 
 namespace holdfast {
 
-/// What the compiler says first where a pipeline is given no step.
+/// The first compiler error if step() is called without the loop's step.
 template <class T>
 struct WithoutStep {
   static_assert(never<T>,
@@ -45,11 +45,11 @@ class Pipeline {
  public:
   using Site = std::source_location;
 
-  /// Sessions make pipelines. Throws Error(invalid) for an order or combination of stages that cannot work, with the
-  /// reason. The module and the optimizer outlive it.
+  /// Session::pipeline() calls it. Throws Error(invalid), with the reason, for an order or combination of stages that
+  /// cannot work. The module and the optimizer must outlive the pipeline.
   Pipeline(StageContext context, std::vector<AnyStage> stages);
-  /// What update() did. Where the optimizer may have skipped its step for gradients that overflowed, stepped() waits
-  /// for the device to say.
+  /// What update() did. If the optimizer may have skipped its step because gradients overflowed, stepped() waits for
+  /// the device.
   class Outcome {
    public:
     bool window_ended() const { return window_ended_; }
@@ -73,7 +73,7 @@ class Pipeline {
   requires std::invocable<LossOf&>
   typename WithoutStep<LossOf>::Outcome step(LossOf&&);
 
-  /// The loss that `loss_of` computes, under the stages' scopes.
+  /// The loss that `loss_of` computes, inside the stages' scopes.
   template <class LossOf>
   at::Tensor forward(const StepInfo& step, LossOf&& loss_of, Site site = Site::current()) {
     const auto scopes = begin(step.facts(), site);
@@ -87,18 +87,18 @@ class Pipeline {
 
   /// The loss of the last micro-batch. Waits for the device.
   double loss() const;
-  /// Of the optimizer's first group.
+  /// The learning rate of the optimizer's first group.
   double lr() const;
-  std::uint64_t updates() const;  // optimizer steps made. Waits where the last one is not decided yet.
-  std::uint64_t skipped() const;  // not made, for gradients that overflowed
+  std::uint64_t updates() const;  // optimizer steps made. Waits if the last one is not decided yet.
+  std::uint64_t skipped() const;  // steps skipped because gradients overflowed
 
-  /// The stage of a type: `pipeline.stage<Ema>().swap_in()`. Throws Error(invalid) where there is none.
+  /// The stage of a type: `pipeline.stage<Ema>().swap_in()`. Throws Error(invalid) if there is none.
   template <std::derived_from<Stage> S>
   S& stage() {
     if (S* const found = find_stage<S>()) return *found;
     throw_no_stage();
   }
-  /// The same, null where there is none.
+  /// The stage of a type, null if there is none.
   template <std::derived_from<Stage> S>
   S* find_stage() {
     for (const auto& one : stages()) {
@@ -107,10 +107,10 @@ class Pipeline {
     return nullptr;
   }
 
-  /// What the session saves. Between steps only.
+  /// The state that the session saves. Between steps only.
   void save(State& state) const;
   void load(const State& state);
-  /// After the number of ranks changed: a window's partial gradients are shared out anew.
+  /// After the number of ranks changed: redistributes a window's partial gradients.
   void load_shares(const State& own, const std::vector<State>& shares);
 
  private:

@@ -59,23 +59,23 @@ struct MicroBatch {
   bool first = true;  // of its window
   bool last = true;
   Group::Site site;    // of the program's call
-  double share = 1;    // what the loss is multiplied by, so that gradients of all ranks' windows average to the mean
-  double earlier = 1;  // what the window's gradients so far are multiplied by: not all batches came that were to come
+  double share = 1;    // factor of the loss, so that the gradients of all ranks' windows average to the mean
+  double earlier = 1;  // factor of the window's gradients so far; not 1 if some of its batches were left out
 };
 
 /// One optimizer step, at the end of a window.
 struct Update {
-  std::uint64_t number = 0;           // updates made before this one, skipped ones left out
+  std::uint64_t number = 0;           // updates before this one, not counting skipped ones
   std::vector<at::Tensor> gradients;  // those that are defined, complete and averaged
-  /// Where gradients may have overflowed: one float32 element on their device, not 0 if they did and the optimizer must
-  /// not step. Undefined: they cannot have.
+  /// One float32 element on the gradients' device: not 0 if they overflowed, so that the optimizer must not step.
+  /// Undefined if they cannot overflow.
   at::Tensor found_inf = {};
 };
 
-/// Has the state of one pipeline; another takes another one.
+/// Holds the state of one pipeline; each pipeline needs stages of its own.
 class Stage {
  public:
-  /// Where in the list a stage may stand; `anywhere` is for those that need no order.
+  /// The positions in the list; a stage with `anywhere` may have any.
   enum class Place { exchange, precision, window, gradients, schedule, average, anywhere };
 
   virtual ~Stage() = default;
@@ -83,25 +83,25 @@ class Stage {
   virtual std::string name() const = 0;
   virtual Place place() const { return Place::anywhere; }
 
-  /// Once, when the pipeline is made. Throws Error(invalid) with the reason where it cannot work.
+  /// Called once, when the pipeline is made. Throws Error(invalid) with the reason if the stage cannot work.
   virtual void attach(StageContext&) {}
   virtual void begin(MicroBatch&) {}
-  /// Holds while the user's function computes the loss.
+  /// The returned object lives while the user's function computes the loss.
   virtual std::shared_ptr<void> forward_scope(const MicroBatch&) { return nullptr; }
   /// May replace the loss by what backward() is to run on.
   virtual void before_backward(const MicroBatch&, at::Tensor&) {}
   virtual void after_backward(const MicroBatch&) {}
-  /// What before_backward() multiplies losses by, until before_update() divides it out of the gradients: a window that
-  /// goes on at another scale has its partial gradients converted. May wait for the device.
+  /// The factor that before_backward() gives losses, until before_update() divides it out of the gradients. If it
+  /// changes inside a window, the window's partial gradients are converted. May wait for the device.
   virtual double loss_scale() const { return 1; }
-  /// A backward pass threw: the window's gradients are gone, and the next micro-batch begins another one.
+  /// A backward pass threw: the window's gradients are lost, and the next micro-batch begins a new window.
   virtual void drop_window() {}
   virtual void before_update(Update&) {}
-  /// `stepped`: 1 where the optimizer stepped and 0 where it did not, a float32 element that may lie on the device, so
-  /// reading it may wait; undefined: it did.
+  /// `stepped`: one float32 element, 1 if the optimizer stepped and 0 if not. It may lie on the device, so reading it
+  /// may wait. Undefined: the optimizer stepped.
   virtual void after_update(const Update&, const at::Tensor& stepped) { (void)stepped; }
 
-  /// Between steps. Everything but what attach() was given.
+  /// Between steps. The state is everything but what attach() was given.
   virtual void save(State&) const {}
   virtual void load(const State&) {}
 
@@ -114,7 +114,7 @@ class Stage {
 class AnyStage {
  public:
   template <std::derived_from<Stage> S>
-  AnyStage(S stage) : stage_(std::make_shared<S>(std::move(stage))) {}  // NOLINT: lists of stages rest on it
+  AnyStage(S stage) : stage_(std::make_shared<S>(std::move(stage))) {}  // NOLINT: implicit, for lists of stages
   template <std::derived_from<Stage> S>
   AnyStage(std::shared_ptr<S> stage) : stage_(std::move(stage)) {}  // NOLINT: shared with the program
   const std::shared_ptr<Stage>& get() const { return stage_; }

@@ -1,5 +1,5 @@
-// What something outside the loop (a signal, a clock, a call) asks for at a step's end, as the reason to give, which
-// the manifest and the console repeat.
+// A request from outside the loop (a signal, a clock, a call) for a step's end. It holds the reason, which the manifest
+// and the console repeat.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 namespace holdfast {
 
 struct StepOrder {
-  std::string stop = {};  // save and stop: "SIGTERM"; empty: nothing asks for it
-  std::string save = {};  // save and go on: "SIGUSR1"
+  std::string stop = {};  // save and stop: "SIGTERM"; empty: not requested
+  std::string save = {};  // save and continue: "SIGUSR1"
   bool empty() const { return save.empty() && stop.empty(); }
   friend bool operator==(const StepOrder&, const StepOrder&) = default;
 };

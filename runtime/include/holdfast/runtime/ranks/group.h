@@ -1,10 +1,9 @@
-// Group: the ranks of a run and what they do together. Every rank calls the same operations in the same order; before
-// any bytes move the ranks compare what they are about to do, so a divergence is an error on all of them that names
-// ranks, operations and call sites, and a rank that died or threw stops the others within seconds. One rank alone is a
-// group too.
+// Group: the ranks of a run and their collectives. Every rank calls the same operations in the same order. Before any
+// bytes move, the ranks compare what they are about to do: a divergence is an error on all of them that names ranks,
+// operations and call sites. A rank that died or threw stops the others within seconds. One rank alone is a group too.
 //
-// Values travel as anything that nlohmann::json converts, exactly: numbers keep every bit, NaN stays NaN.
-// Threads: one at a time, the one that trains. Errors: RankFault where the ranks cannot go on together.
+// Values are of any type that nlohmann::json converts. They are exact: numbers keep every bit, NaN stays NaN.
+// Threads: one at a time, the one that trains. Errors: RankFault if the ranks cannot continue together.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -35,7 +34,7 @@ class ProcessGroup;
 
 namespace holdfast {
 
-/// The ranks cannot go on together: they diverged, or one of them threw, died or stands still.
+/// The ranks cannot continue together: they diverged, or one of them threw, died or hangs.
 class RankFault : public Error {
  public:
   explicit RankFault(const std::string& sentence) : Error(storage::StatusCode::invalid, sentence) {}
@@ -43,7 +42,7 @@ class RankFault : public Error {
 
 enum class Reduce { sum, mean, min, max };
 
-/// Of a text only one that owns its bytes: a view would look into what came and is gone.
+/// Strings must own their bytes, because a view would point into a received value that is destroyed.
 template <class T>
 concept JsonValue = requires(nlohmann::json json, const T& value) {
   nlohmann::json(value);
@@ -52,20 +51,20 @@ concept JsonValue = requires(nlohmann::json json, const T& value) {
 &&!std::same_as<std::remove_cvref_t<T>, at::Tensor> && !std::same_as<std::remove_cvref_t<T>, std::string_view>;
 
 struct GroupOptions {
-  std::chrono::milliseconds join_within{300000};       // how long to wait for the others to come
-  std::chrono::milliseconds say_waiting_after{30000};  // for a slow rank, once
-  std::chrono::milliseconds silence{15000};            // a rank unheard of for so long counts as dead
+  std::chrono::milliseconds join_within{300000};       // how long to wait for the other ranks at the start
+  std::chrono::milliseconds say_waiting_after{30000};  // a slow rank is reported once, after so long
+  std::chrono::milliseconds silence{15000};            // a rank without a heartbeat for so long counts as dead
   std::function<void(const std::string&)> say = {};    // by default to stderr
-  bool watch = true;  // without it nothing ends a wait for a rank that is gone: to measure what the watch costs
+  bool watch = true;  // false: nothing ends a wait for a rank that is gone; only to measure the watchdog's cost
 };
 
 class Group {
  public:
   using Site = std::source_location;
 
-  /// Meets the other ranks. `device` is where this rank's tensors are.
+  /// Runs the rendezvous with the other ranks. `device` is where this rank's tensors are.
   Group(const RankEnvironment& ranks, c10::Device device, GroupOptions options = {});
-  /// A rank that leaves without close() has failed, as the others are told.
+  /// Without close() before, this rank counts as failed, and the others are informed.
   ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -76,9 +75,10 @@ class Group {
   c10::Device device() const;
   bool is_main() const { return rank() == 0; }
 
-  /// Returns when all ranks have come here.
+  /// Returns when all ranks have called it.
   void barrier(Site site = Site::current());
-  /// As `operation`, whose description `what` must be alike on all ranks. Every rank's value, by rank.
+  /// Every rank's value, by rank, gathered under the name `operation`. `what` describes it and must be alike on all
+  /// ranks.
   std::vector<nlohmann::json> compare(const char* operation, const std::string& what, const nlohmann::json& value,
                                       Site site = Site::current());
 
@@ -100,7 +100,8 @@ class Group {
     if (rank() != to) all.clear();
     return all;
   }
-  /// Added in the order of ranks, so alike on all of them to the last bit. A mean is of floating-point numbers.
+  /// Adds in the order of ranks, so the result is alike on all of them to the last bit. A mean needs floating-point
+  /// numbers.
   template <class T>
   requires std::is_arithmetic_v<T> T all_reduce(T value, Reduce how = Reduce::sum, Site site = Site::current()) {
     static_assert(!std::same_as<T, bool>, "all_reduce takes numbers; of a bool, reduce an int");
@@ -114,14 +115,14 @@ class Group {
       if (how == Reduce::sum || how == Reduce::mean) {
         result = static_cast<T>(result + all[i]);
       } else if (all[i] != all[i] || (how == Reduce::min ? all[i] < result : result < all[i])) {
-        result = all[i];  // NaN is the least and the greatest, as in LibTorch
+        result = all[i];  // NaN wins in both min and max, as in LibTorch
       }
     }
     return how == Reduce::mean ? static_cast<T>(result / static_cast<T>(all.size())) : result;
   }
 
-  /// In place; all ranks must give one shape and dtype. `mean` and `sum` of CPU tensors are added in another order on
-  /// other numbers of ranks.
+  /// In place; all ranks must pass the same shape and dtype. For CPU tensors the order of additions in `mean` and `sum`
+  /// depends on the number of ranks.
   void broadcast(at::Tensor& tensor, int from = 0, Site site = Site::current());
   void all_reduce(at::Tensor& tensor, Reduce how = Reduce::sum, Site site = Site::current());
   /// Every rank's tensor, by rank. The first dimension may differ, and may be 0.
@@ -149,7 +150,7 @@ class Group {
         result, site);
     if constexpr (!std::is_void_v<T>) return result.template get<T>();
   }
-  /// Runs `act` on rank 0, then on all others: what rank 0 downloads or builds, the others find.
+  /// Runs `act` on rank 0, then on all others, so that they find what rank 0 downloaded or built.
   template <class Act>
   void main_first(Act&& act, Site site = Site::current()) {
     nlohmann::json nothing;
@@ -171,7 +172,7 @@ class Group {
     return std::vector<T>(all.begin() + static_cast<std::ptrdiff_t>(begin),
                           all.begin() + static_cast<std::ptrdiff_t>(end));
   }
-  /// What split() took apart, or what was made of it: all parts behind each other, on every rank.
+  /// Reverses split(): concatenates all ranks' parts, or what was made of them, on every rank.
   template <JsonValue T>
   std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
     std::vector<T> all;
@@ -180,22 +181,22 @@ class Group {
     return all;
   }
 
-  /// Runs an operation of all ranks that is not one of the above, such as a backward pass that averages gradients:
-  /// while `act` runs, the others know where this rank is, and what breaks in it is a RankFault of all that says why.
+  /// Runs another operation of all ranks, such as a backward pass that averages gradients. While `act` runs, the others
+  /// know where this rank is; an error in it becomes a RankFault on all ranks, with the cause.
   void operation(const std::string& name, const std::function<void()>& act, Site site = Site::current());
 
-  /// This rank has done `step` and wishes for something, or for nothing: what all ranks do after this very step, where
-  /// they agreed on it. No collective: rank 0 hears the wishes with the heartbeats and chooses a step that no rank has
-  /// passed, so what a rank wishes for happens up to a second later. Nothing is chosen beyond `last` (the epoch's end)
-  /// before rank 0 got there.
+  /// Reports that this rank has done `step`, and its `wish`, which may be empty. Returns what all ranks agreed to do
+  /// after this very step. It is not a collective: rank 0 receives the wishes with the heartbeats and chooses a step
+  /// that no rank has passed, so a wish takes effect up to a second later. Rank 0 chooses no step beyond `last` (the
+  /// epoch's end) before it got there.
   StepOrder at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site = Site::current());
 
-  /// Throws RankFault where all ranks are to stop. Operations do it themselves; results that come from a GPU may be
-  /// garbage once a fault has ended the wait for them, so ask before using them.
+  /// Throws RankFault if all ranks must stop. Operations call it themselves. Results from a GPU may be garbage once a
+  /// fault has ended the wait for them, so call it before using them.
   void check() const;
   std::optional<std::string> fault() const;
-  /// Tells the others that this rank stops, and why; where one stopped before, its reason stays. `leaves`: the process
-  /// ends next, so they are given the time to hear it.
+  /// Informs the others that this rank stops, and why; the reason of a rank that stopped earlier stays. `leaves`: the
+  /// process ends next, so wait until the others could receive it.
   void fail(const std::string& why, bool leaves = false);
   /// All ranks agree to end: the last operation of the group.
   void close(Site site = Site::current());

@@ -1,14 +1,14 @@
-// Session: one process's part in a run. It finds what was saved, brings it back, saves between steps, stops in time,
-// and gives the exit code. README shows the six lines that wrap a loop; PIPELINE.md says what happens at a boundary.
-// Where a launcher started several processes each is a rank of one run: all of them run the same program, rank 0 reads,
-// writes and speaks, and what stops one stops all.
+// Session: one process's part in a run. It finds what was saved, restores it, saves between steps, stops in time, and
+// gives the exit code. README shows the six lines that wrap a loop; PIPELINE.md says what happens at a boundary. If a
+// launcher started several processes, each is a rank of one run: all of them run the same program; rank 0 reads, writes
+// and prints; what stops one rank stops all.
 //
-// What it tracks must live until the last loop that follows is over: tracked objects are read and written at
-// boundaries, in restore() and in save_now() only, never in finish() or the destructor.
+// Tracked objects must live until the last loop that follows is over: they are read and written at boundaries, in
+// restore() and in save_now() only, never in finish() or the destructor.
 // Threads: one at a time, the one that trains. One session in a process at a time; a later one keeps the command line's
-// options and goes on with the generators as they are. A session that was moved from may only be destroyed or assigned
-// to. Errors: holdfast::Error with one sentence, RankFault where ranks cannot go on together. Uncaught, it is printed
-// and ends the process with exit code 1.
+// options and continues with the generators as they are. A session that was moved from may only be destroyed or
+// assigned to. Errors: holdfast::Error with one sentence, RankFault if ranks cannot continue together. An uncaught
+// error is printed and ends the process with exit code 1.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -39,8 +39,8 @@ namespace holdfast {
 enum ExitCode : int {
   kDone = 0,         // the loops are complete and the last version is saved
   kUsage = 64,       // an option is wrong (EX_USAGE)
-  kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE); its work goes on
-  kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one is there
+  kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE) and continues it
+  kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one exists
   kRunAgain = 75,    // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL)
 };
 
@@ -48,12 +48,13 @@ class Session {
  public:
   using Site = Group::Site;
 
-  /// Takes the options that start with --holdfast. out of argv; chooses the device, meets the other ranks, seeds every
-  /// generator alike on all of them; from here on SIGTERM and the like are remembered. Writes nothing yet. Wrong
-  /// options print a sentence and exit with kUsage; a signal to stop while it waits for the others, with kRunAgain.
+  /// Removes the options that start with --holdfast. from argv, chooses the device, runs the rendezvous, and seeds
+  /// every generator alike on all ranks. From here on SIGTERM and the like are remembered. Writes nothing yet. Wrong
+  /// options print a sentence and exit with kUsage; a signal to stop while it waits for other ranks exits with
+  /// kRunAgain.
   static Session start(int& argc, char** argv, SessionOptions options = {});
-  /// The same where main's arguments are out of reach: options come from code, configuration file and environment, and
-  /// from the command line where an earlier session of the process was given it.
+  /// For code that cannot reach main's arguments: options come from code, configuration file and environment, and from
+  /// the command line if an earlier session of the process was given it.
   static Session start(SessionOptions options = {});
   ~Session();
   Session(Session&& other) noexcept;
@@ -61,9 +62,10 @@ class Session {
   Session(const Session&) = delete;  // a session cannot be copied: pass it on by reference, as Session&
   Session& operator=(const Session&) = delete;
 
-  /// Names what is saved; see tracked_state.h for what it may be. Before the first step, or between two loops: objects
-  /// of a later phase wait in the checkpoint until they are tracked. An object on the stack must live until the last
-  /// loop that follows, or be untracked: a loop that begins after its function has returned is refused.
+  /// Makes `x` a part of what is saved, under `name`; tracked_state.h lists the types. Before the first step, or
+  /// between two loops: the state of objects of a later phase stays in the checkpoint until they are tracked. An object
+  /// on the stack must live until the last loop that follows, or be untracked: a loop that begins after its function
+  /// has returned is refused.
   template <class T>
   Session& track(const std::string& name, T&& x) {
     static_assert(is_kept<T>,
@@ -77,19 +79,19 @@ class Session {
       return track_kept(name, std::forward<T>(x));
     }
   }
-  /// A tensor or module that the program grows or shrinks while it trains (resizable.h).
+  /// Tracks a tensor or module that the program grows or shrinks while it trains (resizable.h).
   template <class T>
   Session& track(const std::string& name, T&& x, Resizable resizes) {
     tracked(name).track(name, std::forward<T>(x), resizes);
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
     return *this;
   }
-  /// Ends it, between two loops or before the first: the object may be destroyed. Its present state stays in later
-  /// versions, so that a resume finds it where the program tracks it again.
+  /// Ends tracking, between two loops or before the first: the object may be destroyed. Its present state stays in
+  /// later versions, so that a resume finds it if the program tracks it again.
   void untrack(const std::string& name);
 
-  /// Takes the run over and brings its latest version back, if it has one; says so in the start line. The loops below
-  /// do it at their first step where it has not been done. True where something was restored.
+  /// Takes the run over, restores its latest version, if it has one, and reports that in the start line. If the program
+  /// does not call it, the loops below do at their first step. Returns true if something was restored.
   bool restore(Site site = Site::current());
 
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
@@ -97,8 +99,8 @@ class Session {
   StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
     return {loader_loop(loader, options.epochs, /*nested=*/false, site), loader};
   }
-  /// The same, nested: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. What is due at an
-  /// epoch's last step is saved after the epoch's body.
+  /// Epochs with their steps: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. A save that
+  /// is due at an epoch's last step happens after the epoch's body.
   template <class Dataset>
   EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
     return {loader_loop(loader, count, /*nested=*/true, site),
@@ -108,10 +110,10 @@ class Session {
   EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
     return epochs(loader, options.epochs, site);
   }
-  /// The same over batches that the program holds, in a vector for one: `for (auto& epoch : session.epochs({.count =
-  /// 10}, batches)) for (auto& batch : epoch)`. The position in them is saved, and they are not: where their order
-  /// changes, make it a function of the epoch, or track what it comes from. A resume in the middle of an epoch needs as
-  /// many batches as there were. On several ranks each goes through its own, as many as the others.
+  /// Epochs over batches that the program holds, such as a vector: `for (auto& epoch : session.epochs({.count = 10},
+  /// batches)) for (auto& batch : epoch)`. The position in the batches is saved, not the batches: if their order
+  /// changes, make it a function of the epoch, or track what it depends on. A resume in the middle of an epoch needs as
+  /// many batches as before. With several ranks each has batches of its own, as many as the others.
   template <std::ranges::forward_range Batches>
   EpochRange<OwnEpoch<Batches>> epochs(CountOptions options, Batches& batches, Site site = Site::current()) {
     auto counter = std::make_shared<BatchCounter>();
@@ -121,17 +123,17 @@ class Session {
             }};
   }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`. Without a
-  /// count the program decides when to end, by session.done(), after its state for one: `for (auto& step :
+  /// count the program ends the loop by session.done(), depending on its state for example: `for (auto& step :
   /// session.steps()) { ...; if (loss < 0.01) session.done("converged"); }`.
   CountRange steps(CountOptions options = {}, Site site = Site::current()) {
     return CountRange(counted_loop(options.count, site));
   }
-  /// The same for a loop whose head is the program's: `while (session.next()) { ... }`, or `while (auto step =
-  /// session.next())`. A step ends at the next call. End the loop by session.done(), after which next() is false, or
-  /// by session.stop(): next() cannot see a break, so a loop that begins after one is taken for a part of the step.
+  /// Steps of the program's own while loop: `while (session.next()) { ... }`, or `while (auto step = session.next())`.
+  /// A step ends at the next call. End the loop by session.done(), after which next() returns nothing, or by
+  /// session.stop(): next() cannot see a break, so a loop that begins after one is treated as a part of the step.
   std::optional<StepInfo> next(Site site = Site::current());
 
-  /// Loops people try first: each says what to write instead.
+  /// Common mistakes: the compiler's error for each says what to write instead.
   template <class Batches, std::enable_if_t<!std::is_lvalue_reference_v<Batches>, int> = 0>
   typename TemporaryBatches<Batches>::Range epochs(CountOptions options, Batches&& batches,
                                                    Site site = Site::current());
@@ -140,15 +142,14 @@ class Session {
   template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
   typename NotALoader<T>::Range epochs(T& loader, StepsOptions options, Site site = Site::current());
 
-  /// Saves now where no step or epoch body is under way, else at the next boundary. `metrics` are kept with the
-  /// version.
+  /// Saves now if no step or epoch body is running, else at the next boundary. `metrics` are kept with the version.
   void save_now(nlohmann::json metrics = nlohmann::json::object(), Site site = Site::current());
 
   /// Ends the run early: it saves at the next boundary, and finish() returns kRunAgain, as after a signal. `reason` is
-  /// logged and kept. On several ranks one that calls it is enough.
+  /// logged and kept. With several ranks a call on one of them is enough.
   void stop(const std::string& reason);
-  /// The innermost loop is complete after this step's (or epoch's) body, as when it has converged: the next start goes
-  /// past it. Every rank calls it in the same step. Throws Error(invalid) outside a loop.
+  /// Completes the innermost loop after this step's (or epoch's) body, on convergence for example: the next start skips
+  /// it. Every rank calls it in the same step. Throws Error(invalid) outside a loop.
   void done(const std::string& reason = "");
 
   /// Adds numbers to the run's metrics under the present step: `session.log({{"loss", loss.item<float>()}})`.
@@ -160,8 +161,8 @@ class Session {
     print_text(fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // What the ranks do together: every rank calls the same in the same order (group.h). A tensor that is given stays as
-  // it is; what comes back has no gradient.
+  // Collectives: every rank calls the same ones in the same order (group.h). A tensor argument is not changed; a tensor
+  // result has no gradient.
 
   void barrier(Site site = Site::current()) { group().barrier(site); }
   template <class T>
@@ -215,16 +216,16 @@ class Session {
     return group().gather_in_order(mine, site);
   }
   /// This rank's part of a loader's dataset, in the dataset's order: `for (auto& batch :
-  /// session.evaluate(test_loader))`. Over all ranks every sample comes exactly once, so parts may differ in length;
-  /// the loader's position stays.
+  /// session.evaluate(test_loader))`. Over all ranks every sample comes exactly once, so parts may differ in length.
+  /// The loader's position does not change.
   template <class Dataset>
   typename Loader<Dataset>::Range evaluate(Loader<Dataset>& loader) {
     const auto [first, last] = group().part(loader.size());
     const auto ranks = static_cast<std::uint64_t>(group().world_size());
     return {loader, first, last, (loader.batch_size() + ranks - 1) / ranks};
   }
-  /// For plain loops on several ranks: the mean over all ranks of the gradients of `net`, before optimizer.step(). Each
-  /// rank's count as its part of the step's batch weighs. Nothing to do on one rank.
+  /// For plain loops on several ranks: replaces the gradients of `net` by their mean over all ranks; call it before
+  /// optimizer.step(). Each rank's weight is its share of the step's batch. Does nothing on one rank.
   void average_gradients(const torch::nn::Module& net, Site site = Site::current());
   template <class Net>
   requires IsModuleHolder<Net> || std::convertible_to<Net, std::shared_ptr<torch::nn::Module>>
@@ -232,21 +233,21 @@ class Session {
     average_gradients(static_cast<const torch::nn::Module&>(*net), site);
   }
 
-  /// A training step of stages around a module and its optimizer (pipeline.h), all of which it tracks: as "net",
-  /// "optimizer" and "pipeline", where they are not tracked yet. Before the first step only.
+  /// A training step of stages around a module and its optimizer (pipeline.h). It tracks all of them, as "net",
+  /// "optimizer" and "pipeline", unless they are tracked already. Before the first step only.
   template <class Net>
   Pipeline pipeline(Net& net, torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
     return make_pipeline("", module_of(net), optimizer, std::move(stages));
   }
-  /// One of several: as "name.net", "name.optimizer" and "name".
+  /// One of several pipelines: tracked as "name.net", "name.optimizer" and "name".
   template <class Net>
   Pipeline pipeline(const std::string& name, Net& net, torch::optim::Optimizer& optimizer,
                     std::vector<AnyStage> stages) {
     return make_pipeline(name, module_of(net), optimizer, std::move(stages));
   }
 
-  /// The page that a distributed program is debugged with: a block for each rank (place, device, memory, load,
-  /// precision, versions), in order. Printed once, and returned on the main rank.
+  /// A page for debugging a distributed program: a block for each rank (place, device, memory, load, precision,
+  /// versions), in order. Printed once, and returned on the main rank.
   std::string describe(Site site = Site::current());
 
   int rank() const { return group().rank(); }
@@ -258,12 +259,12 @@ class Session {
   std::uint64_t seed() const;
   /// Steps completed over the whole run.
   std::uint64_t step() const;
-  /// The run will end early: skip what only makes sense after a whole loop.
+  /// True if the run will end early: skip what only makes sense after a whole loop.
   bool stopping() const;
 
-  /// Makes the last version durable, closes the run, and gives the exit code. The last boundary of the program's last
-  /// loop is the last version: finish() reads nothing that is tracked, so objects of a function that has returned are
-  /// fine. What changes after the last loop is not saved; call save_now() where it should be.
+  /// Makes the last version durable, closes the run, and returns the exit code. The last version is that of the last
+  /// boundary of the program's last loop: finish() does not read tracked objects, so their functions may have returned.
+  /// Changes after the last loop are not saved; call save_now() if they should be.
   int finish(Site site = Site::current());
 
  private:

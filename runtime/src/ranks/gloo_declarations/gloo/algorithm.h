@@ -1,3 +1,3 @@
-// The wheel exports c10d::ProcessGroupGloo but ships no Gloo headers. These five declare of Gloo what that class's
-// header names, and are on the include path of one file only, transport.cc, which never uses Gloo but through c10d.
+// The wheel exports c10d::ProcessGroupGloo but ships no Gloo headers. These five headers declare the names of Gloo that
+// the class's header uses. Only transport.cc has them on its include path, and it uses Gloo only through c10d.
 #pragma once

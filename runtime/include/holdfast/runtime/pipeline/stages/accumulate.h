@@ -1,5 +1,5 @@
 // Accumulate: one optimizer step for every `n` batches, as if they were one batch. The last window of an epoch has the
-// batches that are left; its mean is right too, for every window knows at its beginning how many samples it will have.
+// batches that are left; its mean is right too, because each window knows its number of samples when it begins.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@
 
 namespace holdfast {
 
-/// Where a micro-batch stands in its window, and the share of its mean loss in the window's.
+/// A micro-batch's place in its window, and the share of its mean loss in the window's.
 struct WindowPlace {
   std::uint64_t length = 1;  // micro-batches in the window
   double share = 1;
 };
 
-/// For the window's micro-batch number `index`, from 0; `length` and `samples` are the window's as its first
-/// micro-batch found them (0 samples: unknown). Pure functions.
+/// A window's micro-batches and samples (0: unknown), from its first micro-batch, and the share of one of its
+/// micro-batches. Pure functions.
 std::uint64_t window_length(std::uint64_t n, const StepFacts& first);
 std::uint64_t window_samples(std::uint64_t length, const StepFacts& first);
 double window_share(std::uint64_t length, std::uint64_t samples, const StepFacts& step);
@@ -28,7 +28,7 @@ class Accumulate : public Stage {
   std::string name() const override { return "accumulate"; }
   Place place() const override { return Place::window; }
   void attach(StageContext& context) override;
-  /// Throws Error(misfit) where a resumed window cannot be filled by batches of the program's size.
+  /// Throws Error(misfit) if batches of the program's size cannot fill a resumed window.
   void begin(MicroBatch& micro) override;
   void after_backward(const MicroBatch& micro) override;
   void drop_window() override { done_ = 0; }
@@ -42,10 +42,10 @@ class Accumulate : public Stage {
   std::uint64_t done_ = 0;     // micro-batches of the window
   std::uint64_t length_ = 0;   // of the window
   std::uint64_t samples_ = 0;  // of all ranks in it
-  std::uint64_t seen_ = 0;     // of these, in what is done
+  std::uint64_t seen_ = 0;     // of these, in the done_ micro-batches
   std::uint64_t epoch_ = 0;
   std::uint64_t loop_ = 0;
-  bool counted_ = false;  // the batch begun last is in done_
+  bool counted_ = false;  // done_ includes the batch begun last
   std::function<void(const std::string&)> say_;
 };
 

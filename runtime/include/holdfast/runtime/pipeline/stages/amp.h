@@ -1,5 +1,5 @@
-// Amp: mixed precision. Forward passes run under autocast; with fp16 the loss is multiplied by a scale that grows while
-// gradients stay finite and shrinks where they do not, and such a step is skipped.
+// Amp: mixed precision. Forward passes run under autocast. With fp16 the loss is multiplied by a scale that grows while
+// gradients stay finite. When they do not, it shrinks and the step is skipped.
 // Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018; the scale follows PyTorch's torch.amp.GradScaler.
 #pragma once
 
@@ -18,7 +18,7 @@ Precision parse_precision(const std::string& text);
 std::string to_string(Precision precision);
 
 struct AmpOptions {
-  double initial_scale = 65536;  // of fp16; the rest too
+  double initial_scale = 65536;  // all of these are for fp16
   double growth_factor = 2;
   double backoff_factor = 0.5;
   int growth_interval = 2000;  // steps without overflow before the scale grows
@@ -38,7 +38,7 @@ class Amp : public Stage {
   void save(State& state) const override;
   void load(const State& state) override;
 
-  /// What `automatic` became; after the pipeline was made.
+  /// After the pipeline is made: the precision in use, never `automatic`.
   Precision precision() const { return precision_; }
   /// The loss scale; 1 without fp16. Waits for the device.
   double scale() const;

@@ -1,5 +1,5 @@
-// Clipping: gradients that are too large are made smaller before the optimizer sees them. On the device alone: nothing
-// waits for the host. On several ranks after the average, so all of them clip alike.
+// Clipping: limits large gradients before the optimizer sees them. Runs on the device alone, without waiting for the
+// host. With several ranks it follows the averaging, so all of them clip alike.
 #pragma once
 
 #include <string>
@@ -8,16 +8,16 @@
 
 namespace holdfast {
 
-/// Scales all gradients together so that their norm is at most `largest`. As torch.nn.utils.clip_grad_norm_; Pascanu et
-/// al., "On the difficulty of training recurrent neural networks", ICML 2013.
+/// Scales all gradients together so that their norm is at most `largest`. Follows torch.nn.utils.clip_grad_norm_;
+/// Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013.
 class ClipGradNorm : public Stage {
  public:
-  /// `p`: of the norm, infinity too. Throws Error(invalid) unless both are above 0.
+  /// `p`: the norm's order; may be infinity. Throws Error(invalid) unless both are above 0.
   explicit ClipGradNorm(double largest, double p = 2);
   std::string name() const override { return "clip_grad_norm"; }
   Place place() const override { return Place::gradients; }
   void before_update(Update& update) override;
-  /// Of the last update's gradients before they were clipped; undefined before the first one. No dimensions, on the
+  /// The norm of the last update's gradients before clipping; undefined before the first update. No dimensions, on the
   /// device.
   const at::Tensor& norm() const { return norm_; }
 

@@ -1,5 +1,5 @@
 // Ddp: data parallelism. Every rank has the whole model and a part of each batch; the last backward of a window
-// averages the gradients over all ranks while it still computes, in buckets of neighbouring parameters, over c10d's
+// averages the gradients over all ranks while it still computes, in buckets of neighbouring parameters, with c10d's
 // Reducer. Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020.
 #pragma once
 
@@ -12,24 +12,24 @@
 
 namespace holdfast {
 
-/// The dtype in which gradients travel. Sums in fewer bits are other sums: `none` is exact. Between GPUs of one host
-/// the conversions cost more than they save; it is for slow networks.
+/// The dtype in which gradients are exchanged. Reducing in fewer bits changes the result; `none` is exact. Between GPUs
+/// of one host the conversions cost more than they save: compression is for slow networks.
 enum class Compress { none, bf16, fp16 };
 
 struct DdpOptions {
-  std::int64_t bucket_bytes = 0;  // of gradients that travel together; 0: automatic_bucket_bytes
-  std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first to be ready: smaller, so that it leaves early
-  bool find_unused = false;       // some parameters get no gradient in some steps; else that is an error
-  bool broadcast_buffers = true;  // rank 0's, at each window's beginning in training mode
+  std::int64_t bucket_bytes = 0;  // of gradients exchanged together; 0: automatic_bucket_bytes
+  std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first one ready: smaller, so that it is sent early
+  bool find_unused = false;       // some steps may leave parameters without a gradient; else that is an error
+  bool broadcast_buffers = true;  // from rank 0, when a window begins in training mode
   Compress compress = Compress::none;
 };
 
-/// A sixth of all gradients, but at least 25 and at most 400 MB: few exchanges disturb the products of matrices beside
-/// them less than many, yet most of them should be over when backward is (measured: encoder_bench).
+/// A sixth of all gradients, at least 25 and at most 400 MB: few exchanges disturb concurrent matrix products less than
+/// many, but most of them should be over when backward ends (measured: encoder_bench).
 std::int64_t automatic_bucket_bytes(std::int64_t all_gradients);
 
-/// Which parameters travel together: indices by bucket, from the last parameter, whose gradient is ready first, to the
-/// first one. A bucket holds one dtype and is closed once it has as many bytes as it may. A pure function, so that a
+/// Which parameters share a bucket: indices by bucket, from the last parameter, whose gradient is ready first, to the
+/// first one. A bucket holds one dtype and is closed once it reaches its limit in bytes. A pure function, so that a
 /// resumed run adds in the same order.
 std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
                                                     std::int64_t first_bucket_bytes, std::int64_t bucket_bytes);

@@ -1,5 +1,5 @@
-// Ema: an exponential moving average of the parameters, which often evaluates better than they do.
-//   average ← decay · average + (1 − decay) · parameter, after each step that was made; the first one copies.
+// Ema: an exponential moving average of the parameters, which often evaluates better than the parameters themselves.
+//   average ← decay · average + (1 − decay) · parameter, after each step that was not skipped; the first one copies.
 // Source: Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); decay as in torch.optim.swa_utils.get_ema_avg_fn.
 #pragma once
 
@@ -23,8 +23,8 @@ class Ema : public Stage {
   void save(State& state) const override;
   void load(const State& state) override;
 
-  /// While what it returns lives, the module computes with the averages: for evaluation, inside one step's or epoch's
-  /// body. The tensors change places; nothing is copied. Throws Error(invalid) where they are in place already.
+  /// The module computes with the averages while the returned object lives: for evaluation, inside one step's or
+  /// epoch's body. The tensors are swapped, not copied. Throws Error(invalid) if they are swapped already.
   [[nodiscard]] std::shared_ptr<void> swap_in();
 
  private:
@@ -35,7 +35,7 @@ class Ema : public Stage {
   double decay_;
   std::vector<NamedParameter> parameters_;
   std::vector<at::Tensor> averages_;  // empty before the first step
-  at::Tensor begun_;  // where only the device knows whether a step was made yet: 0, and the averages with it, or 1
+  at::Tensor begun_;  // if only the device knows whether a step was made: 0 while the averages are zeros, then 1
   std::shared_ptr<bool> swapped_ = std::make_shared<bool>(false);
 };
 

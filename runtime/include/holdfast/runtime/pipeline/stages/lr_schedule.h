@@ -1,5 +1,5 @@
-// LrSchedule: sets every group's learning rate before each update, to a multiple of what the optimizer was made with
-// (learning_rate.h). Steps that were skipped for gradients that overflowed do not count.
+// LrSchedule: sets every group's learning rate before each update, to a multiple of its initial rate
+// (learning_rate.h). Steps skipped because gradients overflowed do not count.
 #pragma once
 
 #include <string>
@@ -40,15 +40,15 @@ class LrSchedule : public Stage {
   void save(State& state) const override;
   void load(const State& state) override;
 
-  /// For plateau: the metric of an evaluation. Every rank calls it with the same; RankFault where they differ, for
-  /// their rates would.
+  /// For plateau: the metric of an evaluation. Every rank passes the same value; throws RankFault if they differ,
+  /// because the learning rates would differ too.
   void observe(double metric, Group::Site site = Group::Site::current());
 
  private:
   LearningRate rate_;
   Group* group_ = nullptr;
   torch::optim::Optimizer* optimizer_ = nullptr;
-  std::vector<double> initial_;  // each group's rate as the optimizer was made
+  std::vector<double> initial_;  // each group's rate when the optimizer was made
   std::function<void(const std::string&)> say_;
 };
 
