@@ -90,7 +90,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     const auto here = line_of(text_, read_so_far());
     for (const auto& entry : entries_) {
       if (entry.key != name) continue;
-      refuse(fmt::format("{}:{}: \"{}\" stands in line {} already: remove one of them", path_, here, name, entry.line));
+      refuse(fmt::format("{}:{}: \"{}\" is already in line {}: remove one of them", path_, here, name, entry.line));
     }
     entries_.push_back({name, here, {}, {}});
     return true;
@@ -130,7 +130,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
       }
     }
     if (begins_with(detail, "invalid literal")) {
-      return fmt::format("{} is not JSON: keys and strings stand in double quotes, comments begin with //", found);
+      return fmt::format("{} is not JSON: keys and strings need double quotes, comments begin with //", found);
     }
     if (begins_with(detail, "invalid string: control character U+000A") ||
         begins_with(detail, "invalid string: control character U+000D")) {
@@ -230,7 +230,7 @@ std::string read_config_text(const std::string& path) {
   std::string text(kMostBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
   if (std::ferror(file.get())) cannot_read(errno);
-  if (text.size() > kMostBytes) refuse(fmt::format("'{}' is larger than 1 MiB: it is no configuration file", path));
+  if (text.size() > kMostBytes) refuse(fmt::format("'{}' is larger than 1 MiB: it is not a configuration file", path));
   return text;
 }
 

@@ -309,7 +309,7 @@ Pipeline::Outcome Pipeline::update(Site) {
   Outcome outcome;
   // Without a backward no window ever ends: the second update reports it.
   if (was_inside && !self.went_backward && (self.micro.last || was_updated)) {
-    refuse("pipeline.update() comes without a pipeline.backward() before it, so there are no gradients to step with");
+    refuse("pipeline.update() was called without a pipeline.backward() before it, so there are no gradients");
   }
   if (!self.micro.last || !self.window.are_in_place()) {
     if (self.window.are_in_place()) self.window.put_away();
@@ -403,7 +403,7 @@ void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   self.window.load({});
   self.say(
       "gradients of the window that the run was saved in had overflowed at the loss scale of then, which is another "
-      "now: they are left out, and the window goes on with the batches to come");
+      "now: they are left out, and the window continues with the next batches");
 }
 
 }  // namespace holdfast

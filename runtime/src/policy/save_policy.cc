@@ -33,7 +33,7 @@ template <class Value>
 void set_once(Value& value, Value to, std::string_view part) {
   if (to == Value{}) {
     throw Error(storage::StatusCode::invalid,
-                fmt::format("'{}' is no interval: say 'never' to save at the end only", part));
+                fmt::format("'{}' is not an interval: write 'never' to save only at the end", part));
   }
   if (value != Value{}) {
     throw Error(storage::StatusCode::invalid, fmt::format("'{}' is the second interval of its kind", part));

@@ -71,7 +71,7 @@ void say_without_trace(const c10::Error& error) {
     } catch (const std::exception& error) {
       tell(error.what());
     } catch (...) {
-      tell("an exception that is no std::exception");
+      tell("an exception that is not a std::exception");
     }
   }
   passed_on = true;

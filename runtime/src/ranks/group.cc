@@ -386,7 +386,7 @@ void Group::run_on_main(const char* operation, const std::function<json()>& act,
       outcome = {{"type", type_of(error)}, {"text", error.what()}};
     } catch (...) {
       thrown = std::current_exception();
-      outcome = {{"type", "an exception that is no std::exception"}, {"text", ""}};
+      outcome = {{"type", "an exception that is not a std::exception"}, {"text", ""}};
     }
   }
   const auto frames = impl_->together(operation, "", is_main() ? to_bytes(outcome) : std::string(), site);

@@ -69,7 +69,7 @@ void read_address(const Variables& variables, RankEnvironment& ranks, const std:
   ranks.address = variables.text("MASTER_ADDR", address);
   const int given = variables.number("MASTER_PORT", port);
   if (given < 1 || given > 65535) {
-    throw Error(StatusCode::invalid, fmt::format("MASTER_PORT={} in the environment is no port", given));
+    throw Error(StatusCode::invalid, fmt::format("MASTER_PORT={} in the environment is not a port", given));
   }
   ranks.port = static_cast<std::uint16_t>(given);
 }

@@ -3,7 +3,7 @@
 //
 // Three threads: one talks to the store and may be blocked by it (its host can hang), one prints and may be blocked by
 // the terminal or the run's folder, one judges and never blocks.
-// Threads: enter, leave and check from the rank's own thread; fail and fault from any.
+// Threads: enter and leave from the rank's own thread; fail and fault from any.
 #pragma once
 
 #include <chrono>

@@ -16,7 +16,7 @@ namespace holdfast {
 namespace {
 
 // The bytes of a line such as "MemAvailable:   16286984 kB" in a file of /proc; 0 if it is missing.
-std::uint64_t kilobytes_of(const char* file, const std::string& name) {
+std::uint64_t bytes_given_in(const char* file, const std::string& name) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {
     if (line.starts_with(name + ":")) return std::strtoull(line.c_str() + name.size() + 1, nullptr, 10) * 1024;
@@ -48,8 +48,8 @@ std::string describe_rank(const Group& group, const std::string& precision, cons
     text += fmt::format("  device     {}\n", device.str());
   }
   text += fmt::format("  host       {} in use by this process, {} available\n",
-                      format_bytes(kilobytes_of("/proc/self/status", "VmRSS")),
-                      format_bytes(kilobytes_of("/proc/meminfo", "MemAvailable")));
+                      format_bytes(bytes_given_in("/proc/self/status", "VmRSS")),
+                      format_bytes(bytes_given_in("/proc/meminfo", "MemAvailable")));
   text += fmt::format("  computes   in {}, {} threads\n", precision, at::get_num_threads());
   text += fmt::format("  versions   Holdfast {}, LibTorch {}\n", version, TORCH_VERSION);
   return text;

@@ -238,7 +238,7 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   start_together(position);
   if (on_non_finite.act == OnNonFinite::Act::rollback && !has_base && saves == 0 && !stop) {
     progress.mark(position);
-    (void)save("to go back to", /*insist=*/false);
+    (void)save("before the first step, for a rollback", /*insist=*/false);
   }
   return loop;
 }
@@ -312,10 +312,11 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   if (!waiting.empty()) {
     throw Error(
         storage::StatusCode::misfit,
-        fmt::format("the checkpoint was made in a later phase of the program, which tracked '{}', and a loop before "
-                    "that phase went on: once a later phase has begun an earlier loop cannot be made longer, nor "
-                    "can '{}' be left out",
-                    *waiting.begin(), *waiting.begin()));
+        fmt::format(
+            "the checkpoint was made in a later phase of the program, which tracked '{}', and a loop before "
+            "that phase has steps left: once a later phase has begun, an earlier loop cannot be made longer, and "
+            "'{}' cannot be left out",
+            *waiting.begin(), *waiting.begin()));
   }
   const Clock::time_point now = Clock::now();
   progress.mark(position);

@@ -89,7 +89,7 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
   for (int attempt = 1; attempt <= attempts && !superseded; ++attempt) {
     const auto afterwards = attempt < attempts ? std::string("; trying again")
                             : insist           ? std::string()
-                                               : fmt::format("; training goes on, the next attempt is in {}",
+                                               : fmt::format("; training continues, the next attempt is in {}",
                                                              format_duration(pause_after(failures + 1)));
     if (try_save(reason, afterwards)) return true;
     if (!refused.empty()) return roll_back(insist);
@@ -104,12 +104,13 @@ bool Session::Impl::roll_back(bool insist) {
   Rollbacks& rollbacks = progress.rollbacks;
   if (last_save.step > rollbacks.at) rollbacks.in_a_row = 0;
   if (rollbacks.in_a_row == kInARow) {
-    stop = "NaN or infinite numbers came back";
-    throw Error(StatusCode::invalid,
-                fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
-                            "cause; change what is (the learning rate, say), and start again, which goes on from "
-                            "version {}",
-                            format_count(progress.step), more, kInARow, last_version));
+    stop = "NaN or infinite numbers appeared again";
+    throw Error(
+        StatusCode::invalid,
+        fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
+                    "cause; change what may be, such as the learning rate, and start again, which continues from "
+                    "version {}",
+                    format_count(progress.step), more, kInARow, last_version));
   }
   // load_again() also moves back a loader that the program tracks, so its position is set again below.
   std::vector<std::pair<LoaderBase*, nlohmann::json>> positions;
@@ -122,8 +123,8 @@ bool Session::Impl::roll_back(bool insist) {
     throw;
   } catch (const Error& error) {
     stop = "the state could not be rolled back";
-    throw Error(error.code(), fmt::format("step {} has {}, and the run cannot go back to that version where it is: {}; "
-                                          "start it again with --holdfast.from {}",
+    throw Error(error.code(), fmt::format("step {} has {}, and it could not be rolled back: {}; "
+                                          "start again with --holdfast.from {}",
                                           format_count(progress.step), more, error.what(), last_version));
   }
   for (const auto& [loader, position] : positions) {

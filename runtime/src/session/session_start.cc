@@ -136,7 +136,7 @@ void Session::Impl::report_exit() {
   const Impl* const session = current.exchange(nullptr);
   if (session == nullptr || !session->opened || session->finished) return;
   const std::uint64_t lost = session->progress.step - session->last_save.step;
-  std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start goes on from %s\n",
+  std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start continues from %s\n",
                lost == 0 ? "a step under way is not saved"
                          : fmt::format("{} steps and the one under way are not saved", format_count(lost)).c_str(),
                session->last_version.empty() ? "the beginning" : ("version " + session->last_version).c_str());
@@ -265,7 +265,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
     set_session_seed(options.seed);
     if (options.seed != asked_seed) {
       restored.notes.push_back(
-          fmt::format("seed {} is not used: the run goes on with its own, {}; a new seed needs a new "
+          fmt::format("seed {} is not used: the run continues with its own, {}; a new seed needs a new "
                       "run (--holdfast.run) or --holdfast.fresh",
                       asked_seed, options.seed));
     }
@@ -310,7 +310,7 @@ void Session::Impl::require_finite_base() {
               more_non_finite(count_non_finite(before.manifest()), non_finite, "version " + parent->short_text());
           if (!more.empty()) {
             sentence = fmt::format(
-                "version {0} has {1}: go on from version {2} with --holdfast.from {2}, or from this one with "
+                "version {0} has {1}: continue from version {2} with --holdfast.from {2}, or from this one with "
                 "--holdfast.on-nonfinite note",
                 newest->short_text(), more, parent->short_text());
           }
@@ -396,7 +396,7 @@ void Session::Impl::say_start() {
   }
   if (!tracked.may_hold_parameters()) {
     console.say(
-        "no parameters are saved, for neither a module nor an optimizer is tracked: call session.track() with them "
+        "no parameters are saved because neither a module nor an optimizer is tracked: call session.track() with them "
         "before the first step");
   }
 }

@@ -303,7 +303,7 @@ TEST_CASE("a_key_that_is_no_option_is_refused_with_file_line_and_the_nearest") {
   }
   CHECK(contains(refused("{\"epochs\": 3}"), "the program's own options stay on its command line"));
   CHECK(contains(refused("{\n\"config\": \"other.json\"}"), ":2: \"config\": a configuration file names no other"));
-  CHECK(contains(refused("{\"keep\": 2,\n\"seed\": 1,\n\"keep\": 3}"), ":3: \"keep\" stands in line 1 already"));
+  CHECK(contains(refused("{\"keep\": 2,\n\"seed\": 1,\n\"keep\": 3}"), ":3: \"keep\" is already in line 1"));
 }
 
 TEST_CASE("a_value_of_the_wrong_type_is_refused_with_file_line_and_the_right_one") {
@@ -345,7 +345,7 @@ TEST_CASE("a_file_that_is_not_json_is_refused_with_line_and_column_of_the_slip")
   CHECK(refused("{\n  \"allow-missing\": [\"ä\" \"b\"]\n}") == ":2:25: a comma is missing before \"b\"");
   CHECK(refused("{\n  \"keep\": 2,\n}") == ":3:1: nothing follows the last comma: remove it before }");
   CHECK(refused("{\"allow-missing\": [\"a\",]}") == ":1:24: nothing follows the last comma: remove it before ]");
-  CHECK(contains(refused("{\n  every: 5\n}"), ":2:3: every is not JSON: keys and strings stand in double quotes"));
+  CHECK(contains(refused("{\n  every: 5\n}"), ":2:3: every is not JSON: keys and strings need double quotes"));
   CHECK(contains(refused("{\n  # often\n}"), ":2:3: # is not JSON"));
   CHECK(contains(refused("{\n  \"fresh\": True\n}"), ":2:12: True is not JSON"));
   CHECK(contains(refused("{\n  “keep”: 2\n}"), ":2:3: “keep” is not JSON"));

@@ -70,7 +70,7 @@ void Accumulate::require_fit(const StepFacts& step) const {
   }
   throw Error(
       storage::StatusCode::misfit,
-      fmt::format("the run goes on inside a window of {} samples, of which {} are left, and batches of {} do not "
+      fmt::format("the run continues inside a window of {} samples, of which {} are left, and batches of {} do not "
                   "add up to them: use a batch_size of {}, or the one that it was saved with",
                   samples_, left, step.batch_size, fmt::join(sizes, ", ")));
 }

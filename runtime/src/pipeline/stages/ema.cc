@@ -22,8 +22,8 @@ void Ema::attach(StageContext& context) { parameters_ = context.parameters; }
 void Ema::begin(MicroBatch&) {
   if (!*swapped_) return;
   throw Error(StatusCode::invalid,
-              "a step begins while the averages are in the parameters' place: end swap_in()'s scope before training "
-              "goes on");
+              "a step begins while the parameters hold the averages: end the scope of swap_in() before training "
+              "continues");
 }
 
 void Ema::after_update(const Update&, const at::Tensor& stepped) {

@@ -196,7 +196,7 @@ class Group {
   void check() const;
   std::optional<std::string> fault() const;
   /// Informs the others that this rank stops, and why; the reason of a rank that stopped earlier stays. `leaves`: the
-  /// process ends next, so wait until the others could receive it.
+  /// process ends next; if it holds the store, wait until the others could read the reason there.
   void fail(const std::string& why, bool leaves = false);
   /// All ranks agree to end: the last operation of the group.
   void close(Site site = Site::current());

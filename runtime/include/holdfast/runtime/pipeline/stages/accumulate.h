@@ -9,12 +9,6 @@
 
 namespace holdfast {
 
-/// A micro-batch's place in its window, and the share of its mean loss in the window's.
-struct WindowPlace {
-  std::uint64_t length = 1;  // micro-batches in the window
-  double share = 1;
-};
-
 /// A window's micro-batches and samples (0: unknown), from its first micro-batch, and the share of one of its
 /// micro-batches. Pure functions.
 std::uint64_t window_length(std::uint64_t n, const StepFacts& first);
