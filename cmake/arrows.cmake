@@ -3,40 +3,72 @@
 # #include against this table. A folder is a module: <library>/src/<module>, with its public headers in
 # <library>/include/holdfast/<library>/<module>.
 #
-# "." is the library's own folder. Everything in runtime and tools may also use the public headers of storage.
+# The modules after the colon are of the same library; "." is the library's own folder. Everything in runtime and tools may
+# also use the public headers of storage.
 set(holdfast_arrows
-  "storage/.               :"
-  "storage/text            : storage/."
-  "storage/stores          : storage/. storage/text"
-  "storage/stores/file     : storage/. storage/text storage/stores"
-  "storage/formats         : storage/. storage/text storage/stores"
-  "storage/readers         : storage/. storage/text storage/stores storage/formats"
-  "storage/run             : storage/. storage/text storage/stores storage/stores/file storage/formats storage/readers"
+  # Status and Result: outcomes as values
+  "storage/. :"
+  # names and numbers as people read them; the nearest name to a misspelled one
+  "storage/text : ."
+  # named bytes: the interface, object names, the store in memory
+  "storage/stores : . text"
+  # the store in a folder: system calls, locks, direct writes
+  "storage/stores/file : . text stores"
+  # what is on disk: digests, dtypes, journal entries, manifests, safetensors
+  "storage/formats : . text stores"
+  # a version's tensors, with digests checked; verification of whole files
+  "storage/readers : . text stores formats"
+  # the commit protocol: history, payload, writer, retention, metrics
+  "storage/run : . text stores stores/file formats readers"
 
-  "runtime/.               :"
-  "runtime/platform        : runtime/."
-  "runtime/process         : runtime/. runtime/platform"
-  "runtime/logging         : runtime/."
-  "runtime/device          : runtime/. runtime/platform"
-  "runtime/tensors         : runtime/."
-  "runtime/optim           : runtime/. runtime/tensors"
-  "runtime/data            : runtime/. runtime/logging"
-  "runtime/policy          : runtime/. runtime/logging"
-  "runtime/options         : runtime/. runtime/logging runtime/policy"
-  "runtime/libtorch        : runtime/. runtime/optim"
-  "runtime/serialize       : runtime/."
-  "runtime/state           : runtime/. runtime/logging runtime/tensors runtime/optim runtime/libtorch runtime/serialize"
-  "runtime/ranks           : runtime/. runtime/logging runtime/platform runtime/process runtime/policy"
-  "runtime/pipeline        : runtime/. runtime/ranks runtime/serialize runtime/data runtime/optim"
-  "runtime/pipeline/stages : runtime/. runtime/pipeline runtime/device runtime/optim runtime/tensors"
-  "runtime/checkpoint      : runtime/. runtime/logging runtime/process runtime/options runtime/tensors runtime/state runtime/ranks"
-  "runtime/session         : runtime/. runtime/platform runtime/process runtime/logging runtime/device runtime/data runtime/policy runtime/options runtime/serialize runtime/state runtime/ranks runtime/pipeline runtime/pipeline/stages runtime/checkpoint"
+  # errors, exact JSON numbers, threads
+  "runtime/. :"
+  # what a process can learn about its machine without LibTorch
+  "runtime/platform : ."
+  # this process: signals, its end, its name, detached work
+  "runtime/process : . platform"
+  # log lines, progress, the metrics file, units
+  "runtime/logging : ."
+  # choice of the device, and the settings that bit-exactness needs
+  "runtime/device : . platform"
+  # tensors to bytes and back; their names, dtypes and shapes
+  "runtime/tensors : ."
+  # fused optimizers and learning-rate curves
+  "runtime/optim : . tensors"
+  # loaders, order of samples, random numbers of samples, steps and loops
+  "runtime/data : . logging"
+  # decisions with a reason: when to save, to stop, to roll back
+  "runtime/policy : . logging"
+  # options from code, file, environment and command line
+  "runtime/options : . logging policy"
+  # members of LibTorch's classes that have no accessor
+  "runtime/libtorch : . optim"
+  # users' classes and containers to values and tensors, and back
+  "runtime/serialize : ."
+  # what a run tracks: snapshots, restore plans, optimizers by parameter names
+  "runtime/state : . logging tensors optim libtorch serialize"
+  # rendezvous, collectives, watchdog, step horizon
+  "runtime/ranks : . logging platform process policy"
+  # the step pipeline: stage interface, engine, gradients of a window
+  "runtime/pipeline : . ranks serialize data optim"
+  # one file for each stage: DDP, AMP, accumulation, clipping, schedule, averages
+  "runtime/pipeline/stages : . pipeline device optim tensors"
+  # one version of all ranks: gathering, sharing, the run on disk
+  "runtime/checkpoint : . logging process options tensors state ranks"
+  # what users call: start, loops, saves, the end
+  "runtime/session : . platform process logging device data policy options serialize state ranks pipeline
+    pipeline/stages checkpoint"
 
-  "tools/.                 : tools/terminal"
-  "tools/terminal          :"
-  "tools/inspect           : tools/terminal"
-  "tools/launch            : tools/terminal"
-  "tools/verbs             : tools/. tools/inspect tools/launch tools/terminal"
+  # the command and its table of commands
+  "tools/. : terminal"
+  # tables, colours, progress, phrases
+  "tools/terminal :"
+  # runs and checkpoints, opened for reading only
+  "tools/inspect : terminal"
+  # the launcher: ranks as processes, signals, restarts
+  "tools/launch : terminal"
+  # one file for each command
+  "tools/verbs : . inspect launch terminal"
 )
 
 # Sets holdfast_modules, and for each module holdfast_uses_<module>.
@@ -45,6 +77,8 @@ foreach(arrow IN LISTS holdfast_arrows)
   string(REGEX MATCH "^([^ ]+) *:(.*)$" match "${arrow}")
   set(module "${CMAKE_MATCH_1}")
   separate_arguments(uses UNIX_COMMAND "${CMAKE_MATCH_2}")
+  string(REGEX REPLACE "/.*" "" library "${module}")
+  list(TRANSFORM uses PREPEND "${library}/")
   list(APPEND holdfast_modules "${module}")
   set("holdfast_uses_${module}" "${uses}")
 endforeach()
