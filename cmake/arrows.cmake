@@ -6,7 +6,7 @@
 # The modules after the colon are of the same library; "." is the library's own folder. Everything in runtime and tools may
 # also use the public headers of storage.
 set(holdfast_arrows
-  # Status and Result: outcomes as values
+  # Status and Result: outcomes as values; what Linux tells about processes
   "storage/. :"
   # names and numbers as people read them; the nearest name to a misspelled one
   "storage/text : ."

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 
+#include "holdfast/storage/process.h"
 #include "process/host_name.h"
 #include "ranks/call_site.h"
 #include "start_thread.h"
@@ -36,30 +36,18 @@ constexpr std::size_t kLongestReason = 4096;
 
 std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
 
-// Two processes with the same value here see each other under the same pids.
-std::string place_of_pids() {
-  char space[64] = "";
-  if (::readlink("/proc/self/ns/pid", space, sizeof space - 1) < 0) return {};
-  const std::string boot = boot_id();
-  return boot.empty() ? boot : boot + " " + space;
-}
-
 // Ended, or a zombie.
 bool is_over(std::int64_t pid) {
   if (::kill(static_cast<pid_t>(pid), 0) != 0) return errno == ESRCH;
-  std::string stat;
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::getline(file, stat);
-  const auto name_end = stat.rfind(')');
-  return name_end != std::string::npos && name_end + 2 < stat.size() &&
-         (stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X');
+  const auto stat = storage::read_process_stat(static_cast<pid_t>(pid));
+  return stat && stat->has_ended;
 }
 
 WatchRecord record_of_this_process() {
   WatchRecord record;
   record.host = host_name();
   record.pid = ::getpid();
-  record.place = place_of_pids();
+  record.place = storage::pid_space();
   return record;
 }
 

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "holdfast/storage/process.h"
+
 namespace holdfast::tools {
 namespace {
 
@@ -37,13 +39,9 @@ void for_each_process(F visit) {
 std::vector<pid_t> living_children() {
   std::vector<pid_t> children;
   const pid_t self = ::getpid();
-  for_each_process([&](pid_t pid, const std::string& folder) {
-    // "PID (name) state parent …"; the name may hold anything, parentheses included.
-    const std::string stat = contents(folder + "/stat");
-    const auto name_end = stat.rfind(')');
-    if (name_end == std::string::npos || name_end + 4 >= stat.size()) return;
-    const bool dead = stat[name_end + 2] == 'Z' || stat[name_end + 2] == 'X';
-    if (!dead && std::atoi(stat.c_str() + name_end + 4) == self) children.push_back(pid);
+  for_each_process([&](pid_t pid, const std::string&) {
+    const auto stat = storage::read_process_stat(pid);
+    if (stat && !stat->has_ended && stat->parent == self) children.push_back(pid);
   });
   return children;
 }

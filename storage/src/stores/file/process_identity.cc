@@ -2,42 +2,18 @@
 
 #include <unistd.h>
 
-#include <boost/filesystem/operations.hpp>
-#include <fstream>
-#include <iterator>
+#include <cstdlib>
 #include <sstream>
+
+#include "holdfast/storage/process.h"
 
 namespace holdfast::storage {
 namespace {
 
-std::string first_word_of(const std::string& file) {
-  std::string word;
-  std::ifstream(file) >> word;
-  return word;
-}
-
-/// The boot and the pid namespace, because a pid means another process after a boot or in another container.
-std::string pid_space() {
-  boost::system::error_code error;
-  const std::string space = boost::filesystem::read_symlink("/proc/self/ns/pid", error).string();
-  const std::string boot = first_word_of("/proc/sys/kernel/random/boot_id");
-  return error || boot.empty() ? "" : boot + "/" + space;
-}
-
-/// The start time of a process. proc(5), /proc/PID/stat: the name in parentheses may contain any characters, so fields
-/// count from the last parenthesis. Empty if the process does not exist or is a zombie.
+/// The start time of a process; empty if it does not exist or has ended.
 std::string start_of(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/stat");
-  const std::string stat{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos) return "";
-  std::istringstream fields(stat.substr(name_end + 1));
-  constexpr int kStateField = 3, kStartField = 22;
-  std::string field;
-  for (int number = kStateField; number <= kStartField && fields >> field; ++number) {
-    if (number == kStateField && (field == "Z" || field == "X")) return "";
-  }
-  return field;
+  const auto stat = read_process_stat(static_cast<pid_t>(std::strtol(pid.c_str(), nullptr, 10)));
+  return stat && !stat->has_ended ? stat->start : "";
 }
 
 }  // namespace
