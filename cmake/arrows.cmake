@@ -8,7 +8,7 @@
 set(holdfast_arrows
   # Status and Result: outcomes as values; what Linux tells about processes
   "storage/. :"
-  # names and numbers as people read them; the nearest name to a misspelled one
+  # text as people read and write it: units, times, quotes, the name nearest to a misspelled one
   "storage/text : ."
   # named bytes: the interface, object names, the store in memory
   "storage/stores : . text"
@@ -27,7 +27,7 @@ set(holdfast_arrows
   "runtime/platform : ."
   # this process: signals, its end, its name, detached work
   "runtime/process : . platform"
-  # log lines, progress, the metrics file, units
+  # log lines, progress, the metrics file
   "runtime/logging : ."
   # choice of the device, and the settings that bit-exactness needs
   "runtime/device : . platform"
@@ -38,15 +38,15 @@ set(holdfast_arrows
   # loaders, order of samples, random numbers of samples, steps and loops
   "runtime/data : . logging"
   # decisions with a reason: when to save, to stop, to roll back
-  "runtime/policy : . logging"
+  "runtime/policy : ."
   # options from code, file, environment and command line
-  "runtime/options : . logging policy"
+  "runtime/options : . policy"
   # members of LibTorch's classes that have no accessor
   "runtime/libtorch : . optim"
   # users' classes and containers to values and tensors, and back
   "runtime/serialize : ."
   # what a run tracks: snapshots, restore plans, optimizers by parameter names
-  "runtime/state : . logging tensors optim libtorch serialize"
+  "runtime/state : . tensors optim libtorch serialize"
   # rendezvous, collectives, watchdog, step horizon
   "runtime/ranks : . logging platform process policy"
   # the step pipeline: stage interface, engine, gradients of a window

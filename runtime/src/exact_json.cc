@@ -20,9 +20,9 @@ std::string text_of(double x) {
   if (std::isinf(x)) return x < 0 ? "-inf" : "inf";
   const auto bits = std::bit_cast<std::uint64_t>(x);
   if (bits == std::bit_cast<std::uint64_t>(std::numeric_limits<double>::quiet_NaN())) return "nan";
-  std::string hex(16, '0');
-  for (int digit = 0; digit < 16; ++digit) hex[15 - digit] = "0123456789abcdef"[(bits >> (4 * digit)) & 15];
-  return "nan:" + hex;
+  std::string text = "nan:";
+  storage::append_hex(text, bits, 16);
+  return text;
 }
 
 double parse(const nlohmann::json& text) {

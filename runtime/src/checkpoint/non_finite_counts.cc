@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "holdfast/storage/formats/non_finite.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "state/stored_name.h"
 
 namespace holdfast {
@@ -58,7 +58,7 @@ std::string more_non_finite(const NonFiniteCounts& before, const NonFiniteCounts
     named.pop_back();
     where = named.empty() ? last : fmt::format("{} and {}", fmt::join(named, ", "), last);
   }
-  return fmt::format("{} more number{} NaN or infinite than {}, in {}", format_count(numbers),
+  return fmt::format("{} more number{} NaN or infinite than {}, in {}", storage::format_count(numbers),
                      numbers == 1 ? " that is" : "s that are", than, where);
 }
 

@@ -10,7 +10,8 @@
 #include <cstdlib>
 #include <ctime>
 
-#include "logging/units.h"
+#include "holdfast/storage/text/time.h"
+#include "holdfast/storage/text/units.h"
 
 namespace holdfast {
 namespace {
@@ -38,14 +39,6 @@ std::string_view beginning(std::string_view text, std::size_t columns) {
   return text;
 }
 
-std::string utc_now() {
-  std::tm utc{};
-  const std::time_t now = std::time(nullptr);
-  ::gmtime_r(&now, &utc);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
-                     utc.tm_hour, utc.tm_min, utc.tm_sec);
-}
-
 void write(std::FILE* stream, std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stream);
   std::fflush(stream);
@@ -69,30 +62,32 @@ std::string start_line(const StartFacts& facts) {
 
 std::string saved_line(const SavedFacts& facts) {
   return fmt::format("saved version {} at step {} ({}): {}, waited {}, {} after {}", facts.version,
-                     format_count(facts.step), facts.reason, format_bytes(facts.bytes), format_duration(facts.stall),
-                     facts.durability, format_duration(facts.to_durable));
+                     storage::format_count(facts.step), facts.reason, storage::format_bytes(facts.bytes),
+                     storage::format_duration(facts.stall), facts.durability,
+                     storage::format_duration(facts.to_durable));
 }
 
 std::string end_line(const EndFacts& facts) {
   if (facts.version.empty()) {
     return fmt::format("stopped at step {} ({}) and nothing is saved: running the same command again starts over",
-                       format_count(facts.step), facts.reason);
+                       storage::format_count(facts.step), facts.reason);
   }
   if (facts.unsaved > 0) {
     return fmt::format(
         "stopped at step {} ({}) and the last {} steps are not saved: running the same command again continues from "
         "version {}",
-        format_count(facts.step), facts.reason, format_count(facts.unsaved), facts.version);
+        storage::format_count(facts.step), facts.reason, storage::format_count(facts.unsaved), facts.version);
   }
   if (facts.non_finite) {
     return fmt::format(
-        "stopped at step {} ({}), saved as version {}: {}", format_count(facts.step), facts.reason, facts.version,
+        "stopped at step {} ({}), saved as version {}: {}", storage::format_count(facts.step), facts.reason,
+        facts.version,
         facts.before.empty()
             ? "there is no earlier version: start from scratch with --holdfast.fresh"
             : fmt::format("add --holdfast.from {} to continue from the version before it", facts.before));
   }
   return fmt::format("stopped at step {} ({}), saved as version {}: run the same command again{} to continue",
-                     format_count(facts.step), facts.reason, facts.version,
+                     storage::format_count(facts.step), facts.reason, facts.version,
                      facts.fresh ? " without --holdfast.fresh" : "");
 }
 
@@ -103,9 +98,9 @@ std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
     if (facts.total_epochs) line += fmt::format("/{}", facts.total_epochs);
     line += "  ";
   }
-  line += "step " + format_count(facts.step);
+  line += "step " + storage::format_count(facts.step);
   if (facts.total_steps) {
-    line += fmt::format("/{} {:3.0f} %", format_count(facts.total_steps),
+    line += fmt::format("/{} {:3.0f} %", storage::format_count(facts.total_steps),
                         std::floor(100.0 * static_cast<double>(std::min(facts.step, facts.total_steps)) /
                                    static_cast<double>(facts.total_steps)));
   }
@@ -115,7 +110,7 @@ std::string progress_line(const ProgressFacts& facts, double steps_per_second) {
     if (facts.total_steps > facts.step) {
       // Limited to about 28 years, so that the duration stays in range.
       const double left = std::min(static_cast<double>(facts.total_steps - facts.step) / steps_per_second, 9e8);
-      line += "  " + format_duration(seconds(std::llround(left))) + " left";
+      line += "  " + storage::format_duration(seconds(std::llround(left))) + " left";
     }
   }
   return line;
@@ -146,7 +141,7 @@ void Console::clear_moving_line() {
 }
 
 void Console::log_line(std::string_view line) {
-  const auto text = fmt::format("{} {}\n", utc_now(), line);
+  const auto text = fmt::format("{} {}\n", storage::time_text(), line);
   if (log_) {
     log_(text);
   } else {

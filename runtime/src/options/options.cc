@@ -13,7 +13,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "holdfast/storage/text/text.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "options/config_file.h"
 #include "policy/on_non_finite.h"
 #include "policy/save_policy.h"
@@ -133,13 +133,15 @@ void check_path(const std::string& path) {
 }
 
 void check_duration(const std::string& duration) {
-  if (!parse_duration(duration)) wrong(fmt::format("'{}' is not a duration such as 30s, 10min or 2h", duration));
+  if (!storage::parse_duration(duration))
+    wrong(fmt::format("'{}' is not a duration such as 30s, 10min or 2h", duration));
 }
 
 void check_silence(const std::string& duration) {
   check_duration(duration);
   // Heartbeats come every quarter of a second, and any machine may be late by some.
-  if (*parse_duration(duration) < std::chrono::seconds(1)) wrong(fmt::format("'{}' is less than 1s", duration));
+  if (*storage::parse_duration(duration) < std::chrono::seconds(1))
+    wrong(fmt::format("'{}' is less than 1s", duration));
 }
 
 void check_version(const std::string& version) {

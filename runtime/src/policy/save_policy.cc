@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "holdfast/runtime/error.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 
 namespace holdfast {
 namespace {
@@ -62,7 +62,7 @@ SaveEvery parse_save_every(std::string_view text) {
       set_once(every.steps, count->number, part);
     } else if (count && (count->unit == "epoch" || count->unit == "epochs")) {
       set_once(every.epochs, count->number, part);
-    } else if (const auto time = parse_duration(part)) {
+    } else if (const auto time = storage::parse_duration(part)) {
       set_once(every.time, *time, part);
     } else {
       throw Error(storage::StatusCode::invalid,
@@ -80,7 +80,7 @@ std::string to_string(const SaveEvery& every) {
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   if (every.steps) add(counted(every.steps, "step"));
   if (every.epochs) add(counted(every.epochs, "epoch"));
-  if (every.time.count()) add(format_duration(every.time));
+  if (every.time.count()) add(storage::format_duration(every.time));
   return text.empty() ? "never" : text;
 }
 
@@ -95,7 +95,8 @@ SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave
   if (here.last && !here.one_of_several) return save("end");
   if (passed_multiple(every.steps, last.step, here.step)) return save("every " + counted(every.steps, "step"));
   if (passed_multiple(every.epochs, last.epochs, here.epochs)) return save("every " + counted(every.epochs, "epoch"));
-  if (every.time.count() && here.now - last.time >= every.time) return save("every " + format_duration(every.time));
+  if (every.time.count() && here.now - last.time >= every.time)
+    return save("every " + storage::format_duration(every.time));
   if (here.last) return {.hold = true, .reason = "end"};
   return {};
 }

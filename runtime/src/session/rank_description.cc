@@ -8,7 +8,7 @@
 #include <fstream>
 
 #include "device/device.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "platform/gpu_load.h"
 #include "process/host_name.h"
 
@@ -41,15 +41,15 @@ std::string describe_rank(const Group& group, const std::string& precision, cons
     text += fmt::format(", CUDA {} (driver {})\n", facts.libtorch_cuda, facts.driver_cuda);
     if (const auto load = gpu_load(device)) {
       text += fmt::format("  GPU        {} in use, {} free, {} % busy\n",
-                          format_bytes(load->memory_total - load->memory_free), format_bytes(load->memory_free),
-                          load->utilisation);
+                          storage::format_bytes(load->memory_total - load->memory_free),
+                          storage::format_bytes(load->memory_free), load->utilisation);
     }
   } else {
     text += fmt::format("  device     {}\n", device.str());
   }
   text += fmt::format("  host       {} in use by this process, {} available\n",
-                      format_bytes(bytes_given_in("/proc/self/status", "VmRSS")),
-                      format_bytes(bytes_given_in("/proc/meminfo", "MemAvailable")));
+                      storage::format_bytes(bytes_given_in("/proc/self/status", "VmRSS")),
+                      storage::format_bytes(bytes_given_in("/proc/meminfo", "MemAvailable")));
   text += fmt::format("  computes   in {}, {} threads\n", precision, at::get_num_threads());
   text += fmt::format("  versions   Holdfast {}, LibTorch {}\n", version, TORCH_VERSION);
   return text;

@@ -12,7 +12,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/run/death_note.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "pipeline/average_gradients.h"
 #include "pipeline/trainable_parameters.h"
 #include "process/stack_owner.h"
@@ -128,7 +128,7 @@ Session::~Session() {
     impl_->console.say(
         fmt::format("the program ended without session.finish(): {} steps since the last version are not "
                     "saved",
-                    format_count(impl_->progress.step - impl_->last_save.step)));
+                    storage::format_count(impl_->progress.step - impl_->last_save.step)));
   }
 }
 
@@ -160,7 +160,8 @@ void Session::done(const std::string& reason) {
   LoopPosition& loop = *impl().progress.open.back();
   if (loop.over == LoopPosition::Over::done) return;
   loop.over = LoopPosition::Over::done;
-  impl().say(fmt::format("the loop is complete after step {}: {}", format_count(loop.done + (loop.in_step ? 1 : 0)),
+  impl().say(fmt::format("the loop is complete after step {}: {}",
+                         storage::format_count(loop.done + (loop.in_step ? 1 : 0)),
                          reason.empty() ? "session.done()" : reason));
 }
 

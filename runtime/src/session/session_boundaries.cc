@@ -9,7 +9,7 @@
 #include "checkpoint/shared_version.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "session/session_impl.h"
 
 namespace holdfast {
@@ -92,7 +92,7 @@ void Session::Impl::SessionLoop::end_epoch() {
   if (here.loader->epoch() == here.epoch) {  // the body left its epoch before the end
     if (const std::uint64_t left = here.loader->samples_left(); left > 0 && here.over == LoopPosition::Over::no) {
       session_.say(fmt::format("epoch {} was left with {} of its {} {} unused: the next epoch follows", here.epoch + 1,
-                               format_count(left), format_count(here.loader->samples_per_epoch()),
+                               storage::format_count(left), storage::format_count(here.loader->samples_per_epoch()),
                                here.loader->counts_batches() ? "batches" : "samples"));
     }
     here.loader->start_epoch(here.epoch + 1);
@@ -136,8 +136,9 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
     session_.say(fmt::format(
         "the loop was left {} step {}{}: that step counts, and the next start continues after it; where the loop is "
         "complete, call session.done() before leaving it",
-        how, format_count(here.done),
-        here.loader == nullptr && here.target < kEndless ? fmt::format(" of {}", format_count(here.target)) : ""));
+        how, storage::format_count(here.done),
+        here.loader == nullptr && here.target < kEndless ? fmt::format(" of {}", storage::format_count(here.target))
+                                                         : ""));
   } else if (top && !is_done && (in_step || thrown)) {
     session_.say(fmt::format("the loop was left {} its last {}, which counts: {}", how, in_step ? "step" : "epoch",
                              complete ? "the loop is complete" : "the next start goes past the loop"));

@@ -8,7 +8,7 @@
 #include "device/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "process/job_id.h"
 #include "process/launcher_progress.h"
 #include "ranks/status_json.h"
@@ -90,7 +90,7 @@ bool Session::Impl::save(const std::string& reason, bool insist) {
     const auto afterwards = attempt < attempts ? std::string("; trying again")
                             : insist           ? std::string()
                                                : fmt::format("; training continues, the next attempt is in {}",
-                                                             format_duration(pause_after(failures + 1)));
+                                                             storage::format_duration(pause_after(failures + 1)));
     if (try_save(reason, afterwards)) return true;
     if (!refused.empty()) return roll_back(insist);
   }
@@ -110,7 +110,7 @@ bool Session::Impl::roll_back(bool insist) {
         fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
                     "cause; change what may be, such as the learning rate, and start again, which continues from "
                     "version {}",
-                    format_count(progress.step), more, kInARow, last_version));
+                    storage::format_count(progress.step), more, kInARow, last_version));
   }
   // load_again() also moves back a loader that the program tracks, so its position is set again below.
   std::vector<std::pair<LoaderBase*, nlohmann::json>> positions;
@@ -125,7 +125,7 @@ bool Session::Impl::roll_back(bool insist) {
     stop = "the state could not be rolled back";
     throw Error(error.code(), fmt::format("step {} has {}, and it could not be rolled back: {}; "
                                           "start again with --holdfast.from {}",
-                                          format_count(progress.step), more, error.what(), last_version));
+                                          storage::format_count(progress.step), more, error.what(), last_version));
   }
   for (const auto& [loader, position] : positions) {
     if (loader->state() != position) loader->set_state(position);
@@ -141,9 +141,9 @@ bool Session::Impl::roll_back(bool insist) {
     say(fmt::format(
         "step {} has {}: rolled back to that version; {} since then {} undone, and their batches do not come "
         "again (rollback {} of this run)",
-        format_count(progress.step), more,
-        skipped == 1 ? "the step" : fmt::format("the {} steps", format_count(skipped)), skipped == 1 ? "is" : "are",
-        rollbacks.total));
+        storage::format_count(progress.step), more,
+        skipped == 1 ? "the step" : fmt::format("the {} steps", storage::format_count(skipped)),
+        skipped == 1 ? "is" : "are", rollbacks.total));
     (void)keeper->metrics().log(progress.step, progress.current_epoch(),
                                 {{"rollbacks", rollbacks.total}, {"skipped_steps", rollbacks.skipped}});
   }
@@ -180,7 +180,8 @@ bool Session::Impl::write_out(const std::string& reason, Snapshot captured, Cloc
       more.clear();
     }
     if (!saved && more.empty() && status.code() != StatusCode::superseded) {
-      console.say(fmt::format("step {} is not saved: {}{}", format_count(progress.step), status.message(), afterwards));
+      console.say(fmt::format("step {} is not saved: {}{}", storage::format_count(progress.step), status.message(),
+                              afterwards));
     }
   }
   if (group.world_size() > 1) outcome = group.broadcast(outcome, 0, here);

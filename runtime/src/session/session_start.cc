@@ -17,7 +17,7 @@
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/stores/file/file_operations.h"
-#include "logging/units.h"
+#include "holdfast/storage/text/units.h"
 #include "ranks/meeting.h"
 #include "ranks/status_json.h"
 #include "session/earlier_sessions.h"
@@ -31,7 +31,7 @@ using storage::StatusCode;
 namespace {
 
 std::chrono::milliseconds milliseconds(const std::string& duration) {
-  return std::chrono::ceil<std::chrono::milliseconds>(parse_duration(duration).value());
+  return std::chrono::ceil<std::chrono::milliseconds>(storage::parse_duration(duration).value());
 }
 
 // Whether the user set it, not holdfast launch, which divides a host's cores among its ranks.
@@ -137,8 +137,9 @@ void Session::Impl::report_exit() {
   if (session == nullptr || !session->opened || session->finished) return;
   const std::uint64_t lost = session->progress.step - session->last_save.step;
   std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start continues from %s\n",
-               lost == 0 ? "a step under way is not saved"
-                         : fmt::format("{} steps and the one under way are not saved", format_count(lost)).c_str(),
+               lost == 0
+                   ? "a step under way is not saved"
+                   : fmt::format("{} steps and the one under way are not saved", storage::format_count(lost)).c_str(),
                session->last_version.empty() ? "the beginning" : ("version " + session->last_version).c_str());
 }
 
@@ -291,7 +292,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   // The steps that its session did after this version are lost and done again.
   base_steps_lost.clear();
   if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
-    base_steps_lost = fmt::format("about {} steps that were not saved are done again", format_count(lost));
+    base_steps_lost = fmt::format("about {} steps that were not saved are done again", storage::format_count(lost));
   }
   return {};
 }
@@ -377,7 +378,8 @@ void Session::Impl::say_start() {
   facts.differences = not_exact;
   const storage::RunWriter& writer = keeper->writer();
   if (writer.base()) {
-    facts.resumed = fmt::format("version {}, step {}", writer.base()->short_text(), format_count(progress.step));
+    facts.resumed =
+        fmt::format("version {}, step {}", writer.base()->short_text(), storage::format_count(progress.step));
   }
   facts.note = device.note;
   console.say(start_line(facts));

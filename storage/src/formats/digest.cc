@@ -9,6 +9,8 @@
 
 #include <new>
 
+#include "holdfast/storage/text/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -19,11 +21,10 @@ Digest from(XXH128_hash_t hash) { return {hash.high64, hash.low64}; }
 }  // namespace
 
 std::string Digest::hex() const {
-  std::string text(kHexDigits, '0');
-  for (std::size_t i = 0; i < kHexDigits; ++i) {
-    const std::uint64_t half = i < kHexDigits / 2 ? high : low;
-    text[i] = "0123456789abcdef"[(half >> (60 - 4 * (i % 16))) & 0xf];
-  }
+  std::string text;
+  text.reserve(kHexDigits);
+  append_hex(text, high, kHexDigits / 2);
+  append_hex(text, low, kHexDigits / 2);
   return text;
 }
 

@@ -2,24 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 #include <thread>
 #include <utility>
 
 #include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/text/text.h"
+#include "holdfast/storage/text/time.h"
 
 namespace holdfast::storage {
 namespace {
-
-std::string system_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
 
 double system_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -92,7 +83,7 @@ RunWriter::RunWriter(Store& store, const OpenRequest& request)
       seconds_(request.seconds),
       pause_(request.pause),
       say_(request.say) {
-  if (!wall_time_) wall_time_ = system_time;
+  if (!wall_time_) wall_time_ = time_text;
   if (!seconds_) seconds_ = system_seconds;
   if (!pause_) pause_ = [](double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); };
   if (!say_) say_ = [](const std::string&) {};

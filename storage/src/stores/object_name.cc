@@ -6,6 +6,8 @@
 #include <charconv>
 #include <random>
 
+#include "holdfast/storage/text/text.h"
+
 namespace holdfast::storage {
 namespace {
 
@@ -84,8 +86,8 @@ bool is_session_id(std::string_view text) {
 std::string random_session_id() {
   std::uint32_t number = 0;
   if (getrandom(&number, sizeof number, 0) != static_cast<ssize_t>(sizeof number)) number = std::random_device{}();
-  std::string id(kSessionDigits, '0');
-  for (std::size_t i = id.size(); i-- > 0; number >>= 4) id[i] = "0123456789abcdef"[number & 0xf];
+  std::string id;
+  append_hex(id, number, kSessionDigits);
   return id;
 }
 

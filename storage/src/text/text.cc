@@ -103,4 +103,10 @@ std::string excerpt(std::string_view text) {
 
 std::string in_quotes(std::string_view text) { return "\"" + excerpt(text) + "\""; }
 
+void append_hex(std::string& text, std::uint64_t number, std::size_t digits) {
+  const std::size_t begin = text.size();
+  text.resize(begin + digits);
+  for (std::size_t i = text.size(); i-- > begin; number >>= 4) text[i] = "0123456789abcdef"[number & 0xf];
+}
+
 }  // namespace holdfast::storage

@@ -7,7 +7,6 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
-#include "logging/units.h"
 #include "options/config_file.h"
 #include "policy/save_policy.h"
 #include "storage/scratch_folder.h"
@@ -534,37 +533,4 @@ TEST_CASE("saves_are_due_when_the_table_says") {
     CHECK(decision.stop == row.stop);
     CHECK(decision.reason == row.reason);
   }
-}
-
-TEST_CASE("quantities_carry_their_units") {
-  using holdfast::format_bytes;
-  using holdfast::format_duration;
-  CHECK(format_bytes(0) == "0 B");
-  CHECK(format_bytes(1023) == "1023 B");
-  CHECK(format_bytes(1024) == "1 KiB");
-  CHECK(format_bytes(1536) == "1.5 KiB");
-  CHECK(format_bytes(19293798) == "18.4 MiB");
-  CHECK(format_bytes((std::uint64_t{1} << 30) - 1) == "1 GiB");
-  CHECK(format_bytes(std::uint64_t{7} << 30) == "7 GiB");
-  CHECK(format_bytes(~std::uint64_t{0}) == "16 EiB");
-  CHECK(format_duration(0s) == "0 s");
-  CHECK(format_duration(850us) == "850 µs");
-  CHECK(format_duration(12345us) == "12.3 ms");
-  CHECK(format_duration(999600us) == "1 s");
-  CHECK(format_duration(4560ms) == "4.56 s");
-  CHECK(format_duration(59990ms) == "1 min");
-  CHECK(format_duration(187s) == "3 min 07 s");
-  CHECK(format_duration(3599700ms) == "1 h");
-  CHECK(format_duration(125min) == "2 h 05 min");
-  CHECK(format_duration(76h) == "3 d 04 h");
-  CHECK(holdfast::format_count(0) == "0");
-  CHECK(holdfast::format_count(999) == "999");
-  CHECK(holdfast::format_count(1000) == "1,000");
-  CHECK(holdfast::format_count(1234567) == "1,234,567");
-  CHECK(parse_duration("90 seconds") == 90s);
-  CHECK(parse_duration("250ms") == 250ms);
-  CHECK(parse_duration("2days") == 48h);
-  CHECK_FALSE(parse_duration("5"));
-  CHECK_FALSE(parse_duration("1.2.3s"));
-  CHECK_FALSE(parse_duration("5 fortnights"));
 }

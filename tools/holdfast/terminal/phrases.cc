@@ -2,32 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <ctime>
 
 namespace holdfast::tools {
-
-std::string format_bytes(std::uint64_t bytes) {
-  if (bytes < 1024) return fmt::format("{} B", bytes);
-  double value = static_cast<double>(bytes);
-  const char* unit = "";
-  for (const char* next : {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}) {
-    value /= 1024;
-    unit = next;
-    if (value < 1023.5) break;
-  }
-  return fmt::format("{:.{}f} {}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, unit);
-}
-
-std::string format_count(std::uint64_t count) {
-  std::string digits = std::to_string(count);
-  for (std::ptrdiff_t at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
-  }
-  return digits;
-}
 
 std::string format_age(std::int64_t seconds) {
   if (seconds < 1) return "just now";
@@ -52,29 +30,7 @@ std::string plural(std::uint64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", format_count(count), noun, count == 1 ? "" : "s");
 }
 
-std::optional<std::int64_t> parse_time(const std::string& text) {
-  std::tm time{};
-  int read = 0;
-  if (std::sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &time.tm_year, &time.tm_mon, &time.tm_mday, &time.tm_hour,
-                  &time.tm_min, &time.tm_sec, &read) != 6 ||
-      text.back() != 'Z') {
-    return std::nullopt;
-  }
-  time.tm_year -= 1900;
-  time.tm_mon -= 1;
-  return static_cast<std::int64_t>(::timegm(&time));
-}
-
 std::int64_t now() { return static_cast<std::int64_t>(std::time(nullptr)); }
-
-std::string time_text() {
-  const std::time_t seconds = std::time(nullptr);
-  std::tm time{};
-  ::gmtime_r(&seconds, &time);
-  char text[sizeof "2000-01-01T00:00:00Z"];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &time);
-  return text;
-}
 
 std::string printable(std::string_view text) {
   std::string safe;

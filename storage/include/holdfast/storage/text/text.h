@@ -1,6 +1,8 @@
-// Text from files and users: whether it is UTF-8, and how an error quotes it.
+// Text from files and users: whether it is UTF-8, and how an error quotes it. Numbers as hexadecimal text.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -20,5 +22,8 @@ bool has_control_characters(std::string_view text);
 std::string excerpt(std::string_view text);
 /// excerpt() in double quotes.
 std::string in_quotes(std::string_view text);
+
+/// Appends the last `digits` hexadecimal digits of a number, lower case, the most significant one first.
+void append_hex(std::string& text, std::uint64_t number, std::size_t digits);
 
 }  // namespace holdfast::storage

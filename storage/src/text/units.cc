@@ -1,18 +1,19 @@
-#include "logging/units.h"
-
-#include <fmt/format.h>
+#include "holdfast/storage/text/units.h"
 
 #include <cmath>
+#include <cstdio>
 #include <locale>
 #include <sstream>
 #include <utility>
 
-namespace holdfast {
+namespace holdfast::storage {
 namespace {
 
 // Three significant digits at most: 1.21, 18.4, 512, 1.5, 30.
 std::string three_digits(double value) {
-  auto text = fmt::format("{:.{}f}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.*f", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);
+  std::string text = digits;
   if (text.find('.') != std::string::npos) {
     text.erase(text.find_last_not_of('0') + 1);
     if (text.back() == '.') text.pop_back();
@@ -22,14 +23,15 @@ std::string three_digits(double value) {
 
 // "3 min 07 s", "10 min".
 std::string two_units(std::int64_t amount, std::int64_t per, const char* large, const char* small) {
-  if (amount % per == 0) return fmt::format("{} {}", amount / per, large);
-  return fmt::format("{} {} {:02} {}", amount / per, large, amount % per, small);
+  const std::string whole = std::to_string(amount / per) + " " + large;
+  const std::int64_t rest = amount % per;
+  return rest == 0 ? whole : whole + (rest < 10 ? " 0" : " ") + std::to_string(rest) + " " + small;
 }
 
 }  // namespace
 
 std::string format_bytes(std::uint64_t bytes) {
-  if (bytes < 1024) return fmt::format("{} B", bytes);
+  if (bytes < 1024) return std::to_string(bytes) + " B";
   double value = static_cast<double>(bytes);
   const char* unit = "";
   for (const char* next : {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}) {
@@ -37,15 +39,15 @@ std::string format_bytes(std::uint64_t bytes) {
     unit = next;
     if (value < 1023.5) break;
   }
-  return fmt::format("{} {}", three_digits(value), unit);
+  return three_digits(value) + " " + unit;
 }
 
 std::string format_duration(std::chrono::nanoseconds duration) {
   const double seconds = std::chrono::duration<double>(duration).count();
   if (duration <= std::chrono::nanoseconds::zero()) return "0 s";
-  if (seconds < 0.9995e-3) return fmt::format("{} µs", three_digits(seconds * 1e6));
-  if (seconds < 0.9995) return fmt::format("{} ms", three_digits(seconds * 1e3));
-  if (seconds < 59.95) return fmt::format("{} s", three_digits(seconds));
+  if (seconds < 0.9995e-3) return three_digits(seconds * 1e6) + " µs";
+  if (seconds < 0.9995) return three_digits(seconds * 1e3) + " ms";
+  if (seconds < 59.95) return three_digits(seconds) + " s";
   const auto whole = std::llround(seconds), minutes = std::llround(seconds / 60), hours = std::llround(seconds / 3600);
   if (whole < 3600) return two_units(whole, 60, "min", "s");
   if (minutes < 24 * 60) return two_units(minutes, 60, "h", "min");
@@ -81,4 +83,4 @@ std::optional<std::chrono::nanoseconds> parse_duration(std::string_view text) {
   return std::nullopt;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::storage

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-namespace holdfast {
+namespace holdfast::storage {
 
 /// "512 B", "1.5 KiB", "18.4 MiB", "1.21 GiB": binary units, at most three significant digits.
 std::string format_bytes(std::uint64_t bytes);
@@ -20,4 +20,4 @@ std::string format_count(std::uint64_t count);
 /// for negative or too large durations.
 std::optional<std::chrono::nanoseconds> parse_duration(std::string_view text);
 
-}  // namespace holdfast
+}  // namespace holdfast::storage
