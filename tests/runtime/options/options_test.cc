@@ -16,7 +16,6 @@ using holdfast::decide;
 using holdfast::Error;
 using holdfast::LastSave;
 using holdfast::OptionsRead;
-using holdfast::parse_duration;
 using holdfast::parse_save_every;
 using holdfast::SaveDecision;
 using holdfast::SaveEvery;
