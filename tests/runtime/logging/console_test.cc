@@ -68,7 +68,7 @@ TEST_CASE("lines_say_what_happened_with_numbers_and_units") {
         "stopped at step 1,234 (SIGTERM), saved as version 43-7f3a: run the same command again to continue");
   CHECK(contains(end_line({"SIGTERM", 0, ""}), "nothing is saved"));
   CHECK(end_line({"SIGTERM", 1234, "43-7f3a", 34}) ==
-        "stopped at step 1,234 (SIGTERM) and the last 34 steps are not saved: running the same command again goes on "
+        "stopped at step 1,234 (SIGTERM) and the last 34 steps are not saved: running the same command again continues "
         "from version 43-7f3a");
   CHECK(progress_line({1234, 9380, 2, 10, {{"loss", 0.41732}}}, 123.4) ==
         "epoch 2/10  step 1,234/9,380  13 %  loss 0.4173  123 steps/s  1 min 06 s left");

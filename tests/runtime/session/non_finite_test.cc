@@ -123,7 +123,8 @@ TEST_CASE("a_run_that_stops_at_nan_saves_and_says_where_to_go_on_and_does_not_go
   REQUIRE(versions.size() == 3);
   CHECK(versions.back().position.step == 6);
   const std::string before = versions[1].uid.short_text();
-  CHECK(run.said().find("add --holdfast.from " + before + " to go on from the version before") != std::string::npos);
+  CHECK(run.said().find("add --holdfast.from " + before + " to continue from the version before it") !=
+        std::string::npos);
 
   std::string refusal;
   try {
