@@ -27,11 +27,16 @@ std::optional<ProcessStat> read_process_stat(pid_t pid) {
   return stat;
 }
 
+std::string boot_id() {
+  std::string id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
+  return id;
+}
+
 std::string pid_space() {
   boost::system::error_code error;
   const std::string space = boost::filesystem::read_symlink("/proc/self/ns/pid", error).string();
-  std::string boot;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+  const std::string boot = boot_id();
   return error || boot.empty() ? "" : boot + "/" + space;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -17,6 +18,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <string>
 #include <thread>
@@ -91,7 +93,13 @@ inline std::vector<Ended> run_processes(int count,
       place.world_size = place.local_world_size = count;
       place.port = ntohs(address.sin_port);
       if (rank == 0) place.listen_fd = listening;
-      ::_exit(act(place, ends[1]));
+      int code = EX_SOFTWARE;
+      try {
+        code = act(place, ends[1]);
+      } catch (const std::exception& error) {  // otherwise the test program would go on in this process as well
+        (void)!::write(ends[1], error.what(), std::strlen(error.what()));
+      }
+      ::_exit(code);
     }
     ::close(ends[1]);
     pids.push_back(pid);

@@ -23,7 +23,8 @@ TEST_CASE("a_process_is_known_by_its_start_and_its_parent_until_it_was_waited_fo
   CHECK_FALSE(self->has_ended);
   CHECK(self->parent == ::getppid());
 
-  while (read_process_stat(child)->command != "a) Z 1 (b") ::usleep(1000);
+  for (int i = 0; i < 10000 && read_process_stat(child)->command != "a) Z 1 (b"; ++i) ::usleep(1000);
+  CHECK(read_process_stat(child)->command == "a) Z 1 (b");
   const auto living = read_process_stat(child);
   CHECK_FALSE(living->has_ended);
   CHECK(living->parent == ::getpid());

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 
 #include "holdfast/storage/text/time.h"
 #include "holdfast/storage/text/units.h"

@@ -27,8 +27,6 @@ constexpr std::string_view kShape = "a configuration file is one JSON object, su
 
 constexpr const char* kOpenString = "a string does not end in its line: '\"' is missing";
 
-[[noreturn]] void refuse(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
-
 bool begins_with(std::string_view text, std::string_view start) { return text.substr(0, start.size()) == start; }
 
 std::size_t line_of(std::string_view text, std::size_t offset) {
@@ -198,6 +196,8 @@ std::string nearest_file(const boost::filesystem::path& path) {
 }
 
 }  // namespace
+
+void refuse(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
 
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path) {
   if (begins_with(text, kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/storage/process.h"
 #include "logging/torch_warnings.h"
 #include "process/host_name.h"
 #include "process/run_detached.h"
@@ -242,7 +243,7 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
 void find_place_on_host(RankEnvironment& ranks, const JoinOptions& options) {
   ranks.local_known = true;
   if (ranks.world_size == 1) return;
-  const std::string mine = host_name() + " " + boot_id();
+  const std::string mine = host_name() + " " + storage::boot_id();
   const auto store = join_store(ranks, "host", mine, fmt::format("pid {} on {}", ::getpid(), host_name()), options);
   ranks.local_rank = ranks.local_world_size = 0;
   for (int rank = 0; rank < ranks.world_size; ++rank) {

@@ -266,8 +266,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = impl();
-  (void)tracked(name.empty() ? "pipeline" : name);  // throws if nothing can be tracked now
-  RunState& state = self.tracked;
+  TrackedState& state = tracked(name.empty() ? "pipeline" : name);
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,
@@ -281,8 +280,8 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
                          self.console.say(whose + line);
                        }};
   Pipeline& pipeline = *self.pipelines.emplace_back(std::make_unique<Pipeline>(std::move(context), std::move(stages)));
-  if (!state.tracks(*net)) state.track(prefix + "net", std::shared_ptr<torch::nn::Module>(net));
-  if (!state.tracks(optimizer)) state.track(prefix + "optimizer", optimizer);
+  if (!self.tracked.tracks(*net)) state.track(prefix + "net", std::shared_ptr<torch::nn::Module>(net));
+  if (!self.tracked.tracks(optimizer)) state.track(prefix + "optimizer", optimizer);
   state.track(name.empty() ? "pipeline" : name, pipeline);
   self.modules.push_back(std::move(net));
   return pipeline;

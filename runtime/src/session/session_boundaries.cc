@@ -239,7 +239,7 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   start_together(position);
   if (on_non_finite.act == OnNonFinite::Act::rollback && !has_base && saves == 0 && !stop) {
     progress.mark(position);
-    (void)save("before the first step, for a rollback", /*insist=*/false);
+    (void)save("before the first step", /*insist=*/false);
   }
   return loop;
 }

@@ -108,7 +108,7 @@ bool Session::Impl::roll_back(bool insist) {
     throw Error(
         StatusCode::invalid,
         fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
-                    "cause; change what may be, such as the learning rate, and start again, which continues from "
+                    "cause; change what could be, such as the learning rate, and start again, which continues from "
                     "version {}",
                     storage::format_count(progress.step), more, kInARow, last_version));
   }

@@ -102,8 +102,7 @@ Snapshot RunState::capture() const {
   const TensorNames names = registry_->walk();
   Capture capture(
       names, [this] { return registry_->parameters(); }, /*digests_generators=*/false);
-  for (const auto& item : registry_->items) item->capture(capture);
-  registry_->generators->capture(capture);
+  registry_->capture(capture);
 
   Snapshot captured;
   captured.tensors = capture.take_sources();
@@ -119,10 +118,7 @@ std::map<std::string, std::string> RunState::generators() const {
   const TensorNames names = registry_->walk();
   Capture capture(
       names, [this] { return registry_->parameters(); }, /*digests_generators=*/true);
-  for (const auto& item : registry_->items) {
-    item->capture(capture);
-    if (item->is_generator()) capture.generator(item->name());
-  }
+  registry_->capture(capture);
   return std::move(capture.generators);
 }
 

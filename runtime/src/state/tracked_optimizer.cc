@@ -341,10 +341,8 @@ class TrackedOptimizer : public TrackedItem {
                      json& value) const {
     std::unordered_set<const std::string*> seen;
     seen.reserve(all.size());
-    const auto others = [&]() -> const json* {
-      const auto found = value.find("state_of_others");
-      return found == value.end() ? nullptr : &*found;
-    };
+    json& listed = value["state"];
+    const json* others = nullptr;
     for (const auto& [name, group, tensor] : all) {
       if (!seen.insert(&name).second) continue;
       json own;
@@ -353,11 +351,11 @@ class TrackedOptimizer : public TrackedItem {
         CaptureStateFields visitor(capture, state_name(name) + ".");
         fields.visit(*state->second, visitor);
         own = std::move(visitor.value);
-        if (others() == nullptr) value["state_of_others"] = own;
+        if (others == nullptr) others = &(value["state_of_others"] = own);
       }
-      if (others() == nullptr || own != *others()) value["state"][name] = std::move(own);
+      if (others == nullptr || own != *others) listed[name] = std::move(own);
     }
-    if (others() == nullptr) value["state"] = json::object();
+    if (others == nullptr) listed = json::object();
   }
 
   std::size_t groups() const { return optimizer().param_groups().size(); }

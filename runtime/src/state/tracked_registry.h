@@ -126,6 +126,14 @@ struct TrackedState::Registry {
     return found;
   }
 
+  void capture(Capture& capture) const {
+    for (const auto& item : items) {
+      item->capture(capture);
+      if (capture.digests_generators() && item->is_generator()) capture.generator(item->name());
+    }
+    generators->capture(capture);
+  }
+
   void plan(RestorePlan& plan) const {
     for (const auto& item : items) item->plan(plan);
     generators->plan(plan);

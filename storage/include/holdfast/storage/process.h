@@ -18,6 +18,9 @@ struct ProcessStat {
 /// Empty if the process does not exist or /proc cannot be read.
 std::optional<ProcessStat> read_process_stat(pid_t pid);
 
+/// Changes with every boot; empty if unknown.
+std::string boot_id();
+
 /// The boot and the pid namespace, because a pid means another process after a boot or in another container. Empty if
 /// unknown.
 std::string pid_space();
