@@ -1,9 +1,6 @@
 // The device that a run computes on: --holdfast.device compared with the devices of this machine. A GPU that this
 // LibTorch cannot use is refused with a remedy; else the first kernel would fail, or the run would take days on the
 // CPU.
-//
-// Facts about GPUs come from NVIDIA's driver library, loaded at run time, so this needs no CUDA toolkit and also sees
-// the GPU that a LibTorch without CUDA cannot.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -13,14 +10,9 @@
 #include <string_view>
 #include <vector>
 
-namespace holdfast {
+#include "platform/gpu_driver.h"
 
-struct Gpu {
-  std::string name = {};
-  int major = 0;  // compute capability
-  int minor = 0;
-  std::string id = {};  // unique among the GPUs, and their parts, of all hosts; empty: unknown
-};
+namespace holdfast {
 
 struct GpuFacts {
   std::vector<Gpu> gpus = {};               // in the driver's order; CUDA_VISIBLE_DEVICES applies

@@ -23,8 +23,7 @@ struct NvmlUtilisation {
 
 }  // namespace
 
-std::optional<GpuLoad> gpu_load(c10::Device device) {
-  if (!device.is_cuda()) return std::nullopt;
+std::optional<GpuLoad> gpu_load(int gpu) {
   static void* const driver = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   static void* const management = ::dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
   // The two libraries count devices differently; the place on the bus is the same.
@@ -40,8 +39,7 @@ std::optional<GpuLoad> gpu_load(c10::Device device) {
   void* handle = nullptr;
   NvmlMemory memory{};
   NvmlUtilisation utilisation{};
-  if (get(&number, device.has_index() ? device.index() : 0) != 0 ||
-      bus_id(bus.data(), static_cast<int>(bus.size()) - 1, number) != 0 || init() != 0 ||
+  if (get(&number, gpu) != 0 || bus_id(bus.data(), static_cast<int>(bus.size()) - 1, number) != 0 || init() != 0 ||
       handle_of(bus.data(), &handle) != 0 || memory_of(handle, &memory) != 0) {
     return std::nullopt;
   }

@@ -1,8 +1,6 @@
 // How busy a GPU is, from NVIDIA's management library: memory and utilisation by all programs, not only by this one.
 #pragma once
 
-#include <c10/core/Device.h>
-
 #include <cstdint>
 #include <optional>
 
@@ -14,7 +12,7 @@ struct GpuLoad {
   unsigned utilisation = 0;  // per cent of the last sampling period in which a kernel ran
 };
 
-/// `device`: a CUDA device as this process counts them. Empty without one, or without libnvidia-ml.so.1. Any thread.
-std::optional<GpuLoad> gpu_load(c10::Device device);
+/// `gpu`: its index in list_gpus(). Empty without a driver, or without libnvidia-ml.so.1. Any thread.
+std::optional<GpuLoad> gpu_load(int gpu);
 
 }  // namespace holdfast

@@ -84,7 +84,7 @@ std::string to_string(const SaveEvery& every) {
   return text.empty() ? "never" : text;
 }
 
-SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests) {
+SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StopRequest& requests) {
   const auto save = [](std::string reason) { return SaveDecision{.save = true, .reason = std::move(reason)}; };
   const bool moved = here.step != last.step || here.epochs != last.epochs || here.boundaries != last.boundaries;
   if (!requests.stop.empty() && !here.last) {

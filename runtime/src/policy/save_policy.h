@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "holdfast/runtime/policy/step_order.h"
+#include "holdfast/runtime/policy/stop_request.h"
 
 namespace holdfast {
 
@@ -57,6 +57,6 @@ struct SaveDecision {
 ///   because a program may have thousands of short loops; finish() writes the last held one.
 /// - A number of steps or epochs is due if a multiple of it lies in (last save, here]: versions stay at round numbers
 ///   regardless of saves in between.
-SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StepOrder& requests);
+SaveDecision decide(const SaveEvery& every, const Boundary& here, const LastSave& last, const StopRequest& requests);
 
 }  // namespace holdfast

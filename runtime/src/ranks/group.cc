@@ -17,13 +17,13 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
+#include "process/detached_task.h"
 #include "process/host_name.h"
-#include "process/run_detached.h"
 #include "ranks/call_site.h"
-#include "ranks/frame.h"
-#include "ranks/meeting.h"
+#include "ranks/collective_fingerprint.h"
+#include "ranks/rendezvous.h"
 #include "ranks/transport.h"
-#include "ranks/watch.h"
+#include "ranks/watchdog.h"
 
 namespace holdfast {
 namespace {
@@ -113,7 +113,7 @@ struct Group::Impl {
   c10::intrusive_ptr<c10d::Store> store;
   std::mutex connecting;
   std::unique_ptr<Transport> transport;  // none in a group of one
-  std::unique_ptr<Watch> watch;
+  std::unique_ptr<Watchdog> watchdog;
   bool closed = false;
   std::uint64_t unwatched = 0;  // operations
   std::mutex turn;
@@ -169,18 +169,18 @@ struct Group::Impl {
     return transport && transport->has_lost_connection();
   }
   void check() const {
-    if (!watch) return;
-    if (auto fault = watch->fault()) throw RankFault(*fault);
+    if (!watchdog) return;
+    if (auto fault = watchdog->fault()) throw RankFault(*fault);
   }
-  std::optional<std::string> fault() const { return watch ? watch->fault() : std::nullopt; }
+  std::optional<std::string> fault() const { return watchdog ? watchdog->fault() : std::nullopt; }
   std::uint64_t enter(const std::string& operation, const std::string& site) {
-    return watch ? watch->enter(operation, site) : ++unwatched;
+    return watchdog ? watchdog->enter(operation, site) : ++unwatched;
   }
   void leave() {
-    if (watch) watch->leave();
+    if (watchdog) watchdog->leave();
   }
   [[noreturn]] void stop(const std::string& text, int origin) {
-    if (watch) watch->fail(text, origin);
+    if (watchdog) watchdog->fail(text, origin);
     throw RankFault(text);
   }
   // This rank's part of an operation threw. The others are in the middle of the operation.
@@ -190,7 +190,7 @@ struct Group::Impl {
   }
   // Throws the cause of a broken connection, if the watchdog finds it in time.
   void heed_verdict() const {
-    if (auto fault = watch ? watch->verdict() : std::nullopt) throw RankFault(*fault);
+    if (auto fault = watchdog ? watchdog->verdict() : std::nullopt) throw RankFault(*fault);
   }
   // A call of c10d threw.
   [[noreturn]] void broke(const std::string& operation, const std::string& site, const std::exception& error) {
@@ -199,21 +199,22 @@ struct Group::Impl {
                      first_line(error.what())),
          ranks.rank);
   }
-  // Runs one operation of all ranks: compares their frames, then calls `act`.
+  // Runs one operation of all ranks: compares their fingerprints, then calls `act`.
   template <class Act>
-  std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site,
-                              const Act& act) {
+  std::vector<CollectiveFingerprint> together(const char* operation, const std::string& what, std::string value,
+                                              const Site& site, const Act& act) {
     if (closed) throw Error(StatusCode::invalid, fmt::format("{} comes after the ranks agreed to end", operation));
     check();
-    Frame mine{0, operation, text_of(site), what, value.size(), std::move(value)};
+    CollectiveFingerprint mine{0, operation, text_of(site), what, value.size(), std::move(value)};
     if (!transport) return {mine};
     const Turn turn_of_this_thread(*this, operation, mine.site);
     mine.sequence = enter(operation, mine.site);
-    std::vector<Frame> frames;
+    std::vector<CollectiveFingerprint> fingerprints;
     try {
-      for (const std::string& wire : transport->exchange(encode(mine))) frames.push_back(decode_frame(wire));
-      if (auto text = divergence(frames)) stop(*text, -1);
-      fetch_long_values(frames, mine.value);
+      for (const std::string& wire : transport->exchange(encode(mine)))
+        fingerprints.push_back(decode_fingerprint(wire));
+      if (auto text = divergence(fingerprints)) stop(*text, -1);
+      fetch_long_values(fingerprints, mine.value);
     } catch (const RankFault&) {
       throw;
     } catch (const Error& error) {
@@ -224,30 +225,31 @@ struct Group::Impl {
       broke(operation, mine.site, error);
     }
     try {
-      act(frames);
+      act(fingerprints);
     } catch (const std::exception& error) {
       if (fault() || is_connection(error)) broke(operation, mine.site, error);
       stop_failed(operation, mine.site, error);
     }
     leave();
     check();
-    return frames;
+    return fingerprints;
   }
-  std::vector<Frame> together(const char* operation, const std::string& what, std::string value, const Site& site) {
-    return together(operation, what, std::move(value), site, [](const std::vector<Frame>&) {});
+  std::vector<CollectiveFingerprint> together(const char* operation, const std::string& what, std::string value,
+                                              const Site& site) {
+    return together(operation, what, std::move(value), site, [](const std::vector<CollectiveFingerprint>&) {});
   }
-  // Values that do not fit into a frame follow it. A single one is broadcast; several are padded to the longest.
-  void fetch_long_values(std::vector<Frame>& frames, const std::string& mine) {
+  // Values that do not fit into a fingerprint follow it. A single one is broadcast; several are padded to the longest.
+  void fetch_long_values(std::vector<CollectiveFingerprint>& fingerprints, const std::string& mine) {
     std::uint64_t longest = 0;
     std::vector<std::size_t> owners;
-    for (std::size_t rank = 0; rank < frames.size(); ++rank) {
-      if (frames[rank].value.size() == frames[rank].bytes) continue;
-      longest = std::max(longest, frames[rank].bytes);
+    for (std::size_t rank = 0; rank < fingerprints.size(); ++rank) {
+      if (fingerprints[rank].value.size() == fingerprints[rank].bytes) continue;
+      longest = std::max(longest, fingerprints[rank].bytes);
       owners.push_back(rank);
     }
     if (owners.empty()) return;
     if (owners.size() == 1) {
-      Frame& owner = frames[owners.front()];
+      CollectiveFingerprint& owner = fingerprints[owners.front()];
       owner.value = static_cast<int>(owners.front()) == ranks.rank ? mine : std::string(longest, '\0');
       transport->broadcast(owner.value, static_cast<int>(owners.front()));
       return;
@@ -256,8 +258,8 @@ struct Group::Impl {
     padded.resize(longest, '\0');
     auto all = transport->exchange(padded);
     for (const std::size_t rank : owners) {
-      all[rank].resize(frames[rank].bytes);
-      frames[rank].value = std::move(all[rank]);
+      all[rank].resize(fingerprints[rank].bytes);
+      fingerprints[rank].value = std::move(all[rank]);
     }
   }
 };
@@ -270,20 +272,20 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
   if (!options.say) options.say = [](const std::string& line) { std::fprintf(stderr, "holdfast: %s\n", line.c_str()); };
   if (!ranks.local_known)
     find_place_on_host(impl_->ranks, {options.join_within, options.say_waiting_after, options.say});
-  impl_->store = join_store(ranks, Watch::kKey, Watch::first_record(), this_process(),
+  impl_->store = join_store(ranks, Watchdog::kKey, Watchdog::first_heartbeat(), this_process(),
                             {options.join_within, options.say_waiting_after, options.say});
-  WatchOptions watch;
-  watch.rank = ranks.rank;
-  watch.world_size = ranks.world_size;
-  watch.store_port = ranks.port;
-  watch.store_rank = ranks.launcher_has_store ? -1 : 0;
-  watch.say_waiting_after = options.say_waiting_after;
-  watch.silence = options.silence;
-  watch.say = options.say;
-  watch.interrupt = [impl = impl_.get()] { impl->interrupt(); };
-  watch.has_lost_connection = [impl = impl_.get()] { return impl->has_lost_connection(); };
+  WatchdogOptions watchdog;
+  watchdog.rank = ranks.rank;
+  watchdog.world_size = ranks.world_size;
+  watchdog.store_port = ranks.port;
+  watchdog.store_rank = ranks.launcher_has_store ? -1 : 0;
+  watchdog.say_waiting_after = options.say_waiting_after;
+  watchdog.silence = options.silence;
+  watchdog.say = options.say;
+  watchdog.interrupt = [impl = impl_.get()] { impl->interrupt(); };
+  watchdog.has_lost_connection = [impl = impl_.get()] { return impl->has_lost_connection(); };
   try {
-    if (options.watch) impl_->watch = std::make_unique<Watch>(*impl_->store, std::move(watch));
+    if (options.watchdog) impl_->watchdog = std::make_unique<Watchdog>(*impl_->store, std::move(watchdog));
     impl_->connect();
   } catch (const Error&) {
     throw;
@@ -295,15 +297,15 @@ Group::Group(const RankEnvironment& ranks, c10::Device device, GroupOptions opti
 }
 
 Group::~Group() {
-  if (impl_->watch && !impl_->closed && !impl_->watch->fault()) {
-    impl_->watch->fail(
+  if (impl_->watchdog && !impl_->closed && !impl_->watchdog->fault()) {
+    impl_->watchdog->fail(
         std::uncaught_exceptions() > 0
             ? fmt::format("rank {} was left by an exception before session.finish(); what that rank printed says which",
                           rank())
             : fmt::format("rank {} ended without session.finish()", rank()),
         rank());
   }
-  impl_->watch.reset();
+  impl_->watchdog.reset();
 }
 
 int Group::rank() const { return impl_->ranks.rank; }
@@ -315,16 +317,16 @@ void Group::check() const { impl_->check(); }
 std::optional<std::string> Group::fault() const { return impl_->fault(); }
 
 void Group::fail(const std::string& why, bool leaves) {
-  if (!impl_->watch || impl_->closed) return;
-  impl_->watch->fail(why, rank());
-  if (leaves) impl_->watch->linger();
+  if (!impl_->watchdog || impl_->closed) return;
+  impl_->watchdog->fail(why, rank());
+  if (leaves) impl_->watchdog->linger();
 }
 
 void Group::close(Site site) {
   if (impl_->closed) return;
   impl_->together("finish", "", "", site);
   impl_->closed = true;
-  if (impl_->watch) impl_->watch->stop();
+  if (impl_->watchdog) impl_->watchdog->stop();
   if (impl_->store) leave_store(*impl_->store, impl_->ranks, kLeavePatience);
 }
 
@@ -332,10 +334,10 @@ c10::intrusive_ptr<c10d::ProcessGroup> Group::process_group() const {
   return impl_->transport ? impl_->transport->data() : c10::intrusive_ptr<c10d::ProcessGroup>();
 }
 
-StepOrder Group::at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site) {
-  if (!impl_->watch) return wish;
+StopRequest Group::at_step(std::uint64_t step, std::uint64_t last, const StopRequest& wish, Site site) {
+  if (!impl_->watchdog) return wish;
   impl_->check();
-  StepOrder order = impl_->watch->reach(step, last, wish, site);
+  StopRequest order = impl_->watchdog->reach(step, last, wish, site);
   impl_->check();
   return order;
 }
@@ -344,8 +346,8 @@ void Group::barrier(Site site) { impl_->together("barrier", "", "", site); }
 
 std::vector<json> Group::compare(const char* operation, const std::string& what, const json& value, Site site) {
   std::vector<json> all;
-  for (const Frame& frame : impl_->together(operation, what, to_bytes(value), site)) {
-    all.push_back(from_bytes(frame.value));
+  for (const CollectiveFingerprint& fingerprint : impl_->together(operation, what, to_bytes(value), site)) {
+    all.push_back(from_bytes(fingerprint.value));
   }
   return all;
 }
@@ -365,9 +367,9 @@ void Group::require_rank(const char* operation, int rank, Site site) const {
 
 json Group::broadcast_json(const json& value, int from, Site site) {
   require_rank("broadcast", from, site);
-  const auto frames = impl_->together("broadcast", fmt::format("a value from rank {}", from),
-                                      rank() == from ? to_bytes(value) : std::string(), site);
-  return from_bytes(frames.at(static_cast<std::size_t>(from)).value);
+  const auto fingerprints = impl_->together("broadcast", fmt::format("a value from rank {}", from),
+                                            rank() == from ? to_bytes(value) : std::string(), site);
+  return from_bytes(fingerprints.at(static_cast<std::size_t>(from)).value);
 }
 
 void Group::run_on_main(const char* operation, const std::function<json()>& act, json& result, Site site) {
@@ -389,12 +391,13 @@ void Group::run_on_main(const char* operation, const std::function<json()>& act,
       outcome = {{"type", "an exception that is not a std::exception"}, {"text", ""}};
     }
   }
-  const auto frames = impl_->together(operation, "", is_main() ? to_bytes(outcome) : std::string(), site);
+  const auto fingerprints = impl_->together(operation, "", is_main() ? to_bytes(outcome) : std::string(), site);
   if (thrown) std::rethrow_exception(thrown);
-  if (!is_main()) outcome = from_bytes(frames.front().value);
+  if (!is_main()) outcome = from_bytes(fingerprints.front().value);
   if (outcome.contains("type")) {
-    throw Error(StatusCode::invalid, fmt::format("rank 0 threw {} in {} at {}: {}", outcome["type"].get<std::string>(),
-                                                 operation, frames.front().site, outcome["text"].get<std::string>()));
+    throw Error(StatusCode::invalid,
+                fmt::format("rank 0 threw {} in {} at {}: {}", outcome["type"].get<std::string>(), operation,
+                            fingerprints.front().site, outcome["text"].get<std::string>()));
   }
   result = std::move(outcome["result"]);
 }
@@ -413,7 +416,7 @@ void Group::broadcast(at::Tensor& tensor, int from, Site site) {
   require_rank("broadcast", from, site);
   require_dense(tensor, /*written=*/true, "broadcast", site);
   impl_->together("broadcast", fmt::format("{} from rank {}", describe(tensor), from), "", site,
-                  [&](const std::vector<Frame>&) {
+                  [&](const std::vector<CollectiveFingerprint>&) {
                     const at::NoGradGuard no_grad;
                     std::vector<at::Tensor> bytes{bytes_of(tensor)};
                     c10d::BroadcastOptions options;
@@ -430,17 +433,18 @@ void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
     throw Error(StatusCode::invalid, fmt::format("all_reduce cannot compute this of {} at {}; convert it first",
                                                  describe(tensor), text_of(site)));
   }
-  impl_->together("all_reduce", name_of(how) + describe(tensor), "", site, [&](const std::vector<Frame>&) {
-    const at::NoGradGuard no_grad;
-    std::vector<at::Tensor> work{tensor.contiguous()};
-    c10d::AllreduceOptions options;
-    options.reduceOp = how == Reduce::min   ? c10d::ReduceOp::MIN
-                       : how == Reduce::max ? c10d::ReduceOp::MAX
-                                            : c10d::ReduceOp::SUM;
-    process_group()->allreduce(work, options)->wait();
-    if (!work[0].is_same(tensor)) tensor.copy_(work[0]);
-    if (how == Reduce::mean) tensor.div_(world_size());
-  });
+  impl_->together("all_reduce", name_of(how) + describe(tensor), "", site,
+                  [&](const std::vector<CollectiveFingerprint>&) {
+                    const at::NoGradGuard no_grad;
+                    std::vector<at::Tensor> work{tensor.contiguous()};
+                    c10d::AllreduceOptions options;
+                    options.reduceOp = how == Reduce::min   ? c10d::ReduceOp::MIN
+                                       : how == Reduce::max ? c10d::ReduceOp::MAX
+                                                            : c10d::ReduceOp::SUM;
+                    process_group()->allreduce(work, options)->wait();
+                    if (!work[0].is_same(tensor)) tensor.copy_(work[0]);
+                    if (how == Reduce::mean) tensor.div_(world_size());
+                  });
 }
 
 std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::string& whither,
@@ -452,10 +456,11 @@ std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::
                                                  operation, text_of(site)));
   }
   std::vector<at::Tensor> all;
-  const auto move = [&](const std::vector<Frame>& frames) {
+  const auto move = [&](const std::vector<CollectiveFingerprint>& fingerprints) {
     const at::NoGradGuard no_grad;
     std::vector<std::int64_t> lengths;
-    for (const Frame& frame : frames) lengths.push_back(from_bytes(frame.value).get<std::int64_t>());
+    for (const CollectiveFingerprint& fingerprint : fingerprints)
+      lengths.push_back(from_bytes(fingerprint.value).get<std::int64_t>());
     const std::int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     auto shape = tensor.sizes().vec();
     shape[0] = longest;
@@ -463,9 +468,9 @@ std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::
     padded.narrow(0, 0, tensor.size(0)).copy_(tensor);
     std::vector<at::Tensor> bytes{bytes_of(padded)};
     std::vector<std::vector<at::Tensor>> gathered(1);
-    for (std::size_t i = 0; i < frames.size(); ++i) gathered[0].push_back(at::empty_like(bytes[0]));
+    for (std::size_t i = 0; i < fingerprints.size(); ++i) gathered[0].push_back(at::empty_like(bytes[0]));
     if (bytes[0].numel() > 0) process_group()->allgather(gathered, bytes)->wait();
-    for (std::size_t i = 0; i < frames.size(); ++i) {
+    for (std::size_t i = 0; i < fingerprints.size(); ++i) {
       all.push_back(gathered[0][i].view(tensor.scalar_type()).view(shape).narrow(0, 0, lengths[i]));
     }
   };

@@ -26,7 +26,7 @@
 #endif
 
 #include "holdfast/runtime/error.h"
-#include "process/run_detached.h"
+#include "process/detached_task.h"
 
 namespace holdfast {
 namespace {

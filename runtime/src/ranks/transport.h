@@ -1,5 +1,5 @@
-// The connections of one group of ranks: a store that all can reach, a Gloo group of its own for frames and values, and
-// the groups that move tensors (NCCL for CUDA, Gloo for the CPU). Only this module knows c10d's backends.
+// The connections of one group of ranks: a store that all can reach, a Gloo group of its own for fingerprints and
+// values, and the groups that move tensors (NCCL for CUDA, Gloo for the CPU). Only this module knows c10d's backends.
 //
 // Threads: exchange() from one thread at a time; has_lost_connection() and interrupt() from any.
 #pragma once

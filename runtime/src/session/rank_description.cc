@@ -39,7 +39,7 @@ std::string describe_rank(const Group& group, const std::string& precision, cons
       text += fmt::format(", {}, compute capability {}.{}", gpu.name, gpu.major, gpu.minor);
     }
     text += fmt::format(", CUDA {} (driver {})\n", facts.libtorch_cuda, facts.driver_cuda);
-    if (const auto load = gpu_load(device)) {
+    if (const auto load = gpu_load(static_cast<int>(index))) {
       text += fmt::format("  GPU        {} in use, {} free, {} % busy\n",
                           storage::format_bytes(load->memory_total - load->memory_free),
                           storage::format_bytes(load->memory_free), load->utilisation);

@@ -123,7 +123,7 @@ Session::Impl& Session::impl() const {
 Session::~Session() {
   if (!impl_ || !impl_->opened || impl_->finished) return;
   storage::disarm_death_note();
-  if (impl_->keeper) (void)impl_->keeper->metrics().flush();
+  if (impl_->manager) (void)impl_->manager->metrics().flush();
   if (impl_->progress.step != impl_->last_save.step) {
     impl_->console.say(
         fmt::format("the program ended without session.finish(): {} steps since the last version are not "
@@ -171,9 +171,9 @@ void Session::log(const nlohmann::json& values) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
   MetricsWriter::check(values);  // on all ranks, although only rank 0 writes them
-  if (self.keeper) {
-    (void)self.keeper->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
-                                     self.progress.current_epoch(), values);
+  if (self.manager) {
+    (void)self.manager->metrics().log(self.progress.step + (self.progress.in_step() ? 1 : 0),
+                                      self.progress.current_epoch(), values);
   }
   self.last_logged.clear();
   for (const auto& [name, value] : values.items()) {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "checkpoint/shared_version.h"
+#include "checkpoint/replication_check.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/text/units.h"
@@ -270,8 +270,8 @@ void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position
 }
 
 // What all ranks must do here for a reason that only one of them may know: a signal, or rank 0's clock.
-StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& here) {
-  StepOrder wish;
+StopRequest Session::Impl::orders_here(const LoopPosition& loop, const Boundary& here) {
+  StopRequest wish;
   if (stop_reason) wish.stop = *stop_reason;
   if (const auto signal = signals.stop_signal()) wish.stop = signal_name(*signal);
   if (signals.take_save_request()) wish.save = "SIGUSR1";
@@ -290,7 +290,7 @@ StepOrder Session::Impl::orders_here(const LoopPosition& loop, const Boundary& h
   wish_is_out |= !wish.empty();
   const std::uint64_t left = std::min(
       kEndless, loop.loader != nullptr ? loop.loader->batches_left() : loop.target - std::min(loop.target, loop.done));
-  const StepOrder order = group.at_step(progress.step, progress.step + left, wish, this->here);
+  const StopRequest order = group.at_step(progress.step, progress.step + left, wish, this->here);
   if (!order.empty()) wish_is_out = false;
   return order;
 }
@@ -325,7 +325,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   storage::death_note_steps(progress.step - base_step);
   if (progress.step - base_step == storage::kPoisonSteps) storage::disarm_death_note();
   console.progress(progress.step, now, [&] { return progress_facts(loop); });
-  if (keeper) keeper->note_step(progress.step);
+  if (manager) manager->note_step(progress.step);
 
   Boundary here;
   here.step = progress.step;
@@ -353,10 +353,10 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
                   "gradients are not averaged; call session.average_gradients(net) before optimizer.step(), or use a "
                   "pipeline with Ddp()");
   }
-  const StepOrder order = orders_here(loop, here);
+  const StopRequest order = orders_here(loop, here);
   if (!order.save.empty()) asked.save = order.save;
   if (!order.stop.empty()) asked.stop = order.stop;
-  StepOrder requests = asked;
+  StopRequest requests = asked;
   if (loop.nested && loop.in_epoch && epoch_is_over) {
     // The epoch's own body is still to come and belongs to the saved state. On a stop request there is no time for it:
     // a resume from here does that body first.

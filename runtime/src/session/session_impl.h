@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/checkpoint_manager.h"
 #include "checkpoint/non_finite_counts.h"
-#include "checkpoint/run_keeper.h"
 #include "device/device.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/ranks/rank_environment.h"
@@ -94,7 +94,7 @@ struct Session::Impl {
   void retire(const std::string& name);
   void require_alive() const;
   bool may_have_parted();
-  StepOrder orders_here(const LoopPosition& loop, const Boundary& here);
+  StopRequest orders_here(const LoopPosition& loop, const Boundary& here);
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
@@ -149,7 +149,7 @@ struct Session::Impl {
   std::vector<std::pair<const Pipeline*, std::uint64_t>>
       not_updated;  // in this session yet, with their earlier updates
 
-  std::unique_ptr<RunKeeper> keeper;  // rank 0's
+  std::unique_ptr<CheckpointManager> manager;  // rank 0's
   bool opened = false;
   bool has_base = false;  // a version was restored
   Restored restored;
@@ -174,7 +174,7 @@ struct Session::Impl {
   nlohmann::json pending_metrics = nlohmann::json::object();
   std::vector<std::pair<std::string, double>> last_logged;
   bool save_requested = false;
-  StepOrder asked;           // requests that the ranks agreed on and have not done yet
+  StopRequest asked;         // requests that the ranks agreed on and have not done yet
   bool wish_is_out = false;  // this rank sent a request and has no answer yet
   bool stop_was_wished = false;
   std::optional<std::string> stop_reason;  // from session.stop()

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "checkpoint/held_state.h"
-#include "checkpoint/shared_version.h"
-#include "device/environment.h"
+#include "checkpoint/rank_state.h"
+#include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/text/units.h"
@@ -144,8 +144,8 @@ bool Session::Impl::roll_back(bool insist) {
         storage::format_count(progress.step), more,
         skipped == 1 ? "the step" : fmt::format("the {} steps", storage::format_count(skipped)),
         skipped == 1 ? "is" : "are", rollbacks.total));
-    (void)keeper->metrics().log(progress.step, progress.current_epoch(),
-                                {{"rollbacks", rollbacks.total}, {"skipped_steps", rollbacks.skipped}});
+    (void)manager->metrics().log(progress.step, progress.current_epoch(),
+                                 {{"rollbacks", rollbacks.total}, {"skipped_steps", rollbacks.skipped}});
   }
   return save("rolled back to version " + last_version, insist);
 }
@@ -238,7 +238,7 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
     more = more_non_finite(non_finite, counts, last_version.empty() ? "when the run began" : "version " + last_version);
     return more.empty() || !may_refuse ? storage::Status() : storage::Status(StatusCode::invalid, more);
   };
-  auto saved = keeper->save(std::move(request));
+  auto saved = manager->save(std::move(request));
   if (saved) {
     newest = saved->uid;
     non_finite = std::move(counts);
@@ -290,7 +290,7 @@ void Session::Impl::save_between_loops(Site site) {
 void Session::Impl::prune() {
   std::string lost_to;  // the session that took the run over
   if (is_main()) {
-    const auto dropped = keeper->writer().prune({.keep_last = options.keep});
+    const auto dropped = manager->writer().prune({.keep_last = options.keep});
     if (dropped.code() == StatusCode::superseded) {
       lost_to = dropped.status().message();
     } else if (!dropped) {
@@ -324,7 +324,7 @@ int Session::Impl::finish(Site site) {
   const bool saved = progress.boundaries == last_save.boundaries || progress.boundaries == boundaries_at_load;
   const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop || is_left ? kRunAgain : kDone;
   if (is_main()) {
-    (void)keeper->metrics().flush();
+    (void)manager->metrics().flush();
     if (stop) {
       console.say(superseded ? *stop
                              : end_line({*stop, progress.step, last_version, progress.step - last_save.step,
@@ -338,7 +338,7 @@ int Session::Impl::finish(Site site) {
                                 {"saves", saves},
                                 {"lost_steps", progress.step - last_save.step}};
       if (progress.rollbacks.total > 0) details["rollbacks"] = progress.rollbacks.total;
-      keeper->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
+      manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
   group.close(site);  // the other ranks wait here for rank 0

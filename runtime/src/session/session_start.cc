@@ -9,16 +9,17 @@
 #include <cstdlib>
 #include <thread>
 
-#include "checkpoint/shared_version.h"
+#include "checkpoint/rank_feed.h"
+#include "checkpoint/replication_check.h"
 #include "data/dataset_change.h"
 #include "data/session_seed.h"
-#include "device/environment.h"
+#include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/units.h"
-#include "ranks/meeting.h"
+#include "ranks/rendezvous.h"
 #include "ranks/status_json.h"
 #include "session/earlier_sessions.h"
 #include "session/session_impl.h"
@@ -188,8 +189,8 @@ void Session::Impl::restore() {
   tracked.watch_gradients();
   if (!is_main()) return;
   say_start();
-  keeper->remove_orphans();
-  for (const std::string& warning : keeper->writer().history().warnings()) console.say(warning);
+  manager->remove_orphans();
+  for (const std::string& warning : manager->writer().history().warnings()) console.say(warning);
 }
 
 // The other ranks follow rank 0 through the versions that it tries: one message for each, and one for the outcome.
@@ -212,14 +213,14 @@ void Session::Impl::open_as_main() {
       }
       throw;
     }
-    has_base = keeper->writer().base().has_value();
+    has_base = manager->writer().base().has_value();
     (void)group.broadcast(nlohmann::json{{"opened", has_base}}, 0, here);
   };
   if (!opened) {
-    keeper = std::make_unique<RunKeeper>(options, console);
-    return on_all([&] { keeper->open(options, [this](const auto& version) { return load_on_all(version); }); });
+    manager = std::make_unique<CheckpointManager>(options, console);
+    return on_all([&] { manager->open(options, [this](const auto& version) { return load_on_all(version); }); });
   }
-  on_all([&] { throw_if(load_on_all(keeper->read(*newest))); });
+  on_all([&] { throw_if(load_on_all(manager->read(*newest))); });
 }
 
 void Session::Impl::open_as_other() {
@@ -291,7 +292,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   non_finite = manifest.non_finite ? count_non_finite(manifest) : count_non_finite(tracked.capture());
   // The steps that its session did after this version are lost and done again.
   base_steps_lost.clear();
-  if (const auto lost = keeper->steps_after(manifest.uid, manifest.position.step); lost > 0) {
+  if (const auto lost = manager->steps_after(manifest.uid, manifest.position.step); lost > 0) {
     base_steps_lost = fmt::format("about {} steps that were not saved are done again", storage::format_count(lost));
   }
   return {};
@@ -301,11 +302,11 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
 void Session::Impl::require_finite_base() {
   if (on_non_finite.act == OnNonFinite::Act::note || !has_base) return;
   std::string sentence;
-  if (is_main() && !keeper->writer().choice().rewind) {  // else the user chose the version
+  if (is_main() && !manager->writer().choice().rewind) {  // else the user chose the version
     try {
-      const auto base = keeper->read(*newest);
+      const auto base = manager->read(*newest);
       if (const auto& parent = base.manifest().parent) {
-        const auto before = keeper->read(*parent);
+        const auto before = manager->read(*parent);
         if (before.manifest().non_finite) {
           const std::string more =
               more_non_finite(count_non_finite(before.manifest()), non_finite, "version " + parent->short_text());
@@ -373,10 +374,10 @@ void Session::Impl::say_start() {
   facts.ranks = group.world_size();
   facts.sample_exact = ranks_changed && progress.is_over_loader();  // unknown for the program's own batches
   facts.seed = options.seed;
-  facts.place = keeper->place();
+  facts.place = manager->place();
   facts.every = to_string(every);
   facts.differences = not_exact;
-  const storage::RunWriter& writer = keeper->writer();
+  const storage::RunWriter& writer = manager->writer();
   if (writer.base()) {
     facts.resumed =
         fmt::format("version {}, step {}", writer.base()->short_text(), storage::format_count(progress.step));

@@ -493,7 +493,7 @@ TEST_CASE("saves_are_due_when_the_table_says") {
     const char* every;
     LastSave last;  // step, epochs, time
     Boundary here;  // step, epochs, now, last
-    holdfast::StepOrder requests;
+    holdfast::StopRequest requests;
     bool save, stop;
     const char* reason;
   };

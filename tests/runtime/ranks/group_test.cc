@@ -15,7 +15,7 @@
 
 #include "data/prefetch_queue.h"
 #include "ranks.h"
-#include "ranks/meeting.h"
+#include "ranks/rendezvous.h"
 
 namespace {
 

@@ -9,8 +9,8 @@
 
 #include "holdfast/runtime/ranks/group.h"
 #include "ranks.h"
-#include "ranks/meeting.h"
-#include "ranks/watch.h"
+#include "ranks/rendezvous.h"
+#include "ranks/watchdog.h"
 
 namespace {
 
@@ -142,7 +142,7 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
         [gone](const RankEnvironment& place, int pipe) {
           ranks::say(pipe, [&] {
             if (place.rank == gone) {
-              (void)join_store(place, Watch::kKey, Watch::first_record(), "it", {});
+              (void)join_store(place, Watchdog::kKey, Watchdog::first_heartbeat(), "it", {});
               ranks::note_fact();
               ::kill(::getpid(), SIGKILL);
             }

@@ -13,7 +13,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "ranks.h"
-#include "ranks/meeting.h"
+#include "ranks/rendezvous.h"
 
 using namespace holdfast;
 

@@ -8,7 +8,7 @@
 
 #include "device/device.h"
 #include "holdfast/runtime/error.h"
-#include "tensors/tensors_by_kind.h"
+#include "tensors/tensor_groups.h"
 
 namespace holdfast {
 namespace {

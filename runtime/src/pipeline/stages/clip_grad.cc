@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "holdfast/runtime/error.h"
-#include "tensors/tensors_by_kind.h"
+#include "tensors/tensor_groups.h"
 
 namespace holdfast {
 

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "holdfast/runtime/error.h"
-#include "tensors/tensors_by_kind.h"
+#include "tensors/tensor_groups.h"
 
 namespace holdfast {
 

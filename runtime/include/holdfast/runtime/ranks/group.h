@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/policy/step_order.h"
+#include "holdfast/runtime/policy/stop_request.h"
 #include "holdfast/runtime/ranks/rank_environment.h"
 
 namespace c10d {
@@ -55,7 +55,7 @@ struct GroupOptions {
   std::chrono::milliseconds say_waiting_after{30000};  // a slow rank is reported once, after so long
   std::chrono::milliseconds silence{15000};            // a rank without a heartbeat for so long counts as dead
   std::function<void(const std::string&)> say = {};    // by default to stderr
-  bool watch = true;  // false: nothing ends a wait for a rank that is gone; only to measure the watchdog's cost
+  bool watchdog = true;  // false: nothing ends a wait for a rank that is gone; only to measure the watchdog's cost
 };
 
 class Group {
@@ -189,7 +189,7 @@ class Group {
   /// after this very step. It is not a collective: rank 0 receives the wishes with the heartbeats and chooses a step
   /// that no rank has passed, so a wish takes effect up to a second later. Rank 0 chooses no step beyond `last` (the
   /// epoch's end) before it got there.
-  StepOrder at_step(std::uint64_t step, std::uint64_t last, const StepOrder& wish, Site site = Site::current());
+  StopRequest at_step(std::uint64_t step, std::uint64_t last, const StopRequest& wish, Site site = Site::current());
 
   /// Throws RankFault if all ranks must stop. Operations call it themselves. Results from a GPU may be garbage once a
   /// fault has ended the wait for them, so call it before using them.

@@ -1,4 +1,4 @@
-#include "checkpoint/run_keeper.h"
+#include "checkpoint/checkpoint_manager.h"
 
 #include <unistd.h>
 
@@ -14,15 +14,15 @@
 #include "process/uncaught_error.h"
 
 namespace holdfast {
-RunKeeper::RunKeeper(const SessionOptions& options, Console& console)
+CheckpointManager::CheckpointManager(const SessionOptions& options, Console& console)
     : console_(console),
       store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
 
-// The console outlives the keeper, and its later lines must not reach the store.
-RunKeeper::~RunKeeper() { console_.set_log(nullptr); }
+// The console outlives the manager, and its later lines must not reach the store.
+CheckpointManager::~CheckpointManager() { console_.set_log(nullptr); }
 
-void RunKeeper::open(const SessionOptions& options,
-                     std::function<storage::Status(const storage::VersionReader&)> load) {
+void CheckpointManager::open(const SessionOptions& options,
+                             std::function<storage::Status(const storage::VersionReader&)> load) {
   storage::OpenRequest request;
   request.run = options.run;
   request.session = storage::random_session_id();
@@ -48,28 +48,28 @@ void RunKeeper::open(const SessionOptions& options,
   });
 }
 
-storage::VersionReader RunKeeper::read(const storage::Uid& uid) const {
+storage::VersionReader CheckpointManager::read(const storage::Uid& uid) const {
   return value_of(storage::VersionReader::open(*store_, uid));
 }
 
-storage::Result<storage::SavedVersion> RunKeeper::save(storage::SaveRequest request) {
+storage::Result<storage::SavedVersion> CheckpointManager::save(storage::SaveRequest request) {
   (void)metrics_->flush();
   return writer_->save(std::move(request));
 }
 
-void RunKeeper::close(const std::string& reason, nlohmann::json details) {
+void CheckpointManager::close(const std::string& reason, nlohmann::json details) {
   const storage::Status noted = writer_->note(storage::NoteKind::close, {}, reason, std::move(details));
   if (!noted.ok()) console_.say("the session could not be closed in the journal: " + noted.message());
   (void)store_->remove(hint_name(writer_->uid().session));
 }
 
-void RunKeeper::remove_orphans() {
+void CheckpointManager::remove_orphans() {
   // Without a version, an apparent orphan may be the remainder of a version whose manifest was lost.
   if (!writer_->base()) return;
   if (const auto orphans = writer_->remove_orphans(); !orphans) console_.say(orphans.status().message());
 }
 
-void RunKeeper::note_step(std::uint64_t step) {
+void CheckpointManager::note_step(std::uint64_t step) {
   constexpr std::chrono::seconds kBetween{5};
   const auto now = std::chrono::steady_clock::now();
   if (now < next_step_note_) return;
@@ -77,7 +77,7 @@ void RunKeeper::note_step(std::uint64_t step) {
   (void)store_->put(hint_name(writer_->uid().session), std::to_string(step));
 }
 
-std::uint64_t RunKeeper::steps_after(const storage::Uid& uid, std::uint64_t saved_step) const {
+std::uint64_t CheckpointManager::steps_after(const storage::Uid& uid, std::uint64_t saved_step) const {
   const auto hint = store_->get(hint_name(uid.session));
   if (!hint.ok()) return 0;
   const std::uint64_t reached = std::strtoull(hint->c_str(), nullptr, 10);

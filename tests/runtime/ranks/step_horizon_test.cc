@@ -1,4 +1,4 @@
-#include "ranks/horizon.h"
+#include "ranks/step_horizon.h"
 
 #include <deque>
 #include <random>
@@ -7,8 +7,8 @@
 #include "catch.h"
 
 using holdfast::Grant;
-using holdfast::Horizon;
-using holdfast::StepOrder;
+using holdfast::StepHorizon;
+using holdfast::StopRequest;
 using std::chrono::milliseconds;
 
 namespace {
@@ -20,7 +20,7 @@ struct Other {
   std::uint64_t step = 0;
   Grant known;
   std::deque<Grant> on_the_way;
-  std::vector<std::pair<std::uint64_t, StepOrder>> did;
+  std::vector<std::pair<std::uint64_t, StopRequest>> did;
 
   void learn() {
     if (on_the_way.empty()) return;
@@ -38,12 +38,12 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
   for (unsigned seed = 0; seed < 300; ++seed) {
     INFO("seed " << seed);
     std::mt19937 random(seed);
-    Horizon horizon;
-    Horizon::Clock::time_point now;
+    StepHorizon horizon;
+    StepHorizon::Clock::time_point now;
     std::vector<Other> others(1 + seed % 3);
-    std::vector<std::pair<std::uint64_t, StepOrder>> did;
+    std::vector<std::pair<std::uint64_t, StopRequest>> did;
     std::uint64_t step = 0, epoch_end = 40;
-    std::optional<StepOrder> due;
+    std::optional<StopRequest> due;
     Grant sent;
     std::size_t wishes = 0;
     for (int turn = 0; turn < 4000; ++turn) {
@@ -78,7 +78,7 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
       }
       ++step;
       now += milliseconds(20 + random() % 200);
-      StepOrder wish;
+      StopRequest wish;
       if (random() % 17 == 0) wish.save = "wish " + std::to_string(++wishes);
       due = horizon.reach(step, epoch_end, now, wish);
       if (due) did.emplace_back(step, *due);
@@ -105,8 +105,8 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
 }
 
 TEST_CASE("a_wish_that_comes_while_an_order_is_under_way_is_the_callers_to_repeat") {
-  Horizon horizon;
-  Horizon::Clock::time_point now;
+  StepHorizon horizon;
+  StepHorizon::Clock::time_point now;
   std::uint64_t step = 0;
   while (horizon.grant().until < step + 5) (void)horizon.reach(++step, kNoEnd, now += milliseconds(10), {});
   (void)horizon.reach(++step, kNoEnd, now += milliseconds(10), {.save = "first"});
@@ -115,15 +115,15 @@ TEST_CASE("a_wish_that_comes_while_an_order_is_under_way_is_the_callers_to_repea
   REQUIRE(at > step + 1);
   (void)horizon.reach(++step, kNoEnd, now += milliseconds(10), {.stop = "second"});
   CHECK_FALSE(horizon.took_wish());
-  std::optional<StepOrder> due;
+  std::optional<StopRequest> due;
   while (!due) due = horizon.reach(++step, kNoEnd, now += milliseconds(10), {});
   CHECK(step == at);
-  CHECK(*due == StepOrder{.save = "first"});
+  CHECK(*due == StopRequest{.save = "first"});
 }
 
 TEST_CASE("steps_are_granted_for_about_a_second") {
-  CHECK(Horizon::steps_ahead(milliseconds(0)) == 2);
-  CHECK(Horizon::steps_ahead(milliseconds(10)) == 100);
-  CHECK(Horizon::steps_ahead(std::chrono::minutes(1)) == 2);
-  CHECK(Horizon::steps_ahead(std::chrono::nanoseconds(1)) == std::uint64_t{1} << 20);
+  CHECK(StepHorizon::steps_ahead(milliseconds(0)) == 2);
+  CHECK(StepHorizon::steps_ahead(milliseconds(10)) == 100);
+  CHECK(StepHorizon::steps_ahead(std::chrono::minutes(1)) == 2);
+  CHECK(StepHorizon::steps_ahead(std::chrono::nanoseconds(1)) == std::uint64_t{1} << 20);
 }

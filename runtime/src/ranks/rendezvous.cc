@@ -1,4 +1,4 @@
-#include "ranks/meeting.h"
+#include "ranks/rendezvous.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -22,8 +22,8 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/process.h"
 #include "logging/torch_warnings.h"
+#include "process/detached_task.h"
 #include "process/host_name.h"
-#include "process/run_detached.h"
 #include "process/signals.h"
 #include "start_thread.h"
 

@@ -1,5 +1,5 @@
 // Rank 0's side of a run: the store with its versions, metrics, log and hints. The session decides what is saved and
-// when; other ranks have no keeper.
+// when; other ranks have no manager.
 //
 // Threads: one at a time.
 #pragma once
@@ -20,11 +20,11 @@
 
 namespace holdfast {
 
-class RunKeeper {
+class CheckpointManager {
  public:
-  /// Opens the run's folder without changing it. The console must outlive the keeper.
-  RunKeeper(const SessionOptions& options, Console& console);
-  ~RunKeeper();
+  /// Opens the run's folder without changing it. The console must outlive the manager.
+  CheckpointManager(const SessionOptions& options, Console& console);
+  ~CheckpointManager();
 
   /// Takes the run over (O1–O6); `load` as in storage::OpenRequest. Throws Error if that is impossible.
   void open(const SessionOptions& options, std::function<storage::Status(const storage::VersionReader&)> load);

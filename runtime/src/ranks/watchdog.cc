@@ -1,4 +1,4 @@
-#include "ranks/watch.h"
+#include "ranks/watchdog.h"
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -20,7 +20,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kBeat{250};
 constexpr milliseconds kTick{50};
 constexpr milliseconds kHurry{5};
-// A tick that comes so late means that this process, or the whole machine, was suspended: the records it read are old.
+// A tick that comes so late means that this process, or the whole machine, was suspended: the heartbeats it read are
+// old.
 constexpr milliseconds kJump{1000};
 constexpr milliseconds kTell{1000};
 // The store's host stays so long after a failure, so that the others can read the reason.
@@ -34,7 +35,7 @@ constexpr milliseconds kVerdict{4000};
 // An exception's message may be long; each heartbeat carries only its beginning.
 constexpr std::size_t kLongestReason = 4096;
 
-std::string key_of(int rank) { return std::string(Watch::kKey) + "/" + std::to_string(rank); }
+std::string key_of(int rank) { return std::string(Watchdog::kKey) + "/" + std::to_string(rank); }
 
 // Ended, or a zombie.
 bool is_over(std::int64_t pid) {
@@ -43,24 +44,24 @@ bool is_over(std::int64_t pid) {
   return stat && stat->has_ended;
 }
 
-WatchRecord record_of_this_process() {
-  WatchRecord record;
-  record.host = host_name();
-  record.pid = ::getpid();
-  record.place = storage::pid_space();
-  return record;
+Heartbeat heartbeat_of_this_process() {
+  Heartbeat heartbeat;
+  heartbeat.host = host_name();
+  heartbeat.pid = ::getpid();
+  heartbeat.place = storage::pid_space();
+  return heartbeat;
 }
 
 }  // namespace
 
-std::string Watch::first_record() { return encode(record_of_this_process()); }
+std::string Watchdog::first_heartbeat() { return encode(heartbeat_of_this_process()); }
 
-Watch::Watch(c10d::Store& store, WatchOptions options)
+Watchdog::Watchdog(c10d::Store& store, WatchdogOptions options)
     : options_(std::move(options)), connection_(store, options_.store_port) {
   const auto now = Clock::now();
   seen_.resize(static_cast<std::size_t>(options_.world_size), {{}, now, now});
   wishes_taken_.resize(seen_.size());
-  seen_[static_cast<std::size_t>(options_.rank)].record = record_of_this_process();
+  seen_[static_cast<std::size_t>(options_.rank)].heartbeat = heartbeat_of_this_process();
   last_read_ = now;
   try {
     talker_ = start_thread("to tell the other ranks that this one lives", [this] { talk(); });
@@ -72,7 +73,7 @@ Watch::Watch(c10d::Store& store, WatchOptions options)
   }
 }
 
-void Watch::end_threads() {
+void Watchdog::end_threads() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -85,19 +86,19 @@ void Watch::end_threads() {
 }
 
 // The process that holds the store must not end before the others have read the reason.
-void Watch::linger() const {
+void Watchdog::linger() const {
   const auto until = Clock::now() + kLinger;
   for (std::unique_lock lock(mutex_); fault_ && options_.rank == options_.store_rank;) {
     const auto now = Clock::now();
     const bool waited_for = std::any_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
-      return one.record.state != WatchRecord::State::failed && !one.ended && now - one.beat < options_.silence;
+      return one.heartbeat.state != Heartbeat::State::failed && !one.ended && now - one.beat < options_.silence;
     });
     if (!waited_for || now >= until) return;
     changed_.wait_for(lock, kTick);
   }
 }
 
-Watch::~Watch() {
+Watchdog::~Watchdog() {
   linger();
   {
     std::unique_lock lock(mutex_);
@@ -107,50 +108,51 @@ Watch::~Watch() {
   end_threads();
 }
 
-std::uint64_t Watch::enter(const std::string& operation, const std::string& site) {
+std::uint64_t Watchdog::enter(const std::string& operation, const std::string& site) {
   const std::lock_guard lock(mutex_);
   Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
   own.changed = Clock::now();
-  if (own.record.state != WatchRecord::State::failed) own.record.state = WatchRecord::State::inside;
-  own.record.enter({operation, site});
-  return own.record.sequence;
+  if (own.heartbeat.state != Heartbeat::State::failed) own.heartbeat.state = Heartbeat::State::inside;
+  own.heartbeat.enter({operation, site});
+  return own.heartbeat.sequence;
 }
 
-void Watch::leave() {
+void Watchdog::leave() {
   const std::lock_guard lock(mutex_);
   Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
   own.changed = Clock::now();
-  if (own.record.state == WatchRecord::State::inside) own.record.state = WatchRecord::State::running;
+  if (own.heartbeat.state == Heartbeat::State::inside) own.heartbeat.state = Heartbeat::State::running;
 }
 
-std::optional<std::string> Watch::fault() const {
+std::optional<std::string> Watchdog::fault() const {
   const std::lock_guard lock(mutex_);
   return fault_;
 }
 
-void Watch::fail(const std::string& text, int origin) {
+void Watchdog::fail(const std::string& text, int origin) {
   std::unique_lock lock(mutex_);
   set_fault({origin, text.substr(0, kLongestReason)});
   tell_now(lock);
 }
 
-void Watch::tell_now(std::unique_lock<std::mutex>& lock) {
+void Watchdog::tell_now(std::unique_lock<std::mutex>& lock) {
   urgent_ = true;
   const std::uint64_t next = begun_ + 1;  // a running talk may carry the former state
   changed_.notify_all();
   changed_.wait_for(lock, kTell, [&] { return told_ >= next || reading_failed_ || stopping_; });
 }
 
-std::optional<std::string> Watch::verdict() {
+std::optional<std::string> Watchdog::verdict() {
   std::unique_lock lock(mutex_);
   connection_broke_ = true;
   changed_.wait_for(lock, kVerdict, [&] { return fault_.has_value(); });
   return fault_;
 }
 
-StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site) {
+StopRequest Watchdog::reach(std::uint64_t step, std::uint64_t last, const StopRequest& wish,
+                            std::source_location site) {
   std::unique_lock lock(mutex_);
-  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
+  Heartbeat& own = seen_[static_cast<std::size_t>(options_.rank)].heartbeat;
   own.step = step;
   if (!wish.empty()) {
     own.wish = wish;
@@ -161,78 +163,78 @@ StepOrder Watch::reach(std::uint64_t step, std::uint64_t last, const StepOrder& 
   return options_.rank == 0 ? lead(step, last) : follow(step, site, lock);
 }
 
-StepOrder Watch::lead(std::uint64_t step, std::uint64_t last) {
+StopRequest Watchdog::lead(std::uint64_t step, std::uint64_t last) {
   // The wishes without an answer; a wish to stop is the strongest.
-  StepOrder wish;
+  StopRequest wish;
   for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
-    const WatchRecord& record = seen_[rank].record;
-    if (record.wishes == wishes_taken_[rank]) continue;
-    if (wish.save.empty()) wish.save = record.wish.save;
-    if (wish.stop.empty()) wish.stop = record.wish.stop;
+    const Heartbeat& heartbeat = seen_[rank].heartbeat;
+    if (heartbeat.wishes == wishes_taken_[rank]) continue;
+    if (wish.save.empty()) wish.save = heartbeat.wish.save;
+    if (wish.stop.empty()) wish.stop = heartbeat.wish.stop;
   }
   const auto before = horizon_.grant().until;
   const auto due = horizon_.reach(step, last, Clock::now(), wish);
   if (horizon_.took_wish()) {
-    for (std::size_t rank = 0; rank < seen_.size(); ++rank) wishes_taken_[rank] = seen_[rank].record.wishes;
+    for (std::size_t rank = 0; rank < seen_.size(); ++rank) wishes_taken_[rank] = seen_[rank].heartbeat.wishes;
   }
-  seen_[0].record.grant = horizon_.grant();
+  seen_[0].heartbeat.grant = horizon_.grant();
   if (horizon_.took_wish() || horizon_.grant().until != before) {
     urgent_ = true;
     changed_.notify_all();
   }
-  return due.value_or(StepOrder());
+  return due.value_or(StopRequest());
 }
 
-StepOrder Watch::follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock) {
-  const Grant& grant = seen_[0].record.grant;
+StopRequest Watchdog::follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock) {
+  const Grant& grant = seen_[0].heartbeat.grant;
   const auto due = [&] { return grant.at == step && done_at_ != step; };
   const auto news = [&] { return fault_.has_value() || due() || grant.until > step; };
   if (!news()) {
     // Recorded as an operation, so that judge() finds a rank 0 that waits for something else.
     Seen& own = seen_[static_cast<std::size_t>(options_.rank)];
-    const WatchRecord before = own.record;
+    const Heartbeat before = own.heartbeat;
     own.changed = Clock::now();
-    own.record.state = WatchRecord::State::inside;
-    own.record.operation = "the next step";
-    own.record.site = fmt::format("{}, step {}", text_of(site), step + 1);
-    ++own.record.sequence;
+    own.heartbeat.state = Heartbeat::State::inside;
+    own.heartbeat.operation = "the next step";
+    own.heartbeat.site = fmt::format("{}, step {}", text_of(site), step + 1);
+    ++own.heartbeat.sequence;
     urgent_ = true;  // send it
     do {
       asking_ = true;
       changed_.notify_all();
     } while (!changed_.wait_for(lock, kHurry, news));
     own.changed = Clock::now();
-    own.record.sequence = before.sequence;
-    own.record.operation = before.operation;
-    own.record.site = before.site;
-    if (own.record.state == WatchRecord::State::inside) own.record.state = before.state;
+    own.heartbeat.sequence = before.sequence;
+    own.heartbeat.operation = before.operation;
+    own.heartbeat.site = before.site;
+    if (own.heartbeat.state == Heartbeat::State::inside) own.heartbeat.state = before.state;
   }
   if (fault_ || !due()) return {};
   done_at_ = step;
   return grant.order;
 }
 
-void Watch::stop() {
+void Watchdog::stop() {
   std::unique_lock lock(mutex_);
   judging_ = false;
-  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
-  if (own.state == WatchRecord::State::failed) return;
-  own.state = WatchRecord::State::closed;
+  Heartbeat& own = seen_[static_cast<std::size_t>(options_.rank)].heartbeat;
+  if (own.state == Heartbeat::State::failed) return;
+  own.state = Heartbeat::State::closed;
   tell_now(lock);
 }
 
 // On this host an ended process is found at once, not by its missing heartbeats.
-void Watch::look_for_ended_processes(Clock::time_point now) {
-  const std::string here = seen_[static_cast<std::size_t>(options_.rank)].record.place;
+void Watchdog::look_for_ended_processes(Clock::time_point now) {
+  const std::string here = seen_[static_cast<std::size_t>(options_.rank)].heartbeat.place;
   for (Seen& one : seen_) {
-    if (one.ended || here.empty() || one.record.place != here || one.record.pid <= 0) continue;
-    if (is_over(one.record.pid)) one.ended = now;
+    if (one.ended || here.empty() || one.heartbeat.place != here || one.heartbeat.pid <= 0) continue;
+    if (is_over(one.heartbeat.pid)) one.ended = now;
   }
 }
 
-// Talks to the store: writes this rank's record and reads all. In between, a rank that waits for rank 0's grant reads
-// rank 0's record alone.
-void Watch::talk() {
+// Talks to the store: writes this rank's heartbeat and reads all. In between, a rank that waits for rank 0's grant
+// reads rank 0's heartbeat alone.
+void Watchdog::talk() {
   std::vector<std::string> keys;
   for (int rank = 0; rank < options_.world_size; ++rank) keys.push_back(key_of(rank));
   const std::vector<std::string> first_key(keys.begin(), keys.begin() + 1);
@@ -261,8 +263,8 @@ void Watch::talk() {
       continue;
     }
     due = Clock::now() + kBeat;
-    WatchRecord own = seen_[static_cast<std::size_t>(options_.rank)].record;
-    own.beat = ++seen_[static_cast<std::size_t>(options_.rank)].record.beat;
+    Heartbeat own = seen_[static_cast<std::size_t>(options_.rank)].heartbeat;
+    own.beat = ++seen_[static_cast<std::size_t>(options_.rank)].heartbeat.beat;
     urgent_ = false;
     ++begun_;
     lock.unlock();
@@ -282,45 +284,45 @@ void Watch::talk() {
   }
 }
 
-void Watch::listen_to(int rank, const std::string& text, Clock::time_point now) {
+void Watchdog::listen_to(int rank, const std::string& text, Clock::time_point now) {
   Seen& seen = seen_[static_cast<std::size_t>(rank)];
   if (rank == options_.rank) {
     seen.beat = now;
     return;
   }
-  auto record = decode_record(text);
-  if (!record) {
+  auto heartbeat = decode_heartbeat(text);
+  if (!heartbeat) {
     set_fault({rank, fmt::format("rank {} sends heartbeats that rank {} cannot read; start the same build of the "
                                  "program on all hosts",
                                  rank, options_.rank)});
     return;
   }
-  if (record->beat != seen.record.beat) seen.beat = now;
-  if (record->state != seen.record.state || record->sequence != seen.record.sequence) seen.changed = now;
-  seen.record = std::move(*record);
+  if (heartbeat->beat != seen.heartbeat.beat) seen.beat = now;
+  if (heartbeat->state != seen.heartbeat.state || heartbeat->sequence != seen.heartbeat.sequence) seen.changed = now;
+  seen.heartbeat = std::move(*heartbeat);
 }
 
 // The input of judge(). While the store does not answer, only its holder's silence grows; the others' is unknown.
-std::vector<Peer> Watch::peers(Clock::time_point now) const {
+std::vector<Peer> Watchdog::peers(Clock::time_point now) const {
   const auto since = [](Clock::time_point from, Clock::time_point to) {
     return std::chrono::duration_cast<milliseconds>(std::max(to - from, Clock::duration::zero()));
   };
   std::vector<Peer> all;
   for (std::size_t rank = 0; rank < seen_.size(); ++rank) {
     const bool holds_store = static_cast<int>(rank) == options_.store_rank;
-    all.push_back({seen_[rank].record, since(seen_[rank].beat, holds_store ? now : last_read_),
+    all.push_back({seen_[rank].heartbeat, since(seen_[rank].beat, holds_store ? now : last_read_),
                    since(seen_[rank].changed, seen_[rank].beat), reading_failed_ && holds_store,
-                   // Its last record was read after its end.
+                   // Its last heartbeat was read after its end.
                    seen_[rank].ended && last_read_ > *seen_[rank].ended});
   }
   return all;
 }
 
 // The first fault stays.
-void Watch::set_fault(const Fault& fault) {
+void Watchdog::set_fault(const Fault& fault) {
   if (fault_) return;
-  WatchRecord& own = seen_[static_cast<std::size_t>(options_.rank)].record;
-  own.state = WatchRecord::State::failed;
+  Heartbeat& own = seen_[static_cast<std::size_t>(options_.rank)].heartbeat;
+  own.state = Heartbeat::State::failed;
   own.text = fault.text;
   own.origin = fault.rank;
   fault_ = fault.text;
@@ -329,7 +331,7 @@ void Watch::set_fault(const Fault& fault) {
 }
 
 // Prints what the guard finds: a stopped terminal, or a folder on a mount that hangs, may block this thread forever.
-void Watch::speak() {
+void Watchdog::speak() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     changed_.wait(lock, [&] { return stopping_ || !to_say_.empty(); });
@@ -341,7 +343,7 @@ void Watch::speak() {
   }
 }
 
-void Watch::guard() {
+void Watchdog::guard() {
   bool said = false;
   std::uint64_t said_at = 0;
   bool interrupted = false;
@@ -379,14 +381,14 @@ void Watch::guard() {
       lock.unlock();
       options_.interrupt();
       lock.lock();
-    } else if (!fault_ && own.record.state == WatchRecord::State::inside &&
-               now - own.changed > options_.say_waiting_after && (!said || said_at != own.record.sequence)) {
+    } else if (!fault_ && own.heartbeat.state == Heartbeat::State::inside &&
+               now - own.changed > options_.say_waiting_after && (!said || said_at != own.heartbeat.sequence)) {
       const std::string whom = waiting_for(options_.rank, all);
       said = !whom.empty();
-      said_at = own.record.sequence;
+      said_at = own.heartbeat.sequence;
       if (!said) continue;
-      to_say_ =
-          fmt::format("rank {} waits in {} at {} for {}", options_.rank, own.record.operation, own.record.site, whom);
+      to_say_ = fmt::format("rank {} waits in {} at {} for {}", options_.rank, own.heartbeat.operation,
+                            own.heartbeat.site, whom);
       changed_.notify_all();
     }
   }

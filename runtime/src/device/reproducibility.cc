@@ -1,4 +1,4 @@
-#include "device/environment.h"
+#include "device/reproducibility.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>

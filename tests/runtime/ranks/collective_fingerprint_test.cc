@@ -1,4 +1,4 @@
-#include "ranks/frame.h"
+#include "ranks/collective_fingerprint.h"
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
@@ -7,18 +7,19 @@ namespace {
 
 using namespace holdfast;
 
-Frame frame(const std::string& operation, const std::string& what = "") {
+CollectiveFingerprint fingerprint(const std::string& operation, const std::string& what = "") {
   return {9, operation, operation + ".cc:3", what, 0, {}};
 }
 
 }  // namespace
 
 TEST_CASE("a_frame_carries_small_values_and_leaves_long_ones_out") {
-  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{3000}, std::size_t{4000}, kFrameBytes}) {
-    Frame sent{12, "broadcast", "train.cc:41", "a value from rank 0", bytes, std::string(bytes, '\n')};
+  for (const std::size_t bytes :
+       {std::size_t{0}, std::size_t{1}, std::size_t{3000}, std::size_t{4000}, kFingerprintBytes}) {
+    CollectiveFingerprint sent{12, "broadcast", "train.cc:41", "a value from rank 0", bytes, std::string(bytes, '\n')};
     const std::string wire = encode(sent);
-    CHECK(wire.size() == kFrameBytes);
-    const Frame got = decode_frame(wire);
+    CHECK(wire.size() == kFingerprintBytes);
+    const CollectiveFingerprint got = decode_fingerprint(wire);
     CHECK(got.sequence == 12);
     CHECK(got.operation == "broadcast");
     CHECK(got.site == "train.cc:41");
@@ -43,18 +44,18 @@ TEST_CASE("what_is_not_a_frame_of_this_build_is_an_error_whatever_it_says") {
                            R"({"s":1,"o":"","c":"","w":"","b":0})"}) {
     std::string bytes = wire;
     CAPTURE(bytes);
-    bytes.resize(kFrameBytes, bytes.empty() ? 'x' : '\0');
-    CHECK_THROWS_AS(decode_frame(bytes), Error);
+    bytes.resize(kFingerprintBytes, bytes.empty() ? 'x' : '\0');
+    CHECK_THROWS_AS(decode_fingerprint(bytes), Error);
   }
 }
 
 TEST_CASE("the_rank_that_differs_from_most_is_named") {
-  CHECK_FALSE(divergence({frame("barrier")}));
-  CHECK_FALSE(divergence({frame("barrier"), frame("barrier")}));
-  CHECK(divergence({frame("barrier"), frame("barrier"), frame("save", "x")}) ==
+  CHECK_FALSE(divergence({fingerprint("barrier")}));
+  CHECK_FALSE(divergence({fingerprint("barrier"), fingerprint("barrier")}));
+  CHECK(divergence({fingerprint("barrier"), fingerprint("barrier"), fingerprint("save", "x")}) ==
         "the ranks diverge at operation 9: rank 2 calls save of x at save.cc:3, rank 0 calls barrier at barrier.cc:3; "
         "every rank must call the same operations in the same order");
-  const auto main_differs = divergence({frame("save"), frame("barrier"), frame("barrier")});
+  const auto main_differs = divergence({fingerprint("save"), fingerprint("barrier"), fingerprint("barrier")});
   REQUIRE(main_differs);
   CHECK(main_differs->find("rank 0 calls save at save.cc:3, rank 1 calls barrier") != std::string::npos);
 }

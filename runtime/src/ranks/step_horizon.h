@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "holdfast/runtime/policy/step_order.h"
+#include "holdfast/runtime/policy/stop_request.h"
 
 namespace holdfast {
 
@@ -16,11 +16,11 @@ namespace holdfast {
 struct Grant {
   std::uint64_t until = 0;  // no rank begins a step after this one
   std::uint64_t at = 0;     // the step after which `order` takes effect; 0: no order yet
-  StepOrder order;
+  StopRequest order;
 };
 
 /// Rank 0's side. Its decisions depend on its arguments only.
-class Horizon {
+class StepHorizon {
  public:
   using Clock = std::chrono::steady_clock;
 
@@ -29,7 +29,8 @@ class Horizon {
 
   /// Rank 0 has done `step`; it grants nothing beyond `last` before it got there. `wish`: any rank's. Returns the order
   /// that takes effect here, if any. The caller repeats a wish that came while an order was pending.
-  std::optional<StepOrder> reach(std::uint64_t step, std::uint64_t last, Clock::time_point now, const StepOrder& wish);
+  std::optional<StopRequest> reach(std::uint64_t step, std::uint64_t last, Clock::time_point now,
+                                   const StopRequest& wish);
   const Grant& grant() const { return grant_; }
   /// Whether reach() accepted the wish.
   bool took_wish() const { return took_wish_; }

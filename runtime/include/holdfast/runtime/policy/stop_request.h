@@ -6,11 +6,11 @@
 
 namespace holdfast {
 
-struct StepOrder {
+struct StopRequest {
   std::string stop = {};  // save and stop: "SIGTERM"; empty: not requested
   std::string save = {};  // save and continue: "SIGUSR1"
   bool empty() const { return save.empty() && stop.empty(); }
-  friend bool operator==(const StepOrder&, const StepOrder&) = default;
+  friend bool operator==(const StopRequest&, const StopRequest&) = default;
 };
 
 }  // namespace holdfast

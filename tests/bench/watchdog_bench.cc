@@ -1,6 +1,6 @@
 // The time of training steps over the ranks that a launcher started, with or without the watchdog:
-//   holdfast launch --nproc 2 -- watch_bench on|off STEPS WIDTH      rank 0 prints the median step in milliseconds
-// The step's only collectives are the Reducer's. watch_bench.py compares.
+//   holdfast launch --nproc 2 -- watchdog_bench on|off STEPS WIDTH      rank 0 prints the median step in milliseconds
+// The step's only collectives are the Reducer's. watchdog_bench.py compares.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
   using Clock = std::chrono::steady_clock;
   using namespace holdfast;
   at::set_num_threads(1);
-  Group group(read_rank_environment(), c10::kCPU, {.watch = std::string(argv[1]) == "on"});
+  Group group(read_rank_environment(), c10::kCPU, {.watchdog = std::string(argv[1]) == "on"});
   const std::uint64_t steps = std::strtoull(argv[2], nullptr, 10);
   const std::int64_t width = std::atoll(argv[3]);
   torch::manual_seed(1);

@@ -1,4 +1,4 @@
-#include "ranks/watch_record.h"
+#include "ranks/heartbeat.h"
 
 #include "catch.h"
 
@@ -6,17 +6,17 @@ namespace {
 
 using namespace holdfast;
 using std::chrono::milliseconds;
-using State = WatchRecord::State;
+using State = Heartbeat::State;
 
 Peer peer(State state, std::uint64_t sequence, const std::string& operation, milliseconds silent = milliseconds(100),
           milliseconds unchanged = milliseconds(5000)) {
   Peer one;
-  one.record.state = state;
-  one.record.sequence = sequence;
-  one.record.operation = operation;
-  one.record.site = operation + ".cc:1";
-  one.record.host = "host";
-  one.record.pid = 7;
+  one.heartbeat.state = state;
+  one.heartbeat.sequence = sequence;
+  one.heartbeat.operation = operation;
+  one.heartbeat.site = operation + ".cc:1";
+  one.heartbeat.host = "host";
+  one.heartbeat.pid = 7;
   one.silent = silent;
   one.unchanged = unchanged;
   return one;
@@ -24,8 +24,8 @@ Peer peer(State state, std::uint64_t sequence, const std::string& operation, mil
 
 Peer failed(int origin, const std::string& text) {
   Peer one = peer(State::failed, 4, "step");
-  one.record.origin = origin;
-  one.record.text = text;
+  one.heartbeat.origin = origin;
+  one.heartbeat.text = text;
   return one;
 }
 
@@ -46,7 +46,7 @@ TEST_CASE("slow_ranks_are_no_fault") {
   // The peer is one operation ahead: it has just left ours.
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 6, "save")}));
   CHECK_FALSE(judge(0, {peer(State::running, 5, "barrier"), peer(State::inside, 6, "save")}));
-  // A contradiction seen only once may compare one rank's new record with another's old one.
+  // A contradiction seen only once may compare one rank's new heartbeat with another's old one.
   CHECK_FALSE(judge(0, {waiting, peer(State::inside, 5, "save", milliseconds(100), milliseconds(300))}));
 }
 
@@ -96,13 +96,13 @@ TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence
 TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
   Peer ahead, behind;
   for (const char* name : {"barrier", "backward", "backward", "broadcast of buffers", "backward"}) {
-    ahead.record.enter({name, "loop.cc:1"});
+    ahead.heartbeat.enter({name, "loop.cc:1"});
   }
-  for (const char* name : {"barrier", "backward", "barrier"}) behind.record.enter({name, "loop.cc:2"});
-  behind.record.state = State::inside;
+  for (const char* name : {"barrier", "backward", "barrier"}) behind.heartbeat.enter({name, "loop.cc:2"});
+  behind.heartbeat.state = State::inside;
   behind.unchanged = milliseconds(700);
   for (const auto state : {State::running, State::inside}) {
-    ahead.record.state = state;
+    ahead.heartbeat.state = state;
     const auto seen_by_ahead = judge(0, {ahead, behind}), seen_by_behind = judge(1, {ahead, behind});
     REQUIRE(seen_by_ahead);
     REQUIRE(seen_by_behind);
@@ -112,25 +112,25 @@ TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
                    "rank 1 waits in barrier at loop.cc:2"));
   }
   // The result is unchanged after encoding and decoding, as through the store.
-  ahead.record = *decode_record(encode(ahead.record));
-  behind.record = *decode_record(encode(behind.record));
+  ahead.heartbeat = *decode_heartbeat(encode(ahead.heartbeat));
+  behind.heartbeat = *decode_heartbeat(encode(behind.heartbeat));
   CHECK(judge(0, {ahead, behind}));
 
-  // It has just arrived there: its record may be old.
+  // It has just arrived there: its heartbeat may be old.
   behind.unchanged = milliseconds(300);
   CHECK_FALSE(judge(0, {ahead, behind}));
   behind.unchanged = milliseconds(3000);
   // It waits for rank 0's grant to start a step. This is not an operation, so the other one need not call anything.
-  behind.record.entered = 2;
+  behind.heartbeat.entered = 2;
   CHECK_FALSE(judge(0, {ahead, behind}));
   // The other one has made the same call, and has finished it.
-  behind.record.entered = 1;
-  behind.record.enter({"backward", "loop.cc:2"});
+  behind.heartbeat.entered = 1;
+  behind.heartbeat.enter({"backward", "loop.cc:2"});
   CHECK_FALSE(judge(0, {ahead, behind}));
-  // It was so long ago that the records no longer contain it.
-  for (std::size_t i = 0; i < kRecent + 5; ++i) ahead.record.enter({"backward", "loop.cc:1"});
-  behind.record.enter({"barrier", "loop.cc:2"});
-  CHECK(ahead.record.recent.size() == kRecent);
+  // It was so long ago that the heartbeats no longer contain it.
+  for (std::size_t i = 0; i < kRecent + 5; ++i) ahead.heartbeat.enter({"backward", "loop.cc:1"});
+  behind.heartbeat.enter({"barrier", "loop.cc:2"});
+  CHECK(ahead.heartbeat.recent.size() == kRecent);
   CHECK_FALSE(judge(0, {ahead, behind}));
 }
 
@@ -146,9 +146,9 @@ TEST_CASE("who_is_waited_for_is_named") {
 }
 
 TEST_CASE("records_come_back_as_they_were_told") {
-  WatchRecord record = failed(3, "a \"text\"\nwith \xff bytes").record;
-  record.beat = 77;
-  const auto again = decode_record(encode(record));
+  Heartbeat heartbeat = failed(3, "a \"text\"\nwith \xff bytes").heartbeat;
+  heartbeat.beat = 77;
+  const auto again = decode_heartbeat(encode(heartbeat));
   REQUIRE(again);
   CHECK(again->beat == 77);
   CHECK(again->state == State::failed);
@@ -159,6 +159,6 @@ TEST_CASE("records_come_back_as_they_were_told") {
   for (const char* other : {"nonsense", "[1]", R"({"state":5})", R"({"beat":"x"})", R"({"recent":[[["a"]],[7]]})",
                             R"({"recent":[[["a"]],[0]]})", R"({"wish":[1,2]})", R"({"pid":{}})"}) {
     CAPTURE(other);
-    CHECK_FALSE(decode_record(other));
+    CHECK_FALSE(decode_heartbeat(other));
   }
 }

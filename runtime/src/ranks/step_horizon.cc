@@ -1,18 +1,18 @@
-#include "ranks/horizon.h"
+#include "ranks/step_horizon.h"
 
 #include <algorithm>
 
 namespace holdfast {
 
-std::uint64_t Horizon::steps_ahead(std::chrono::nanoseconds fastest_step) {
+std::uint64_t StepHorizon::steps_ahead(std::chrono::nanoseconds fastest_step) {
   constexpr std::chrono::nanoseconds kNewsAtMost = std::chrono::seconds(1);
   constexpr std::int64_t kFewest = 2, kMost = 1 << 20;
   if (fastest_step.count() <= 0) return kFewest;
   return static_cast<std::uint64_t>(std::clamp(kNewsAtMost / fastest_step, kFewest, kMost));
 }
 
-std::optional<StepOrder> Horizon::reach(std::uint64_t step, std::uint64_t last, Clock::time_point now,
-                                        const StepOrder& wish) {
+std::optional<StopRequest> StepHorizon::reach(std::uint64_t step, std::uint64_t last, Clock::time_point now,
+                                              const StopRequest& wish) {
   if (step == last_step_ + 1) durations_[measured_++ % durations_.size()] = now - last_time_;
   if (step != last_step_) {
     last_step_ = step;
@@ -30,7 +30,7 @@ std::optional<StepOrder> Horizon::reach(std::uint64_t step, std::uint64_t last, 
     grant_.order = wish;
     pending_ = true;
   }
-  std::optional<StepOrder> due;
+  std::optional<StopRequest> due;
   if (pending_ && step >= grant_.at) {
     due = grant_.order;
     pending_ = false;

@@ -1,5 +1,5 @@
-// The record that each rank sends at every heartbeat, and the judgement over these records: a pure function of records
-// and times.
+// The heartbeat that each rank sends at every heartbeat, and the judgement over these heartbeats: a pure function of
+// heartbeats and times.
 #pragma once
 
 #include <chrono>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "ranks/horizon.h"
+#include "ranks/step_horizon.h"
 
 namespace holdfast {
 
@@ -16,7 +16,7 @@ struct Call {
   std::string operation, site;
 };
 
-struct WatchRecord {
+struct Heartbeat {
   enum class State {
     running,  // computes
     inside,   // waits in `operation`
@@ -35,7 +35,7 @@ struct WatchRecord {
   std::string place = {};    // where that pid is valid: boot id and pid namespace
   std::uint64_t step = 0;    // completed
   std::uint64_t wishes = 0;  // how many times `wish` was set
-  StepOrder wish = {};       // this rank's request to all ranks
+  StopRequest wish = {};     // this rank's request to all ranks
   Grant grant = {};          // rank 0's
   /// The operations that it entered last, at most kRecent, and how many it entered in all. On a GPU a rank may leave an
   /// operation long before the others enter it, so the current operation is not enough.
@@ -50,19 +50,19 @@ struct WatchRecord {
 /// A rank's program runs ahead of its GPU by a few steps, of a few operations each.
 inline constexpr std::size_t kRecent = 64;
 
-std::string encode(const WatchRecord& record);
-/// Nothing if `text` is not a record.
-std::optional<WatchRecord> decode_record(const std::string& text);
+std::string encode(const Heartbeat& heartbeat);
+/// Nothing if `text` is not a heartbeat.
+std::optional<Heartbeat> decode_heartbeat(const std::string& text);
 
 /// A peer as its watcher sees it, by the watcher's own clock.
 struct Peer {
-  WatchRecord record;
+  Heartbeat heartbeat;
   std::chrono::milliseconds silent{0};  // since its beat last grew
-  // How long its state and operation were the same, up to its last heartbeat: the last record of a rank that is gone,
-  // or cut off by the network, does not show where it is now.
+  // How long its state and operation were the same, up to its last heartbeat: the last heartbeat of a rank that is
+  // gone, or cut off by the network, does not show where it is now.
   std::chrono::milliseconds unchanged{0};
   bool unreachable = false;  // the connection to the store, which this peer holds, is closed
-  bool ended = false;        // its process, on this host, has ended, and this record is its last
+  bool ended = false;        // its process, on this host, has ended, and this heartbeat is its last
 };
 
 struct Fault {

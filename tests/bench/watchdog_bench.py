@@ -1,5 +1,5 @@
 # The cost of the watchdog over the ranks: the same steps with it and without it, in turn.
-#   python tests/bench/watch_bench.py build/bin [ROUNDS [STEPS [WIDTH]]]
+#   python tests/bench/watchdog_bench.py build/bin [ROUNDS [STEPS [WIDTH]]]
 import re
 import statistics
 import subprocess
@@ -10,7 +10,7 @@ rounds, steps, width = (int(sys.argv[i]) if len(sys.argv) > i else default for i
 
 
 def median_step(watch):
-    command = [f"{programs}/holdfast", "launch", "--nproc", "2", "--", f"{programs}/watch_bench", watch, str(steps), str(width)]
+    command = [f"{programs}/holdfast", "launch", "--nproc", "2", "--", f"{programs}/watchdog_bench", watch, str(steps), str(width)]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode != 0:
         sys.exit(ended.stdout + ended.stderr)

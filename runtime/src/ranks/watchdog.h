@@ -16,12 +16,12 @@
 #include <thread>
 #include <vector>
 
+#include "ranks/heartbeat.h"
 #include "ranks/transport.h"
-#include "ranks/watch_record.h"
 
 namespace holdfast {
 
-struct WatchOptions {
+struct WatchdogOptions {
   int rank = 0;
   int world_size = 1;
   std::uint16_t store_port = 0;
@@ -36,17 +36,17 @@ struct WatchOptions {
   std::function<void(const std::string&)> say = {};
 };
 
-class Watch {
+class Watchdog {
  public:
-  /// The records' key in the store, completed by the rank, and this rank's first record, which must be there before any
-  /// watchdog begins.
+  /// The heartbeats' key in the store, completed by the rank, and this rank's first heartbeat, which must be there
+  /// before any watchdog begins.
   static constexpr const char* kKey = "watch";
-  static std::string first_record();
+  static std::string first_heartbeat();
 
-  Watch(c10d::Store& store, WatchOptions options);
-  ~Watch();
-  Watch(const Watch&) = delete;
-  Watch& operator=(const Watch&) = delete;
+  Watchdog(c10d::Store& store, WatchdogOptions options);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
 
   /// The number of the operation that this rank enters.
   std::uint64_t enter(const std::string& operation, const std::string& site);
@@ -62,9 +62,9 @@ class Watch {
   /// A connection of this rank broke, so another rank is dead: waits until the dead rank is identified. Empty if that
   /// takes too long.
   std::optional<std::string> verdict();
-  /// This rank has done `step`: returns what all ranks do here (horizon.h). If rank 0 has granted no further step,
-  /// waits until it does or a fault is found. `last`: see Horizon::reach.
-  StepOrder reach(std::uint64_t step, std::uint64_t last, const StepOrder& wish, std::source_location site);
+  /// This rank has done `step`: returns what all ranks do here (step_horizon.h). If rank 0 has granted no further step,
+  /// waits until it does or a fault is found. `last`: see StepHorizon::reach.
+  StopRequest reach(std::uint64_t step, std::uint64_t last, const StopRequest& wish, std::source_location site);
   /// Ends judging, because all ranks agreed to end. The others are informed before this returns, if that takes at most
   /// a second.
   void stop();
@@ -72,7 +72,7 @@ class Watch {
  private:
   using Clock = std::chrono::steady_clock;
   struct Seen {
-    WatchRecord record;
+    Heartbeat heartbeat;
     Clock::time_point beat;                       // when this rank last read a new beat
     Clock::time_point changed;                    // when state or operation changed
     std::optional<Clock::time_point> ended = {};  // when its process was seen to have ended
@@ -85,11 +85,11 @@ class Watch {
   void set_fault(const Fault& fault);
   void look_for_ended_processes(Clock::time_point now);
   void tell_now(std::unique_lock<std::mutex>& lock);
-  StepOrder lead(std::uint64_t step, std::uint64_t last);
+  StopRequest lead(std::uint64_t step, std::uint64_t last);
   void end_threads();
-  StepOrder follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock);
+  StopRequest follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock);
 
-  WatchOptions options_;
+  WatchdogOptions options_;
   StoreConnection connection_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
@@ -97,10 +97,10 @@ class Watch {
   Clock::time_point last_read_;
   bool reading_failed_ = false;
   bool urgent_ = false;  // talk now
-  bool asking_ = false;  // read rank 0's record now
+  bool asking_ = false;  // read rank 0's heartbeat now
   bool connection_broke_ = false;
   std::string to_say_;                       // the speaker's next line
-  Horizon horizon_;                          // rank 0's
+  StepHorizon horizon_;                      // rank 0's
   std::vector<std::uint64_t> wishes_taken_;  // by rank
   std::uint64_t done_at_ = 0;                // the step of the last order that this rank followed
   std::uint64_t begun_ = 0, told_ = 0;       // talks
