@@ -30,7 +30,7 @@ set(holdfast_arrows
   # log lines, progress, the metrics file
   "runtime/logging : ."
   # choice of the device, and the settings that bit-exactness needs
-  "runtime/device : . platform"
+  "runtime/device : . platform options"
   # tensors to bytes and back; their names, dtypes and shapes
   "runtime/tensors : ."
   # fused optimizers and learning-rate curves
@@ -50,9 +50,9 @@ set(holdfast_arrows
   # rendezvous, collectives, watchdog, step horizon
   "runtime/ranks : . logging platform process policy"
   # the step pipeline: stage interface, engine, gradients of a window
-  "runtime/pipeline : . ranks serialize data optim"
+  "runtime/pipeline : . ranks options serialize data optim"
   # one file for each stage: DDP, AMP, accumulation, clipping, schedule, averages
-  "runtime/pipeline/stages : . pipeline device optim tensors"
+  "runtime/pipeline/stages : . pipeline options device optim tensors"
   # one version of all ranks: gathering, sharing, the run on disk
   "runtime/checkpoint : . logging process options tensors state ranks"
   # what users call: start, loops, saves, the end

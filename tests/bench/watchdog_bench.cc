@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   torch::manual_seed(1);
   torch::nn::Sequential net(torch::nn::Linear(width, width), torch::nn::ReLU(), torch::nn::Linear(width, width));
   FusedSgd optimizer(net->parameters(), torch::optim::SGDOptions(1e-3));
-  StageContext context{"bench", group, c10::kCPU, *net, optimizer, {}, "", [](const std::string&) {}};
+  StageContext context{"bench", group, c10::kCPU, *net, optimizer, {}, {}, [](const std::string&) {}};
   for (const auto& parameter : net->named_parameters())
     context.parameters.push_back({parameter.key(), parameter.value()});
   Pipeline pipeline(std::move(context), {Ddp()});

@@ -110,7 +110,7 @@ TEST_CASE("the_session_takes_its_options_out_of_argv_and_leaves_the_rest_in_orde
                                      "--holdfast.fresh", "-v", "--", "--holdfast.keep", "9"});
   CHECK(left ==
         std::vector<std::string>{"/usr/bin/train", "--epochs", "3", "data", "-v", "--", "--holdfast.keep", "9"});
-  CHECK(options.values.every == "500");
+  CHECK(options.values.every.text() == "500");
   CHECK(options.values.seed == 7);
   CHECK(options.values.fresh);
   CHECK(options.values.keep == 3);
@@ -126,12 +126,12 @@ TEST_CASE("command_line_wins_over_environment_over_code_over_default") {
            {"HOLDFAST_EVERY=2h", "HOLDFAST_KEEP=7", "HOLDFAST_FRESH=1", "HOLDFAST_TAKE_OVER=1",
             "HOLDFAST_DEVICE=", "HOLDFAST_ALLOW_UNEXPECTED=a.*,b.*", "HOLDFAST_ALLOW_MISSING=env.*", "HOME=/root",
             "HOLDFAST_SOMETHING_ELSE=1"});
-  CHECK(options.values.every == "3h");
+  CHECK(options.values.every.text() == "3h");
   CHECK(options.values.keep == 7);
   CHECK(options.values.seed == 42);
   CHECK_FALSE(options.values.fresh);
   CHECK(options.values.take_over);
-  CHECK(options.values.device == "auto");
+  CHECK(options.values.device.text() == "auto");
   CHECK(options.values.allow_missing == std::vector<std::string>{"head.*", "tail.*"});
   CHECK(options.values.allow_unexpected == std::vector<std::string>{"a.*", "b.*"});
   CHECK(in_force(options, "every").origin == "command line");
@@ -182,9 +182,9 @@ TEST_CASE("a_folder_that_no_shell_expanded_and_a_name_that_no_run_can_have_are_r
 }
 
 TEST_CASE("what_to_do_about_nan_is_an_option_of_every_layer_and_a_wrong_one_is_refused_with_the_forms") {
-  CHECK(read({}).read.values.on_nonfinite == "note");
-  CHECK(read_file(R"({"on-nonfinite": "stop"})").values.on_nonfinite == "stop");
-  CHECK(read({"--holdfast.on-nonfinite", "rollback:200"}).read.values.on_nonfinite == "rollback:200");
+  CHECK(read({}).read.values.on_nonfinite.text() == "note");
+  CHECK(read_file(R"({"on-nonfinite": "stop"})").values.on_nonfinite.text() == "stop");
+  CHECK(read({"--holdfast.on-nonfinite", "rollback:200"}).read.values.on_nonfinite.text() == "rollback:200");
   CHECK(refusal({"--holdfast.on-nonfinite", "rollback"}) ==
         "--holdfast.on-nonfinite: 'rollback' is not one of note, stop and rollback:K, where K is how many steps may be "
         "skipped, as in rollback:100");
@@ -239,7 +239,7 @@ TEST_CASE("a_configuration_file_sets_options_of_every_type") {
 )");
   CHECK(options.values.dir == "/scratch/runs");
   CHECK(options.values.seed == 18446744073709551615u);
-  CHECK(options.values.every == "500");
+  CHECK(options.values.every.text() == "500");
   CHECK(options.values.keep == 0);
   CHECK(options.values.from == "42");
   CHECK(options.values.take_over);
@@ -261,7 +261,7 @@ TEST_CASE("environment_and_command_line_win_over_the_file_and_the_file_over_the_
            {.run = "code", .seed = 1, .every = "1h", .allow_missing = {"code.*"}, .allow_unexpected = {"code.*"}},
            {"HOLDFAST_KEEP=4", "HOLDFAST_RUN=environment"});
   CHECK(left == std::vector<std::string>{"/usr/bin/train", "--epochs", "3"});
-  CHECK(options.values.every == "2h");
+  CHECK(options.values.every.text() == "2h");
   CHECK(options.values.seed == 2);
   CHECK(options.values.keep == 4);
   CHECK(options.values.run == "line");

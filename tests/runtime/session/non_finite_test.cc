@@ -9,8 +9,8 @@
 #include "catch.h"
 #include "checkpoint/non_finite_counts.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/policy/on_non_finite.h"
 #include "holdfast/runtime/session/session.h"
-#include "policy/on_non_finite.h"
 #include "ranks.h"
 #include "session_run.h"
 

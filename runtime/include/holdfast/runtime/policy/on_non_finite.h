@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace holdfast {
@@ -17,5 +18,6 @@ struct OnNonFinite {
 
 /// "note", "stop", "rollback:100". Throws Error(invalid) with a sentence that quotes the wrong part.
 OnNonFinite parse_on_non_finite(std::string_view text);
+std::string to_string(const OnNonFinite& choice);
 
 }  // namespace holdfast
