@@ -77,6 +77,7 @@ Status superseded(const std::string& run, const OpenEntry& by) {
 
 RunWriter::RunWriter(Store& store, const OpenRequest& request)
     : store_(store),
+      steps_(request.steps ? *request.steps : steps_in_order()),
       run_(request.run),
       program_(request.program),
       wall_time_(request.wall_time),
@@ -145,7 +146,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
   options.program = request.program;
   for (bool settled = false; !settled;) {
     bool again = false;
-    Status status = writer->store_.perform({
+    Status status = writer->steps_.perform({
         {"O1 list and choose a base", [&] { return writer->choose(options); }},
         {"O2 note the attempt", [&] { return writer->note_attempt(); }},
         {"O3 load the base", [&] { return writer->load_base(request, options, again); }},
@@ -278,7 +279,7 @@ Result<SavedVersion> RunWriter::save(SaveRequest request) {
   manifest.made_by = std::move(request.made_by);
   if (Status status = check_values(manifest); !status.ok()) return status;
 
-  Status status = store_.perform({
+  Status status = steps_.perform({
       {"S1 draw the number",
        [&] {
          saved.uid = manifest.uid = next_uid();
@@ -307,7 +308,7 @@ Result<SavedVersion> RunWriter::save(SaveRequest request) {
          if (!checked) return checked.status();
          text = *std::move(checked);
          saved.bytes = manifest.payload_bytes() + text.size();
-         store_.together([&] { synced = store_.sync_folder("data"); },
+         steps_.together([&] { synced = store_.sync_folder("data"); },
                          [&] {
                            auto stage = store_.stage(entry_name(manifest.uid, EntryKind::save), text);
                            written = stage.status();
@@ -439,7 +440,7 @@ Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reas
     for (const FileEntry& file : head->manifest.files) files.insert(file.name);
   }
 
-  return store_.perform({
+  return steps_.perform({
       {"P2 note the drop",
        [&] {
          Note note;

@@ -535,8 +535,8 @@ void SimulatedDisk::reached(std::string_view step) {
   if (at_step) at_step(step);
 }
 
-std::vector<std::size_t> SimulatedDisk::order(const std::vector<std::string_view>& steps) {
-  return reorder ? reorder(steps) : FileOperations::order(steps);
+Status SimulatedDisk::perform(std::vector<Step> steps) {
+  return ObservedSteps::perform(reorder ? reorder(std::move(steps)) : std::move(steps));
 }
 
 }  // namespace holdfast::storage::crash

@@ -22,6 +22,7 @@
 
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/stores/file/file_operations.h"
+#include "storage/observed_steps.h"
 
 namespace holdfast::storage::crash {
 
@@ -62,8 +63,9 @@ enum class Visit { skip, look, stop };
 void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
                     const std::function<void(const DiskContent&)>& look);
 
-/// The file-operations seam over a DiskContent. One thread.
-class SimulatedDisk : public FileOperations {
+/// The file-operations seam over a DiskContent. It also performs the protocols' steps, so that it knows during which
+/// step a call is made. One thread.
+class SimulatedDisk : public FileOperations, public ObservedSteps {
  public:
   explicit SimulatedDisk(DiskContent content) : content_(std::move(content)) {}
 
@@ -74,9 +76,9 @@ class SimulatedDisk : public FileOperations {
   std::uint64_t capacity = 0;  // bytes, in blocks of 4 KiB per file; 0: unlimited
 
   // Hooks that observe or break the disk.
-  std::function<void()> changed;                             // after each call that changed what a crash may leave
-  std::function<bool(const std::string& sync)> ignore_sync;  // "step: target"; true: report success, do nothing
-  std::function<std::vector<std::size_t>(const std::vector<std::string_view>&)> reorder;
+  std::function<void()> changed;                                // after each call that changed what a crash may leave
+  std::function<bool(const std::string& sync)> ignore_sync;     // "step: target"; true: report success, do nothing
+  std::function<std::vector<Step>(std::vector<Step>)> reorder;  // of a protocol, which may also lose steps
   std::function<void(std::string_view)> at_step;
 
   const DiskContent& content() const { return content_; }
@@ -103,9 +105,10 @@ class SimulatedDisk : public FileOperations {
   int mount_info(const Path& path, MountInfo& info) override;
   int status_of(int fd, FileInfo& info) override;
   int lock(int fd) override;
-  void together(const std::function<void()>& first, const std::function<void()>& second) override;
+
   void reached(std::string_view step) override;
-  std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override;
+  Status perform(std::vector<Step> steps) override;
+  void together(const std::function<void()>& first, const std::function<void()>& second) override;
 
   /// Makes a sync of this descriptor fail: the pending bytes of the file are lost permanently.
   void fail_sync(int fd);

@@ -289,24 +289,4 @@ Result<std::unique_ptr<HostLock>> SteppedStore::lock(std::string_view) {
   return std::unique_ptr<HostLock>(std::make_unique<HostLock>());
 }
 
-Status SteppedStore::perform(std::vector<Step> steps) {
-  const auto number = [](const Step& step) { return std::string(step.label.substr(0, step.label.find(' '))); };
-  if (hooks_.performing) {
-    std::vector<std::string> labels;
-    for (const Step& step : steps) labels.emplace_back(step.label);
-    hooks_.performing(labels);
-  }
-  const auto find = [&](const std::string& wanted) {
-    return std::find_if(steps.begin(), steps.end(), [&](const Step& step) { return number(step) == wanted; });
-  };
-  const auto step = hooks_.fault.kind == Fault::Kind::none ? steps.end() : find(hooks_.fault.step);
-  if (step != steps.end() && hooks_.fault.kind == Fault::Kind::leave_out) {
-    steps.erase(step);
-  } else if (step != steps.end()) {
-    const auto after = find(hooks_.fault.after);
-    if (after != steps.end()) std::rotate(step, step + 1, after + 1);
-  }
-  return Store::perform(std::move(steps));
-}
-
 }  // namespace holdfast::storage::model

@@ -77,14 +77,6 @@ class Image {
   Fingerprint fingerprint_;
 };
 
-/// One protocol with one of its steps left out, or done right after a later one.
-struct Fault {
-  enum class Kind { none, leave_out, move };
-  Kind kind = Kind::none;
-  std::string step;   // the label's first word: "S5"
-  std::string after;  // "S7"
-};
-
 /// Conflicting operations of other writers that only some programs contain.
 enum class Meeting {
   removes_staged,    // what others have staged
@@ -102,9 +94,6 @@ class SteppedStore final : public Store {
     std::function<void(std::string_view what)> before;
     /// Whether another writer may still do something that does not commute with this one. Empty: yes.
     std::function<bool(Meeting)> may_meet;
-    Fault fault;
-    /// Called with the labels of every list of steps that a protocol performs.
-    std::function<void(const std::vector<std::string>&)> performing;
   };
   SteppedStore(std::shared_ptr<Image> image, Hooks hooks);
 
@@ -134,7 +123,6 @@ class SteppedStore final : public Store {
   Result<std::size_t> remove_staged(const std::function<bool(std::string_view session)>& is_over) override;
   /// Always granted, because the writers are on different hosts, between which locks do not work.
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override;
-  Status perform(std::vector<Step> steps) override;
 
  private:
   friend class SteppedWriter;

@@ -142,8 +142,8 @@ class StagedInPlace final : public StagedObject {
 
 class FileStore final : public Store {
  public:
-  FileStore(const Path& run_folder, FileStoreOptions options, FileOperations& files)
-      : root_(run_folder), options_(options), files_(files), pool_(std::make_shared<BufferPool>()) {
+  FileStore(const Path& run_folder, FileStoreOptions options, FileOperations& files, StepRunner& steps)
+      : root_(run_folder), options_(options), files_(files), steps_(steps), pool_(std::make_shared<BufferPool>()) {
     MountInfo mount;
     if (files_.mount_info(root_, mount) >= 0) sync_is_durable_ = mount.sync_is_durable;
   }
@@ -166,7 +166,7 @@ class FileStore final : public Store {
     if (Status status = writable(); !status.ok()) return status;
     const Path home = root_.parent_path();
     bool made_home = false;
-    return perform({
+    return steps_.perform({
         {"F1 make the folders", [&] { return make_folders(home, made_home); }},
         {"F2 sync the run's folder", [&] { return sync_or_lack(root_); }},
         {"F3 sync the folder of runs", [&] { return sync_or_lack(home); }},
@@ -282,19 +282,6 @@ class FileStore final : public Store {
     if (!held) return held.status();
     (*held)->name_holder(holder, left_by);
     return std::unique_ptr<HostLock>(*std::move(held));
-  }
-
-  Status perform(std::vector<Step> steps) override {
-    std::vector<std::string_view> labels;
-    for (const Step& step : steps) labels.push_back(step.label);
-    for (const std::size_t at : files_.order(labels)) {
-      files_.reached(labels[at]);
-      if (Status status = steps[at].run(); !status.ok()) return status;
-    }
-    return {};
-  }
-  void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    files_.together(first, second);
   }
 
  private:
@@ -487,6 +474,7 @@ class FileStore final : public Store {
   const Path root_;
   const FileStoreOptions options_;
   FileOperations& files_;
+  StepRunner& steps_;
   const std::shared_ptr<BufferPool> pool_;
   Publishing publishing_ = Publishing::link;
   bool create_only_enforced_ = false;
@@ -495,14 +483,15 @@ class FileStore final : public Store {
 
 }  // namespace
 
-std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options, FileOperations& files) {
+std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options, FileOperations& files,
+                                       StepRunner& steps) {
   // Absolute, so that a later change of the working directory does not move the run.
   boost::system::error_code error;
   // Not absolute(), because it throws for any path if the working directory is gone.
   Path absolute = run_folder.is_absolute() ? run_folder : boost::filesystem::current_path(error) / run_folder;
   absolute = absolute.lexically_normal();
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();
-  return std::make_unique<FileStore>(absolute, options, files);
+  return std::make_unique<FileStore>(absolute, options, files, steps);
 }
 
 }  // namespace holdfast::storage

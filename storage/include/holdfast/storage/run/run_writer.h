@@ -19,6 +19,7 @@
 #include "holdfast/storage/run/payload.h"
 #include "holdfast/storage/run/retention.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/step_runner.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
@@ -45,6 +46,8 @@ struct OpenRequest {
   std::function<double()> seconds;
   /// Waits before a base that could not be read is tried again. Default: sleeps.
   std::function<void(double seconds)> pause = nullptr;
+  /// Performs the protocols' steps; must outlive the writer. Default: steps_in_order().
+  StepRunner* steps = nullptr;
 };
 
 /// Everything about a version except its tensors.
@@ -115,6 +118,7 @@ class RunWriter {
   std::uint64_t non_finite_of(const Uid& uid);
 
   Store& store_;
+  StepRunner& steps_;
   std::string run_;
   std::string program_;
   std::function<std::string()> wall_time_;

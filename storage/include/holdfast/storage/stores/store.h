@@ -73,12 +73,6 @@ class HostLock {
   virtual std::string left_by() const { return {}; }
 };
 
-/// One named step of a protocol.
-struct Step {
-  std::string_view label;  // "S5 publish the manifest"
-  std::function<Status()> run;
-};
-
 class Store {
  public:
   virtual ~Store() = default;
@@ -117,12 +111,6 @@ class Store {
 
   /// `busy`, with the holder's text in the message, while another living process of this host holds the lock.
   virtual Result<std::unique_ptr<HostLock>> lock(std::string_view holder) = 0;
-
-  /// Runs a protocol's steps in order up to the first failure. Tests override it to kill between steps, or to leave
-  /// one out or swap two, which proves that each is needed.
-  virtual Status perform(std::vector<Step> steps);
-  /// Runs both, possibly at the same time.
-  virtual void together(const std::function<void()>& first, const std::function<void()>& second);
 };
 
 }  // namespace holdfast::storage
