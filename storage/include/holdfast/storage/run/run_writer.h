@@ -1,5 +1,5 @@
-// One session's write access to one run: opens it, saves versions, prunes them. run_writer.cc lists the protocols'
-// numbered steps above the code; FORMAT.md gives the reason for each.
+// One session's write access to one run: opens it, saves versions, prunes them. open_run.cc, save_version.cc and
+// prune_versions.cc list the protocols' numbered steps above the code; FORMAT.md gives the reason for each.
 //
 // Threads: one at a time. The store must outlive the writer.
 #pragma once
