@@ -42,21 +42,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
   std::unique_ptr<RunWriter> writer(new RunWriter(store, request));
   if (Status status = store.prepare(); !status.ok()) return status;
   if (Status status = check_can_commit(store); !status.ok()) return status;
-  auto lock =
-      store.lock("pid " + std::to_string(request.pid) + " on host " + request.host + " since " + writer->wall_time_());
-  if (lock) {
-    writer->lock_ = std::move(*lock);
-    if (const std::string before = writer->lock_->left_by(); !before.empty()) {
-      writer->say_("the run was still locked for " + before +
-                   ", which is gone: a process that it started keeps the lock; this session takes the run over");
-    }
-  } else if (lock.code() == StatusCode::busy && !request.take_over) {
-    return Status(StatusCode::busy, "run " + request.run + " in " + store.location() + " is already running as " +
-                                        lock.status().message() +
-                                        "; wait for it, end it, or take the run over with --holdfast.take-over");
-  } else if (lock.code() != StatusCode::busy && lock.code() != StatusCode::unsupported) {
-    return lock.status();
-  }
+  if (Status status = writer->take_lock(request); !status.ok()) return status;
 
   ChooseOptions options;
   options.from = request.from;
@@ -78,6 +64,25 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
   }
   writer->newest_ = writer->open_.base;
   return writer;
+}
+
+Status RunWriter::take_lock(const OpenRequest& request) {
+  if (!store_.capabilities().host_lock) return {};  // remove_orphans() would rely on it
+  auto lock = store_.lock("pid " + std::to_string(request.pid) + " on host " + request.host + " since " + wall_time_());
+  if (lock) {
+    lock_ = std::move(*lock);
+    if (const std::string before = lock_->left_by(); !before.empty()) {
+      say_("the run was still locked for " + before +
+           ", which is gone: a process that it started keeps the lock; this session takes the run over");
+    }
+  } else if (lock.code() == StatusCode::busy && !request.take_over) {
+    return {StatusCode::busy, "run " + request.run + " in " + store_.location() + " is already running as " +
+                                  lock.status().message() +
+                                  "; wait for it, end it, or take the run over with --holdfast.take-over"};
+  } else if (lock.code() != StatusCode::busy && lock.code() != StatusCode::unsupported) {
+    return lock.status();
+  }
+  return {};
 }
 
 Status RunWriter::choose(const ChooseOptions& options) {
@@ -114,12 +119,12 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
     if (seconds > 0) pause_(seconds);
     auto version = VersionReader::open(store_, base);
     status = version ? (request.load ? request.load(*version) : Status()) : version.status();
-    if (status.code() != StatusCode::unreadable) break;
+    if (is_permanent(status.code())) break;
   }
-  if (status.code() == StatusCode::unreadable) {
-    return {StatusCode::unreadable, "version " + base.short_text() + " cannot be read now: " + status.message() +
-                                        "; nothing was changed. Try again, or choose an older version with "
-                                        "--holdfast.from"};
+  if (!is_permanent(status.code())) {
+    return {status.code(), "version " + base.short_text() + " cannot be read now: " + status.message() +
+                               "; nothing was changed. Try again, or choose an older version with "
+                               "--holdfast.from"};
   }
   const bool vanished = status.code() == StatusCode::not_found;  // dropped by a session that is still running
   if (status.code() != StatusCode::corrupt && status.code() != StatusCode::incomplete && !vanished) return status;

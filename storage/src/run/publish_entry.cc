@@ -9,6 +9,17 @@ namespace {
 // make all attempts fail.
 constexpr int kStagings = 16;
 
+/// Reads an entry back if the store may have published only a part of it.
+Status check_whole(const Store& store, const std::string& name, const std::string& bytes) {
+  if (store.capabilities().atomic_publish) return {};
+  const auto found = store.get(name);
+  if (!found) return found.status();
+  if (*found == bytes) return {};
+  return {StatusCode::corrupt, store.location() + "/" + name +
+                                   " does not hold the bytes that were written to it; choose another folder with "
+                                   "--holdfast.dir"};
+}
+
 }  // namespace
 
 Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const std::string& name,
@@ -19,7 +30,7 @@ Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const 
     if (!again) return again.status();
     status = (*again)->publish();
   }
-  return status;
+  return status.ok() && durable ? check_whole(store, name, bytes) : status;
 }
 
 Status publish_entry(Store& store, const std::string& name, const std::string& bytes, bool durable) {

@@ -9,7 +9,8 @@
 namespace holdfast::storage {
 
 /// Gives a staged entry its name. A session of another host that has not seen our open entry may treat this writer as
-/// dead and remove the staged entry: then it is staged again.
+/// dead and remove the staged entry: then it is staged again. A durable entry on a store that may publish in part
+/// (`atomic_publish`) is read back: `corrupt` if it is not whole.
 Status publish_staged(Store& store, std::unique_ptr<StagedObject> staged, const std::string& name,
                       const std::string& bytes, bool durable = true);
 

@@ -88,6 +88,7 @@ SteppedStore::SteppedStore(std::shared_ptr<Image> image, Hooks hooks)
 Capabilities SteppedStore::capabilities() const {
   Capabilities can;
   can.create_only_enforced = can.atomic_publish = can.durable_put = can.list_after_create = can.ranged_read = true;
+  can.host_lock = true;
   return can;
 }
 

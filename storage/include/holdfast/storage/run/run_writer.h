@@ -35,9 +35,9 @@ struct OpenRequest {
   bool fresh = false;
   std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
-  /// Loads a version into the program (O3). `misfit` ends the opening, as does `unreadable` after three attempts;
-  /// `corrupt` and `incomplete` pass the version over. Must not change the program before the version is known to be
-  /// compatible. May be called more than once.
+  /// Loads a version into the program (O3). `misfit` ends the opening, as does a failure that may pass (is_permanent())
+  /// after three attempts; `corrupt` and `incomplete` pass the version over. Must not change the program before the
+  /// version is known to be compatible. May be called more than once.
   std::function<Status(const VersionReader&)> load;
   /// Receives each decision, one sentence each.
   std::function<void(const std::string&)> say;
@@ -106,6 +106,7 @@ class RunWriter {
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
   SessionOrder order() const;
+  Status take_lock(const OpenRequest& request);
   Status choose(const ChooseOptions& options);                                                  // O1
   Status note_attempt();                                                                        // O2
   Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);            // O3
