@@ -6,7 +6,7 @@
 # The modules after the colon are of the same library; "." is the library's own folder. Everything in runtime and tools may
 # also use the public headers of storage.
 set(holdfast_arrows
-  # Status and Result: outcomes as values; what Linux tells about processes
+  # Status and Result: outcomes as values; steps of protocols; what Linux tells about processes
   "storage/. :"
   # text as people read and write it: units, times, quotes, the name nearest to a misspelled one
   "storage/text : ."

@@ -16,7 +16,7 @@
 namespace holdfast {
 CheckpointManager::CheckpointManager(const SessionOptions& options, Console& console)
     : console_(console),
-      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
+      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files(), store_steps())) {}
 
 // The console outlives the manager, and its later lines must not reach the store.
 CheckpointManager::~CheckpointManager() { console_.set_log(nullptr); }
@@ -34,6 +34,7 @@ void CheckpointManager::open(const SessionOptions& options,
   request.fresh = options.fresh;
   request.job = job_id();
   request.take_over = options.take_over;
+  request.steps = &store_steps();
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };
   writer_ = value_of(storage::RunWriter::open(*store_, request));

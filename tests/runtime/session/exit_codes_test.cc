@@ -15,7 +15,7 @@
 #include "program_beside.h"
 #include "ranks.h"
 #include "session_run.h"
-#include "storage/forwarding_files.h"
+#include "storage/observed_steps.h"
 
 namespace {
 
@@ -81,7 +81,7 @@ void stop_runs_again_and_again(int runs) {
 }
 
 /// Closes the reading end of this process's output in the middle of its second save.
-class ReaderThatLeaves final : public ForwardingFiles {
+class ReaderThatLeaves final : public ObservedSteps {
  public:
   ReaderThatLeaves() {
     int ends[2];
@@ -101,8 +101,8 @@ class ReaderThatLeaves final : public ForwardingFiles {
 };
 
 int train_without_a_reader(const storage::Path& folder, bool is_main) {
-  std::optional<ReaderThatLeaves> files;
-  if (is_main) set_store_files(&files.emplace());
+  std::optional<ReaderThatLeaves> steps;
+  if (is_main) set_store_steps(&steps.emplace());
   SessionOptions options;
   options.dir = folder.string();
   options.run = "run";
