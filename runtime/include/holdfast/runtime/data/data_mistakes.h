@@ -2,11 +2,15 @@
 // which states what is wrong and what to write.
 #pragma once
 
-#include <torch/data/example.h>
-
 #include <vector>
 
 #include "holdfast/runtime/never.h"
+
+// Declared, because the header of torch::data::Example includes all operators, which take seconds to compile.
+namespace torch::data {
+template <typename Data, typename Target>
+struct Example;
+}
 
 namespace holdfast {
 

@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/step_info.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/serialize/state.h"
 
