@@ -71,8 +71,8 @@ std::shared_ptr<void> BatchFetch::read() const {
     }
   }
   throw Error(failure.code,
-              fmt::format("the batch of samples {} could not be read, though each of them can alone (epoch {}, "
-                          "position {}): {}",
+              fmt::format("the batch of samples {} could not be read, although each of these samples can be read alone "
+                          "(epoch {}, position {}): {}",
                           fmt::join(indices, ", "), epoch, begin, failure.text));
 }
 

@@ -16,8 +16,8 @@ const CustomOrder::Epoch& CustomOrder::of(std::uint64_t epoch, std::uint64_t siz
   if (indices.size() != size) {
     throw Error(
         storage::StatusCode::invalid,
-        fmt::format("LoaderOptions::order gave {} indices for epoch {} and the dataset has {} samples: give one for "
-                    "each, of which some may be alike",
+        fmt::format("LoaderOptions::order gave {} indices for epoch {} and the dataset has {} samples: give one "
+                    "index for each sample; an index may occur several times",
                     indices.size(), epoch, size));
   }
   const auto beyond = std::find_if(indices.begin(), indices.end(), [&](std::size_t index) { return index >= size; });

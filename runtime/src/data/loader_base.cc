@@ -37,7 +37,7 @@ LoaderBase::Impl::Impl(const LoaderOptions& given, std::optional<std::size_t> da
   if (!dataset_size)
     refuse("the dataset has no size, so its samples cannot be visited once per epoch: return one from size()");
   size = *dataset_size;
-  if (size == 0) refuse("the dataset is empty: there is no sample to make a batch of");
+  if (size == 0) refuse("the dataset is empty: a loader needs at least one sample");
   if (options.batch_size < 1)
     refuse(fmt::format("batch_size is {}: it must be at least 1", std::int64_t{options.batch_size}));
   if (options.workers < 0) refuse(fmt::format("workers is {}: it must be 0 or more", options.workers));
@@ -110,8 +110,8 @@ void LoaderBase::shard(int rank, int world_size) {
   const auto ranks = static_cast<std::uint64_t>(world_size);
   if (self.batch_size < ranks) {
     refuse(
-        fmt::format("batch_size is {} for {} ranks, and some would never have a sample: it counts the samples of all "
-                    "ranks together, so make it at least {}, best a multiple of it",
+        fmt::format("batch_size is {} for {} ranks, so some ranks would never have a sample: it counts the samples of "
+                    "all ranks together; make it at least {}, best a multiple of that",
                     self.batch_size, ranks, ranks));
   }
   if (self.rank == static_cast<std::uint64_t>(rank) && self.world_size == ranks) return;

@@ -58,13 +58,13 @@ std::shared_ptr<void> LoaderBase::Impl::next() {
     go_to(epoch + 1, 0);
     return nullptr;
   }
-  // Nothing else draws while the loop waits here for its first batch, so `get` moved a generator that moved.
+  // Nothing else draws while the loop waits here for its first batch: if the generator changed, `get` drew from it.
   const auto before = watched ? at::Tensor() : default_generator_state();
   auto batch = fetch_batch();
   if (!watched && !same_bytes(before, default_generator_state())) {
     std::fputs(
         "holdfast: the dataset draws from LibTorch's default generator while it reads a sample; with loader workers "
-        "that makes every run different: draw from holdfast::sample_generator(index) instead\n",
+        "every run is then different: draw from holdfast::sample_generator(index) instead\n",
         stderr);
   }
   watched = true;

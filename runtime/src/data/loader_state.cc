@@ -54,10 +54,10 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
     state.at("shuffle").get_to(shuffle);
     state.at("order").get_to(order);
   } catch (const nlohmann::json::exception& error) {
-    misfit(fmt::format("what the checkpoint holds is not a loader's state: {}", error.what()));
+    misfit(fmt::format("the checkpoint's state of the loader is invalid: {}", error.what()));
   }
   if (cursor > size) {
-    misfit(fmt::format("the checkpoint's loader is at sample {} of a dataset of {}", cursor, size));
+    misfit(fmt::format("the checkpoint's state of the loader is invalid: it is at sample {} of {}", cursor, size));
   }
   const bool inside_an_epoch = is_inside_an_epoch(state, self.options.drop_last);
   if (self.counts_batches) return;  // the number of batches is checked when the epoch's steps begin
@@ -65,35 +65,34 @@ void LoaderBase::check_state(const nlohmann::json& state) const {
     if (dataset_change_is_allowed()) return;
     misfit(
         fmt::format("the dataset has {} samples, and the checkpoint was made inside epoch {} when it had {}: use the "
-                    "same data until that epoch is over, begin it again with --holdfast.allow-dataset-change, or begin "
-                    "a new run",
+                    "same data until that epoch is over, restart the epoch with --holdfast.allow-dataset-change, or "
+                    "start a new run",
                     self.size, epoch + 1, size));
   }
   const bool own_order = self.options.order != nullptr;
   if (inside_an_epoch && own_order != state.contains("own_order")) {
-    misfit(fmt::format(
-        "the checkpoint was made inside epoch {} {} LoaderOptions::order, and the program {}: samples would "
-        "come twice or never; change it back until the epoch is over",
-        epoch + 1, own_order ? "without" : "with an order of the program's own, by",
-        own_order ? "gives one" : "gives none"));
+    misfit(
+        fmt::format("the checkpoint was made inside epoch {} {} LoaderOptions::order, and the program {}: some samples "
+                    "would occur twice and others never; change it back until the epoch is over",
+                    epoch + 1, own_order ? "without" : "with", own_order ? "gives one" : "gives none"));
   }
   if (inside_an_epoch && own_order) {
     if (state.at("own_order") == self.own_order(epoch).digest) return;
     misfit(fmt::format(
         "LoaderOptions::order gives another order for epoch {} than when the checkpoint was made inside it: "
-        "make it a function of the epoch alone, such as a shuffle by a generator that it seeds with it",
+        "it must depend only on the epoch, as does a shuffle by a generator that is seeded with the epoch",
         epoch + 1));
   }
   if (inside_an_epoch && shuffle != self.options.shuffle) {
     misfit(
-        fmt::format("the checkpoint was made inside epoch {} with shuffle = {} and the program says {}: samples "
-                    "would come twice or never; change shuffle back until the epoch is over",
+        fmt::format("the checkpoint was made inside epoch {} with shuffle = {} and the program sets {}: some "
+                    "samples would occur twice and others never; change shuffle back until the epoch is over",
                     epoch + 1, shuffle, self.options.shuffle));
   }
   if (inside_an_epoch && shuffle && order != kSampleOrderVersion) {
     misfit(
-        fmt::format("the checkpoint was made inside an epoch whose order is of version {} and this Holdfast knows "
-                    "version {}: continue with the one that made it",
+        fmt::format("the checkpoint was made inside an epoch with version {} of the shuffled order, and this build of "
+                    "Holdfast has version {}: continue with a build that has that version",
                     order, kSampleOrderVersion));
   }
 }
@@ -131,8 +130,8 @@ void LoaderBase::set_batches(std::uint64_t count) {
       throw Error(
           StatusCode::misfit,
           fmt::format(
-              "the program has {} batches, and the checkpoint was made after {} of {} in epoch {}: give the same "
-              "ones until that epoch is over, or begin it again with --holdfast.allow-dataset-change",
+              "the program has {} batches, and the checkpoint was made after {} of {} in epoch {}: use the same "
+              "batches until that epoch is over, or restart it with --holdfast.allow-dataset-change",
               count, self.cursor, self.size, self.epoch + 1));
     }
     self.change =

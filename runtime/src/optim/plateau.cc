@@ -144,11 +144,12 @@ void LearningRate::set_state(const nlohmann::json& saved) {
 
 std::string LearningRate::differences(const nlohmann::json& saved) const {
   const auto found = saved.is_object() ? saved.find("schedule") : saved.end();
-  const bool said = found != saved.end() && found->is_string();
-  const std::string then = said ? found->get<std::string>() : "not said";
+  const bool is_known = found != saved.end() && found->is_string();
+  const std::string then = is_known ? found->get<std::string>() : "of an unknown kind";
   if (then == name_) return {};
-  return fmt::format("the learning rate was {} when the checkpoint was saved and is {} in this program, which counts",
-                     then, name_);
+  return fmt::format(
+      "the learning rate was {} when the checkpoint was saved and is {} in this program: the program's is used", then,
+      name_);
 }
 
 }  // namespace holdfast

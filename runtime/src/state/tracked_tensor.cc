@@ -86,7 +86,8 @@ class TrackedTensor : public TrackedItem {
       if (was.is_cpu() || (was.is_cuda() && was.index() < torch::cuda::device_count())) {
         device = was;
       } else {
-        plan.fit.notes.push_back(name() + " was on " + was.str() + ", which is not here: it is loaded to the CPU");
+        plan.fit.notes.push_back(name() + " was on " + was.str() +
+                                 ", which this machine does not have: it is loaded to the CPU");
       }
     }
     plan.apply([this, made = plan.make(*entry, device)](std::vector<std::string>&) { tensor_ = *made; });

@@ -19,8 +19,8 @@ struct NotALoader {
   static_assert(
       never<T>,
       "session.steps() and session.epochs() iterate over a holdfast::Loader, which can resume in the middle of an "
-      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); over batches that "
-      "you hold there is session.epochs({.count = 10}, batches)");
+      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); to iterate over "
+      "batches that you hold, write session.epochs({.count = 10}, batches)");
   using Range = void;
 };
 
@@ -32,8 +32,9 @@ struct NotLoaderOptions {
 
 template <class Batches>
 struct TemporaryBatches {
-  static_assert(never<Batches>,
-                "session.epochs({.count = n}, batches) goes over a variable of yours: give the batches a name first");
+  static_assert(
+      never<Batches>,
+      "session.epochs({.count = n}, batches) needs batches that outlive the loop: give the batches a name first");
   using Range = void;
 };
 

@@ -23,6 +23,7 @@ class Loop {
   virtual StepInfo begin_step() = 0;
   /// After the body of a step: counts it, saves if a save is due, records whether to stop.
   virtual void end_step() = 0;
+  /// The body of an epoch begins; end_epoch(): it is over.
   virtual void begin_epoch() = 0;
   /// The steps of the epoch begin. If the epoch resumes, the session that saved has already run the body before them.
   virtual void begin_epoch_steps() = 0;
@@ -33,7 +34,9 @@ class Loop {
   virtual void complete() = 0;
   /// The program left the loop; the current step counts. `thrown`: it left by an exception, so nothing is written.
   virtual void leave(bool thrown) = 0;
+  /// Whether the loop must not begin another step.
   virtual bool stopping() const = 0;
+  /// Where batches are moved to.
   virtual c10::Device device() const = 0;
 };
 

@@ -22,6 +22,7 @@
 
 namespace holdfast {
 
+/// The steps over a loader's batches: of a whole loop, across epochs, or of one epoch.
 template <class Dataset>
 class StepRange {
  public:
@@ -138,6 +139,7 @@ class EpochRange {
   Make make_;
 };
 
+/// A counted loop whose steps have no batch.
 class CountRange {
  public:
   explicit CountRange(BeginLoop begin) : begin_(std::move(begin)) {}

@@ -22,6 +22,7 @@ class LoaderBase;
 /// The facts of the batch that a loader handed out last.
 StepFacts step_facts(const LoaderBase& loader, std::uint64_t number);
 
+/// A step as the program and its pipelines see it.
 class StepInfo {
  public:
   StepInfo() = default;
