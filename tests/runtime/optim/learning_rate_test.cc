@@ -220,12 +220,13 @@ TEST_CASE("a_resume_with_edited_parameters_is_said_and_the_programs_count") {
   auto edited = LearningRate::warmup_cosine(500, 30000, 0.1);
   CHECK(edited.differences(saved) ==
         "the learning rate was warmup_cosine(500, 20000) when the checkpoint was saved and is "
-        "warmup_cosine(500, 30000, 0.1) in this program, which counts");
+        "warmup_cosine(500, 30000, 0.1) in this program: the program's is used");
   edited.set_state(saved);
   CHECK(edited.factor(30000) == 0.1);
   CHECK(LearningRate::warmup_cosine(500, 20000).differences(saved).empty());
   CHECK(LearningRate::constant().differences(json{{"epoch", 3}}) ==
-        "the learning rate was not said when the checkpoint was saved and is constant() in this program, which counts");
+        "the learning rate was of an unknown kind when the checkpoint was saved and is constant() in this program: "
+        "the program's is used");
 
   auto old = LearningRate::plateau({.factor = 0.5, .patience = 0});
   observed(old, {1, 2, 2});

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "catch.h"
-#include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/ranges.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
 #include "session/progress.h"

@@ -24,7 +24,7 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/step_info.h"
 #include "holdfast/runtime/options/option_types.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/serialize/state.h"

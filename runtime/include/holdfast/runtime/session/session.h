@@ -28,6 +28,10 @@
 
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/loop_options.h"
+#include "holdfast/runtime/data/own_epoch.h"
+#include "holdfast/runtime/data/ranges.h"
+#include "holdfast/runtime/data/step_info.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/pipeline/pipeline.h"
 #include "holdfast/runtime/ranks/group.h"
