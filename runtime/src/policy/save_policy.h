@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "holdfast/runtime/policy/stop_request.h"
+#include "policy/stop_request.h"
 
 namespace holdfast {
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "holdfast/runtime/policy/stop_request.h"
+#include "policy/stop_request.h"
 
 namespace holdfast {
 

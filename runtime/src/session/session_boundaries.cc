@@ -10,6 +10,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/text/units.h"
+#include "ranks/group_control.h"
 #include "session/session_impl.h"
 
 namespace holdfast {
@@ -290,7 +291,7 @@ StopRequest Session::Impl::orders_here(const LoopPosition& loop, const Boundary&
   wish_is_out |= !wish.empty();
   const std::uint64_t left = std::min(
       kEndless, loop.loader != nullptr ? loop.loader->batches_left() : loop.target - std::min(loop.target, loop.done));
-  const StopRequest order = group.at_step(progress.step, progress.step + left, wish, this->here);
+  const StopRequest order = GroupControl(group).at_step(progress.step, progress.step + left, wish, this->here);
   if (!order.empty()) wish_is_out = false;
   return order;
 }

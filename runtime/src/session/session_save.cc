@@ -11,6 +11,7 @@
 #include "holdfast/storage/text/units.h"
 #include "process/job_id.h"
 #include "process/launcher_progress.h"
+#include "ranks/group_control.h"
 #include "ranks/status_json.h"
 #include "session/session_impl.h"
 #include "state/stored_name.h"
@@ -307,7 +308,7 @@ int Session::Impl::finish(Site site) {
   if (finished) return *finished;
   here = site;
   if (!opened) {  // nothing ran, so nothing must be saved
-    group.close(site);
+    GroupControl(group).close(site);
     return *(finished = kDone);
   }
   storage::disarm_death_note();
@@ -341,7 +342,7 @@ int Session::Impl::finish(Site site) {
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
-  group.close(site);  // the other ranks wait here for rank 0
+  GroupControl(group).close(site);  // the other ranks wait here for rank 0
   return *(finished = code);
 }
 

@@ -19,6 +19,7 @@
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/units.h"
+#include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 #include "ranks/status_json.h"
 #include "session/earlier_sessions.h"
@@ -101,7 +102,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
   }
   if (ranks.world_size > 1) {
     before_death.emplace([this](const std::string& why) {
-      group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
+      GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
   if (options.threads > 0) {
@@ -208,7 +209,7 @@ void Session::Impl::open_as_main() {
     } catch (const RankFault&) {
       throw;
     } catch (const Error& error) {
-      if (!group.fault()) {
+      if (!GroupControl(group).fault()) {
         (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
       }
       throw;

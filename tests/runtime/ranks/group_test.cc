@@ -15,6 +15,7 @@
 
 #include "data/prefetch_queue.h"
 #include "ranks.h"
+#include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 
 namespace {
@@ -225,7 +226,7 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
           return nullptr;
         });
         (void)workers.pop();
-        group.close();
+        GroupControl(group).close();
         return 0;
       },
       std::chrono::seconds(30));
@@ -249,7 +250,7 @@ TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
         ::usleep(300000);  // until the address is not listened on any more
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         const bool right = group.local_rank() == place.rank;
-        group.close();
+        GroupControl(group).close();
         return right ? 0 : 1;
       },
       std::chrono::seconds(40));
