@@ -233,7 +233,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
 }
 
 TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]") {
-  // Rank 1 never arrives at a collective that the frames do not know.
+  // Rank 1 never arrives at a collective that has no fingerprint.
   every_rank_stops({"raw collective",
                     [](Group& group) {
                       if (group.rank() == 1) {
