@@ -60,7 +60,7 @@ DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int l
   const bool is_auto = wanted == "auto";
   if (facts.gpus.empty()) {
     if (is_auto) return {};
-    refuse(fmt::format("there is no GPU here{}: run with --holdfast.device cpu",
+    refuse(fmt::format("no GPU was found{}: run with --holdfast.device cpu",
                        facts.driver_cuda.empty() ? " (NVIDIA's driver library libcuda.so.1 is not installed)" : ""));
   }
   const std::size_t index = static_cast<std::size_t>(local_rank) % facts.gpus.size();

@@ -10,7 +10,7 @@
 
 namespace holdfast {
 
-/// A peer as its watcher sees it, by the watcher's own clock.
+/// A rank as another one sees it, by the other one's clock.
 struct Peer {
   Heartbeat heartbeat;
   std::chrono::milliseconds silent{0};  // since its beat last grew

@@ -66,9 +66,8 @@ Group::~Group() {
   if (impl_->watchdog && !impl_->closed && !impl_->watchdog->fault()) {
     impl_->watchdog->fail(
         std::uncaught_exceptions() > 0
-            ? fmt::format("rank {} was left by an exception before session.finish(); what that rank printed says which",
-                          rank())
-            : fmt::format("rank {} ended without session.finish()", rank()),
+            ? fmt::format("rank {} exited with an exception before session.finish(); see that rank's output", rank())
+            : fmt::format("rank {} ended without calling session.finish()", rank()),
         rank());
   }
   impl_->watchdog.reset();

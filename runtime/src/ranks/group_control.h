@@ -1,5 +1,5 @@
-// What the library itself calls on a group of ranks, besides what users call (group.h): its options, the agreement on
-// saves and stops, the report of a failure, and the end.
+// The part of a group that only the library calls: options of the start, the agreement on saves and stops, the report
+// of a failure, and the end. group.h is what users call.
 #pragma once
 
 #include <chrono>

@@ -50,7 +50,9 @@ class Group::Impl::Turn {
 Group::Impl::Fingerprints Group::Impl::collective(const char* operation, const std::string& what, std::string value,
                                                   const Site& site,
                                                   const std::function<void(const Fingerprints&)>& act) {
-  if (closed) throw Error(StatusCode::invalid, fmt::format("{} comes after the ranks agreed to end", operation));
+  if (closed)
+    throw Error(StatusCode::invalid,
+                fmt::format("{} at {} was called after session.finish()", operation, text_of(site)));
   check();
   CollectiveFingerprint mine{0, operation, text_of(site), what, value.size(), std::move(value)};
   if (!transport) return {mine};

@@ -29,7 +29,7 @@ void require_dense(const at::Tensor& tensor, bool written, const char* operation
   const auto refuse = [&](const char* why) {
     throw Error(StatusCode::invalid, fmt::format("{} at {} {}", operation, text_of(site), why));
   };
-  if (!tensor.defined()) refuse("was given an undefined tensor; every rank gives one of the same shape");
+  if (!tensor.defined()) refuse("was given an undefined tensor; every rank must give one of the same shape");
   if (tensor.layout() != at::kStrided) refuse("takes dense tensors; to_dense() makes one");
   if (written && at::has_internal_overlap(tensor) == at::MemOverlap::Yes) {
     refuse("cannot write to a tensor whose elements share memory, as expand() makes it; clone() gives each its own");
@@ -72,8 +72,8 @@ void Group::all_reduce(at::Tensor& tensor, Reduce how, Site site) {
   require_dense(tensor, /*written=*/true, "all_reduce", site);
   const bool whole = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/true);
   if (!can_be_reduced(tensor.scalar_type()) || (whole && how == Reduce::mean)) {
-    throw Error(StatusCode::invalid, fmt::format("all_reduce cannot compute this of {} at {}; convert it first",
-                                                 describe(tensor), text_of(site)));
+    throw Error(StatusCode::invalid, fmt::format("all_reduce at {} cannot compute {}{}; convert the tensor first",
+                                                 text_of(site), name_of(how), describe(tensor)));
   }
   impl_->collective("all_reduce", name_of(how) + describe(tensor), "", site,
                     [&](const std::vector<CollectiveFingerprint>&) {
@@ -93,8 +93,8 @@ std::vector<at::Tensor> Group::gather_tensors(const char* operation, const std::
                                               const at::Tensor& tensor, Site site) {
   require_dense(tensor, /*written=*/false, operation, site);
   if (tensor.dim() == 0) {
-    throw Error(StatusCode::invalid, fmt::format("{} takes tensors with a first dimension, at {}; unsqueeze(0) gives a "
-                                                 "number one",
+    throw Error(StatusCode::invalid, fmt::format("{} at {} takes tensors with at least one dimension; unsqueeze(0) "
+                                                 "adds one",
                                                  operation, text_of(site)));
   }
   std::vector<at::Tensor> all;

@@ -45,7 +45,7 @@ std::string Group::name_of(Reduce how) {
 
 void Group::require_rank(const char* operation, int rank, Site site) const {
   if (rank >= 0 && rank < world_size()) return;
-  throw Error(StatusCode::invalid, fmt::format("{} at {} names rank {}, and there are ranks 0 to {}", operation,
+  throw Error(StatusCode::invalid, fmt::format("{} at {} names rank {}, but the ranks are 0 to {}", operation,
                                                text_of(site), rank, world_size() - 1));
 }
 

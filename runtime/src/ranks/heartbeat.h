@@ -11,6 +11,7 @@
 
 namespace holdfast {
 
+/// An operation that a rank entered, and the line of the program that called it.
 struct Call {
   std::string operation, site;
 };

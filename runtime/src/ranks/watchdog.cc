@@ -44,9 +44,9 @@ Watchdog::Watchdog(c10d::Store& store, WatchdogOptions options)
   seen_[static_cast<std::size_t>(options_.rank)].heartbeat = heartbeat_of_this_process();
   last_read_ = now;
   try {
-    talker_ = start_thread("to tell the other ranks that this one lives", [this] { talk(); });
-    speaker_ = start_thread("to print what the watch over the ranks finds", [this] { speak(); });
-    guard_ = start_thread("to watch over the other ranks", [this] { guard(); });
+    talker_ = start_thread("to exchange heartbeats with the other ranks", [this] { talk(); });
+    speaker_ = start_thread("to print what the watchdog finds", [this] { speak(); });
+    guard_ = start_thread("to watch the other ranks", [this] { guard(); });
   } catch (...) {
     end_threads();
     throw;

@@ -1,5 +1,5 @@
-// The watchdog over all ranks: every quarter of a second it writes this rank's state to the store and reads the others'
-// states. On a permanent fault it ends this rank's wait, so that every rank stops with one sentence.
+// The watchdog over all ranks: every quarter of a second it writes this rank's heartbeat to the store and reads the
+// others'. On a permanent fault it ends this rank's wait, so that every rank stops with the same error.
 //
 // Three threads: one talks to the store and may be blocked by it (its host can hang), one prints and may be blocked by
 // the terminal or the run's folder, one judges and never blocks.
@@ -42,7 +42,7 @@ class Watchdog {
  public:
   /// The heartbeats' key in the store, completed by the rank, and this rank's first heartbeat, which must be there
   /// before any watchdog begins.
-  static constexpr const char* kKey = "watch";
+  static constexpr const char* kKey = "heartbeat";
   static std::string first_heartbeat();
 
   Watchdog(c10d::Store& store, WatchdogOptions options);
@@ -67,8 +67,8 @@ class Watchdog {
   /// This rank has done `step`: returns what all ranks do here (step_horizon.h). If rank 0 has granted no further step,
   /// waits until it does or a fault is found. `last`: see StepHorizon::reach.
   StopRequest reach(std::uint64_t step, std::uint64_t last, const StopRequest& wish, std::source_location site);
-  /// Ends judging, because all ranks agreed to end. The others are informed before this returns, if that takes at most
-  /// a second.
+  /// All ranks agreed to end, so silence is a fault no longer. The others are informed before this returns, if that
+  /// takes at most a second.
   void stop();
 
  private:

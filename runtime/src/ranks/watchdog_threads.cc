@@ -32,7 +32,7 @@ bool is_over(std::int64_t pid) {
 
 }  // namespace
 
-// On this host an ended process is found at once, not by its missing heartbeats.
+// On this host an ended process is found at once, before its heartbeats are missed.
 void Watchdog::look_for_ended_processes(Clock::time_point now) {
   const std::string here = seen_[static_cast<std::size_t>(options_.rank)].heartbeat.place;
   for (Seen& one : seen_) {
@@ -181,7 +181,7 @@ void Watchdog::guard() {
       if (auto fault = judge(options_.rank, all, silence)) {
         set_fault(*fault);
       } else if (reading_failed_ && options_.store_rank < 0) {
-        set_fault({-1, "the launcher's store is gone, so the ranks can no longer hear of each other"});
+        set_fault({-1, "the launcher's store is gone, so the ranks can no longer exchange heartbeats"});
       }
     }
     const Seen& own = seen_[static_cast<std::size_t>(options_.rank)];

@@ -80,7 +80,7 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
           "from " + std::to_string(count - 1)) {
         return "broadcast";
       }
-      // Longer than a frame, and with another length on each rank.
+      // Longer than a fingerprint, and with another length on each rank.
       const std::string longer(20000 * static_cast<std::size_t>(group.rank() + 1),
                                static_cast<char>('a' + group.rank()));
       const auto gathered = group.gather(longer, count - 1);
@@ -139,16 +139,16 @@ TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_w
          auto tensor = torch::ones({3});
          group.broadcast(tensor, 7);
        },
-       "names rank 7, and there are ranks 0 to 1"},
+       "names rank 7, but the ranks are 0 to 1"},
       // Refused before anything is sent to the others, so the error also comes when one rank alone makes the call.
       {[](Group& group) {
          if (group.is_main()) (void)group.all_reduce(3, holdfast::Reduce::mean);
          throw std::runtime_error("the mean of integers");
        },
        "the mean of integers"},
-      {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, and there are ranks 0 to 1"},
-      {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, and there are ranks 0 to 1"},
-      {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, and there are ranks 0 to 1"},
+      {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, but the ranks are 0 to 1"},
+      {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, but the ranks are 0 to 1"},
+      {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, but the ranks are 0 to 1"},
   };
   all_say(2, "right", [&](Group& group) -> std::string {
     const auto begin = ranks::Clock::now();

@@ -160,7 +160,7 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
       CHECK(one.code == 0);
       CHECK(one.seconds < kAtMost);
       // The second and third alternative: rank 0 took the store with it before this rank knew that all had arrived, or
-      // before its watch had a connection.
+      // before its watchdog had a connection.
       CHECK_THAT(one.text, Catch::Matchers::Matches(
                                fmt::format("(rank {} (\\(pid .* is gone: its .*|at .* ended while rank {} waited .*))|"
                                            "the store at port .* is gone: .*",
