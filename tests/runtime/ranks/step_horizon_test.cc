@@ -28,7 +28,9 @@ struct Other {
     on_the_way.pop_front();
   }
   // Whether it is at the end of the step after which a request is carried out.
-  bool is_due() const { return known.at == step && !known.request.empty() && (did.empty() || did.back().first != step); }
+  bool is_due() const {
+    return known.at == step && !known.request.empty() && (did.empty() || did.back().first != step);
+  }
   bool may_go_on() const { return !is_due() && step < known.until; }
 };
 
