@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "holdfast/holdfast.h"
+#include "ranks/group_control.h"
 
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
   using namespace holdfast;
   at::set_num_threads(1);
   Group group(read_rank_environment(), c10::kCPU, {.watchdog = std::string(argv[1]) == "on"});
+  GroupControl control(group);
   const std::uint64_t steps = std::strtoull(argv[2], nullptr, 10);
   const std::int64_t width = std::atoll(argv[3]);
   torch::manual_seed(1);
@@ -34,10 +36,10 @@ int main(int argc, char** argv) {
     StepFacts facts;
     facts.number = step;
     pipeline.step(StepInfo(facts), [&] { return net->forward(data).square().mean(); });
-    (void)group.at_step(step, steps, {});
+    (void)control.at_step(step, steps, {});
     milliseconds.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
   }
-  group.close();
+  control.close();
   std::sort(milliseconds.begin(), milliseconds.end());
   if (group.is_main()) std::printf("%.6f\n", milliseconds[milliseconds.size() / 2]);
   return 0;

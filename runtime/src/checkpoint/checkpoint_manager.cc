@@ -14,6 +14,7 @@
 #include "process/uncaught_error.h"
 
 namespace holdfast {
+
 CheckpointManager::CheckpointManager(const SessionOptions& options, Console& console)
     : console_(console),
       store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files(), store_steps())) {}
@@ -60,7 +61,7 @@ storage::Result<storage::SavedVersion> CheckpointManager::save(storage::SaveRequ
 
 void CheckpointManager::close(const std::string& reason, nlohmann::json details) {
   const storage::Status noted = writer_->note(storage::NoteKind::close, {}, reason, std::move(details));
-  if (!noted.ok()) console_.say("the session could not be closed in the journal: " + noted.message());
+  if (!noted.ok()) console_.say("the session's end could not be written to the journal: " + noted.message());
   (void)store_->remove(hint_name(writer_->uid().session));
 }
 

@@ -57,7 +57,7 @@ DeviceChoice choose_device(DeviceKind wanted, const GpuFacts& facts, int local_r
   const bool is_auto = wanted == DeviceKind::automatic;
   if (facts.gpus.empty()) {
     if (is_auto) return {};
-    refuse(fmt::format("there is no GPU here{}: run with --holdfast.device cpu",
+    refuse(fmt::format("no GPU was found{}: run with --holdfast.device cpu",
                        facts.driver_cuda.empty() ? " (NVIDIA's driver library libcuda.so.1 is not installed)" : ""));
   }
   const std::size_t index = static_cast<std::size_t>(local_rank) % facts.gpus.size();

@@ -39,7 +39,7 @@ struct DeviceChoice {
 };
 
 /// Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this
-/// LibTorch cannot use it; auto chooses the CPU if there is no GPU or LibTorch was built without CUDA.
+/// LibTorch cannot use it; auto chooses the CPU if it finds no GPU or LibTorch was built without CUDA.
 /// With several ranks on this host, each uses the GPU of its own number. A rank that sees fewer GPUs than there are
 /// ranks assumes that each rank was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
 /// checks that.

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "holdfast/runtime/policy/save_every.h"
-#include "holdfast/runtime/policy/stop_request.h"
+#include "policy/stop_request.h"
 
 namespace holdfast {
 

@@ -36,7 +36,8 @@ class Variables {
     int value = 0;
     const auto [end, error] = std::from_chars(found->data(), found->data() + found->size(), value);
     if (error != std::errc() || end != found->data() + found->size() || value < 0) {
-      throw Error(StatusCode::invalid, fmt::format("{}={} in the environment is not a number of ranks", name, *found));
+      throw Error(StatusCode::invalid,
+                  fmt::format("{}={} in the environment is not a whole number of 0 or more", name, *found));
     }
     return value;
   }
@@ -97,7 +98,7 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   read_place_on_host(variables, ranks, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
     throw Error(StatusCode::invalid,
-                "WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not: they say where rank 0 "
+                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they say where rank 0 "
                 "listens; start with holdfast launch or torchrun, which set them");
   }
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
@@ -218,11 +219,10 @@ RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& m
   }
   if (is_slurm) return of_slurm(lookup);
   if (const auto rank = lookup("PMIX_RANK")) {
-    throw Error(
-        StatusCode::invalid,
-        fmt::format("a launcher says that this is rank {} (PMIX_RANK), but not of how many: set RANK, WORLD_SIZE, "
-                    "MASTER_ADDR and MASTER_PORT for each rank, or unset PMIX_RANK to run as one rank",
-                    *rank));
+    throw Error(StatusCode::invalid,
+                fmt::format("a launcher set rank {} (PMIX_RANK) but not the number of ranks: set RANK, WORLD_SIZE, "
+                            "MASTER_ADDR and MASTER_PORT for each rank, or unset PMIX_RANK to run as one rank",
+                            *rank));
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/death_note.h"
 #include "process/job_id.h"
+#include "ranks/group_control.h"
 #include "session/session_impl.h"
 
 namespace holdfast {
@@ -55,7 +56,7 @@ int Session::Impl::finish(Site site) {
   if (finished) return *finished;
   here = site;
   if (!resumed.opened) {  // nothing ran, so nothing must be saved
-    group.close(site);
+    GroupControl(group).close(site);
     return *(finished = kDone);
   }
   storage::disarm_death_note();
@@ -90,7 +91,7 @@ int Session::Impl::finish(Site site) {
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
-  group.close(site);  // the other ranks wait here for rank 0
+  GroupControl(group).close(site);  // the other ranks wait here for rank 0
   return *(finished = code);
 }
 

@@ -12,6 +12,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/text/units.h"
+#include "ranks/group_control.h"
 #include "ranks/status_json.h"
 #include "session/session_impl.h"
 
@@ -57,7 +58,7 @@ void Session::Impl::open_as_main() {
     } catch (const RankFault&) {
       throw;
     } catch (const Error& error) {
-      if (!group.fault()) {
+      if (!GroupControl(group).fault()) {
         (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
       }
       throw;

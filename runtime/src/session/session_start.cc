@@ -15,6 +15,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/units.h"
+#include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 #include "session/earlier_sessions.h"
 #include "session/session_impl.h"
@@ -90,7 +91,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
   }
   if (ranks.world_size > 1) {
     before_death.emplace([this](const std::string& why) {
-      group.fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
+      GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
   if (options.threads > 0) {

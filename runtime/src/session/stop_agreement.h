@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "holdfast/runtime/policy/stop_request.h"
+#include "policy/stop_request.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "process/signals.h"
 

@@ -102,7 +102,7 @@ TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
 
 TEST_CASE("auto_takes_the_cpu_where_no_gpu_can_be_meant_and_cuda_says_why_not") {
   CHECK(choose_device(DeviceKind::automatic, GpuFacts{}).device.is_cpu());
-  CHECK(contains(refusal(DeviceKind::cuda, GpuFacts{}), "no GPU here"));
+  CHECK(contains(refusal(DeviceKind::cuda, GpuFacts{}), "no GPU was found"));
 
   auto without_cuda = facts_of({"T4", 7, 5});
   without_cuda.libtorch_has_cuda = without_cuda.libtorch_sees_gpu = false;

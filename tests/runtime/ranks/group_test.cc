@@ -15,6 +15,7 @@
 
 #include "data/prefetch_queue.h"
 #include "ranks.h"
+#include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 
 namespace {
@@ -79,7 +80,7 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
           "from " + std::to_string(count - 1)) {
         return "broadcast";
       }
-      // Longer than a frame, and with another length on each rank.
+      // Longer than a fingerprint, and with another length on each rank.
       const std::string longer(20000 * static_cast<std::size_t>(group.rank() + 1),
                                static_cast<char>('a' + group.rank()));
       const auto gathered = group.gather(longer, count - 1);
@@ -138,16 +139,16 @@ TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_w
          auto tensor = torch::ones({3});
          group.broadcast(tensor, 7);
        },
-       "names rank 7, and there are ranks 0 to 1"},
+       "names rank 7, but the ranks are 0 to 1"},
       // Refused before anything is sent to the others, so the error also comes when one rank alone makes the call.
       {[](Group& group) {
          if (group.is_main()) (void)group.all_reduce(3, holdfast::Reduce::mean);
          throw std::runtime_error("the mean of integers");
        },
        "the mean of integers"},
-      {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, and there are ranks 0 to 1"},
-      {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, and there are ranks 0 to 1"},
-      {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, and there are ranks 0 to 1"},
+      {[](Group& group) { (void)group.broadcast(3, -1); }, "names rank -1, but the ranks are 0 to 1"},
+      {[](Group& group) { (void)group.gather(3, 2); }, "names rank 2, but the ranks are 0 to 1"},
+      {[](Group& group) { (void)group.gather(torch::ones({3}), 9); }, "names rank 9, but the ranks are 0 to 1"},
   };
   all_say(2, "right", [&](Group& group) -> std::string {
     const auto begin = ranks::Clock::now();
@@ -225,7 +226,7 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
           return nullptr;
         });
         (void)workers.pop();
-        group.close();
+        GroupControl(group).close();
         return 0;
       },
       std::chrono::seconds(30));
@@ -249,7 +250,7 @@ TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
         ::usleep(300000);  // until the address is not listened on any more
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         const bool right = group.local_rank() == place.rank;
-        group.close();
+        GroupControl(group).close();
         return right ? 0 : 1;
       },
       std::chrono::seconds(40));

@@ -1,6 +1,7 @@
 #include "ranks/heartbeat.h"
 
 #include "catch.h"
+#include "ranks/fault_judgement.h"
 
 namespace {
 
