@@ -5,21 +5,14 @@
 #include <torch/torch.h>
 
 #include "catch.h"
+#include "state/save_and_restore.h"
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
-using holdfast::LoosenOptions;
 using holdfast::resizable;
-using holdfast::Restored;
 using holdfast::RunState;
 
 namespace {
-
-Restored carry(const RunState& from, RunState& to, const LoosenOptions& loosen = {}) {
-  TrackedRun run;
-  run.save(from);
-  return to.restore(run.newest(), loosen);
-}
 
 /// Replaces the tensor in a group by `value`, and its moments by the results of `select`, as trainers of point clouds
 /// do to add and remove points.

@@ -1,0 +1,157 @@
+// State that does not fit the program is refused completely, before anything is overwritten, unless a difference is
+// allowed by name.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "state/save_and_restore.h"
+
+using Catch::Matchers::Contains;
+using holdfast::RunState;
+
+TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_name") {
+  torch::Tensor held = torch::ones({2}), other = torch::ones({2}), flag = torch::ones({2}, torch::requires_grad());
+  RunState from;
+  from.track("held", held).track("other", other).track("flag", flag);
+  TrackedRun run;
+  run.save(from);
+  holdfast::storage::Manifest manifest = run.newest().manifest();
+  manifest.values["held"] = "abacus:7";
+  manifest.values["other"] = {{"device", 5}};
+  manifest.values["flag"] = {{"device", "cpu"}, {"requires_grad", "often"}};
+
+  torch::Tensor undefined, none, present = torch::zeros({2}, torch::requires_grad());
+  RunState to;
+  to.track("held", undefined).track("other", none).track("flag", present);
+  const auto fit = to.check(manifest);
+  REQUIRE(fit.differences.size() == 3);
+  CHECK(fit.differences[0].what == "flag is a tensor in the program and something else in the checkpoint");
+  CHECK(fit.differences[1].what == "held was saved on the device \"abacus:7\", which LibTorch does not know");
+  CHECK(fit.differences[2].what == "other is a tensor in the program and something else in the checkpoint");
+}
+
+TEST_CASE("the_generator_of_a_missing_device_is_noted_and_no_misfit") {
+  if (torch::cuda::device_count() > 0) return;
+  torch::Tensor state = torch::zeros({16}, torch::kByte);
+  RunState from, to;
+  from.track("generator.cuda0", state);
+  TrackedRun run;
+  run.save(from);
+  const auto restored = to.restore(run.newest(), {.allow_missing = {}, .allow_unexpected = {"generator.cuda0"}});
+  CHECK(restored.notes.front() == "generator.cuda0 is left unread: this machine has 0 CUDA devices");
+}
+
+TEST_CASE("a_tensor_that_an_optimizer_updates_does_not_take_another_shape") {
+  torch::Tensor saved = torch::ones({2}, torch::requires_grad()), loaded = torch::ones({3}, torch::requires_grad());
+  torch::optim::SGD optimizer({saved}, 0.1), other_optimizer({loaded}, 0.1);
+  RunState from, to;
+  from.track("x", saved).track("optimizer", optimizer);
+  to.track("x", loaded).track("optimizer", other_optimizer);
+  CHECK_THAT(error_of([&] { carry(from, to); }),
+             Contains("x is F32 [3] in the program and F32 [2]") && Contains("add --holdfast.allow-mismatch 'x'"));
+}
+
+TEST_CASE("a_parameter_of_another_shape_stays_as_the_program_made_it_where_that_is_allowed") {
+  const auto make = [](std::int64_t classes) {
+    return torch::nn::Sequential(torch::nn::Linear(2, 3), torch::nn::Linear(3, classes));
+  };
+  auto net = make(2), wider = make(5);
+  torch::optim::Adam optimizer(net->parameters(), 0.1), other_optimizer(wider->parameters(), 0.1);
+  RunState from, to;
+  from.track("net", net).track("optimizer", optimizer);
+  to.track("net", wider).track("optimizer", other_optimizer);
+  net->forward(torch::ones({1, 2})).sum().backward();
+  optimizer.step();
+  const auto head = wider->named_parameters()["1.weight"].detach().clone();
+  CHECK_THAT(error_of([&] { carry(from, to); }), Contains("add --holdfast.allow-mismatch 'net.1.*'"));
+  const auto notes =
+      carry(from, to, {.allow_missing = {}, .allow_unexpected = {}, .allow_mismatch = {"net.1.*"}}).notes;
+  CHECK(notes.size() == 4);
+  CHECK_THAT(notes[0],
+             Contains("net.1.weight is F32 [5, 3] in the program and F32 [2, 3] in the checkpoint: it stays"));
+  CHECK(same_bytes(wider->named_parameters()["0.weight"], net->named_parameters()["0.weight"]));
+  CHECK(same_bytes(wider->named_parameters()["1.weight"], head));
+  wider->forward(torch::ones({1, 2})).sum().backward();
+  other_optimizer.step();
+  CHECK(other_optimizer.state().size() == 4);
+}
+
+TEST_CASE("a_run_of_another_program_is_called_so_in_a_few_lines") {
+  torch::nn::Sequential theirs, ours;
+  for (int i = 0; i < 20; ++i) theirs->push_back(torch::nn::Linear(2, 2)), ours->push_back(torch::nn::Linear(2, 2));
+  RunState from, to;
+  from.track("generator_net", theirs);
+  to.track("net", ours);
+  TrackedRun run;
+  run.save(from);
+  const std::string message = error_of([&] { to.restore(run.newest()); });
+  CHECK_THAT(message, Contains("was the run made by another program?") && Contains("--holdfast.run NAME"));
+  CHECK(std::count(message.begin(), message.end(), '\n') < 10);
+}
+
+TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
+  auto saved_net = make_net(3);
+  double best = 2;
+  torch::Tensor mask = torch::ones({2}), old = torch::ones({2, 1}), tied = old;
+  RunState from;
+  from.track("net", saved_net).track("best", best).track("mask", mask).track("old", old).track("tied", tied);
+  TrackedRun run;
+  run.save(from);
+
+  auto net = make_net(4);
+  net->push_back(torch::nn::Linear(4, 1));
+  int epoch = 3;
+  torch::Tensor other_mask = torch::zeros({2}, torch::kBool);
+  RunState to;
+  to.track("net", net).track("epoch", epoch).track("mask", other_mask);
+  const auto before = bytes_of(to);
+  const std::string message = error_of([&] { to.restore(run.newest()); });
+  CHECK(message == R"(checkpoint 2-aaaa does not fit the program: 12 differences
+  best is in the checkpoint (a value) and not in the program
+  epoch is in the program (a value) and not in the checkpoint
+  net.0.bias is F32 [4] in the program and F32 [3] in the checkpoint
+  net.0.weight is F32 [4, 2] in the program and F32 [3, 2] in the checkpoint
+  net.1.bias is F32 [4] in the program and F32 [3] in the checkpoint
+  net.1.running_mean is F32 [4] in the program and F32 [3] in the checkpoint
+  net.1.running_var is F32 [4] in the program and F32 [3] in the checkpoint
+  net.1.weight is F32 [4] in the program and F32 [3] in the checkpoint
+  net.2.bias is in the program (F32 [1]) and not in the checkpoint
+  net.2.weight is in the program (F32 [1, 4]) and not in the checkpoint
+  old is in the checkpoint (F32 [2, 1]) and not in the program
+  tied is in the checkpoint (tied to old) and not in the program
+Nothing was changed. Take the program this checkpoint was made with, or choose another version (--holdfast.from) or run (--holdfast.run). Where the program changes shapes or dtypes while it trains, write track("net", net, holdfast::resizable). To load the rest, add --holdfast.allow-missing 'epoch' --holdfast.allow-missing 'net.2.*' --holdfast.allow-unexpected 'best' --holdfast.allow-unexpected 'old' --holdfast.allow-unexpected 'tied' --holdfast.allow-mismatch 'net.0.*' --holdfast.allow-mismatch 'net.1.*')");
+  CHECK(to.check(run.newest().manifest(), {.allow_missing = {"epoch", "net.2.*"},
+                                           .allow_unexpected = {"best", "old", "tied"},
+                                           .allow_mismatch = {"net.0.*", "net.1.*"}})
+            .ok());
+  CHECK(other_parts(bytes_of(to), before) == kNone);
+  const auto fit = to.check(run.newest().manifest());
+  CHECK(fit.message() == message);
+  CHECK(other_parts(bytes_of(to), before) == kNone);
+  CHECK_THAT(fit.message(2), Contains("epoch") && !Contains("net.0.bias is") && Contains("… and 10 more"));
+}
+
+TEST_CASE("differences_are_allowed_by_name") {
+  auto saved_net = make_net();
+  double best = 2;
+  RunState from;
+  from.track("net", saved_net).track("best", best);
+  auto net = make_net();
+  net->push_back(torch::nn::Linear(3, 1));
+  const auto head = net->named_parameters()["2.weight"].detach().clone();
+  RunState to;
+  to.track("net", net);
+  CHECK_FALSE(error_of([&] { carry(from, to, {.allow_missing = {"net.2.*"}, .allow_unexpected = {}}); }).empty());
+  const auto restored = carry(from, to, {.allow_missing = {"net.2.*"}, .allow_unexpected = {"b?st"}});
+  CHECK(restored.notes == std::vector<std::string>{
+                              "net.2.weight is in the program (F32 [1, 3]) and not in the checkpoint: it stays as the "
+                              "program made it, as 'net.2.*' allows",
+                              "net.2.bias is in the program (F32 [1]) and not in the checkpoint: it stays as the "
+                              "program made it, as 'net.2.*' allows",
+                              "best is in the checkpoint (a value) and not in the program: it is left unread, as "
+                              "'b?st' allows"});
+  CHECK(same_bytes(net->named_parameters()["0.weight"], saved_net->named_parameters()["0.weight"]));
+  CHECK(same_bytes(net->named_parameters()["2.weight"], head));
+}
