@@ -8,12 +8,8 @@
 #include "holdfast/holdfast.h"
 #include "pipeline/small_net.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace small_net;
-
-}  // namespace
 
 TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_reduced") {
   Group group(RankEnvironment{}, c10::kCPU);

@@ -8,12 +8,8 @@
 #include "holdfast/holdfast.h"
 #include "pipeline/small_net.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace small_net;
-
-}  // namespace
 
 TEST_CASE("clipping_bounds_norms_and_values") {
   Group group(RankEnvironment{}, c10::kCPU);

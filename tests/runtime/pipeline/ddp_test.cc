@@ -10,14 +10,10 @@
 #include "pipeline/small_net.h"
 #include "ranks.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace small_net;
 
 namespace F = torch::nn::functional;
-
-}  // namespace
 
 TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {

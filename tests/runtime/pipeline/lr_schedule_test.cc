@@ -7,12 +7,8 @@
 #include "pipeline/small_net.h"
 #include "ranks.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace small_net;
-
-}  // namespace
 
 TEST_CASE("ranks_that_observe_different_metrics_are_stopped", "[full]") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {

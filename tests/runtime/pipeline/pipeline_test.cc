@@ -12,12 +12,8 @@
 #include "pipeline/small_net.h"
 #include "ranks.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace small_net;
-
-}  // namespace
 
 TEST_CASE("gradients_leave_only_at_a_windows_end") {
   Group group(RankEnvironment{}, c10::kCPU);

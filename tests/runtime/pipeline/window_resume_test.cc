@@ -11,12 +11,8 @@
 #include "pipeline/weight_program.h"
 #include "tracked_run.h"
 
-namespace {
-
 using namespace holdfast;
 using namespace weight_program;
-
-}  // namespace
 
 TEST_CASE("a_window_resumed_with_other_batches_is_filled_to_the_sample") {
   Program before({Accumulate(4)}, 128);
