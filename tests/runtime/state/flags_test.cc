@@ -1,6 +1,7 @@
 // Frozen parameters and eval mode are restored as they were, unless the code was edited.
 #include <torch/torch.h>
 
+#include "message_parts.h"
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
@@ -83,8 +84,8 @@ TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
   edited.net.norm->eval();
   const auto notes = edited.state.restore(run.newest()).notes;
   REQUIRE(notes.size() == 2);
-  CHECK(notes[0] == "net.body.bias, net.body.weight: code says trained, checkpoint started with frozen: the code wins");
-  CHECK(notes[1] == "net.norm: code says eval mode, checkpoint started with training mode: the code wins");
+  CHECK(lacking(notes[0], {"net.body.bias", "net.body.weight", "code says trained", "frozen"}) == "");
+  CHECK(lacking(notes[1], {"net.norm", "code says eval", "training"}) == "");
   CHECK(edited.net.body->weight.requires_grad());
   CHECK_FALSE(edited.net.norm->is_training());
 
@@ -153,5 +154,5 @@ TEST_CASE("whether_a_tracked_tensor_requires_a_gradient_comes_back") {
   CHECK(g.requires_grad());
   CHECK(h.requires_grad());
   REQUIRE(notes.size() == 1);
-  CHECK_THAT(notes[0], Contains("b: code says it does not require a gradient"));
+  CHECK(lacking(notes[0], {"b", "code says it does not require a gradient"}) == "");
 }

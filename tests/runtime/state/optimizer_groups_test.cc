@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "message_parts.h"
 #include "tracked_run.h"
 
 using holdfast::RunState;
@@ -96,7 +97,7 @@ TEST_CASE("options_follow_their_parameters_where_groups_stand_in_another_order")
   const auto notes = inserted.state.restore(fewer.newest(), {.allow_missing = {"net.a"}, .allow_unexpected = {}}).notes;
   CHECK(inserted.groups() == Groups{{"a", 0.1}, {"b", 0}, {"cd", 0.5}});
   REQUIRE(notes.size() == 2);
-  CHECK(notes[1] == "optimizer group 0 is not in the checkpoint: its options stay as the code gives them");
+  CHECK(lacking(notes[1], {"optimizer group 0", "not in the checkpoint"}) == "");
 }
 
 TEST_CASE("groups_that_changed_while_the_run_went_on_come_back") {
@@ -194,7 +195,5 @@ TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_where_they_agree
   const auto notes = disagreeing.state.restore(other.newest()).notes;
   CHECK(disagreeing.groups() == Groups{{"abcd", 0.1}});
   REQUIRE(notes.size() == 1);
-  CHECK(notes[0] ==
-        "optimizer group 0 lr: its parameters had different values (0.05 for net.a, 0.02 for net.c): the group takes "
-        "0.1");
+  CHECK(lacking(notes[0], {"optimizer group 0", "lr", "0.05 for net.a", "0.02 for net.c", "0.1"}) == "");
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "message_parts.h"
 #include "state/optimizer_program.h"
 #include "tracked_run.h"
 
@@ -196,8 +197,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
     auto edited = program(0.02, 0.9);
     const auto restored = edited.state.restore(run.newest());
     REQUIRE(restored.notes.size() == 1);
-    CHECK(restored.notes[0] ==
-          "optimizer group 0 lr: code says 0.02, checkpoint started with 0.01 and stood at 0.005: the code wins");
+    CHECK(lacking(restored.notes[0], {"optimizer group 0", "lr", "code says 0.02", "0.01", "0.005"}) == "");
     CHECK(options(edited).lr() == 0.02);
     CHECK(options(edited).momentum() == 0.9);
   }
@@ -245,7 +245,7 @@ TEST_CASE("an_optimizer_that_does_not_fit_changes_nothing") {
   const auto before = bytes_of(sgd.state);
   const auto fit = sgd.state.check(run.newest().manifest());
   REQUIRE(fit.differences.size() == 1);
-  CHECK(fit.differences[0].what == "optimizer is SGD in the program and Adam in the checkpoint");
+  CHECK(lacking(fit.differences[0].what, {"optimizer", "SGD in the program", "Adam in the checkpoint"}) == "");
   CHECK_FALSE(error_of([&] { sgd.state.restore(run.newest()); }).empty());
   CHECK(other_parts(bytes_of(sgd.state), before) == kNone);
 }

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "message_parts.h"
 #include "state/optimizer_program.h"
 #include "tracked_run.h"
 
@@ -65,9 +66,10 @@ TEST_CASE("a_schedulers_constants_that_differ_in_the_code_are_noted_and_the_code
   const auto [same, step_lr2, plateau2] = program(0.5, 1);
   CHECK(same->state.restore(run.newest()).notes.empty());
   const auto [edited, step_lr3, plateau3] = program(0.9, 4);
-  CHECK(edited->state.restore(run.newest()).notes ==
-        std::vector<std::string>{"step_lr gamma: code says 0.9, checkpoint was made with 0.5: the code wins",
-                                 "plateau patience: code says 4, checkpoint was made with 1: the code wins"});
+  const auto notes = edited->state.restore(run.newest()).notes;
+  REQUIRE(notes.size() == 2);
+  CHECK(lacking(notes[0], {"step_lr gamma", "code says 0.9", "0.5"}) == "");
+  CHECK(lacking(notes[1], {"plateau patience", "code says 4", "1"}) == "");
   for (int i = 0; i < 4; ++i) step_lr3->step();
   CHECK(std::abs(edited->optimizer->param_groups()[0].options().get_lr() - 0.09) < 1e-12);
 

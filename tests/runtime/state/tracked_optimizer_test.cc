@@ -5,9 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "message_parts.h"
 #include "tracked_run.h"
 
 using holdfast::RunState;
+using holdfast::storage::StatusCode;
 namespace optim = torch::optim;
 
 namespace {
@@ -82,12 +84,12 @@ TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_sav
   optimizer = std::make_unique<optim::SGD>(net->parameters(), 0.2);
   CHECK(state.capture().values.at("optimizer").at("groups")[0].at("current").at("lr") == 0.2);
   optimizer = std::make_unique<optim::SGD>(other->parameters(), 0.1);
-  CHECK_THAT(error_of([&] { state.capture(); }),
-             Catch::Matchers::Contains("optimizer 'optimizer', group 0: parameter 0") &&
-                 Catch::Matchers::Contains("does not belong to a tracked module"));
+  const auto capture = [&] { state.capture(); };
+  CHECK(refusal_lacking(StatusCode::invalid, capture, {"'optimizer'", "group 0", "parameter 0", "tracked module"}) ==
+        "");
   optimizer = std::make_unique<OwnOptimizer>(net->parameters(), optim::SGDOptions(0.1));
-  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("'optimizer' has the unsupported type ") &&
-                                                     Catch::Matchers::Contains("OwnOptimizer"));
+  CHECK(has_part(error_of(capture), "'optimizer'"));
+  CHECK_THAT(error_of(capture), Catch::Matchers::Contains("OwnOptimizer"));
   optimizer.reset();
   CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("optimizer 'optimizer' is null"));
 
@@ -107,12 +109,10 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
   optim::Adam optimizer(groups, optim::AdamOptions(0.1));
   RunState state;
   state.track("net", tracked).track("optimizer", optimizer);
-  CHECK(error_of([&] { state.begin(); }) ==
-        "optimizer 'optimizer', group 1: parameter 0 (F32 [5]) does not belong to a tracked module: track its module, "
-        "or the tensor "
-        "itself");
+  CHECK(refusal_lacking(StatusCode::invalid, [&] { state.begin(); },
+                        {"'optimizer'", "group 1", "parameter 0", "F32 [5]", "tracked module"}) == "");
   state.track("bias", forgotten->bias);
-  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("group 1: parameter 1 (F32 [5, 3])"));
+  CHECK(refusal_lacking(StatusCode::invalid, [&] { state.capture(); }, {"group 1", "parameter 1", "F32 [5, 3]"}) == "");
   state.track("weight", forgotten->weight);
   CHECK(error_of([&] { state.begin(); }).empty());
 }
