@@ -10,6 +10,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/stores/memory_store.h"
 #include "logging/metrics_writer.h"
+#include "message_parts.h"
 
 using holdfast::Console;
 using holdfast::end_line;
@@ -48,28 +49,29 @@ std::string metrics_text(const holdfast::storage::Store& store, const holdfast::
 }  // namespace
 
 TEST_CASE("lines_say_what_happened_with_numbers_and_units") {
-  CHECK(start_line(
-            {.run = "fashion", .device = "cpu, 2 threads", .seed = 42, .place = "runs/fashion", .every = "10 min"}) ==
-        "run fashion on cpu, 2 threads, seed 42; checkpoints in runs/fashion, every 10 min; from scratch");
-  CHECK(
-      start_line({.run = "fashion",
-                  .device = "NVIDIA H200",
-                  .seed = 1,
-                  .place = "runs/fashion",
-                  .every = "never",
-                  .resumed = "version 42-7f3a, step 1,200",
-                  .differences = {"threads 2 → 4", "LibTorch 2.11.0 → 2.12.0"},
-                  .note = "a note"}) ==
-      "run fashion on NVIDIA H200, seed 1; checkpoints in runs/fashion, at the end only; resumed version 42-7f3a, step "
-      "1,200; not bit-exact: threads 2 → 4, LibTorch 2.11.0 → 2.12.0; a note");
-  CHECK(saved_line({"42-7f3a", 1200, "every 500 steps", 19293798, 12300us, 35100us, "fsynced"}) ==
-        "saved version 42-7f3a at step 1,200 (every 500 steps): 18.4 MiB, waited 12.3 ms, fsynced after 35.1 ms");
-  CHECK(end_line({"SIGTERM", 1234, "43-7f3a"}) ==
-        "stopped at step 1,234 (SIGTERM), saved as version 43-7f3a: run the same command again to continue");
+  const auto fresh = start_line(
+      {.run = "fashion", .device = "cpu, 2 threads", .seed = 42, .place = "runs/fashion", .every = "10 min"});
+  CHECK(lacking(fresh,
+                {"run fashion", "cpu, 2 threads", "seed 42", "in runs/fashion", "every 10 min", "from scratch"}) == "");
+  CHECK_FALSE(contains(fresh, "bit-exact"));
+  const auto resumed = start_line({.run = "fashion",
+                                   .device = "NVIDIA H200",
+                                   .seed = 1,
+                                   .place = "runs/fashion",
+                                   .every = "never",
+                                   .resumed = "version 42-7f3a, step 1,200",
+                                   .differences = {"threads 2 → 4", "LibTorch 2.11.0 → 2.12.0"},
+                                   .note = "a note"});
+  CHECK(lacking(resumed,
+                {"run fashion", "NVIDIA H200", "seed 1", "in runs/fashion", "at the end", "version 42-7f3a, step 1,200",
+                 "not bit-exact", "threads 2 → 4", "LibTorch 2.11.0 → 2.12.0", "a note"}) == "");
+  CHECK(lacking(saved_line({"42-7f3a", 1200, "every 500 steps", 19293798, 12300us, 35100us, "fsynced"}),
+                {"version 42-7f3a", "step 1,200", "every 500 steps", "18.4 MiB", "waited 12.3 ms",
+                 "fsynced after 35.1 ms"}) == "");
+  CHECK(lacking(end_line({"SIGTERM", 1234, "43-7f3a"}), {"step 1,234", "SIGTERM", "saved as version 43-7f3a"}) == "");
   CHECK(contains(end_line({"SIGTERM", 0, ""}), "nothing is saved"));
-  CHECK(end_line({"SIGTERM", 1234, "43-7f3a", 34}) ==
-        "stopped at step 1,234 (SIGTERM) and the last 34 steps are not saved: running the same command again continues "
-        "from version 43-7f3a");
+  CHECK(lacking(end_line({"SIGTERM", 1234, "43-7f3a", 34}),
+                {"step 1,234", "SIGTERM", "34 steps", "not saved", "from version 43-7f3a"}) == "");
   CHECK(progress_line({1234, 9380, 2, 10, {{"loss", 0.41732}}}, 123.4) ==
         "epoch 2/10  step 1,234/9,380  13 %  loss 0.4173  123 steps/s  1 min 06 s left");
   CHECK(progress_line({5, 0, 0, 0, {}}, 0) == "step 5");

@@ -12,6 +12,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/session/session.h"
+#include "message_parts.h"
 #include "storage/scratch_folder.h"
 
 namespace {
@@ -60,8 +61,9 @@ TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
       folder / "no" / "such", [](holdfast::Session& session) { session.restore(); }, status);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 1);
-  CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
-                    " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
+  CHECK(said.starts_with("holdfast: "));
+  CHECK(lines_of(said) == 1);
+  CHECK(lacking(said, {(folder / "no").string(), "such", "--holdfast.dir"}) == "");
 }
 
 TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
@@ -81,7 +83,8 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
   ::close(ends[1]);
   const std::string said = read_to_end(ends[0]);
   ::waitpid(child, nullptr, 0);
-  CHECK(said == "then it called exit() before session.finish()");
+  CHECK(said.starts_with("then "));
+  CHECK(lacking(said, {"exit()", "session.finish()"}) == "");
 }
 
 TEST_CASE("what_listens_to_a_death_outlives_its_call") {
@@ -114,9 +117,10 @@ TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
   const auto body = [](holdfast::Session&) { torch::ones({2, 3}).mm(torch::ones({2, 3})); };
   int status = 0;
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
-  CHECK(last_words(folder.path(), body, status) ==
-        "holdfast: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\n"
-        "(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n");
+  const std::string words = last_words(folder.path(), body, status);
+  CHECK(words.starts_with("holdfast: mat1 and mat2 shapes cannot be multiplied (2x3 and 2x3)\n"));
+  CHECK(lines_of(words) == 2);
+  CHECK(lacking(words, {"TORCH_SHOW_CPP_STACKTRACES=1"}) == "");
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGABRT);
   ::setenv("TORCH_SHOW_CPP_STACKTRACES", "1", 1);
