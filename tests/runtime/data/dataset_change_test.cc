@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
+#include "message_parts.h"
 #include "session_run.h"
 
 namespace {
@@ -104,9 +105,7 @@ TEST_CASE("more_data_in_the_middle_of_an_epoch_needs_a_word_and_begins_that_epoc
   };
   CHECK(life(12, 4) == kRunAgain);  // one step into the second epoch
   const std::string refusal = error_of([&] { life(16, 0); });
-  CHECK(refusal.find("the dataset has 16 samples, and the checkpoint was made inside epoch 2 when it had 12") !=
-        std::string::npos);
-  CHECK(refusal.find("--holdfast.allow-dataset-change") != std::string::npos);
+  CHECK(lacking(refusal, {"has 16 samples", "epoch 2", "had 12", "--holdfast.allow-dataset-change"}) == "");
   CHECK(program.seen.empty());
   options.allow_dataset_change = true;
   CHECK(life(16, 0) == kDone);
@@ -163,7 +162,7 @@ TEST_CASE("an_order_of_the_programs_own_that_is_none_is_refused") {
     Loader loader(Numbers(3), {.order = [&](std::uint64_t) { return order; }});
     return error_of([&] { loader.next(); });
   };
-  CHECK(refusal_of({0, 1}).find("2 indices for epoch 0 and the dataset has 3 samples") != std::string::npos);
-  CHECK(refusal_of({0, 1, 3}).find("index 3") != std::string::npos);
+  CHECK(lacking(refusal_of({0, 1}), {"2 indices", "epoch 0", "3 samples"}) == "");
+  CHECK(lacking(refusal_of({0, 1, 3}), {"index 3"}) == "");
   CHECK(refusal_of({2, 2, 0}).empty());
 }

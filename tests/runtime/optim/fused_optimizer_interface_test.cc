@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "holdfast/runtime/optim/fused_optimizers.h"
+#include "message_parts.h"
 #include "optim/optimizer_twins.h"
 #include "tracked_run.h"
 
@@ -71,9 +72,9 @@ TEST_CASE("what_no_fused_kernel_takes_is_refused_before_anything_changes") {
 
     torch::nn::Embedding embedding(torch::nn::EmbeddingOptions(10, 4).sparse(true));
     embedding->forward(torch::tensor({1, 2})).sum().backward();
-    CHECK_THAT(refused(embedding->weight, embedding->weight.grad().clone()),
-               Catch::Matchers::StartsWith("Fused" + name.substr(0, 1)) &&
-                   Catch::Matchers::Contains(", group 1: parameter 1 (F32 [10, 4]) has a sparse gradient"));
+    const auto sparse = refused(embedding->weight, embedding->weight.grad().clone());
+    CHECK_THAT(sparse, Catch::Matchers::StartsWith("Fused" + name.substr(0, 1)));
+    CHECK(lacking(sparse, {"group 1", "parameter 1", "F32 [10, 4]", "sparse gradient"}) == "");
     const auto every_second = torch::ones({8}).slice(0, 0, 8, 2).detach().requires_grad_();
     CHECK_THAT(refused(every_second, torch::ones({4})), Catch::Matchers::Contains("memory without gaps"));
     CHECK_THAT(refused(torch::ones({2}, at::kComplexFloat).requires_grad_(), torch::ones({2}, at::kComplexFloat)),

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "message_parts.h"
 #include "options/command_line.h"
 
 using namespace command_line;
@@ -58,21 +59,21 @@ TEST_CASE("command_line_wins_over_environment_over_code_over_default") {
 }
 
 TEST_CASE("an_option_that_is_none_is_refused_with_the_nearest_name") {
-  CHECK(
-      contains(refusal({"--holdfast.evry", "5"}), "--holdfast.evry is not an option; the nearest is --holdfast.every"));
+  CHECK(lacking(refusal({"--holdfast.evry", "5"}), {"--holdfast.evry", "--holdfast.every"}) == "");
   CHECK(contains(refusal({"--holdfast.takeover"}), "--holdfast.take-over"));
   CHECK(contains(refusal({}, {}, {"HOLDFAST_EVRY=5"}), "HOLDFAST_EVRY in the environment"));
   CHECK(contains(refusal({}, {}, {"HOLDFAST_EVRY=5"}), "HOLDFAST_EVERY"));
 }
 
 TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
-  CHECK(contains(refusal({"--holdfast.seed", "abc"}), "--holdfast.seed: 'abc' is not a whole number"));
+  CHECK(lacking(refusal({"--holdfast.seed", "abc"}), {"--holdfast.seed", "'abc'", "whole number"}) == "");
   CHECK(contains(refusal({"--holdfast.seed=-1"}), "--holdfast.seed: '-1'"));
   CHECK(contains(refusal({"--holdfast.keep=3x"}), "--holdfast.keep: '3x'"));
   CHECK(contains(refusal({"--holdfast.threads=-2"}), "--holdfast.threads: '-2'"));
   CHECK(contains(refusal({"--holdfast.device", "gpu"}), "the nearest is cpu"));
-  CHECK(contains(refusal({"--holdfast.precision", "fp8"}), "'fp8' is not one of auto, fp32, bf16, fp16;"));
-  CHECK(contains(refusal({"--holdfast.every", "soon"}), "--holdfast.every: 'soon' is not an interval"));
+  CHECK(lacking(refusal({"--holdfast.precision", "fp8"}),
+                {"--holdfast.precision", "'fp8'", "auto, fp32, bf16, fp16"}) == "");
+  CHECK(lacking(refusal({"--holdfast.every", "soon"}), {"--holdfast.every", "'soon'", "interval"}) == "");
   CHECK(contains(refusal({"--holdfast.run", "a/b"}), "--holdfast.run: 'a/b'"));
   CHECK(contains(refusal({"--holdfast.dir", "--epochs"}), "--holdfast.dir needs a value"));
   CHECK(contains(refusal({"--holdfast.dir"}), "--holdfast.dir needs a value: --holdfast.dir PATH"));
@@ -102,23 +103,21 @@ TEST_CASE("what_to_do_about_nan_is_an_option_of_every_layer_and_a_wrong_one_is_r
   CHECK(read({}).read.values.on_nonfinite == "note");
   CHECK(read_file(R"({"on-nonfinite": "stop"})").values.on_nonfinite == "stop");
   CHECK(read({"--holdfast.on-nonfinite", "rollback:200"}).read.values.on_nonfinite == "rollback:200");
-  CHECK(refusal({"--holdfast.on-nonfinite", "rollback"}) ==
-        "--holdfast.on-nonfinite: 'rollback' is not one of note, stop and rollback:K, where K is how many steps may be "
-        "skipped, as in rollback:100");
+  CHECK(lacking(refusal({"--holdfast.on-nonfinite", "rollback"}),
+                {"--holdfast.on-nonfinite", "'rollback'", "note", "stop", "rollback:K"}) == "");
 }
 
 TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
   CHECK_FALSE(read({"--holdfast.fresh=false"}).read.values.fresh);
-  CHECK(refusal({"--holdfast.fresh", "false"}) ==
-        "--holdfast.fresh takes its value behind =, as in --holdfast.fresh=false");
+  CHECK(lacking(refusal({"--holdfast.fresh", "false"}), {"--holdfast.fresh=false"}) == "");
   CHECK(contains(refusal({"--holdfast.take-over", "true", "data"}), "--holdfast.take-over=true"));
   CHECK(read({"--holdfast.fresh", "data"}).left == std::vector<std::string>{"/usr/bin/train", "data"});
   CHECK(read({"--holdfast.help=true"}).read.help);
 }
 
 TEST_CASE("a_version_to_go_on_from_and_a_fresh_start_are_not_both_taken") {
-  CHECK(contains(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
-                 "--holdfast.from 42 (command line) and --holdfast.fresh (environment) contradict each other"));
+  CHECK(lacking(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
+                {"--holdfast.from 42 (command line)", "--holdfast.fresh (environment)"}) == "");
 }
 
 TEST_CASE("help_lists_every_option_with_default_value_and_origin") {

@@ -6,6 +6,7 @@
 
 #include "catch.h"
 #include "holdfast/holdfast.h"
+#include "message_parts.h"
 #include "pipeline/small_net.h"
 
 using namespace holdfast;
@@ -78,6 +79,6 @@ TEST_CASE("a_run_that_skips_every_step_says_so_once") {
     for (int i = 0; i < 150; ++i) pipeline.step(StepInfo(StepFacts()), loss);
     CHECK(pipeline.skipped() == 249);
     REQUIRE(said.size() == 1);
-    CHECK_THAT(said[0], Catch::Matchers::Contains("the last 100 updates were all skipped"));
+    CHECK(lacking(said[0], {"100 updates", "skipped"}) == "");
   }
 }

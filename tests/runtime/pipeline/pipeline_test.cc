@@ -5,15 +5,21 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "holdfast/holdfast.h"
+#include "message_parts.h"
 #include "pipeline/small_net.h"
 #include "ranks.h"
 
 using namespace holdfast;
 using namespace small_net;
+using holdfast::storage::StatusCode;
 
 TEST_CASE("gradients_leave_only_at_a_windows_end") {
   Group group(RankEnvironment{}, c10::kCPU);
@@ -130,16 +136,16 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
   CHECK(said.empty());
   auto fewer = made({Accumulate(1), ClipGradNorm(1)});
   fewer.load(state);
-  CHECK(said == std::vector<std::string>{"stage ema of the checkpoint is not in the pipeline: its state is left out, "
-                                         "and what it set, such as a learning rate, stays"});
+  REQUIRE(said.size() == 1);
+  CHECK(lacking(said[0], {"stage ema", "not in the pipeline"}) == "");
   said.clear();
   auto more = made({Amp(Precision::fp16), Accumulate(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
   more.load(state);
-  const std::string is_new = " of the pipeline is not in the checkpoint: it begins from scratch";
-  CHECK(said == std::vector<std::string>{"stage amp" + is_new, "stage clip_grad_value" + is_new,
-                                         "stage lr_schedule" + is_new,
-                                         "stage clip_grad_norm of the checkpoint is not in the pipeline: its state is "
-                                         "left out, and what it set, such as a learning rate, stays"});
+  REQUIRE(said.size() == 4);
+  CHECK(lacking(said[0], {"stage amp", "not in the checkpoint"}) == "");
+  CHECK(lacking(said[1], {"stage clip_grad_value", "not in the checkpoint"}) == "");
+  CHECK(lacking(said[2], {"stage lr_schedule", "not in the checkpoint"}) == "");
+  CHECK(lacking(said[3], {"stage clip_grad_norm", "not in the pipeline"}) == "");
   CHECK(more.updates() == 1);
 
   // A checkpoint that does not list the stages, as from an older Holdfast: the stages are those with saved state.
@@ -150,9 +156,9 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
   made({Accumulate(1), ClipGradNorm(1), Ema(0.9)}).load(older);
   CHECK(said.empty());
   made({Amp(Precision::fp16), Accumulate(1)}).load(older);
-  CHECK(said == std::vector<std::string>{"stage amp" + is_new,
-                                         "stage ema of the checkpoint is not in the pipeline: its state is left out, "
-                                         "and what it set, such as a learning rate, stays"});
+  REQUIRE(said.size() == 2);
+  CHECK(lacking(said[0], {"stage amp", "not in the checkpoint"}) == "");
+  CHECK(lacking(said[1], {"stage ema", "not in the pipeline"}) == "");
 
   // A missing average is distinguished from one that has not begun, although neither has saved any state.
   const auto names = [&](std::vector<AnyStage> stages) {
@@ -164,7 +170,8 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
   made({ClipGradNorm(1), Ema(0.9)}).load(names({ClipGradNorm(1), Ema(0.9)}));
   CHECK(said.empty());
   made({ClipGradNorm(1), Ema(0.9)}).load(names({ClipGradNorm(1)}));
-  CHECK(said == std::vector<std::string>{"stage ema" + is_new});
+  REQUIRE(said.size() == 1);
+  CHECK(lacking(said[0], {"stage ema", "not in the checkpoint"}) == "");
 }
 
 TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
@@ -175,12 +182,15 @@ TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
     Pipeline(context_of(group, net, optimizer), std::move(stages));
   };
   const auto says = [](const std::string& words) { return Catch::Matchers::Contains(words); };
-  CHECK_THROWS_WITH(made({ClipGradNorm(1), Amp(Precision::fp16)}),
-                    says("amp stands behind clip_grad_norm") && says("gradients must be unscaled"));
-  CHECK_THROWS_WITH(made({Amp(), Ddp()}), says("ddp stands behind amp"));
-  CHECK_THROWS_WITH(made({ClipGradNorm(1), Accumulate(2)}), says("accumulate stands behind clip_grad_norm"));
-  CHECK_THROWS_WITH(made({Ema(0.9), LrSchedule::constant()}), says("lr_schedule stands behind ema"));
-  CHECK_THROWS_WITH(made({Accumulate(2), Accumulate(3)}), says("two stages called accumulate"));
+  const auto refused = [&](std::vector<AnyStage> stages, std::initializer_list<std::string> parts) {
+    return refusal_lacking(
+        StatusCode::invalid, [&] { made(std::move(stages)); }, parts);
+  };
+  CHECK(refused({ClipGradNorm(1), Amp(Precision::fp16)}, {"amp", "clip_grad_norm", "unscaled"}) == "");
+  CHECK(refused({Amp(), Ddp()}, {"ddp", "amp"}) == "");
+  CHECK(refused({ClipGradNorm(1), Accumulate(2)}, {"accumulate", "clip_grad_norm"}) == "");
+  CHECK(refused({Ema(0.9), LrSchedule::constant()}, {"lr_schedule", "ema"}) == "");
+  CHECK(refused({Accumulate(2), Accumulate(3)}, {"two", "accumulate"}) == "");
   CHECK_THROWS_WITH(Accumulate(0), says("at least one batch"));
   CHECK_THROWS_WITH(Ema(1.0), says("below 1"));
   CHECK_THROWS_WITH(ClipGradNorm(-1), says("above 0"));
@@ -190,7 +200,7 @@ TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
   CHECK_THROWS_WITH(Amp(Precision::fp16, {.growth_factor = kInfinity}), says("growth_factor"));
   const auto average = std::make_shared<Ema>(0.9);
   made({average});
-  CHECK_THROWS_WITH(made({average}), says("stage ema is in another pipeline already"));
+  CHECK(refused({average}, {"stage ema", "another pipeline"}) == "");
   made({Ddp(), Amp(), Accumulate(2), ClipGradNorm(1), ClipGradValue(1), LrSchedule::constant(), Ema(0.9)});
 
   torch::optim::LBFGS lbfgs(net->parameters());
@@ -246,7 +256,7 @@ TEST_CASE("gradients_that_a_stage_cannot_take_are_refused_with_the_remedy") {
     }
     return "nothing";
   });
-  for (const auto& rank : ended) CHECK_THAT(rank.text, Catch::Matchers::Contains("Ddp: the embedding words gives"));
+  for (const auto& rank : ended) CHECK(lacking(rank.text, {"Ddp", "embedding words"}) == "");
 
   // A parameter without elements needs no gradient.
   struct Empty : torch::nn::Module {

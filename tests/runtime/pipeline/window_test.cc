@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "holdfast/holdfast.h"
+#include "message_parts.h"
 #include "pipeline/weight_program.h"
 #include "ranks.h"
 
@@ -138,8 +139,8 @@ TEST_CASE("a_backward_pass_that_fails_on_one_rank_stops_all_where_its_exception_
       INFO("batch " << failing << ": " << rank.text);
       CHECK(rank.code == ranks::kStopped);
       CHECK(rank.seconds < 5);
-      CHECK(rank.text.starts_with("rank 1 failed in backward at window_test.cc:"));
-      CHECK_THAT(rank.text, Catch::Matchers::Contains("out of memory"));
+      CHECK(rank.text.starts_with("rank 1 "));
+      CHECK(lacking(rank.text, {"backward at window_test.cc", "out of memory"}) == "");
     }
   }
 }

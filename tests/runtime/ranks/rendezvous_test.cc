@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "holdfast/runtime/ranks/group.h"
+#include "message_parts.h"
 #include "ranks.h"
 
 using namespace holdfast;
@@ -71,8 +72,11 @@ TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
            "two processes say that they are rank 1: pid ");
   const auto alone = said([](RankEnvironment& place) { place.world_size = 5; }, std::chrono::milliseconds(600));
   INFO(alone[0].text);
-  CHECK(alone[0].text.find("for 2 of 5 ranks to come, for 0 s at most: 3, 4\n") != std::string::npos);
-  CHECK(alone[0].text.find("2 of 5 ranks did not come within 0 s: 3, 4;") != std::string::npos);
+  const auto error_at = alone[0].text.rfind('\n');  // the line about waiting comes first
+  REQUIRE(error_at != std::string::npos);
+  for (const auto& line : {alone[0].text.substr(0, error_at), alone[0].text.substr(error_at + 1)}) {
+    CHECK(lacking(line, {"2 of 5 ranks", "0 s", "3, 4"}) == "");
+  }
 }
 
 // Two starts of two ranks with the same address: rank 1 of the second start comes while rank 0 of the first is still
@@ -126,8 +130,8 @@ TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_re
       },
       std::chrono::seconds(8));
   INFO(ended[1].text);
-  CHECK(ended[1].text.starts_with("rank 1 cannot reach rank 0 at 127.0.0.1:"));
-  CHECK(ended[1].text.find("what listens there does not answer") != std::string::npos);
+  CHECK(ended[1].text.starts_with("rank 1 "));
+  CHECK(lacking(ended[1].text, {"rank 0 at 127.0.0.1", "does not answer"}) == "");
   CHECK(ended[1].seconds < 5);
 }
 
@@ -144,5 +148,6 @@ TEST_CASE("a_listening_socket_that_got_lost_on_the_way_is_said") {
         return 0;
       },
       std::chrono::seconds(10));
-  CHECK(ended[0].text.starts_with("rank 0 did not get the socket that holdfast launch opened for it (descriptor "));
+  CHECK(ended[0].text.starts_with("rank 0 "));
+  CHECK(lacking(ended[0].text, {"socket", "holdfast launch", "descriptor"}) == "");
 }
