@@ -54,7 +54,7 @@ struct Pairs : torch::data::datasets::BatchDataset<Pairs, Pair> {
 
 }  // namespace
 
-TEST_CASE("batches_for_a_cpu_are_the_same_wherever_they_are_asked_for") {
+TEST_CASE("batches_for_a_cpu_are_the_same_from_next_and_next_on") {
   Loader plain(Numbers(23).map(Stack<>()), {.batch_size = 5, .seed = 3});
   Loader moved(Numbers(23).map(Stack<>()), {.batch_size = 5, .seed = 3, .workers = 2});
   while (auto batch = plain.next()) {
@@ -66,7 +66,7 @@ TEST_CASE("batches_for_a_cpu_are_the_same_wherever_they_are_asked_for") {
   CHECK_FALSE(moved.next_on(at::kCPU));
 }
 
-TEST_CASE("batches_come_to_a_gpu_whole_while_it_is_busy", "[gpu]") {
+TEST_CASE("batches_reach_a_busy_gpu_complete", "[gpu]") {
   REQUIRE(at::globalContext().hasCUDA());
   const at::Device gpu(at::kCUDA, 0);
   const auto matrix = at::rand({4096, 4096}, gpu);
@@ -153,7 +153,7 @@ void wait_for_workers() { std::this_thread::sleep_for(std::chrono::milliseconds(
 
 }  // namespace
 
-TEST_CASE("a_batch_that_does_not_get_to_its_device_is_given_out_by_the_next_call") {
+TEST_CASE("a_batch_whose_upload_failed_is_returned_by_the_next_call") {
   const StandInGpu gpu;
   for (const c10::DeviceType type : {c10::kCPU, c10::kCUDA}) {
     for (const int workers : {0, 2}) {
@@ -187,7 +187,7 @@ TEST_CASE("a_batch_that_does_not_get_to_its_device_is_given_out_by_the_next_call
   }
 }
 
-TEST_CASE("a_batch_on_its_way_to_a_gpu_is_not_given_out_as_one_for_the_cpu") {
+TEST_CASE("a_batch_that_is_uploading_to_a_gpu_is_not_returned_for_the_cpu") {
   const StandInGpu gpu;
   Loader loader(Parcels(), {.batch_size = 2, .shuffle = false, .workers = 2});
   std::vector<std::size_t> came;
@@ -218,7 +218,7 @@ struct Unlabelled : torch::data::datasets::BatchDataset<Unlabelled, Example<>> {
 
 }  // namespace
 
-TEST_CASE("a_batch_without_a_target_comes_to_a_device_too") {
+TEST_CASE("a_batch_without_a_target_is_moved_to_a_device") {
   Loader loader(Unlabelled(), {.batch_size = 1});
   const auto batch = loader.next_on(at::kCPU);
   REQUIRE(batch);

@@ -19,7 +19,7 @@ using holdfast::LoaderOptions;
 using torch::data::transforms::Stack;
 using namespace indexed_datasets;
 
-TEST_CASE("an_exception_in_get_reaches_the_loop_with_the_sample_and_the_next_call_tries_again") {
+TEST_CASE("an_exception_in_get_names_the_sample_and_the_next_call_retries") {
   for (int workers : {0, 3}) {
     std::atomic<bool> broken = true;
     Loader loader(Numbers(20,
@@ -42,7 +42,7 @@ TEST_CASE("an_exception_in_get_reaches_the_loop_with_the_sample_and_the_next_cal
   }
 }
 
-TEST_CASE("an_exception_in_get_batch_names_the_sample_or_says_that_none_fails_alone") {
+TEST_CASE("an_exception_in_get_batch_names_the_sample_or_the_whole_batch") {
   Columns torn;
   torn.bad = 6;
   Loader loader(torn, {.batch_size = 10});
@@ -64,7 +64,7 @@ TEST_CASE("a_libtorch_exception_arrives_without_its_backtrace") {
   CHECK_FALSE(contains(text, "Exception raised from"));
 }
 
-TEST_CASE("a_get_that_moves_the_default_generator_is_said_once") {
+TEST_CASE("a_get_that_uses_the_default_generator_is_reported_once") {
   const auto said = [](std::function<void(std::size_t)> in_get, int workers) {
     std::fflush(stderr);
     const int kept = ::dup(2);
@@ -91,7 +91,7 @@ TEST_CASE("a_get_that_moves_the_default_generator_is_said_once") {
   }
 }
 
-TEST_CASE("loader_options_that_make_no_sense_are_refused_with_a_sentence") {
+TEST_CASE("invalid_loader_options_are_refused_by_name") {
   const auto refused = [](std::size_t size, LoaderOptions options) {
     return error_of([&] { Loader loader(Numbers(size), options); });
   };

@@ -60,7 +60,7 @@ TEST_CASE("loader_takes_datasets_mapped_or_not_and_batch_datasets") {
   CHECK(batches.epoch() == 1);
 }
 
-TEST_CASE("drop_last_leaves_out_the_uneven_tail_only") {
+TEST_CASE("drop_last_drops_only_an_incomplete_last_batch") {
   Loader dropping(Numbers(23).map(Stack<>()), {.batch_size = 5, .drop_last = true});
   CHECK(dropping.batches_per_epoch() == 4);
   CHECK(drain(dropping).size() == 20);
@@ -71,14 +71,14 @@ TEST_CASE("drop_last_leaves_out_the_uneven_tail_only") {
   CHECK(drain(nearly_even).size() == 20);
 }
 
-TEST_CASE("a_loader_that_fetched_ahead_is_shared_out_from_the_next_batch_on") {
+TEST_CASE("a_loader_that_prefetched_is_sharded_from_the_next_batch_on") {
   Loader loader(Numbers(12).map(Stack<>()), {.batch_size = 4, .shuffle = false, .workers = 2});
   CHECK(loader.next()->data.size(0) == 4);
   loader.shard(1, 2);
   CHECK(loader.next()->target.equal(torch::tensor({6, 7})));
 }
 
-TEST_CASE("workers_change_nothing_but_the_time") {
+TEST_CASE("workers_do_not_change_the_batches") {
   const auto run = [](int workers, int prefetch) {
     // Uneven reading times, so that batches finish out of order.
     Loader loader(Numbers(101, [](std::size_t index) { ::usleep(index % 7 * 50); }).map(Stack<>()),
@@ -148,7 +148,7 @@ TEST_CASE("another_batch_size_in_the_middle_of_an_epoch_still_gives_every_sample
   CHECK(std::set(seen.begin(), seen.end()).size() == 23);
 }
 
-TEST_CASE("what_is_left_of_an_epoch_is_counted_from_the_cursor") {
+TEST_CASE("the_rest_of_an_epoch_is_counted_from_the_cursor") {
   Loader first(Numbers(50).map(Stack<>()), {.batch_size = 5, .seed = 1, .drop_last = true});
   first.next();
   first.next();
@@ -196,7 +196,7 @@ TEST_CASE("seeking_far_reads_nothing_before_the_position") {
   CHECK(error_of([&] { loader.seek(0, (std::uint64_t{1} << 40) + 1); }).code() == StatusCode::invalid);
 }
 
-TEST_CASE("draw_goes_on_through_the_epochs") {
+TEST_CASE("draw_continues_across_epochs") {
   Loader loader(Numbers(3).map(Stack<>()), {.batch_size = 2});
   std::map<std::int64_t, int> times;
   for (int i = 0; i < 8; ++i) {
@@ -226,7 +226,7 @@ TEST_CASE("sample_generator_depends_on_seed_epoch_and_index_alone") {
   CHECK(first.equal(at::rand({2}, holdfast::sample_generator(1))));
 }
 
-TEST_CASE("seeking_and_ending_with_slow_workers_leave_no_thread_behind") {
+TEST_CASE("seeking_and_destroying_a_loader_with_slow_workers_leaks_no_thread") {
   const auto before = thread_count();
   for (int round = 0; round < 20; ++round) {
     Loader loader(Numbers(1000, [](std::size_t) { ::usleep(200); }).map(Stack<>()),

@@ -48,7 +48,7 @@ std::string metrics_text(const holdfast::storage::Store& store, const holdfast::
 
 }  // namespace
 
-TEST_CASE("lines_say_what_happened_with_numbers_and_units") {
+TEST_CASE("log_lines_have_numbers_and_units") {
   const auto fresh = start_line(
       {.run = "fashion", .device = "cpu, 2 threads", .seed = 42, .place = "runs/fashion", .every = "10 min"});
   CHECK(lacking(fresh,
@@ -77,7 +77,7 @@ TEST_CASE("lines_say_what_happened_with_numbers_and_units") {
   CHECK(progress_line({5, 0, 0, 0, {}}, 0) == "step 5");
 }
 
-TEST_CASE("without_a_terminal_progress_is_a_plain_line_every_half_minute") {
+TEST_CASE("without_a_terminal_progress_is_a_line_every_half_minute") {
   Page page;
   int asked = 0;
   {
@@ -94,7 +94,7 @@ TEST_CASE("without_a_terminal_progress_is_a_plain_line_every_half_minute") {
   CHECK(page.text() == "holdfast: step 30  1 steps/s\nholdfast: step 60  1 steps/s\n");
 }
 
-TEST_CASE("on_a_terminal_the_progress_line_moves_and_makes_room_for_others") {
+TEST_CASE("on_a_terminal_the_progress_line_is_redrawn_and_makes_room_for_other_lines") {
   Page page;
   {
     Console console(page.file, Console::Style::terminal);
@@ -117,7 +117,7 @@ TEST_CASE("on_a_terminal_the_progress_line_moves_and_makes_room_for_others") {
   CHECK(last.back() == '\n');
 }
 
-TEST_CASE("a_moving_line_is_cut_between_characters_and_never_above_100_percent") {
+TEST_CASE("a_progress_line_is_cut_between_characters_and_never_above_100_percent") {
   Page page;
   const Console::Clock::time_point start{100s};
   Console console(page.file, Console::Style::terminal);
@@ -136,7 +136,7 @@ TEST_CASE("a_moving_line_is_cut_between_characters_and_never_above_100_percent")
   CHECK((tail == "€" || tail.substr(1) == "ä"));
 }
 
-TEST_CASE("the_log_has_every_line_with_its_time_also_those_said_before_it_was_open") {
+TEST_CASE("the_log_has_every_line_with_its_time_even_those_from_before_it_was_open") {
   Page page;
   std::string log;
   Console console(page.file, Console::Style::plain);
@@ -185,7 +185,7 @@ TEST_CASE("many_metrics_are_appended_before_they_fill_the_memory") {
   CHECK(metrics_text(*store, open).size() >= MetricsWriter::kHoldBytes);
 }
 
-TEST_CASE("metrics_that_are_no_names_and_values_are_refused") {
+TEST_CASE("metrics_that_are_not_names_and_values_are_refused") {
   const auto store = holdfast::storage::open_memory_store(holdfast::storage::make_memory_image());
   MetricsWriter metrics(*store, {7, "7f3a9c1e"});
   CHECK_THROWS_AS(metrics.log(1, 0, json(3.0)), holdfast::Error);

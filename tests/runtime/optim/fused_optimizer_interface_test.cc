@@ -56,7 +56,7 @@ TEST_CASE("options_are_checked_as_libtorch_checks_them") {
   CHECK_THROWS_AS(holdfast::FusedSgd(parameters, optim::SGDOptions(0.1).nesterov(true)), c10::Error);
 }
 
-TEST_CASE("what_no_fused_kernel_takes_is_refused_before_anything_changes") {
+TEST_CASE("tensors_that_no_fused_kernel_supports_are_refused_before_anything_changes") {
   for (const auto& [name, plain, fused] : all_twins()) {
     CAPTURE(name);
     auto dense = torch::ones({3}).requires_grad_(), other = torch::ones({3}).requires_grad_();

@@ -132,17 +132,17 @@ void loads_into_the_other(at::Device device) {
 
 }  // namespace
 
-TEST_CASE("fused_optimizers_compute_what_libtorchs_compute") { equals_libtorchs(at::kCPU); }
+TEST_CASE("fused_optimizers_compute_the_same_as_libtorchs") { equals_libtorchs(at::kCPU); }
 
-TEST_CASE("a_skipped_step_never_was") { skipped_steps_never_were(at::kCPU); }
+TEST_CASE("a_skipped_step_has_no_effect") { skipped_steps_never_were(at::kCPU); }
 
-TEST_CASE("the_scale_is_divided_out_of_gradients_and_steps") { scale_is_divided_out(at::kCPU); }
+TEST_CASE("gradients_and_steps_are_unscaled") { scale_is_divided_out(at::kCPU); }
 
-TEST_CASE("fused_optimizers_resume_to_the_bit_across_skipped_steps") { resume_is_bit_identical(at::kCPU); }
+TEST_CASE("fused_optimizers_resume_bit_exactly_across_skipped_steps") { resume_is_bit_identical(at::kCPU); }
 
-TEST_CASE("a_checkpoint_of_a_fused_optimizer_is_one_of_libtorchs_and_back") { loads_into_the_other(at::kCPU); }
+TEST_CASE("checkpoints_of_fused_and_libtorch_optimizers_are_interchangeable") { loads_into_the_other(at::kCPU); }
 
-TEST_CASE("state_of_another_memory_order_is_taken_over") {
+TEST_CASE("state_in_another_memory_format_is_converted") {
   const auto program = [](at::Tensor& parameter, bool fused) {
     parameter =
         torch::ones({2, 4, 3, 3}).contiguous(fused ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast);
@@ -168,7 +168,7 @@ TEST_CASE("state_of_another_memory_order_is_taken_over") {
   CHECK(torch::allclose(contiguous, channels_last, 1e-6, 1e-6));
 }
 
-TEST_CASE("fused_optimizers_do_on_a_gpu_what_they_do_on_the_cpu", "[gpu]") {
+TEST_CASE("fused_optimizers_pass_the_same_checks_on_a_gpu", "[gpu]") {
   REQUIRE(torch::cuda::is_available());
   const at::Device gpu(at::kCUDA, 0);
   equals_libtorchs(gpu);

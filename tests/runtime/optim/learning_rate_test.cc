@@ -59,7 +59,7 @@ TEST_CASE("a_warm_up_gives_its_first_step_a_share_and_its_last_step_all") {
   CHECK(LearningRate::warmup_cosine(0, 10).factor(0) == 1);
 }
 
-TEST_CASE("closed_forms_hold_at_the_points_that_matter") {
+TEST_CASE("schedules_match_closed_forms_at_selected_steps") {
   const auto warmup_cosine = LearningRate::warmup_cosine(500, 20500, 0.1);
   CHECK(warmup_cosine.factor(0) == near(1.0 / 500));
   CHECK(warmup_cosine.factor(499) == 1);
@@ -112,7 +112,7 @@ TEST_CASE("a_cycle_rises_to_its_peak_and_falls_below_its_start") {
   CHECK(three_phases.factor(99) == near(0.0004));
 }
 
-TEST_CASE("a_cycle_has_a_rate_also_where_a_phase_has_no_length") {
+TEST_CASE("a_cycle_has_a_rate_even_if_a_phase_has_no_steps") {
   // PyTorch divides by zero here.
   const auto short_rise = LearningRate::one_cycle({.total = 10, .pct_start = 0.1});
   CHECK(short_rise.factor(0) == 1);
@@ -151,7 +151,7 @@ TEST_CASE("a_plateau_reduces_when_patience_is_over_and_then_cools_down") {
   CHECK(rate.factor(kForever) == 0.2);
 }
 
-TEST_CASE("better_means_better_by_the_threshold_in_the_direction_asked_for") {
+TEST_CASE("a_better_metric_exceeds_the_threshold_in_the_chosen_direction") {
   using Mode = PlateauOptions::Mode;
   using ThresholdMode = PlateauOptions::ThresholdMode;
   const auto reduces = [](Mode mode, ThresholdMode threshold_mode, double best, double next) {
@@ -171,7 +171,7 @@ TEST_CASE("better_means_better_by_the_threshold_in_the_direction_asked_for") {
   CHECK(reduces(Mode::max, ThresholdMode::abs, 8, kNan));
 }
 
-TEST_CASE("a_plateau_resumed_at_any_place_goes_on_identically") {
+TEST_CASE("a_plateau_resumed_at_any_step_continues_identically") {
   for (const auto mode : {PlateauOptions::Mode::min, PlateauOptions::Mode::max}) {
     const PlateauOptions options{.mode = mode, .factor = 0.3, .patience = 2, .cooldown = 3, .min_lr = 1e-3};
     std::vector<double> metrics;
@@ -205,7 +205,7 @@ TEST_CASE("a_copy_of_a_schedule_observes_for_itself") {
   CHECK(rate.factor(0) == 1);
 }
 
-TEST_CASE("a_resume_with_edited_parameters_is_said_and_the_programs_count") {
+TEST_CASE("a_resume_with_edited_parameters_is_reported_and_uses_the_programs") {
   const auto saved = LearningRate::warmup_cosine(500, 20000).state();
   auto edited = LearningRate::warmup_cosine(500, 30000, 0.1);
   CHECK(lacking(edited.differences(saved),
@@ -223,7 +223,7 @@ TEST_CASE("a_resume_with_edited_parameters_is_said_and_the_programs_count") {
   CHECK(observed(edited_plateau, {2, 2, 2, 2}).back() == 0.25);  // a larger min_lr does not raise the rate
 }
 
-TEST_CASE("another_schedules_state_leaves_a_plateau_at_its_beginning") {
+TEST_CASE("another_schedules_state_leaves_a_plateau_in_its_initial_state") {
   auto rate = LearningRate::plateau({.factor = 0.5, .patience = 0});
   rate.set_state(LearningRate::cosine(100).state());
   CHECK(observed(rate, {1, 2}) == std::vector{1, 0.5});
@@ -310,7 +310,7 @@ TEST_CASE("only_a_plateau_takes_a_metric") {
   CHECK(invalid([&] { rate.observe(0.5); }, {"cosine(100)", "metric", "plateau"}) == "");
 }
 
-TEST_CASE("what_is_no_schedules_state_is_refused_and_changes_nothing") {
+TEST_CASE("invalid_state_of_a_schedule_is_refused_and_changes_nothing") {
   auto rate = LearningRate::plateau({.factor = 0.5, .patience = 1, .cooldown = 1});
   observed(rate, {3, 4, 5, 5, 2, 2});
   const auto before = rate.state();

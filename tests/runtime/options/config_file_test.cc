@@ -64,7 +64,7 @@ TEST_CASE("environment_and_command_line_win_over_the_file_and_the_file_over_the_
   CHECK(contains(holdfast::help_text(options), "now 2h (" + file.path() + ":2), default 10min"));
 }
 
-TEST_CASE("the_strongest_layer_that_names_a_file_is_the_one_that_counts") {
+TEST_CASE("the_configuration_file_of_the_strongest_layer_is_used") {
   const ConfigFile code(R"({"keep": 1, "seed": 1})"), environment(R"({"keep": 2})"), line(R"({"keep": 3})");
   const SessionOptions in_code = {.config = code.path()};
   const std::vector<std::string> variable = {"HOLDFAST_CONFIG=" + environment.path()};
@@ -78,7 +78,7 @@ TEST_CASE("the_strongest_layer_that_names_a_file_is_the_one_that_counts") {
   CHECK(read({"--", "--holdfast.config=" + line.path()}, in_code).read.values.keep == 1);
 }
 
-TEST_CASE("a_key_that_is_no_option_is_refused_with_file_line_and_the_nearest") {
+TEST_CASE("an_unknown_key_is_refused_with_file_line_and_the_nearest_option") {
   CHECK(lacking(refused("{\n  \"keep\": 2,\n  // often\n  \"evry\": 5\n}"), {":4: \"evry\"", "\"every\""}) == "");
   CHECK(lacking(refused("{\"take_over\": true}"), {":1: \"take_over\"", "\"take-over\""}) == "");
   for (const char* elsewhere : {"HOLDFAST_TAKE_OVER", "--holdfast.take-over", "Take-Over"}) {
@@ -89,7 +89,7 @@ TEST_CASE("a_key_that_is_no_option_is_refused_with_file_line_and_the_nearest") {
   CHECK(contains(refused("{\"keep\": 2,\n\"seed\": 1,\n\"keep\": 3}"), ":3: \"keep\" is already in line 1"));
 }
 
-TEST_CASE("a_value_of_the_wrong_type_is_refused_with_file_line_and_the_right_one") {
+TEST_CASE("a_value_of_the_wrong_type_is_refused_with_file_line_and_the_right_type") {
   const auto wants = [](const std::string& line, std::initializer_list<std::string> parts) {
     const std::string text = refused("{\n" + line + "\n}");
     return text.starts_with(":2: ") ? lacking(text, parts) : "no line in: " + text;
@@ -110,7 +110,7 @@ TEST_CASE("a_value_of_the_wrong_type_is_refused_with_file_line_and_the_right_one
   CHECK(wants("\"allow-missing\": 5", {"\"allow-missing\"", "number 5"}) == "");
 }
 
-TEST_CASE("a_wrong_value_in_a_file_is_refused_with_its_line_as_anywhere_else") {
+TEST_CASE("an_invalid_value_in_a_file_is_refused_with_its_line") {
   CHECK(contains(refused("{\n\"every\": \"soon\"}"), ":2: \"every\": 'soon' is not an interval"));
   CHECK(contains(refused("{\"device\": \"gpu\"}"), ":1: \"device\": 'gpu' is not one of cpu, cuda, auto"));
   CHECK(contains(refused("{\"precision\": 16}"), ":1: \"precision\": '16' is not one of"));
@@ -123,7 +123,7 @@ TEST_CASE("a_wrong_value_in_a_file_is_refused_with_its_line_as_anywhere_else") {
                 {"--holdfast.from 42 (" + file.path() + ":2)", "--holdfast.fresh (command line)"}) == "");
 }
 
-TEST_CASE("a_file_that_is_not_json_is_refused_with_line_and_column_of_the_slip") {
+TEST_CASE("a_file_that_is_not_json_is_refused_with_the_line_and_column_of_the_error") {
   CHECK(lacking(refused("{\n  \"keep\": 2\n  \"seed\": 1\n}"), {":3:3:", "comma", "missing", "\"seed\""}) == "");
   CHECK(lacking(refused("{\n  \"allow-missing\": [\"ä\" \"b\"]\n}"), {":2:25:", "comma", "missing", "\"b\""}) == "");
   CHECK(lacking(refused("{\n  \"keep\": 2,\n}"), {":3:1:", "last comma", "}"}) == "");
@@ -152,7 +152,7 @@ TEST_CASE("a_file_that_is_not_json_is_refused_with_line_and_column_of_the_slip")
   CHECK(contains(refused("\"every\""), "not the string \"every\""));
 }
 
-TEST_CASE("only_what_stands_in_the_file's_own_object_is_an_entry") {
+TEST_CASE("only_members_of_the_top_level_object_are_entries") {
   const auto entries =
       holdfast::parse_config("{\"a\": {\"b\": [1, {\"a\": 2}]},\n\"c\": [{\"a\": 3}, [4], \"d\"]}", "f");
   REQUIRE(entries.size() == 2);
@@ -167,7 +167,7 @@ TEST_CASE("only_what_stands_in_the_file's_own_object_is_an_entry") {
   CHECK(entries[1].elements[2].text == "d");
 }
 
-TEST_CASE("a_file_that_ends_anywhere_too_early_is_refused_and_never_half_used") {
+TEST_CASE("a_truncated_file_is_refused_wherever_it_ends") {
   const std::string whole =
       "{ // c\n\"keep\": 25, \"fresh\": true, \"every\": \"5s\", \"allow-missing\": [\"a\", \"\\u00e4\"]}";
   CHECK(holdfast::parse_config(whole, "f").size() == 4);
@@ -177,7 +177,7 @@ TEST_CASE("a_file_that_ends_anywhere_too_early_is_refused_and_never_half_used") 
   }
 }
 
-TEST_CASE("whatever_a_file_holds_it_has_entries_or_is_refused_with_its_line") {
+TEST_CASE("any_file_is_parsed_or_refused_with_its_line") {
   const std::string whole =
       "{\t// c\n\"keep\": 25, /* c */ \"fresh\": true,\n\"every\": \"5s\", \"a\": [\"\\u00e4\", -1.5e3, null, {\"b\": "
       "0}]}\n";
@@ -229,7 +229,7 @@ TEST_CASE("a_file_that_cannot_be_read_is_named_with_the_reason_and_the_nearest")
   CHECK(contains(refusal({"--holdfast.config", file.path(), "--holdfast.keep", "x"}), "--holdfast.keep: 'x' is not"));
 }
 
-TEST_CASE("the_configuration_files_that_come_along_say_what_the_session_takes") {
+TEST_CASE("the_shipped_configuration_files_are_valid") {
   int files = 0;
   for (const auto& entry : boost::filesystem::directory_iterator(HOLDFAST_CONFIGS)) {
     const auto path = entry.path().string();

@@ -10,7 +10,7 @@
 
 using namespace command_line;
 
-TEST_CASE("a_command_line_that_was_read_before_can_be_read_again") {
+TEST_CASE("a_command_line_can_be_read_twice") {
   std::string program = "/usr/bin/train", mine = "--epochs", ours = "--holdfast.run=a";
   char* argv[] = {program.data(), mine.data(), ours.data(), nullptr};
   char nothing[] = "";
@@ -23,7 +23,7 @@ TEST_CASE("a_command_line_that_was_read_before_can_be_read_again") {
   }
 }
 
-TEST_CASE("the_session_takes_its_options_out_of_argv_and_leaves_the_rest_in_order") {
+TEST_CASE("the_session_removes_its_options_from_argv_and_keeps_the_others_in_order") {
   const auto [options, left] = read({"--epochs", "3", "--holdfast.every", "500", "data", "--holdfast.seed=7",
                                      "--holdfast.fresh", "-v", "--", "--holdfast.keep", "9"});
   CHECK(left ==
@@ -58,14 +58,14 @@ TEST_CASE("command_line_wins_over_environment_over_code_over_default") {
   CHECK(in_force(options, "dir").origin == "default");
 }
 
-TEST_CASE("an_option_that_is_none_is_refused_with_the_nearest_name") {
+TEST_CASE("an_unknown_option_is_refused_with_the_nearest_name") {
   CHECK(lacking(refusal({"--holdfast.evry", "5"}), {"--holdfast.evry", "--holdfast.every"}) == "");
   CHECK(contains(refusal({"--holdfast.takeover"}), "--holdfast.take-over"));
   CHECK(contains(refusal({}, {}, {"HOLDFAST_EVRY=5"}), "HOLDFAST_EVRY in the environment"));
   CHECK(contains(refusal({}, {}, {"HOLDFAST_EVRY=5"}), "HOLDFAST_EVERY"));
 }
 
-TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
+TEST_CASE("an_invalid_value_is_refused_with_its_option_and_origin") {
   CHECK(lacking(refusal({"--holdfast.seed", "abc"}), {"--holdfast.seed", "'abc'", "whole number"}) == "");
   CHECK(contains(refusal({"--holdfast.seed=-1"}), "--holdfast.seed: '-1'"));
   CHECK(contains(refusal({"--holdfast.keep=3x"}), "--holdfast.keep: '3x'"));
@@ -84,7 +84,7 @@ TEST_CASE("a_wrong_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.threads=100000"}), "--holdfast.threads: '100000' is not"));
 }
 
-TEST_CASE("a_folder_that_no_shell_expanded_and_a_name_that_no_run_can_have_are_refused_at_the_start") {
+TEST_CASE("an_unexpanded_tilde_and_an_invalid_run_name_are_refused_at_the_start") {
   for (const std::string path : {"~", "~/runs"}) {
     CHECK(contains(refusal({"--holdfast.dir=" + path}), "no shell replaced by your home folder"));
     CHECK(contains(refusal({}, {}, {"HOLDFAST_DIR=" + path}), "or ./" + path));
@@ -99,7 +99,7 @@ TEST_CASE("a_folder_that_no_shell_expanded_and_a_name_that_no_run_can_have_are_r
   CHECK(read({"--holdfast.run", "größe 日本"}).read.values.run == "größe 日本");
 }
 
-TEST_CASE("what_to_do_about_nan_is_an_option_of_every_layer_and_a_wrong_one_is_refused_with_the_forms") {
+TEST_CASE("on_nonfinite_is_read_from_every_layer_and_an_invalid_value_is_refused") {
   CHECK(read({}).read.values.on_nonfinite == "note");
   CHECK(read_file(R"({"on-nonfinite": "stop"})").values.on_nonfinite == "stop");
   CHECK(read({"--holdfast.on-nonfinite", "rollback:200"}).read.values.on_nonfinite == "rollback:200");
@@ -107,7 +107,7 @@ TEST_CASE("what_to_do_about_nan_is_an_option_of_every_layer_and_a_wrong_one_is_r
                 {"--holdfast.on-nonfinite", "'rollback'", "note", "stop", "rollback:K"}) == "");
 }
 
-TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
+TEST_CASE("a_switch_takes_its_value_after_an_equals_sign_only") {
   CHECK_FALSE(read({"--holdfast.fresh=false"}).read.values.fresh);
   CHECK(lacking(refusal({"--holdfast.fresh", "false"}), {"--holdfast.fresh=false"}) == "");
   CHECK(contains(refusal({"--holdfast.take-over", "true", "data"}), "--holdfast.take-over=true"));
@@ -115,7 +115,7 @@ TEST_CASE("a_switch_takes_its_value_behind_an_equals_sign_and_never_loses_it") {
   CHECK(read({"--holdfast.help=true"}).read.help);
 }
 
-TEST_CASE("a_version_to_go_on_from_and_a_fresh_start_are_not_both_taken") {
+TEST_CASE("a_version_to_resume_and_a_fresh_start_are_mutually_exclusive") {
   CHECK(lacking(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
                 {"--holdfast.from 42 (command line)", "--holdfast.fresh (environment)"}) == "");
 }

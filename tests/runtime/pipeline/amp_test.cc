@@ -58,7 +58,7 @@ TEST_CASE("a_step_whose_gradients_overflow_is_skipped_and_the_scale_reduced") {
   }
 }
 
-TEST_CASE("a_run_that_skips_every_step_says_so_once") {
+TEST_CASE("a_run_that_skips_every_step_is_reported_once") {
   Group group(RankEnvironment{}, c10::kCPU);
   for (const bool fused : {false, true}) {
     Net net = make_net();

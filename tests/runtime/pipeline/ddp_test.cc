@@ -61,7 +61,7 @@ TEST_CASE("rank_0s_buffers_reach_every_rank_whatever_their_dtype", "[full]") {
   for (const auto& rank : ended) CHECK(rank.text == "right");
 }
 
-TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_others_are_said", "[full]") {
+TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_reports_changed_ones", "[full]") {
   // With three ranks the last bits of a sum depend on the gradient's place in its bucket.
   const auto ended = ranks::run(3, [](Group& group) -> std::string {
     struct Crossed : torch::nn::Module {  // the order of gradients differs from that of the parameters
@@ -112,7 +112,7 @@ TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_others_are_said", "[fu
   for (const auto& rank : ended) CHECK(rank.text == "right");
 }
 
-TEST_CASE("parameters_may_be_frozen_and_unfrozen_once_the_pipeline_is_made", "[full]") {
+TEST_CASE("parameters_may_be_frozen_and_unfrozen_after_the_pipeline_was_created", "[full]") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {
     const auto train = [](Group& ranks_of) {
       Net net = make_net();

@@ -51,13 +51,13 @@ void averages_begin_with_the_first_step(c10::DeviceType device) {
 
 }  // namespace
 
-TEST_CASE("averages_begin_with_the_first_step_that_was_made") { averages_begin_with_the_first_step(c10::kCPU); }
+TEST_CASE("averages_begin_with_the_first_step_that_is_not_skipped") { averages_begin_with_the_first_step(c10::kCPU); }
 
-TEST_CASE("averages_on_a_gpu_begin_with_the_first_step_that_was_made", "[gpu]") {
+TEST_CASE("averages_on_a_gpu_begin_with_the_first_step_that_is_not_skipped", "[gpu]") {
   averages_begin_with_the_first_step(c10::kCUDA);
 }
 
-TEST_CASE("averages_change_places_with_parameters_and_back") {
+TEST_CASE("averages_are_swapped_with_parameters_and_back") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
@@ -83,7 +83,7 @@ TEST_CASE("averages_change_places_with_parameters_and_back") {
   CHECK_FALSE(flat(net->parameters()).equal(second));
 }
 
-TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
+TEST_CASE("averages_resume_bit_exactly_even_from_before_their_first_step") {
   struct Weight : torch::nn::Module {
     torch::Tensor w = register_parameter("w", torch::ones({2}));
   };
@@ -131,7 +131,7 @@ TEST_CASE("averages_go_on_to_the_bit_also_from_before_their_first_step") {
   }
 }
 
-TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
+TEST_CASE("the_average_of_a_new_parameter_starts_at_its_value") {
   struct Weights : torch::nn::Module {
     explicit Weights(bool larger) {
       if (larger) register_parameter("head", torch::full({2}, 5.f));
@@ -159,7 +159,7 @@ TEST_CASE("the_average_of_a_new_parameter_begins_where_it_does") {
   }
 }
 
-TEST_CASE("averages_have_the_places_in_memory_of_their_own") {
+TEST_CASE("averages_of_parameters_that_share_storage_do_not_overlap") {
   // Parameters that are parts of one tensor (as in cuDNN's LSTM layout), of a transposed one, and of one with gaps.
   struct Parts : torch::nn::Module {
     torch::Tensor all = torch::arange(24, torch::kFloat);

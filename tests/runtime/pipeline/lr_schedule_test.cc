@@ -26,7 +26,7 @@ TEST_CASE("ranks_that_observe_different_metrics_are_stopped", "[full]") {
   }
 }
 
-TEST_CASE("a_group_that_is_added_follows_the_schedule_from_its_own_rate") {
+TEST_CASE("an_added_parameter_group_follows_the_schedule_from_its_own_rate") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->first->parameters(), torch::optim::SGDOptions(1));

@@ -21,7 +21,7 @@ using namespace holdfast;
 using namespace small_net;
 using holdfast::storage::StatusCode;
 
-TEST_CASE("gradients_leave_only_at_a_windows_end") {
+TEST_CASE("gradients_are_applied_and_cleared_only_at_the_end_of_a_window") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
@@ -76,7 +76,7 @@ TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
   CHECK(window_share(2, window_samples(2, counted), counted) == 0.5);
 }
 
-TEST_CASE("a_step_that_lacks_a_part_is_refused_and_says_which") {
+TEST_CASE("a_step_without_a_forward_backward_or_update_call_is_refused") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
@@ -113,7 +113,7 @@ TEST_CASE("a_step_that_lacks_a_part_is_refused_and_says_which") {
   CHECK(picky.updates() == 2);
 }
 
-TEST_CASE("stages_may_come_and_go_between_two_starts") {
+TEST_CASE("stages_may_be_added_and_removed_between_two_starts") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
@@ -174,7 +174,7 @@ TEST_CASE("stages_may_come_and_go_between_two_starts") {
   CHECK(lacking(said[0], {"stage ema", "not in the checkpoint"}) == "");
 }
 
-TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
+TEST_CASE("an_invalid_order_of_stages_is_refused_with_the_reason") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.1));
@@ -213,7 +213,7 @@ TEST_CASE("an_order_that_cannot_work_is_refused_with_the_reason") {
   CHECK_THROWS_WITH(Pipeline(context_of(group, net, halves), {Amp(Precision::fp16)}), says("is in fp16 itself"));
 }
 
-TEST_CASE("a_parameter_that_is_trained_but_was_not_there_is_refused") {
+TEST_CASE("a_parameter_unfrozen_after_the_pipeline_was_created_is_refused") {
   Group group(RankEnvironment{}, c10::kCPU);
   Net net = make_net();
   net->first->weight.requires_grad_(false);
@@ -230,7 +230,7 @@ TEST_CASE("a_parameter_that_is_trained_but_was_not_there_is_refused") {
   CHECK(flat(net->parameters()).equal(weights));
 }
 
-TEST_CASE("gradients_that_a_stage_cannot_take_are_refused_with_the_remedy") {
+TEST_CASE("unsupported_gradients_are_refused_with_the_remedy") {
   Group group(RankEnvironment{}, c10::kCPU);
   torch::nn::Embedding words(torch::nn::EmbeddingOptions(5, 2).sparse(true));
   torch::optim::SGD optimizer(words->parameters(), torch::optim::SGDOptions(0.1));

@@ -15,7 +15,7 @@
 using namespace holdfast;
 using namespace weight_program;
 
-TEST_CASE("a_window_resumed_with_other_batches_is_filled_to_the_sample") {
+TEST_CASE("a_window_resumed_with_another_batch_size_has_the_same_number_of_samples") {
   Program before({Accumulate(4)}, 128);
   before.step(16);
   before.step(16);
@@ -52,7 +52,7 @@ TEST_CASE("a_window_resumed_with_other_batches_is_filled_to_the_sample") {
   CHECK(other.weight() == Approx(-1));
 }
 
-TEST_CASE("a_window_goes_on_in_another_precision") {
+TEST_CASE("a_window_continues_in_another_precision") {
   for (const auto& [then, now] : {std::pair{Precision::fp16, Precision::bf16},
                                   {Precision::fp16, Precision::fp32},
                                   {Precision::fp32, Precision::fp16},
@@ -81,7 +81,7 @@ TEST_CASE("a_window_goes_on_in_another_precision") {
   CHECK(after.weight() == -1);
 }
 
-TEST_CASE("a_stage_that_the_checkpoint_does_not_know_begins_anew") {
+TEST_CASE("a_stage_without_saved_state_starts_from_its_initial_state") {
   const std::vector<std::pair<std::string, AnyStage>> stages{{"ddp", Ddp()},
                                                              {"amp", Amp(Precision::fp16)},
                                                              {"accumulate", Accumulate(2)},
@@ -192,7 +192,7 @@ struct Training {
 
 }  // namespace
 
-TEST_CASE("a_resume_after_any_step_is_to_the_bit_with_windows_and_skipped_updates") {
+TEST_CASE("a_resume_after_any_step_is_bit_exact_with_windows_and_skipped_updates") {
   for (const bool fused : {false, true}) {
     Training whole(fused);
     whole.run(70);

@@ -28,7 +28,7 @@ struct Fails : torch::autograd::Function<Fails> {
 
 }  // namespace
 
-TEST_CASE("what_others_do_to_gradients_between_a_windows_batches_is_not_in_it") {
+TEST_CASE("gradients_changed_by_others_between_the_batches_of_a_window_are_excluded") {
   Program judge({Accumulate(2)});
   Weight draws;
   torch::optim::SGD optimizer(draws->parameters(), torch::optim::SGDOptions(1));
@@ -45,7 +45,7 @@ TEST_CASE("what_others_do_to_gradients_between_a_windows_batches_is_not_in_it") 
   CHECK(draws->w[0].item<double>() == Approx(-14));
 }
 
-TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
+TEST_CASE("a_failed_batch_is_not_counted_in_its_window") {
   for (int failing = 0; failing < 11; ++failing) {  // the last three are in the epoch's short last window
     for (const bool again : {false, true}) {
       INFO("batch " << failing << (again ? " is tried again" : " is left out"));
@@ -93,7 +93,7 @@ TEST_CASE("a_batch_that_fails_has_no_part_in_its_window") {
   CHECK(program.weight() == -2);
 }
 
-TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
+TEST_CASE("a_failed_backward_pass_discards_the_gradients_of_its_whole_window") {
   Program program({Accumulate(2)});
   program.step(1);
   said().clear();
@@ -110,7 +110,7 @@ TEST_CASE("a_backward_pass_that_fails_drops_its_window_and_no_half_of_it") {
   CHECK(program.net->w.equal(torch::full({2}, -1.f)));
 }
 
-TEST_CASE("a_backward_pass_that_fails_on_one_rank_stops_all_where_its_exception_is_caught", "[full]") {
+TEST_CASE("a_failed_backward_pass_on_one_rank_stops_all_ranks_although_its_exception_is_caught", "[full]") {
   for (const int failing : {1, 2, 5}) {  // inside a window, and at its end
     const auto ended = ranks::run(2, [failing](Group& group) -> std::string {
       Weight net;
@@ -145,7 +145,7 @@ TEST_CASE("a_backward_pass_that_fails_on_one_rank_stops_all_where_its_exception_
   }
 }
 
-TEST_CASE("a_parameter_that_a_window_did_not_use_gets_no_gradient_whatever_others_did", "[full]") {
+TEST_CASE("a_parameter_unused_in_a_window_gets_no_gradient_from_other_losses", "[full]") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {
     struct Two : torch::nn::Module {
       torch::Tensor used = register_parameter("used", torch::ones({1}));
@@ -196,7 +196,7 @@ TEST_CASE("two_losses_of_one_batch_count_as_one_batch") {
   CHECK(program.weight() == -3);
 }
 
-TEST_CASE("an_update_without_a_backward_is_none") {
+TEST_CASE("an_update_without_a_backward_pass_is_not_counted") {
   Program program({Accumulate(1), LrSchedule::linear_warmup(4)});
   program.step(1);
   program.pipeline.forward(program.next(1), [&] { return program.net->w.sum(); });

@@ -35,7 +35,7 @@ TEST_CASE("intervals_are_read_as_people_write_them") {
   CHECK(to_string(SaveEvery{}) == "never");
 }
 
-TEST_CASE("saves_are_due_when_the_table_says") {
+TEST_CASE("saves_are_due_by_the_table_of_intervals") {
   const std::chrono::steady_clock::time_point start{1000s};
   struct Row {
     const char* every;

@@ -54,7 +54,7 @@ std::string last_words(const boost::filesystem::path& folder, const std::functio
 
 }  // namespace
 
-TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
+TEST_CASE("an_uncaught_error_is_one_line_and_exit_code_1") {
   const ScratchFolder folder;
   int status = 0;
   const std::string said = last_words(
@@ -66,7 +66,7 @@ TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
   CHECK(lacking(said, {(folder / "no").string(), "such", "--holdfast.dir"}) == "");
 }
 
-TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
+TEST_CASE("a_forked_process_ends_without_a_report_to_the_ranks") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -87,7 +87,7 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
   CHECK(lacking(said, {"exit()", "session.finish()"}) == "");
 }
 
-TEST_CASE("what_listens_to_a_death_outlives_its_call") {
+TEST_CASE("a_handler_of_process_death_outlives_its_call") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -112,7 +112,7 @@ TEST_CASE("what_listens_to_a_death_outlives_its_call") {
   ::waitpid(child, nullptr, 0);
 }
 
-TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
+TEST_CASE("a_libtorch_error_is_printed_without_its_backtrace_unless_requested") {
   const ScratchFolder folder;
   const auto body = [](holdfast::Session&) { torch::ones({2, 3}).mm(torch::ones({2, 3})); };
   int status = 0;
@@ -130,7 +130,7 @@ TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
 }
 
-TEST_CASE("libtorchs_own_error_right_after_a_resume_is_said_without_its_trace_too") {
+TEST_CASE("a_libtorch_error_right_after_a_resume_is_printed_without_its_backtrace") {
   const ScratchFolder folder;
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
   const auto steps = [](std::uint64_t count, std::uint64_t fails_at) {

@@ -14,7 +14,7 @@ CollectiveFingerprint fingerprint(const std::string& operation, const std::strin
 
 }  // namespace
 
-TEST_CASE("a_frame_carries_small_values_and_leaves_long_ones_out") {
+TEST_CASE("a_collective_fingerprint_carries_small_values_and_omits_long_ones") {
   for (const std::size_t bytes :
        {std::size_t{0}, std::size_t{1}, std::size_t{3000}, std::size_t{4000}, kFingerprintBytes}) {
     CollectiveFingerprint sent{12, "broadcast", "train.cc:41", "a value from rank 0", bytes, std::string(bytes, '\n')};
@@ -30,7 +30,7 @@ TEST_CASE("a_frame_carries_small_values_and_leaves_long_ones_out") {
   }
 }
 
-TEST_CASE("what_is_not_a_frame_of_this_build_is_an_error_whatever_it_says") {
+TEST_CASE("a_malformed_collective_fingerprint_is_an_error") {
   for (const char* wire : {"", "x", "{}\n", "[1]\n",
                            R"({"s":1,"o":2,"c":"","w":"","b":0})"
                            "\n",

@@ -63,7 +63,7 @@ std::string try_tensors(Group& group) {
 
 }  // namespace
 
-TEST_CASE("values_reach_every_rank_to_the_bit") {
+TEST_CASE("values_reach_every_rank_bit_exactly") {
   for (const int count : {1, 2, 4}) {
     all_say(count, "right", [count](Group& group) -> std::string {
       const double tiny = 0.1 + 0.2;
@@ -78,7 +78,7 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
           "from " + std::to_string(count - 1)) {
         return "broadcast";
       }
-      // Longer than a frame, and with another length on each rank.
+      // Longer than a fingerprint, and with another length on each rank.
       const std::string longer(20000 * static_cast<std::size_t>(group.rank() + 1),
                                static_cast<char>('a' + group.rank()));
       const auto gathered = group.gather(longer, count - 1);
@@ -96,7 +96,7 @@ TEST_CASE("values_reach_every_rank_to_the_bit") {
 static_assert(JsonValue<std::string> && JsonValue<json> && JsonValue<std::vector<double>>);
 static_assert(!JsonValue<std::string_view>, "it would look into a value that is gone");
 
-TEST_CASE("numbers_are_reduced_alike_on_every_rank") {
+TEST_CASE("numbers_are_reduced_identically_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {
     const int mine = group.rank() + 1;
     const double parts[] = {0.1, 0.3, 0.2, 0.1};
@@ -121,7 +121,7 @@ TEST_CASE("tensors_on_gpus_are_broadcast_reduced_and_gathered_with_uneven_length
   if (ranks::are_on_two_gpus()) all_say(2, "right", try_tensors, c10::kCUDA);
 }
 
-TEST_CASE("what_cannot_be_done_is_refused_with_the_reason_and_leaves_the_group_whole") {
+TEST_CASE("invalid_calls_are_refused_with_the_reason_and_the_group_stays_usable") {
   struct Case {
     std::function<void(Group&)> act;
     const char* words;
@@ -185,7 +185,7 @@ TEST_CASE("a_long_value_of_one_rank_takes_little_more_memory_than_itself") {
   });
 }
 
-TEST_CASE("two_threads_at_once_are_found_out") {
+TEST_CASE("concurrent_calls_of_two_threads_are_detected") {
   const auto ended = ranks::run(2, [](Group& group) -> std::string {
     std::atomic<bool> wrong = false;
     std::mutex mutex;
@@ -236,7 +236,7 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
   }
 }
 
-TEST_CASE("a_terminal_that_takes_no_line_keeps_nobody_from_hearing_of_a_fault", "[full]") {
+TEST_CASE("a_blocked_terminal_does_not_delay_the_report_of_a_fault", "[full]") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int pipe) {
@@ -321,7 +321,7 @@ TEST_CASE("main_first_runs_on_the_main_rank_before_the_others") {
   });
 }
 
-TEST_CASE("what_was_split_is_gathered_in_order") {
+TEST_CASE("split_values_are_gathered_in_order") {
   all_say(3, "right", [](Group& group) -> std::string {
     for (const int size : {0, 1, 2, 3, 10, 11}) {
       std::vector<int> all;

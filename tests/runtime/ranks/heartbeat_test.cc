@@ -39,7 +39,7 @@ bool contains(const std::string& text, const std::string& words) { return text.f
 
 }  // namespace
 
-TEST_CASE("slow_ranks_are_no_fault") {
+TEST_CASE("slow_ranks_are_not_faults") {
   const auto waiting = peer(State::inside, 5, "barrier", milliseconds(100), std::chrono::hours(3));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(2900))}));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(14000))}, milliseconds(15000)));
@@ -84,7 +84,7 @@ TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it"
   CHECK(heard->text == "heard of rank 2");
 }
 
-TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence") {
+TEST_CASE("two_ranks_in_different_operations_report_the_same_divergence") {
   const auto a = peer(State::inside, 5, "barrier"), b = peer(State::inside, 5, "backward");
   const auto seen_by_a = judge(0, {a, b}), seen_by_b = judge(1, {a, b});
   REQUIRE(seen_by_a);
@@ -94,7 +94,7 @@ TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence
                 {"rank 0 waits in barrier at barrier.cc:1", "rank 1 waits in backward at backward.cc:1"}) == "");
 }
 
-TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
+TEST_CASE("earlier_calls_of_a_rank_that_ran_ahead_are_compared") {
   Peer ahead, behind;
   for (const char* name : {"barrier", "backward", "backward", "broadcast of buffers", "backward"}) {
     ahead.heartbeat.enter({name, "loop.cc:1"});
@@ -134,7 +134,7 @@ TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
   CHECK_FALSE(judge(0, {ahead, behind}));
 }
 
-TEST_CASE("who_is_waited_for_is_named") {
+TEST_CASE("the_ranks_that_others_wait_for_are_named") {
   const auto own = peer(State::inside, 5, "barrier");
   const auto third = waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")});
   CHECK(lacking(third, {"rank 2", "step at step.cc:1"}) == "");
@@ -146,7 +146,7 @@ TEST_CASE("who_is_waited_for_is_named") {
   CHECK(waiting_for(2, main_is_slow).empty());
 }
 
-TEST_CASE("records_come_back_as_they_were_told") {
+TEST_CASE("heartbeats_are_decoded_as_they_were_encoded") {
   Heartbeat heartbeat = failed(3, "a \"text\"\nwith \xff bytes").heartbeat;
   heartbeat.beat = 77;
   const auto again = decode_heartbeat(encode(heartbeat));

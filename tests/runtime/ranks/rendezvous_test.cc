@@ -14,7 +14,7 @@
 
 using namespace holdfast;
 
-TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
+TEST_CASE("ranks_determine_their_local_ranks_if_no_launcher_gives_them") {
   const auto ended = ranks::run_processes(
       3,
       [](RankEnvironment place, int) {
@@ -36,7 +36,7 @@ TEST_CASE("ranks_count_their_places_on_a_host_where_no_launcher_did") {
   }
 }
 
-TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
+TEST_CASE("a_failed_rendezvous_reports_the_reason", "[full]") {
   // The text of each of three processes that joins with the environment changed by `as`.
   const auto said = [](const std::function<void(RankEnvironment&)>& as, std::chrono::milliseconds patience) {
     return ranks::run_processes(
@@ -81,7 +81,7 @@ TEST_CASE("ranks_that_cannot_meet_say_why", "[full]") {
 
 // Two starts of two ranks with the same address: rank 1 of the second start comes while rank 0 of the first is still
 // running, as after a restart of several hosts.
-TEST_CASE("ranks_of_a_new_start_wait_for_the_store_of_the_earlier_one_to_end", "[full]") {
+TEST_CASE("ranks_of_a_new_start_wait_until_the_earlier_starts_store_ends", "[full]") {
   const auto ended = ranks::run_processes(
       4,
       [](RankEnvironment place, int pipe) {
@@ -102,7 +102,7 @@ TEST_CASE("ranks_of_a_new_start_wait_for_the_store_of_the_earlier_one_to_end", "
   for (const auto& one : ended) CHECK(one.text == "met");
 }
 
-TEST_CASE("rank_0_keeps_the_store_until_the_others_need_it_no_more") {
+TEST_CASE("rank_0_keeps_the_store_until_the_others_have_left") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int) {
@@ -117,7 +117,7 @@ TEST_CASE("rank_0_keeps_the_store_until_the_others_need_it_no_more") {
   CHECK(ended[1].code == 0);
 }
 
-TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_reason_to_hang", "[full]") {
+TEST_CASE("an_unresponsive_listener_at_rank_0s_address_does_not_hang_the_others", "[full]") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int pipe) {
@@ -135,7 +135,7 @@ TEST_CASE("a_program_that_listens_where_rank_0_should_and_never_answers_is_no_re
   CHECK(ended[1].seconds < 5);
 }
 
-TEST_CASE("a_listening_socket_that_got_lost_on_the_way_is_said") {
+TEST_CASE("a_listening_socket_that_was_not_inherited_is_reported") {
   const auto ended = ranks::run_processes(
       1,
       [](RankEnvironment place, int pipe) {

@@ -15,7 +15,7 @@ using holdfast::Difference;
 using holdfast::RunState;
 using holdfast::storage::StatusCode;
 
-TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_name") {
+TEST_CASE("an_invalid_saved_value_of_a_tensor_is_a_difference_with_its_name") {
   torch::Tensor held = torch::ones({2}), other = torch::ones({2}), flag = torch::ones({2}, torch::requires_grad());
   RunState from;
   from.track("held", held).track("other", other).track("flag", flag);
@@ -37,7 +37,7 @@ TEST_CASE("a_tensor_whose_saved_value_makes_no_sense_is_a_difference_with_its_na
   CHECK(lacking(fit.differences[2].what, {"other", "tensor in the program"}) == "");
 }
 
-TEST_CASE("the_generator_of_a_missing_device_is_noted_and_no_misfit") {
+TEST_CASE("the_generator_of_a_missing_device_is_reported_and_not_incompatible") {
   if (torch::cuda::device_count() > 0) return;
   torch::Tensor state = torch::zeros({16}, torch::kByte);
   RunState from, to;
@@ -59,7 +59,7 @@ TEST_CASE("a_tensor_that_an_optimizer_updates_does_not_take_another_shape") {
             {"x is F32 [3] in the program", "F32 [2] in the checkpoint", "--holdfast.allow-mismatch 'x'"}) == "");
 }
 
-TEST_CASE("a_parameter_of_another_shape_stays_as_the_program_made_it_where_that_is_allowed") {
+TEST_CASE("a_parameter_of_another_shape_keeps_the_programs_values_if_the_mismatch_is_allowed") {
   const auto make = [](std::int64_t classes) {
     return torch::nn::Sequential(torch::nn::Linear(2, 3), torch::nn::Linear(3, classes));
   };
@@ -83,7 +83,7 @@ TEST_CASE("a_parameter_of_another_shape_stays_as_the_program_made_it_where_that_
   CHECK(other_optimizer.state().size() == 4);
 }
 
-TEST_CASE("a_run_of_another_program_is_called_so_in_a_few_lines") {
+TEST_CASE("a_checkpoint_of_another_program_is_reported_in_a_few_lines") {
   torch::nn::Sequential theirs, ours;
   for (int i = 0; i < 20; ++i) theirs->push_back(torch::nn::Linear(2, 2)), ours->push_back(torch::nn::Linear(2, 2));
   RunState from, to;
@@ -96,7 +96,7 @@ TEST_CASE("a_run_of_another_program_is_called_so_in_a_few_lines") {
   CHECK(std::count(message.begin(), message.end(), '\n') < 10);
 }
 
-TEST_CASE("a_misfit_lists_every_difference_and_changes_nothing") {
+TEST_CASE("an_incompatible_checkpoint_lists_every_difference_and_changes_nothing") {
   auto saved_net = make_net(3);
   double best = 2;
   torch::Tensor mask = torch::ones({2}), old = torch::ones({2, 1}), tied = old;

@@ -36,7 +36,7 @@ struct Program {
 
 }  // namespace
 
-TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
+TEST_CASE("flags_changed_during_the_run_are_restored") {
   Program first;
   first.state.begin();
   first.net.freeze(false);
@@ -60,7 +60,7 @@ TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
   CHECK(third.net.flags() == first.net.flags());
 }
 
-TEST_CASE("flags_of_parts_of_a_module_that_are_tracked_separately_come_back") {
+TEST_CASE("flags_of_submodules_that_are_tracked_separately_are_restored") {
   Net net, other;
   RunState from, to;
   from.track("body", net.body).track("rest", net.norm);
@@ -74,7 +74,7 @@ TEST_CASE("flags_of_parts_of_a_module_that_are_tracked_separately_come_back") {
   CHECK(other.flags() == net.flags());
 }
 
-TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
+TEST_CASE("flags_edited_in_the_code_win_and_are_reported") {
   Program first;
   first.state.begin();
   TrackedRun run;
@@ -97,7 +97,7 @@ TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
   CHECK(same.net.body->weight.requires_grad());
 }
 
-TEST_CASE("a_version_that_was_saved_without_flags_leaves_them_as_the_code_has_them") {
+TEST_CASE("a_version_saved_without_flags_leaves_those_of_the_code") {
   Program first;
   torch::Tensor tensor = torch::ones({2}, torch::requires_grad());
   first.state.track("tensor", tensor);
@@ -116,7 +116,7 @@ TEST_CASE("a_version_that_was_saved_without_flags_leaves_them_as_the_code_has_th
   CHECK_FALSE(other.requires_grad());
 }
 
-TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
+TEST_CASE("flags_are_restored_even_if_a_module_overrides_train") {
   struct Stubborn : Net {
     void train(bool on) override {
       Module::train(on);
@@ -136,7 +136,7 @@ TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
   CHECK(loaded.flags() == saved.flags());
 }
 
-TEST_CASE("whether_a_tracked_tensor_requires_a_gradient_comes_back") {
+TEST_CASE("requires_grad_of_a_tracked_tensor_is_restored") {
   torch::Tensor a = torch::ones({2}), b = torch::ones({2}, torch::requires_grad()), c = torch::ones({2}), d;
   torch::Tensor e = torch::ones({2}), f = torch::ones({2}), g = torch::ones({2}, torch::requires_grad()), h;
   RunState from, to;

@@ -80,7 +80,7 @@ TrackedRun saved_after(const Groups& groups, const Change& change) {
 
 }  // namespace
 
-TEST_CASE("options_follow_their_parameters_where_groups_stand_in_another_order") {
+TEST_CASE("options_follow_their_parameters_if_groups_are_reordered") {
   const TrackedRun run = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
     program.set_lr(0, 0);
     program.set_lr(1, 0.5);
@@ -100,7 +100,7 @@ TEST_CASE("options_follow_their_parameters_where_groups_stand_in_another_order")
   CHECK(lacking(notes[1], {"optimizer group 0", "not in the checkpoint"}) == "");
 }
 
-TEST_CASE("groups_that_changed_while_the_run_went_on_come_back") {
+TEST_CASE("parameter_groups_changed_during_the_run_are_restored") {
   const auto check = [](const Groups& began, const auto& change) {
     GroupedProgram program(began);
     program.state.begin();
@@ -156,7 +156,7 @@ TEST_CASE("groups_that_changed_while_the_run_went_on_come_back") {
   }
 }
 
-TEST_CASE("a_group_that_joined_comes_back_beside_groups_that_somebody_edited") {
+TEST_CASE("an_added_parameter_group_is_restored_beside_groups_edited_in_the_code") {
   const TrackedRun run = saved_after({{"a", 0.1}, {"b", 0.1}}, [](GroupedProgram& program) {
     program.optimizer->add_param_group(program.group("c", 0.05));
   });
@@ -173,7 +173,7 @@ TEST_CASE("a_group_that_joined_comes_back_beside_groups_that_somebody_edited") {
              Catch::Matchers::Contains("optimizer.state.net.c is in the checkpoint"));
 }
 
-TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_where_they_agree") {
+TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_if_they_agree") {
   const TrackedRun one = saved_after({{"abcd", 0.1}}, [](GroupedProgram& program) { program.set_lr(0, 0.05); });
   GroupedProgram split({{"ab", 0.1}, {"cd", 0.1}});
   CHECK(split.state.restore(one.newest()).notes.empty());

@@ -14,7 +14,7 @@
 using holdfast::RunState;
 using namespace optimizer_program;
 
-TEST_CASE("every_optimizer_goes_on_as_if_it_had_never_stopped") {
+TEST_CASE("every_optimizer_resumes_as_if_it_had_never_stopped") {
   for (const auto& [name, make] : optimizers()) {
     DYNAMIC_SECTION(name) {
       Program uninterrupted(make);
@@ -60,7 +60,7 @@ TEST_CASE("state_from_before_the_first_step_replaces_later_state") {
   }
 }
 
-TEST_CASE("the_same_state_gives_the_same_file") {
+TEST_CASE("equal_states_give_equal_files") {
   const auto& make = optimizers().front().second;
   TrackedRun first, second;
   for (auto* run : {&first, &second}) {
@@ -95,7 +95,7 @@ struct UnevenSteps {
 
 }  // namespace
 
-TEST_CASE("what_all_parameters_states_have_alike_is_written_once_and_the_others_come_back") {
+TEST_CASE("state_common_to_all_parameters_is_written_once_and_the_rest_is_restored") {
   UnevenSteps program;
   program.step({"a", "b"});
   program.step({"a", "b"});
@@ -163,7 +163,7 @@ TEST_CASE("state_keeps_the_memory_order_of_channels_last_parameters") {
   CHECK(torch::equal(conv->weight, conv2->weight));
 }
 
-TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
+TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_are_restored") {
   auto program = [](double lr, double momentum) {
     return Program(make<optim::SGD>(optim::SGDOptions(lr).momentum(momentum)));
   };
@@ -212,7 +212,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_come_back") {
   }
 }
 
-TEST_CASE("state_that_an_edited_option_asks_for_besides_begins_from_zeros") {
+TEST_CASE("state_that_an_edited_option_adds_starts_at_zero") {
   const auto check = [](const std::string& name, const MakeOptimizer& saved, const MakeOptimizer& edited) {
     INFO(name);
     Program before(saved), after(edited), fresh(edited);
@@ -250,7 +250,7 @@ TEST_CASE("an_optimizer_that_does_not_fit_changes_nothing") {
   CHECK(other_parts(bytes_of(sgd.state), before) == kNone);
 }
 
-TEST_CASE("new_parameters_start_without_state_where_that_is_allowed") {
+TEST_CASE("new_parameters_start_without_optimizer_state_if_that_is_allowed") {
   torch::nn::Linear body(2, 3), head(3, 2);
   optim::Adagrad small(body->parameters(), optim::AdagradOptions(0.1));
   RunState saved;

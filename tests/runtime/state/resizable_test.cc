@@ -63,7 +63,7 @@ struct Points {
 
 }  // namespace
 
-TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_go_on_as_if_the_program_had_never_stopped") {
+TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_resume_as_if_never_stopped") {
   Points program;
   program.state.begin();
   program.steps(2);
@@ -204,7 +204,7 @@ TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it")
              Contains("x is F32 [2] in the program and I32 [2] in the checkpoint") && !Contains("holdfast::resizable"));
 }
 
-TEST_CASE("layers_that_were_added_while_a_resizable_module_trained_are_asked_for_before_the_loop") {
+TEST_CASE("layers_added_to_a_resizable_module_during_the_run_must_exist_before_the_loop") {
   torch::nn::Sequential net(torch::nn::Linear(2, 2)), short_net(torch::nn::Linear(2, 2));
   RunState from, to;
   from.track("net", net, resizable);
@@ -276,7 +276,7 @@ TEST_CASE("an_optimizer_of_another_class_than_the_run_began_with_is_refused_when
   CHECK_THAT(error_of([&] { state.capture(); }), Contains("'optimizer' was Adam") && Contains("is SGD now"));
 }
 
-TEST_CASE("a_tensor_that_joined_an_optimizer_while_the_run_went_on_is_the_one_that_it_updates_after_a_resume") {
+TEST_CASE("a_tensor_added_to_an_optimizer_during_the_run_is_the_one_that_it_updates_after_a_resume") {
   struct Program {
     explicit Program(bool is_resizable) {
       state.track("net", net).track("optimizer", optimizer);

@@ -14,7 +14,7 @@
 using holdfast::RunState;
 using namespace optimizer_program;
 
-TEST_CASE("schedulers_go_on") {
+TEST_CASE("schedulers_resume") {
   struct Scheduled : Program {
     explicit Scheduled(std::uint64_t seed)
         : Program(make<optim::SGD>(optim::SGDOptions(0.1)), seed),
@@ -51,7 +51,7 @@ TEST_CASE("schedulers_go_on") {
   CHECK(resumed.rates(4, 1.0f) == all);
 }
 
-TEST_CASE("a_schedulers_constants_that_differ_in_the_code_are_noted_and_the_codes_stay") {
+TEST_CASE("scheduler_constants_edited_in_the_code_are_reported_and_win") {
   const auto program = [](double gamma, int patience) {
     auto made = std::make_unique<Program>(make<optim::SGD>(optim::SGDOptions(0.1)));
     auto step_lr = std::make_shared<optim::StepLR>(*made->optimizer, 3, gamma);

@@ -14,7 +14,7 @@ using Catch::Matchers::Contains;
 using holdfast::RunState;
 using holdfast::storage::StatusCode;
 
-TEST_CASE("buffers_come_back") {
+TEST_CASE("buffers_are_restored") {
   auto net = make_net(), other = make_net();
   for (int i = 0; i < 3; ++i) net->forward(torch::randn({8, 2}));
   RunState from, to;
@@ -74,7 +74,7 @@ TEST_CASE("tensors_tied_on_one_side_only_load_where_their_values_agree") {
         "");
 }
 
-TEST_CASE("every_dtype_of_a_checkpoint_comes_back_to_the_bit") {
+TEST_CASE("every_dtype_of_a_checkpoint_is_restored_bit_exactly") {
   CHECK(holdfast::storage::all_dtypes().size() == 19);
   for (const auto dtype : holdfast::storage::all_dtypes()) {
     const auto type = holdfast::to_scalar_type(dtype);
@@ -129,7 +129,7 @@ TEST_CASE("conjugate_views_keep_their_values") {
   CHECK(torch::equal(view, view2));
 }
 
-TEST_CASE("what_a_checkpoint_cannot_hold_is_refused_in_a_sentence") {
+TEST_CASE("unsupported_tensors_are_refused") {
   auto refusal = [](torch::Tensor tensor) {
     RunState state;
     state.track("x", tensor);
@@ -148,7 +148,7 @@ TEST_CASE("what_a_checkpoint_cannot_hold_is_refused_in_a_sentence") {
   CHECK(refusal(torch::ones({1, 3}).expand({1, 3})).empty());
 }
 
-TEST_CASE("tensor_variables_may_be_assigned_anew_or_be_undefined") {
+TEST_CASE("tensor_variables_may_be_reassigned_or_undefined") {
   torch::Tensor x, y, z = torch::ones({2});
   RunState from, to;
   torch::Tensor a = torch::ones({3}), b, c = torch::zeros({2});
@@ -196,7 +196,7 @@ TEST_CASE("tensor_variables_take_the_shape_and_dtype_that_were_saved") {
   CHECK(same_bytes(grown3, grown));
 }
 
-TEST_CASE("restored_parameters_have_no_history_and_stale_graphs_fail") {
+TEST_CASE("restored_parameters_have_no_autograd_history_and_stale_graphs_fail") {
   torch::nn::Linear net(2, 2);
   RunState state;
   state.track("net", net);

@@ -12,7 +12,7 @@ using Catch::Matchers::Contains;
 using holdfast::RunState;
 using holdfast::storage::StatusCode;
 
-TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_walked_anew") {
+TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_traversed_at_each_save") {
   auto net = make_net();
   auto pointer = std::make_shared<torch::nn::LinearImpl>(2, 2);
   torch::nn::LinearImpl plain(3, 3);
@@ -28,7 +28,7 @@ TEST_CASE("modules_are_tracked_as_holder_pointer_or_reference_and_walked_anew") 
   CHECK(bytes.tensors.contains("moved.bias"));
 }
 
-TEST_CASE("what_is_saved_and_restored_into_is_what_the_variable_holds_now") {
+TEST_CASE("saving_and_restoring_use_the_object_that_the_variable_holds_now") {
   const auto make = [] { return std::make_shared<torch::nn::LinearImpl>(2, 1); };
   auto shared = make(), shared2 = make();
   auto unique = std::make_unique<torch::nn::LinearImpl>(2, 1), unique2 = std::make_unique<torch::nn::LinearImpl>(2, 1);
@@ -55,7 +55,7 @@ TEST_CASE("what_is_saved_and_restored_into_is_what_the_variable_holds_now") {
   CHECK(same_bytes(optional2->weight, optional->weight));
 }
 
-TEST_CASE("a_pointer_that_holds_nothing_is_refused_by_name_when_it_is_saved_or_restored") {
+TEST_CASE("a_null_pointer_is_refused_by_name_when_it_is_saved_or_restored") {
   auto target = std::make_shared<torch::nn::LinearImpl>(2, 1), missing = target;
   missing.reset();
   torch::nn::Linear empty{nullptr};
@@ -70,7 +70,7 @@ TEST_CASE("a_pointer_that_holds_nothing_is_refused_by_name_when_it_is_saved_or_r
   CHECK_THAT(error_of([&] { state.restore(run.newest()); }), Contains("module 'target' is null"));
 }
 
-TEST_CASE("an_object_is_tracked_once_whichever_way_it_is_given") {
+TEST_CASE("an_object_is_tracked_once_by_reference_pointer_or_holder") {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 1), same = net;
   RunState state;
   state.track("net", net);
@@ -79,7 +79,7 @@ TEST_CASE("an_object_is_tracked_once_whichever_way_it_is_given") {
   CHECK_THAT(error_of([&] { state.track("again", net); }), Contains("tracked as 'net' already"));
 }
 
-TEST_CASE("untracked_items_are_forgotten_and_their_names_are_free") {
+TEST_CASE("untracked_items_are_not_saved_and_their_names_are_free") {
   auto net = std::make_shared<torch::nn::LinearImpl>(2, 1);
   double value = 1;
   RunState state;
@@ -100,7 +100,7 @@ TEST_CASE("untracked_items_are_forgotten_and_their_names_are_free") {
   CHECK_THAT(error_of([&] { state.untrack("valeu"); }), Contains("'valeu'") && Contains("'value'"));
 }
 
-TEST_CASE("names_that_end_as_those_of_a_rank_do_come_back") {
+TEST_CASE("names_that_end_like_those_of_rank_local_state_are_restored") {
   const std::vector<std::string> names = {"w", "w@", "w@1", "w@1@", "w@1@@", "w@1@2", "@3", "w@x"};
   struct Net : torch::nn::Module {
     explicit Net(const std::vector<std::string>& names) {
@@ -142,7 +142,7 @@ TEST_CASE("names_are_unique_and_objects_tracked_once") {
   CHECK(refusal_lacking(StatusCode::invalid, [&] { state.capture(); }, {"two", "'net.weight'"}) == "");
 }
 
-TEST_CASE("a_module_that_was_tracked_itself_and_is_gone_is_refused_by_its_name") {
+TEST_CASE("a_destroyed_module_that_was_tracked_by_reference_is_refused_by_name") {
   auto net = std::make_shared<torch::nn::LinearImpl>(1, 1);
   RunState state;
   state.track("net", *net);

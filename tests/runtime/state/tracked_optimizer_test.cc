@@ -40,7 +40,7 @@ struct RemakingProgram {
 
 }  // namespace
 
-TEST_CASE("an_optimizer_that_is_made_a_second_time_is_what_is_saved_and_goes_on") {
+TEST_CASE("a_recreated_optimizer_is_saved_and_resumed") {
   RemakingProgram program;
   program.state.begin();
   program.steps(2);
@@ -101,7 +101,7 @@ TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_sav
   CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("'optimizer' is null"));
 }
 
-TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
+TEST_CASE("a_parameter_of_no_tracked_module_is_refused_by_group_and_position") {
   torch::nn::Linear tracked(2, 3), forgotten(3, 5);
   std::vector<optim::OptimizerParamGroup> groups = {
       tracked->parameters(), std::vector<torch::Tensor>{tracked->weight.clone(), forgotten->weight}};
@@ -117,7 +117,7 @@ TEST_CASE("a_parameter_in_no_tracked_module_is_named_by_group_and_position") {
   CHECK(error_of([&] { state.begin(); }).empty());
 }
 
-TEST_CASE("an_optimizer_of_the_users_own_needs_save_and_load") {
+TEST_CASE("a_user_defined_optimizer_needs_save_and_load") {
   torch::nn::Linear net(2, 3);
   OwnOptimizer own(net->parameters(), optim::SGDOptions(0.1));
   RunState state;

@@ -65,7 +65,7 @@ std::uint64_t bits(double x) {
 
 }  // namespace
 
-TEST_CASE("values_come_back_by_reference_to_the_bit") {
+TEST_CASE("values_are_restored_by_reference_bit_exactly") {
   constexpr double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
   Values saved, loaded;
   saved.lowest = -inf;
@@ -245,7 +245,7 @@ TEST_CASE("user_types_save_and_load_nested_tensors_and_values") {
                         {"'tracker'", "'mean'", "Float [3] in the program", "Float [4] in the checkpoint"}) == "");
 }
 
-TEST_CASE("generators_come_back_with_dropout") {
+TEST_CASE("generators_are_restored_for_dropout") {
   torch::Generator own = at::detail::createCPUGenerator(5), other = at::detail::createCPUGenerator(6);
   RunState from, to;
   from.track("own", own);
@@ -262,7 +262,7 @@ TEST_CASE("generators_come_back_with_dropout") {
   CHECK(same_bytes(torch::rand({4}, other), drawn));
 }
 
-TEST_CASE("values_and_generators_change_only_after_every_digest_was_right") {
+TEST_CASE("values_and_generators_change_only_after_every_digest_was_verified") {
   torch::Tensor x = torch::ones({100});
   double value = 1;
   Average average;
