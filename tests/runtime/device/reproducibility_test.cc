@@ -75,7 +75,7 @@ TEST_CASE("a_gpu_without_kernels_is_refused_with_a_remedy_and_cpu_is_always_ther
   CHECK(choose_device(DeviceKind::cuda, facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
 }
 
-TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
+TEST_CASE("each_rank_of_a_host_uses_a_different_visible_gpu") {
   const auto seen = [](std::initializer_list<Gpu> gpus) {
     auto facts = facts_of({});
     facts.gpus = gpus;
@@ -100,7 +100,7 @@ TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
   CHECK(contains(*shared, "ranks 0 and 2 have the same GPU, H200 (GPU-1)"));
 }
 
-TEST_CASE("auto_takes_the_cpu_where_no_gpu_can_be_meant_and_cuda_says_why_not") {
+TEST_CASE("auto_chooses_the_cpu_without_a_usable_gpu_and_cuda_is_refused_with_the_reason") {
   CHECK(choose_device(DeviceKind::automatic, GpuFacts{}).device.is_cpu());
   CHECK(contains(refusal(DeviceKind::cuda, GpuFacts{}), "no GPU was found"));
 
@@ -122,7 +122,7 @@ TEST_CASE("driver_and_libtorch_agree_on_whether_there_is_a_gpu") {
   if (facts.gpus.empty()) CHECK(choose_device(DeviceKind::automatic).device.is_cpu());
 }
 
-TEST_CASE("the_gpu_that_is_here_is_named_with_its_kernels", "[gpu]") {
+TEST_CASE("the_installed_gpu_is_reported_with_its_kernels", "[gpu]") {
   const auto facts = holdfast::find_gpus();
   REQUIRE_FALSE(facts.gpus.empty());
   CHECK(facts.libtorch_sees_gpu);
@@ -149,7 +149,7 @@ TEST_CASE("the_environment_names_what_bit_exactness_needs") {
   CHECK(differences(present, present).empty());
 }
 
-TEST_CASE("differences_are_named_with_before_and_now") {
+TEST_CASE("differences_of_the_environment_give_the_old_and_new_value") {
   const json saved = {{"threads", 2}, {"libtorch", "2.11.0"}, {"deterministic", {{"algorithms", true}}}, {"older", 1}};
   const json present = {
       {"threads", 4}, {"libtorch", "2.11.0"}, {"deterministic", {{"algorithms", false}}}, {"newer", 1}};
@@ -176,7 +176,7 @@ TEST_CASE("threads_and_flags_are_set_as_saved_unless_the_user_chose_threads") {
   CHECK(holdfast::capture_environment(c10::kCPU) == before);
 }
 
-TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") {
+TEST_CASE("deterministic_kernels_are_used_if_requested") {
   const auto before = holdfast::capture_environment(c10::kCPU);
   holdfast::make_deterministic();
   const auto now = holdfast::capture_environment(c10::kCPU).at("deterministic");
@@ -190,7 +190,7 @@ TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") 
   ::unsetenv("CUBLAS_WORKSPACE_CONFIG");
 }
 
-TEST_CASE("one_seed_seeds_the_default_generator") {
+TEST_CASE("seed_all_seeds_the_default_generator") {
   holdfast::seed_all(123);
   CHECK(at::detail::getDefaultCPUGenerator().current_seed() == 123);
 }

@@ -36,7 +36,7 @@ struct Other {
 
 }  // namespace
 
-TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
+TEST_CASE("requests_take_effect_after_the_same_step_on_every_rank") {
   for (unsigned seed = 0; seed < 300; ++seed) {
     INFO("seed " << seed);
     std::mt19937 random(seed);
@@ -106,7 +106,7 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
   }
 }
 
-TEST_CASE("a_wish_that_comes_while_an_order_is_under_way_is_the_callers_to_repeat") {
+TEST_CASE("a_request_made_while_another_is_pending_must_be_repeated_by_the_caller") {
   StepHorizon horizon;
   StepHorizon::Clock::time_point now;
   std::uint64_t step = 0;

@@ -169,7 +169,7 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
   }
 }
 
-TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]") {
+TEST_CASE("a_rank_that_throws_stops_all_others_with_its_message", "[full][alone]") {
   for (const int thrower : {0, 3}) {
     every_rank_stops({"throw",
                       [thrower](Group& group) {
@@ -189,7 +189,7 @@ TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]")
                     1});
 }
 
-TEST_CASE("a_rank_that_waits_for_the_next_step_is_found_where_its_loop_is", "[full][alone]") {
+TEST_CASE("a_rank_that_waits_for_the_next_step_is_reported_at_its_loop", "[full][alone]") {
   every_rank_stops({"SIGKILL before the next step",
                     [](Group& group) {
                       if (group.rank() == 1) {
@@ -206,7 +206,7 @@ TEST_CASE("a_rank_that_waits_for_the_next_step_is_found_where_its_loop_is", "[fu
                     1});
 }
 
-TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
+TEST_CASE("a_hung_rank_stops_all_others", "[full][alone]") {
   for (const int still : {0, 1}) {
     const auto ended = ranks::run(
         4,
@@ -248,7 +248,7 @@ TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]
                     {"rank 1", "barrier at symmetry_test.cc", "backward at symmetry_test.cc"}});
 }
 
-TEST_CASE("a_slow_rank_is_no_fault", "[full][alone]") {
+TEST_CASE("a_slow_rank_is_not_a_fault", "[full][alone]") {
   const auto ended = ranks::run(3, [](Group& group) -> std::string {
     for (int i = 0; i < 300; ++i) {
       if (i == 100 && group.rank() == 1) ::sleep(7);
