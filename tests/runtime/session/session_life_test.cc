@@ -8,12 +8,15 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
+#include "rank_session.h"
 #include "ranks.h"
 #include "session_run.h"
 
 namespace {
 
 using namespace holdfast;
+using rank_session::start;
+using rank_session::train_line;
 
 /// argv as main receives it.
 struct CommandLine {
@@ -122,6 +125,27 @@ TEST_CASE("a_later_session_of_several_ranks_begins_alike_on_all_of_them", "[full
   for (const auto& rank : ended) {
     INFO(rank.text);
     CHECK(rank.code == 0);
+  }
+}
+
+TEST_CASE("a_process_has_one_session_after_another", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(3, [&]() -> int {
+    for (const char* run : {"first", "second", "third"}) {
+      if (const int code = train_line(folder.path(), run, "cpu"); code != 0) return code;
+    }
+    auto session = start(folder.path(), "fourth");
+    try {
+      auto another = start(folder.path(), "fifth");
+    } catch (const Error& error) {
+      std::printf("%s\n", error.what());
+    }
+    return session.finish();
+  });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    CHECK(rank.text.find("while another session of this process lives") != std::string::npos);
   }
 }
 

@@ -1,0 +1,250 @@
+// Ranks that diverge, throw or leave: all of them stop within seconds with an error that says why.
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <stdexcept>
+
+#include "catch.h"
+#include "holdfast/holdfast.h"
+#include "rank_session.h"
+#include "ranks.h"
+#include "storage/scratch_folder.h"
+
+namespace {
+
+using namespace holdfast;
+namespace F = torch::nn::functional;
+using namespace rank_session;
+
+void all_said(const std::vector<ranks::Ended>& ended, const std::vector<std::string>& words) {
+  for (std::size_t rank = 0; rank < ended.size(); ++rank) {
+    INFO("rank " << rank << " ended with " << ended[rank].code << " after " << ended[rank].seconds
+                 << " s and said: " << ended[rank].text);
+    CHECK(ended[rank].code == 1);
+    CHECK(ended[rank].seconds < 5);
+    for (const std::string& word : words) CHECK(ended[rank].text.find(word) != std::string::npos);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full][alone]") {
+  const ScratchFolder folder;
+  struct Case {
+    const char* name;
+    std::function<int(Session&)> body;
+    std::vector<std::string> words;
+  };
+  const auto train = [](Session& session, std::size_t samples, std::uint64_t epochs, bool average, double shift) {
+    torch::nn::Linear net(2, 1);
+    net->to(torch::kDouble);
+    {
+      const torch::NoGradGuard no_grad;
+      net->bias.add_(shift);
+    }
+    torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+    Loader loader(stacked(samples), {.batch_size = 8});
+    session.track("net", net).track("optimizer", optimizer);
+    for (auto& batch : session.steps(loader, {.epochs = epochs})) {
+      optimizer.zero_grad();
+      F::mse_loss(net->forward(batch.data), batch.target).backward();
+      if (average) session.average_gradients(net);
+      optimizer.step();
+    }
+    return session.finish();
+  };
+  const std::vector<Case> cases = {
+      {"other epochs",
+       [&](Session& s) { return train(s, 23, s.rank() == 1 ? 3 : 2, true, 0); },
+       {"rank 1 calls session.steps of 3 epochs", "rank 0 calls session.steps of 2 epochs", "rank_divergence_test.cc"}},
+      {"unequal data",
+       [&](Session& s) { return train(s, s.rank() == 3 ? 20 : 23, 2, true, 0); },
+       {"rank 3 calls session.steps of 2 epochs of 20 samples", "of 23 samples"}},
+      {"another layout of gradients",
+       [&](Session& s) {
+         torch::nn::Linear net(2, s.rank() == 1 ? 3 : 4);  // not tracked
+         for (auto& step : s.steps({.count = 2})) {
+           (void)step;
+           net->forward(torch::ones({1, 2})).sum().backward();
+           s.average_gradients(net);
+         }
+         return s.finish();
+       },
+       {"rank 1 calls average_gradients of 2 parameters of 9 numbers (layout ", "of 12 numbers"}},
+      {"described by one",
+       [&](Session& s) {
+         if (s.rank() == 2) {
+           (void)s.describe();
+         } else {
+           s.barrier();
+         }
+         return s.finish();
+       },
+       {"rank 2 calls session.describe at rank_divergence_test.cc", "calls barrier at rank_divergence_test.cc"}},
+      {"other parameters",
+       [&](Session& s) { return train(s, 23, 2, true, s.rank() == 2 ? 1e-9 : 0); },
+       {"net.bias has other values on rank 2 than on rank 0 before the first step"}},
+      {"gradients are not averaged",
+       [&](Session& s) { return train(s, 23, 2, false, 0); },
+       {"has other values on rank 1 than on rank 0 after the first step", "session.average_gradients(net)"}},
+      {"gradients of several batches are not averaged",
+       [&](Session& s) {
+         torch::nn::Linear net(2, 1);
+         net->to(torch::kDouble);
+         torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+         Loader loader(stacked(), {.batch_size = 8});
+         s.track("net", net).track("optimizer", optimizer);
+         for (auto& batch : s.steps(loader, {.epochs = 20})) {
+           F::mse_loss(net->forward(batch.data), batch.target).backward();
+           if (batch.number() % 3 != 0) continue;
+           optimizer.step();
+           optimizer.zero_grad();
+         }
+         return s.finish();
+       },
+       {"has other values on rank 1 than on rank 0 after 4 steps", "session.average_gradients(net)"}},
+      {"a pipeline without Ddp",
+       [&](Session& s) {
+         torch::nn::Linear net(2, 1);
+         net->to(torch::kDouble);
+         torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+         Loader loader(stacked(), {.batch_size = 4});
+         auto pipeline = s.pipeline(net, optimizer, {Accumulate(3)});
+         for (auto& batch : s.steps(loader, {.epochs = 20})) {
+           pipeline.step(batch, [&] { return F::mse_loss(net->forward(batch.data), batch.target); });
+         }
+         return s.finish();
+       },
+       {"has other values on rank 1 than on rank 0 after 3 steps", "a pipeline with Ddp()"}},
+      {"another tracked name",
+       [&](Session& s) {
+         double x = 0;
+         auto y = torch::zeros({2});
+         torch::nn::Linear net(2, 1);
+         s.track("x", x);
+         if (s.rank() == 1) s.track("net", net);
+         s.restore();
+         return s.finish();
+       },
+       {"net.bias is tracked on rank 1 and not on rank 0"}},
+      {"a batch for fewer ranks",
+       [&](Session& s) {
+         Loader loader(stacked(), {.batch_size = 3});
+         for (auto& batch : s.steps(loader, {.epochs = 1})) (void)batch;
+         return s.finish();
+       },
+       {"batch_size is 3 for 4 ranks", "make it at least 4"}},
+      {"throw in a step",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 1000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 2) throw std::runtime_error("the reactor is too hot");
+         }
+         return s.finish();
+       },
+       {"rank 2 failed: the reactor is too hot"}},
+      {"exit in a step",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 100000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 1) std::exit(1);
+         }
+         return s.finish();
+       },
+       {}},
+      {"return without finish",
+       [&](Session& s) -> int {
+         for (auto& step : s.steps({.count = 100000})) {
+           ::usleep(1000);
+           if (step.number() == 20 && s.rank() == 1) return 1;
+         }
+         return s.finish();
+       },
+       {}},
+  };
+  // Also by a program that has no Ddp any more since the version was saved.
+  const auto epochs_of_pipeline = [&](bool with_ddp, std::uint64_t epochs) {
+    return ranks::run_sessions(2, [&, with_ddp, epochs]() -> int {
+      auto session = start(folder.path(), "lost");
+      torch::nn::Linear net(2, 1);
+      net->to(torch::kDouble);
+      torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05));
+      Loader loader(stacked(), {.batch_size = 4});
+      std::vector<AnyStage> stages{Accumulate(3)};
+      if (with_ddp) stages.insert(stages.begin(), Ddp());
+      auto pipeline = session.pipeline(net, optimizer, stages);
+      for (auto& batch : session.steps(loader, {.epochs = epochs})) {
+        pipeline.step(batch, [&] { return F::mse_loss(net->forward(batch.data), batch.target); });
+      }
+      return session.finish();
+    });
+  };
+  for (const auto& rank : epochs_of_pipeline(true, 1)) CHECK(rank.code == 0);
+  const auto lost = epochs_of_pipeline(false, 4);
+  all_said(lost, {"has other values on rank 1 than on rank 0 after 3 steps"});
+  CHECK(lost[0].text.find("stage ddp of the checkpoint is not in the pipeline: its state is left out, and what it set, "
+                          "such as a learning rate, stays") != std::string::npos);
+
+  int number = 0;
+  for (const Case& one : cases) {
+    INFO(one.name);
+    ++number;
+    const auto ended = ranks::run_sessions(
+        4,
+        [&]() -> int {
+          auto session = start(folder.path(), "case" + std::to_string(number));
+          ranks::note_fact();
+          return one.body(session);
+        },
+        std::chrono::seconds(20));
+    const bool throws = std::string(one.name) == "throw in a step";
+    const bool leaves = std::string(one.name).find("exit") == 0 || std::string(one.name).find("return") == 0;
+    if (throws) {
+      CHECK(ended[2].code == -SIGABRT);
+      for (const std::size_t rank : {0, 1, 3}) {
+        INFO("rank " << rank << ": " << ended[rank].text);
+        CHECK(ended[rank].code == 1);
+        CHECK(ended[rank].text.find(one.words[0]) != std::string::npos);
+        CHECK(ended[rank].seconds < 5);
+      }
+    } else if (leaves) {
+      for (const std::size_t rank : {0, 2, 3}) {
+        INFO("rank " << rank << ": " << ended[rank].text);
+        CHECK(ended[rank].code == 1);
+        CHECK(ended[rank].text.find("rank 1 ") != std::string::npos);
+        CHECK(ended[rank].text.find("session.finish()") != std::string::npos);
+        CHECK(ended[rank].seconds < 5);
+      }
+    } else {
+      all_said(ended, one.words);
+    }
+    double slowest = 0;
+    for (const auto& rank : ended) slowest = std::max(slowest, rank.seconds);
+    std::cout << "fault: " << one.name << ", all ranks over after seconds=" << slowest << "\n";
+  }
+}
+
+TEST_CASE("epochs_over_own_batches_need_as_many_on_each_rank", "[full]") {
+  const ScratchFolder folder;
+  for (const bool alike : {true, false}) {
+    const auto ended = ranks::run_sessions(2, [&]() -> int {
+      auto session = start(folder.path(), alike ? "alike" : "other");
+      std::vector<double> batches(static_cast<std::size_t>(3 + (alike ? 0 : session.rank())), 1.0 + session.rank());
+      double sum = 0;
+      session.track("sum", sum);
+      for (auto& epoch : session.epochs({.count = 2}, batches)) {
+        for (const double batch : epoch) sum += batch;
+      }
+      return sum == 6.0 * (1 + session.rank()) ? session.finish() : 5;
+    });
+    for (const auto& rank : ended) {
+      INFO(rank.text);
+      CHECK((rank.code == 0) == alike);
+      if (!alike) CHECK(rank.text.find("4 batches") != std::string::npos);
+    }
+  }
+}

@@ -1,0 +1,158 @@
+// What a session logs about the program: state that is not tracked, and what keeps a resume from being bit-exact.
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "catch.h"
+#include "holdfast/runtime/pipeline/stages/amp.h"
+#include "holdfast/runtime/session/session.h"
+#include "session_run.h"
+#include "summing_program.h"
+
+namespace {
+
+using namespace holdfast;
+using namespace summing;
+
+}  // namespace
+
+TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
+  const std::string untracked = "no parameters are saved", useless = "option precision, bf16, changes nothing";
+  const auto says = [](const Run& run, const std::string& words) {
+    std::ifstream file((run.folder / "stderr").string());
+    return std::string(std::istreambuf_iterator<char>(file), {}).find(words) != std::string::npos;
+  };
+  const Run plain;
+  auto options = plain.options();
+  options.precision = "bf16";
+  double sum = 0;
+  plain.session([&](Session& s) { return sum_samples(s, 1, sum); }, options);
+  CHECK(says(plain, untracked));
+  CHECK(says(plain, useless));
+
+  const Run piped;
+  options.dir = piped.options().dir;
+  piped.session(
+      [&](Session& s) {
+        torch::nn::Linear net(1, 1);
+        torch::optim::SGD optimizer(net->parameters(), 0.01);
+        auto pipeline = s.pipeline(net, optimizer, {Amp()});
+        s.restore();
+        return s.finish();
+      },
+      options);
+  CHECK(says(piped, " on cpu, "));
+  CHECK(says(piped, " threads, bf16, seed "));
+  CHECK_FALSE(says(piped, untracked));
+  CHECK_FALSE(says(piped, useless));
+}
+
+TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, bool stops) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      for (auto& batch : session.steps(loader, {.epochs = 2})) {
+        if (stops && batch.number() == 1) session.stop("enough");
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, true) == kRunAgain);
+  CHECK(life(4, false) == kDone);
+  CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("a_loop_in_a_body_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, bool stops) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      for (auto& round : session.steps({.count = 2})) {
+        for ([[maybe_unused]] auto& batch : session.steps(loader, {.epochs = 1})) continue;
+        if (stops && round.number() == 1) session.stop("enough");  // between two loops over the loader
+      }
+      return session.finish();
+    });
+  };
+  CHECK(life(2, true) == kRunAgain);
+  CHECK(life(4, false) == kDone);
+  CHECK(run.said().find("sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("a_loader_that_is_drawn_from_by_hand_says_what_makes_it_other_than_bit_exact") {
+  const Run run;
+  const auto life = [&](std::int64_t batch_size, std::uint64_t steps) {
+    return run.session([&](Session& session) {
+      Batches loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = batch_size});
+      session.track("by_hand", loader);
+      for ([[maybe_unused]] auto& step : session.steps({.count = steps})) (void)loader.next();
+      return session.finish();
+    });
+  };
+  CHECK(life(2, 2) == kDone);
+  CHECK(run.said().find("by_hand") == std::string::npos);
+  CHECK(life(4, 3) == kDone);
+  CHECK(run.said().find("'by_hand': sample-exact, not bit-exact: batches of 2 → 4 samples") != std::string::npos);
+}
+
+TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+  for (const bool drops_gradients_first : {true, false}) {
+    const Run run;
+    run.session([&](Session& session) {
+      torch::nn::Linear net(1, 1), target(1, 1), with_optimizer(1, 1);
+      torch::optim::Adam optimizer(net->parameters(), 0.1);
+      torch::optim::SGD tracked(with_optimizer->parameters(), 0.1);
+      session.track("net", net).track("target", target).track("with_optimizer", with_optimizer);
+      session.track("tracked", tracked);
+      for ([[maybe_unused]] auto& step : session.steps({.count = 2})) {
+        if (drops_gradients_first) optimizer.zero_grad();
+        const torch::Tensor x = torch::ones({1, 1});
+        (with_optimizer->forward(net->forward(x)) - target->forward(x).detach()).sum().backward();
+        optimizer.step();
+        tracked.step();
+        if (!drops_gradients_first) optimizer.zero_grad();
+      }
+      return session.finish();
+    });
+    INFO(run.said());
+    CHECK(run.said().find("no tracked optimizer holds the parameters of 'net'") != std::string::npos);
+    CHECK(run.said().find("parameters of 'target'") == std::string::npos);
+    CHECK(run.said().find("parameters of 'with_optimizer'") == std::string::npos);
+  }
+}
+
+TEST_CASE("a_part_of_a_module_that_no_tracked_optimizer_holds_is_named_as_such") {
+  const Run run;
+  run.session([&](Session& session) {
+    torch::nn::Sequential net(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1));
+    torch::optim::SGD optimizer(net[1]->parameters(), 0.1);
+    session.track("net", net).track("optimizer", optimizer);
+    for ([[maybe_unused]] auto& step : session.steps({.count = 1})) net->forward(torch::ones({1, 1})).sum().backward();
+    return session.finish();
+  });
+  CHECK(run.said().find("no tracked optimizer holds the parameters of 'net.0'") != std::string::npos);
+  CHECK(run.said().find("parameters of 'net'") == std::string::npos);
+}
+
+TEST_CASE("a_forgotten_optimizer_is_said_once_where_the_first_step_has_a_loop_in_its_body") {
+  const Run run;
+  run.session([](Session& session) {
+    torch::nn::Linear net(2, 1), forgotten(2, 1);
+    torch::optim::SGD optimizer(net->parameters(), 0.1);
+    session.track("net", net).track("optimizer", optimizer).track("forgotten", forgotten);
+    for ([[maybe_unused]] auto& round : session.steps({.count = 1})) {
+      for ([[maybe_unused]] auto& step : session.steps({.count = 1})) {
+        (net->forward(torch::ones({1, 2})) + forgotten->forward(torch::ones({1, 2}))).sum().backward();
+      }
+    }
+    return session.finish();
+  });
+  const std::string said = run.said();
+  const auto first = said.find("parameters of 'forgotten'");
+  REQUIRE(first != std::string::npos);
+  CHECK(said.find("parameters of 'forgotten'", first + 1) == std::string::npos);
+}
