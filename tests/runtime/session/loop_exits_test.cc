@@ -31,7 +31,7 @@ int count_to(Session& session, double& x, std::uint64_t count, double leaves_at)
 
 }  // namespace
 
-TEST_CASE("a_step_that_is_left_counts_and_the_next_start_continues_after_it") {
+TEST_CASE("a_step_left_by_break_counts_and_the_next_start_continues_after_it") {
   const Run run;
   double x = 0;
   CHECK(run.session([&](Session& s) { return count_to(s, x, 100, 5); }) == kRunAgain);
@@ -44,7 +44,7 @@ TEST_CASE("a_step_that_is_left_counts_and_the_next_start_continues_after_it") {
   CHECK(x == 7);
 }
 
-TEST_CASE("return_and_an_exception_leave_a_loop_as_break_does") {
+TEST_CASE("return_and_exceptions_leave_a_loop_as_break_does") {
   for (const bool throws : {false, true}) {
     const Run run;
     double x = 0;
@@ -90,7 +90,7 @@ TEST_CASE("a_loop_that_is_left_in_its_last_step_is_complete") {
   }) == kDone);
 }
 
-TEST_CASE("an_exception_in_a_loops_last_step_is_no_end_without_a_word") {
+TEST_CASE("an_exception_in_a_loops_last_step_is_reported_and_needs_another_start") {
   const Run run;
   int steps = 0;
   const auto life = [&](bool throws) {
@@ -114,7 +114,7 @@ TEST_CASE("an_exception_in_a_loops_last_step_is_no_end_without_a_word") {
   CHECK(steps == 3);
 }
 
-TEST_CASE("the_last_epochs_body_that_is_left_after_its_batches_does_not_begin_again") {
+TEST_CASE("the_last_epochs_body_is_not_repeated_if_it_is_left_after_its_batches") {
   for (const std::string how : {"break", "finish", "exception"}) {
     CAPTURE(how);
     const Run run;
@@ -167,7 +167,7 @@ TEST_CASE("finish_in_a_loops_body_leaves_the_loop") {
   CHECK(x == 6);
 }
 
-TEST_CASE("a_loop_declared_done_is_complete_and_the_next_start_goes_past_it") {
+TEST_CASE("a_loop_declared_done_is_complete_and_the_next_start_skips_it") {
   for (const bool breaks : {false, true}) {
     const Run run;
     int steps = 0, epochs = 0;
@@ -198,7 +198,7 @@ TEST_CASE("a_loop_declared_done_is_complete_and_the_next_start_goes_past_it") {
   run.session([](Session& session) { CHECK_THROWS_AS(session.done("late"), Error); });
 }
 
-TEST_CASE("an_epoch_that_is_left_says_which_samples_it_did_not_use") {
+TEST_CASE("an_epoch_left_by_break_reports_how_many_samples_it_did_not_use") {
   const Run run;
   run.session([](Session& session) {
     auto loader = batches();
@@ -213,7 +213,7 @@ TEST_CASE("an_epoch_that_is_left_says_which_samples_it_did_not_use") {
   CHECK(has_line_in_order(run.said(), {"epoch 1", "6", "10 samples"}));
 }
 
-TEST_CASE("exit_in_a_loops_body_saves_nothing_and_says_what_is_lost", "[full]") {
+TEST_CASE("exit_in_a_loops_body_saves_nothing_and_reports_the_lost_steps", "[full]") {
   Run run;
   run.every = "2";
   const pid_t child = ::fork();

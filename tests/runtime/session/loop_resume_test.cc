@@ -21,7 +21,7 @@ using namespace summing;
 
 }  // namespace
 
-TEST_CASE("loops_in_a_row_and_counted_loops_go_on_where_they_were") {
+TEST_CASE("consecutive_loops_resume_at_their_positions") {
   const Run run;
   std::mt19937 engine(5);
   std::uint64_t warm_up = 0, drawn = 0, hash = 0;
@@ -57,7 +57,7 @@ TEST_CASE("loops_in_a_row_and_counted_loops_go_on_where_they_were") {
   }
 }
 
-TEST_CASE("a_loop_that_has_not_begun_keeps_its_place") {
+TEST_CASE("a_later_loop_keeps_its_position_while_an_earlier_one_is_resumed") {
   const Run run;
   std::uint64_t first = 0, second = 0;
   const auto program = [&](Session& session, std::uint64_t epochs, std::uint64_t stop_at) {
@@ -78,7 +78,7 @@ TEST_CASE("a_loop_that_has_not_begun_keeps_its_place") {
   CHECK(second == 4);
 }
 
-TEST_CASE("two_loops_over_one_loader_have_epochs_of_their_own") {
+TEST_CASE("two_loops_over_one_loader_count_their_own_epochs") {
   const Run run;
   std::uint64_t first = 0, second = 0;
   const auto program = [&](Session& session, std::uint64_t stop_at) {
@@ -98,7 +98,7 @@ TEST_CASE("two_loops_over_one_loader_have_epochs_of_their_own") {
   CHECK(second == 10);
 }
 
-TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") {
+TEST_CASE("an_earlier_loop_cannot_be_extended_after_a_later_phase_has_begun") {
   const Run run;
   const auto life = [&](std::uint64_t first, std::uint64_t stops_at) {
     return run.session([&](Session& session) {
@@ -119,7 +119,7 @@ TEST_CASE("an_earlier_loop_cannot_be_made_longer_once_a_later_phase_has_begun") 
   CHECK(life(3, 0) == kDone);
 }
 
-TEST_CASE("progress_of_versions_that_do_not_say_at_which_loop_they_were_made_is_that_of_the_last_loop") {
+TEST_CASE("progress_without_a_current_loop_resumes_at_the_last_loop") {
   Progress progress;
   LoopPosition counted;
   counted.target = 9;

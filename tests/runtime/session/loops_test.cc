@@ -54,7 +54,7 @@ TEST_CASE("a_loop_inside_a_loop_over_the_same_loader_is_refused_when_it_begins")
   });
 }
 
-TEST_CASE("a_loop_without_a_count_ends_where_its_state_says") {
+TEST_CASE("a_loop_without_a_count_runs_until_it_is_declared_done") {
   const Run run;
   double loss = 64;
   const auto life = [&](double stops_at) {
@@ -76,7 +76,7 @@ TEST_CASE("a_loop_without_a_count_ends_where_its_state_says") {
   CHECK(loss == 0.5);
 }
 
-TEST_CASE("counts_are_signed_or_not_and_never_negative") {
+TEST_CASE("a_loop_count_may_have_a_signed_type_but_not_a_negative_value") {
   const Run run;
   run.session([](Session& session) {
     const int three = 3;

@@ -17,7 +17,7 @@ using storage::StatusCode;
 
 }  // namespace
 
-TEST_CASE("a_while_loop_of_next_goes_on_where_it_was_and_ends_by_done") {
+TEST_CASE("a_loop_of_next_resumes_at_its_step_and_ends_by_done") {
   Run run;
   run.every = "1";
   double x = 0;
@@ -47,7 +47,7 @@ TEST_CASE("a_while_loop_of_next_goes_on_where_it_was_and_ends_by_done") {
   CHECK(x == 7.5);
 }
 
-TEST_CASE("a_while_loop_of_next_that_is_left_ends_as_other_loops_do") {
+TEST_CASE("a_loop_of_next_left_by_break_ends_as_other_loops_do") {
   for (const bool says_done : {false, true}) {
     const Run run;
     double x = 0;
@@ -72,7 +72,7 @@ TEST_CASE("a_while_loop_of_next_that_is_left_ends_as_other_loops_do") {
   }
 }
 
-TEST_CASE("while_loops_of_next_stand_in_the_bodies_of_others_and_have_loops_in_their_own") {
+TEST_CASE("loops_of_next_nest_with_other_loops") {
   double x = 0;
   const auto life = [&](const Run& run, double stops_at) {
     return run.session([&](Session& session) {
@@ -100,7 +100,7 @@ TEST_CASE("while_loops_of_next_stand_in_the_bodies_of_others_and_have_loops_in_t
   CHECK(x == expected);
 }
 
-TEST_CASE("calls_of_next_that_cannot_be_told_apart_are_refused") {
+TEST_CASE("ambiguous_calls_of_next_are_refused") {
   const Run run;
   run.session([](Session& session) {
     while (session.next()) {

@@ -56,7 +56,7 @@ std::vector<std::uint64_t> up_to(std::uint64_t last) {
 
 }  // namespace
 
-TEST_CASE("what_to_do_about_nan_is_read_or_refused_with_the_forms") {
+TEST_CASE("on_nonfinite_is_parsed_and_invalid_values_are_refused") {
   CHECK(parse_on_non_finite("note") == OnNonFinite{});
   CHECK(parse_on_non_finite("stop") == OnNonFinite{OnNonFinite::Act::stop, 0});
   CHECK(parse_on_non_finite("rollback:250") == OnNonFinite{OnNonFinite::Act::rollback, 250});
@@ -66,7 +66,7 @@ TEST_CASE("what_to_do_about_nan_is_read_or_refused_with_the_forms") {
   }
 }
 
-TEST_CASE("more_nan_is_told_tensor_by_tensor_and_three_are_named") {
+TEST_CASE("more_nan_is_counted_by_tensor_and_three_tensors_are_named") {
   CHECK(more_non_finite({{"mask", 9}}, {{"mask", 9}}, "version 1").empty());
   CHECK(more_non_finite({{"mask", 9}}, {{"mask", 8}}, "version 1").empty());
   const std::string one = more_non_finite({{"mask", 9}}, {{"mask", 8}, {"w", 1}}, "version 1");
@@ -80,7 +80,7 @@ TEST_CASE("more_nan_is_told_tensor_by_tensor_and_three_are_named") {
   CHECK(more_non_finite({{"mask", 9}}, {{"mask", 9}, {"mask@1", 9}}, "version 1").empty());
 }
 
-TEST_CASE("a_version_that_gets_nan_is_said_once_and_a_constant_mask_never") {
+TEST_CASE("new_nan_is_reported_once_and_a_constant_mask_of_infinities_never") {
   Run run;
   run.every = "2";
   Program program{.poisoned = {5}};
@@ -93,7 +93,7 @@ TEST_CASE("a_version_that_gets_nan_is_said_once_and_a_constant_mask_never") {
   CHECK(count_lines(run.said(), {" more ", "NaN"}) == 1);
 }
 
-TEST_CASE("nan_in_a_runs_first_version_is_told_from_a_mask_that_the_run_began_with") {
+TEST_CASE("nan_in_a_runs_first_version_is_distinguished_from_a_mask_of_infinities") {
   for (const bool poisoned : {false, true}) {
     const Run run;
     Program program{.count = 3};
@@ -104,7 +104,7 @@ TEST_CASE("nan_in_a_runs_first_version_is_told_from_a_mask_that_the_run_began_wi
   }
 }
 
-TEST_CASE("a_run_that_stops_at_nan_saves_and_says_where_to_go_on_and_does_not_go_on_by_itself") {
+TEST_CASE("a_run_that_stops_at_nan_saves_and_continues_only_from_a_chosen_version") {
   Run run;
   run.every = "2";
   const auto life = [&](Program program, SessionOptions options) {
@@ -172,7 +172,7 @@ TEST_CASE("a_run_is_rolled_back_in_its_first_steps_too") {
   CHECK(program.weight[0].item<double>() == 2);
 }
 
-TEST_CASE("a_rollback_leaves_the_loader_of_its_loop_where_it_is") {
+TEST_CASE("a_rollback_does_not_move_the_loader_of_its_loop") {
   struct Numbers : torch::data::datasets::Dataset<Numbers> {
     torch::data::Example<> get(std::size_t index) override {
       return {torch::full({1}, static_cast<double>(index)), torch::zeros({1})};
@@ -201,7 +201,7 @@ TEST_CASE("a_rollback_leaves_the_loader_of_its_loop_where_it_is") {
       with(run, "rollback:1"));
 }
 
-TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run_with_the_reason") {
+TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run") {
   const Run run;
   Program program{.count = 100, .from_on = 5};
   const Error refusal = refusal_of([&] { run.session(program, with(run, "rollback:2")); });
@@ -215,7 +215,7 @@ TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run_with_the_rea
   CHECK(count_lines(other.said(), {"rollback 5"}) == 1);
 }
 
-TEST_CASE("ranks_roll_back_together_where_one_of_them_gets_nan", "[full]") {
+TEST_CASE("all_ranks_roll_back_when_one_of_them_gets_nan", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     SessionOptions options;

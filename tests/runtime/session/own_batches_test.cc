@@ -19,7 +19,7 @@ using namespace holdfast;
 
 }  // namespace
 
-TEST_CASE("epochs_over_ones_own_batches_go_on_inside_an_epoch") {
+TEST_CASE("epochs_over_the_programs_own_batches_resume_inside_an_epoch") {
   Run run;
   run.every = "1";
   std::vector<std::string> order;
@@ -77,7 +77,7 @@ TEST_CASE("epochs_over_ones_own_batches_go_on_inside_an_epoch") {
   }
 }
 
-TEST_CASE("another_number_of_ones_own_batches_is_fine_where_an_epoch_begins") {
+TEST_CASE("the_number_of_the_programs_own_batches_may_change_between_epochs") {
   Run run;
   int seen = 0;
   const auto life = [&](std::uint64_t epochs, std::size_t count) {

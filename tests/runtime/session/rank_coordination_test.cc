@@ -20,7 +20,7 @@ using namespace rank_session;
 
 }  // namespace
 
-TEST_CASE("a_signal_to_one_rank_stops_all_of_them_at_the_same_step", "[full]") {
+TEST_CASE("a_stop_signal_to_one_rank_stops_all_ranks_at_the_same_step", "[full]") {
   const ScratchFolder folder;
   for (const int asked : {0, 2}) {
     const auto ended = ranks::run_sessions(3, [&]() -> int {
@@ -47,7 +47,7 @@ TEST_CASE("a_signal_to_one_rank_stops_all_of_them_at_the_same_step", "[full]") {
   }
 }
 
-TEST_CASE("ranks_save_together_at_times_that_rank_0_alone_measures", "[full][alone]") {
+TEST_CASE("ranks_save_together_at_times_measured_by_rank_0", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(3, [&]() -> int {
     auto session = start(folder.path(), "timed", "500ms");
@@ -72,7 +72,7 @@ TEST_CASE("ranks_save_together_at_times_that_rank_0_alone_measures", "[full][alo
   CHECK(ended[1].text.empty());  // only one rank prints
 }
 
-TEST_CASE("what_cannot_be_logged_is_refused_on_the_rank_that_gave_it", "[full]") {
+TEST_CASE("invalid_metrics_are_refused_on_the_rank_that_logs_them", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), "logged");
@@ -93,7 +93,7 @@ TEST_CASE("what_cannot_be_logged_is_refused_on_the_rank_that_gave_it", "[full]")
 }
 
 // For example a laptop that sleeps, or a virtual machine that is moved.
-TEST_CASE("ranks_that_all_stood_still_go_on", "[full][alone]") {
+TEST_CASE("ranks_that_were_all_suspended_continue", "[full][alone]") {
   const ScratchFolder folder;
   const auto to_all = [](const std::vector<pid_t>& pids, int signal) {
     for (const pid_t pid : pids) ::kill(pid, signal);

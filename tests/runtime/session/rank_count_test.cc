@@ -23,7 +23,7 @@ using namespace rank_session;
 
 }  // namespace
 
-TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples", "[full]") {
+TEST_CASE("a_run_on_another_number_of_ranks_continues_with_the_same_samples", "[full]") {
   const ScratchFolder folder;
   std::map<int, int> seen;
   int turn = 0;
@@ -84,7 +84,7 @@ TEST_CASE("a_session_with_another_number_of_ranks_goes_on_with_the_same_samples"
   }
 }
 
-TEST_CASE("another_number_of_ranks_takes_its_own_number_of_threads", "[full]") {
+TEST_CASE("another_number_of_ranks_does_not_restore_the_number_of_threads", "[full]") {
   const ScratchFolder folder;
   const auto threads = [&](std::size_t count, std::uint64_t steps, int set) {
     return ranks::run_sessions(count,
@@ -104,7 +104,7 @@ TEST_CASE("another_number_of_ranks_takes_its_own_number_of_threads", "[full]") {
   CHECK(threads(2, 3, 0).find("with 7 threads") == std::string::npos);
 }
 
-TEST_CASE("a_loop_with_batches_of_its_own_claims_nothing_about_samples_on_another_number_of_ranks", "[full]") {
+TEST_CASE("a_counted_loop_on_another_number_of_ranks_is_not_called_sample_exact", "[full]") {
   const ScratchFolder folder;
   const auto life = [&](int ranks, std::uint64_t count) {
     return ranks::run_sessions(ranks, [&]() -> int {

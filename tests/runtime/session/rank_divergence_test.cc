@@ -22,7 +22,7 @@ namespace F = torch::nn::functional;
 using namespace rank_session;
 
 // Every rank failed soon, with a message that has `words` in this order.
-void all_said(const std::vector<ranks::Ended>& ended, const std::vector<std::string>& words) {
+void check_all_failed(const std::vector<ranks::Ended>& ended, const std::vector<std::string>& words) {
   for (std::size_t rank = 0; rank < ended.size(); ++rank) {
     INFO("rank " << rank << " ended with " << ended[rank].code << " after " << ended[rank].seconds
                  << " s and said: " << ended[rank].text);
@@ -34,7 +34,7 @@ void all_said(const std::vector<ranks::Ended>& ended, const std::vector<std::str
 
 }  // namespace
 
-TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full][alone]") {
+TEST_CASE("diverging_ranks_are_stopped_with_the_reason", "[full][alone]") {
   const ScratchFolder folder;
   struct Case {
     const char* name;
@@ -187,7 +187,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
   };
   for (const auto& rank : epochs_of_pipeline(true, 1)) CHECK(rank.code == 0);
   const auto lost = epochs_of_pipeline(false, 4);
-  all_said(lost, {"values", "rank 1", "rank 0", "after 3 steps"});
+  check_all_failed(lost, {"values", "rank 1", "rank 0", "after 3 steps"});
   CHECK(has_line(lost[0].text, {"stage ddp", "checkpoint", "not in the pipeline"}));
 
   int number = 0;
@@ -220,7 +220,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
         CHECK(ended[rank].seconds < 5);
       }
     } else {
-      all_said(ended, one.words);
+      check_all_failed(ended, one.words);
     }
     double slowest = 0;
     for (const auto& rank : ended) slowest = std::max(slowest, rank.seconds);
@@ -228,7 +228,7 @@ TEST_CASE("ranks_that_do_not_train_the_same_are_stopped_with_the_reason", "[full
   }
 }
 
-TEST_CASE("epochs_over_own_batches_need_as_many_on_each_rank", "[full]") {
+TEST_CASE("epochs_over_the_programs_own_batches_need_the_same_number_on_each_rank", "[full]") {
   const ScratchFolder folder;
   for (const bool alike : {true, false}) {
     const auto ended = ranks::run_sessions(2, [&]() -> int {

@@ -44,7 +44,7 @@ struct Tally {
 
 }  // namespace
 
-TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
+TEST_CASE("rank_local_state_is_restored_on_its_rank", "[full]") {
   const ScratchFolder folder;
   const auto program = [&](bool again) -> int {
     auto session = start(folder.path(), "own");
@@ -85,7 +85,7 @@ TEST_CASE("what_each_rank_holds_for_itself_comes_back_to_it", "[full]") {
   CHECK(reader->manifest().values.contains("value@1"));
 }
 
-TEST_CASE("what_ranks_hold_shares_of_is_whole_on_any_number_of_them", "[full]") {
+TEST_CASE("sharded_state_is_complete_on_any_number_of_ranks", "[full]") {
   const ScratchFolder folder;
   int rounds = 0;
   double whole = 0;
@@ -117,7 +117,7 @@ TEST_CASE("what_ranks_hold_shares_of_is_whole_on_any_number_of_them", "[full]") 
   }
 }
 
-TEST_CASE("what_one_rank_alone_tracks_is_no_riddle_to_the_others", "[full]") {
+TEST_CASE("state_tracked_on_one_rank_only_needs_allow_unexpected", "[full]") {
   struct Own {
     at::Tensor tensor = torch::ones({2});
     void save(State& state) const { state.put("tensor", tensor); }
@@ -154,7 +154,7 @@ TEST_CASE("what_one_rank_alone_tracks_is_no_riddle_to_the_others", "[full]") {
   }
 }
 
-TEST_CASE("a_tensor_comes_back_on_each_ranks_own_gpu", "[gpu]") {
+TEST_CASE("a_tensor_is_restored_on_each_ranks_own_gpu", "[gpu]") {
   if (!ranks::are_on_two_gpus()) return;
   const ScratchFolder folder;
   for (const int count : {1, 2}) {

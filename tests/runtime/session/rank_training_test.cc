@@ -93,13 +93,13 @@ std::string grown(const ScratchFolder& folder, const std::string& run, std::uint
 
 }  // namespace
 
-TEST_CASE("ranks_train_as_one_with_uneven_batches_too", "[full]") { ranks_train_as_one({1, 2, 3, 4}, "cpu"); }
+TEST_CASE("ranks_train_like_one_even_with_uneven_batches", "[full]") { ranks_train_as_one({1, 2, 3, 4}, "cpu"); }
 
-TEST_CASE("gpus_train_as_one_with_uneven_batches_too", "[gpu]") {
+TEST_CASE("gpus_train_like_one_even_with_uneven_batches", "[gpu]") {
   if (ranks::are_on_two_gpus()) ranks_train_as_one({1, 2}, "cuda");
 }
 
-TEST_CASE("every_sample_comes_once_over_all_ranks", "[full]") {
+TEST_CASE("all_ranks_together_see_each_sample_once", "[full]") {
   const ScratchFolder folder;
   for (const int count : {1, 3, 4}) {
     const auto ended = ranks::run_sessions(count, [&]() -> int {
@@ -143,7 +143,7 @@ TEST_CASE("every_sample_comes_once_over_all_ranks", "[full]") {
   }
 }
 
-TEST_CASE("what_ranks_do_with_numbers_they_do_with_tensors", "[full]") {
+TEST_CASE("collectives_accept_tensors", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), "tensors", "never", "cpu");
@@ -164,7 +164,7 @@ TEST_CASE("what_ranks_do_with_numbers_they_do_with_tensors", "[full]") {
   }
 }
 
-TEST_CASE("parameters_that_grow_on_several_ranks_go_on_as_if_these_had_never_stopped", "[full]") {
+TEST_CASE("growing_parameters_on_several_ranks_resume_exactly", "[full]") {
   const ScratchFolder folder;
   const std::string undisturbed = grown(folder, "undisturbed", 0);
   for (const std::uint64_t stop_at : {2, 3, 5}) {

@@ -30,7 +30,7 @@ struct Sampler {
 
 }  // namespace
 
-TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
+TEST_CASE("a_changed_learning_rate_is_reported_with_the_name_of_its_pipeline", "[full]") {
   const ScratchFolder folder;
   const auto train = [&](std::uint64_t steps) {
     return ranks::run_sessions(1,
@@ -56,7 +56,7 @@ TEST_CASE("a_note_says_which_of_several_pipelines_it_is_about", "[full]") {
   CHECK(said.find("pipeline left") == std::string::npos);
 }
 
-TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not", "[full]") {
+TEST_CASE("generators_with_equal_state_on_all_ranks_are_reported", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), "run");
@@ -82,7 +82,7 @@ TEST_CASE("generators_that_are_alike_on_all_ranks_are_named_and_others_are_not",
   CHECK_FALSE(has_line(said, {"'value'", "all ranks"}));
 }
 
-TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "[full]") {
+TEST_CASE("identical_gradients_on_all_ranks_are_reported", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     auto session = start(folder.path(), "foreign");
@@ -102,7 +102,7 @@ TEST_CASE("a_loader_of_another_kind_that_gives_all_ranks_the_same_is_noticed", "
   CHECK(has_line(ended[0].text, {"same gradients", "holdfast::Loader", "session.rank()"}));
 }
 
-TEST_CASE("the_wait_for_a_slow_rank_is_said_once_by_one_rank", "[full][alone]") {
+TEST_CASE("waiting_for_a_slow_rank_is_logged_once_by_one_rank", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(4, [&]() -> int {
     ::setenv("HOLDFAST_SAY_WAITING", "1s", 1);

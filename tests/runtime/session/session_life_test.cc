@@ -103,7 +103,7 @@ TEST_CASE("a_second_session_of_a_process_keeps_the_command_lines_options_and_the
   CHECK(boost::filesystem::exists(run.folder / "other" / "e"));
 }
 
-TEST_CASE("a_later_session_of_several_ranks_begins_alike_on_all_of_them", "[full]") {
+TEST_CASE("a_later_session_seeds_the_generators_of_all_ranks_alike", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     std::vector<double> draws;
@@ -129,7 +129,7 @@ TEST_CASE("a_later_session_of_several_ranks_begins_alike_on_all_of_them", "[full
   }
 }
 
-TEST_CASE("a_process_has_one_session_after_another", "[full]") {
+TEST_CASE("a_process_may_have_several_sessions_but_one_at_a_time", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(3, [&]() -> int {
     for (const char* run : {"first", "second", "third"}) {
@@ -198,7 +198,7 @@ TEST_CASE("a_session_can_be_moved_into_a_member_and_out_of_a_function") {
   CHECK(life(0) == kDone);
 }
 
-TEST_CASE("a_session_without_mains_arguments_takes_environment_and_configuration_file") {
+TEST_CASE("a_session_without_mains_arguments_reads_environment_and_configuration_file") {
   const Run run;
   const Quiet quiet;
   const std::string config = (run.folder / "config.json").string();

@@ -21,7 +21,7 @@ struct Weight : torch::nn::Module {
 
 }  // namespace
 
-TEST_CASE("a_window_that_a_loop_left_is_dropped_and_the_next_loop_begins_its_own") {
+TEST_CASE("an_unfinished_accumulation_window_is_dropped_when_its_loop_is_left") {
   Run run;
   run.session([](Session& s) {
     Weight net;
@@ -46,7 +46,7 @@ TEST_CASE("a_window_that_a_loop_left_is_dropped_and_the_next_loop_begins_its_own
   });
 }
 
-TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
+TEST_CASE("an_accumulation_window_of_a_later_loop_continues_after_a_resume") {
   Run run;
   run.every = "1";
   for (const bool again : {false, true}) {
@@ -71,7 +71,7 @@ TEST_CASE("a_window_of_a_later_loop_goes_on_after_a_resume") {
   }
 }
 
-TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline_after_a_resume") {
+TEST_CASE("parameters_unfrozen_during_a_run_are_trained_in_a_pipeline_after_a_resume") {
   Run run;
   run.every = "1";
   for (const bool again : {false, true}) {
@@ -98,7 +98,7 @@ TEST_CASE("parameters_that_were_unfrozen_in_mid_run_are_trained_on_in_a_pipeline
   }
 }
 
-TEST_CASE("eval_after_the_last_step_makes_no_further_version") {
+TEST_CASE("eval_after_the_last_step_does_not_cause_another_save") {
   const Run run;
   for (int start = 0; start < 2; ++start) {
     run.session([&](Session& s) {

@@ -25,7 +25,7 @@ using namespace summing;
 
 }  // namespace
 
-TEST_CASE("a_run_that_is_complete_is_left_as_it_is") {
+TEST_CASE("starting_a_complete_run_saves_nothing") {
   const Run run;
   double sum = 0;
   CHECK(run.session([&](Session& s) { return sum_samples(s, 1, sum); }) == kDone);
@@ -92,7 +92,7 @@ TEST_CASE("save_now_waits_for_the_boundary_and_keeps_its_metrics") {
   CHECK(versions[1].metrics.empty());
 }
 
-TEST_CASE("short_loops_in_a_row_do_not_each_save_at_their_end") {
+TEST_CASE("consecutive_short_loops_do_not_each_save_at_their_end") {
   const Run run;
   double x = 0;
   const auto life = [&](int rounds) {
@@ -115,7 +115,7 @@ TEST_CASE("short_loops_in_a_row_do_not_each_save_at_their_end") {
   CHECK(run.versions().size() == 2);
 }
 
-TEST_CASE("a_close_note_says_why_the_session_ended_and_what_it_did") {
+TEST_CASE("a_close_note_records_why_the_session_ended_and_its_steps_and_saves") {
   Run run;
   run.every = "2";
   Noted noted;
@@ -135,7 +135,7 @@ TEST_CASE("a_close_note_says_why_the_session_ended_and_what_it_did") {
   }
 }
 
-TEST_CASE("metrics_have_each_step_once_whatever_was_repeated") {
+TEST_CASE("metrics_have_each_step_once_even_if_steps_were_repeated") {
   Run run;
   run.every = "4";
   const auto life = [&](int number, std::uint64_t dies_at) {
@@ -162,7 +162,7 @@ TEST_CASE("metrics_have_each_step_once_whatever_was_repeated") {
   CHECK(metrics.back().at("accuracy") == 0.5);
 }
 
-TEST_CASE("a_save_that_fails_lets_training_go_on_and_the_end_says_so") {
+TEST_CASE("training_continues_after_a_failed_save_and_the_exit_code_reports_it") {
   class NoSpace final : public ForwardingFiles {
    public:
     bool full = false;
@@ -185,7 +185,7 @@ TEST_CASE("a_save_that_fails_lets_training_go_on_and_the_end_says_so") {
   set_store_files(nullptr);
 }
 
-TEST_CASE("a_launcher_is_told_how_far_the_run_is_saved") {
+TEST_CASE("the_last_saved_step_is_reported_to_the_launcher") {
   Run run;
   run.every = "2";
   const std::string told = (run.folder / "progress").string();

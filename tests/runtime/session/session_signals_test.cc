@@ -30,7 +30,7 @@ struct Watched {
 
 }  // namespace
 
-TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes_on") {
+TEST_CASE("a_stop_signal_saves_at_the_next_boundary_and_the_same_command_continues") {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     const Run run;
     const auto former = ::signal(signal, SIG_DFL);  // nohup and background shells ignore some signals
@@ -51,7 +51,7 @@ TEST_CASE("a_signal_to_stop_saves_at_the_next_boundary_and_the_same_command_goes
   }
 }
 
-TEST_CASE("a_signal_during_start_up_stops_before_the_first_step") {
+TEST_CASE("a_stop_signal_during_start_stops_before_the_first_step") {
   const Run run;
   double sum = 0;
   CHECK(run.session([&](Session& s) {
@@ -62,7 +62,7 @@ TEST_CASE("a_signal_during_start_up_stops_before_the_first_step") {
   CHECK(run.versions().empty());
 }
 
-TEST_CASE("a_signal_while_saving_or_loading_stops_the_run_as_well") {
+TEST_CASE("a_stop_signal_during_a_save_or_a_load_stops_the_run") {
   Run run;
   run.every = "2";
   double sum = 0;
@@ -91,7 +91,7 @@ TEST_CASE("a_signal_while_saving_or_loading_stops_the_run_as_well") {
   CHECK(sum == 2 * 45);
 }
 
-TEST_CASE("sigusr1_saves_and_goes_on") {
+TEST_CASE("sigusr1_saves_and_training_continues") {
   const Run run;
   double sum = 0;
   CHECK(run.session([&](Session& s) {
@@ -105,7 +105,7 @@ TEST_CASE("sigusr1_saves_and_goes_on") {
   CHECK(run.versions()[1].reason == "end");
 }
 
-TEST_CASE("a_signal_between_loops_is_met_where_the_next_one_begins_and_nothing_is_done_twice") {
+TEST_CASE("a_stop_signal_between_loops_takes_effect_when_the_next_loop_begins") {
   const Run run;
   double x = 0;
   const auto life = [&](bool stops) {
@@ -124,7 +124,7 @@ TEST_CASE("a_signal_between_loops_is_met_where_the_next_one_begins_and_nothing_i
   CHECK(x == 7);
 }
 
-TEST_CASE("the_program_can_ask_to_stop_at_the_next_boundary") {
+TEST_CASE("session_stop_stops_at_the_next_boundary") {
   const Run run;
   double x = 0;
   const auto life = [&](std::uint64_t stops_at) {

@@ -24,7 +24,7 @@ using storage::StatusCode;
 
 }  // namespace
 
-TEST_CASE("a_checkpoint_that_does_not_fit_is_refused_before_anything_changes") {
+TEST_CASE("an_incompatible_checkpoint_is_refused_before_anything_changes") {
   const Run run;
   double sum = 0, former = 1, other = 7;
   const auto program = [&](Session& session, std::uint64_t epochs) {
@@ -64,7 +64,7 @@ TEST_CASE("a_checkpoint_that_does_not_fit_is_refused_before_anything_changes") {
   CHECK(other == 7);
 }
 
-TEST_CASE("a_run_with_versions_is_started_anew_only_where_that_was_asked_for") {
+TEST_CASE("a_run_with_versions_starts_from_scratch_only_if_asked") {
   Run run;
   run.every = "2";
   auto given = run.options();
@@ -94,7 +94,7 @@ TEST_CASE("a_run_with_versions_is_started_anew_only_where_that_was_asked_for") {
   CHECK(run.history().versions().size() == 7);  // three from before; 2, 3; 4, 5
 }
 
-TEST_CASE("a_rewind_goes_on_from_the_chosen_version_and_later_starts_stay_on_its_line") {
+TEST_CASE("a_rewind_continues_from_the_chosen_version_and_so_do_later_starts") {
   Run run;
   run.every = "2";
   auto given = run.options();
@@ -122,7 +122,7 @@ TEST_CASE("a_rewind_goes_on_from_the_chosen_version_and_later_starts_stay_on_its
 }
 
 // The session that loses its run is another process, which waits inside its third step during the takeover.
-TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so", "[full]") {
+TEST_CASE("a_session_whose_run_was_taken_over_stops_with_its_own_exit_code", "[full]") {
   Run run;
   run.every = "2";
   int there[2], go_on[2];
@@ -160,7 +160,7 @@ TEST_CASE("a_session_whose_run_was_taken_over_stops_and_says_so", "[full]") {
   CHECK(sum == 90);
 }
 
-TEST_CASE("the_folder_of_runs_is_where_the_session_was_started") {
+TEST_CASE("a_relative_folder_of_runs_is_resolved_when_the_session_starts") {
   const ScratchFolder folder;
   boost::filesystem::create_directories(folder.path() / "elsewhere");
   const auto here = boost::filesystem::current_path();
@@ -182,7 +182,7 @@ TEST_CASE("the_folder_of_runs_is_where_the_session_was_started") {
   CHECK_FALSE(boost::filesystem::exists(folder.path() / "elsewhere/runs"));
 }
 
-TEST_CASE("a_restarted_job_begins_from_scratch_once_and_a_start_by_hand_says_how_to_go_on") {
+TEST_CASE("a_restarted_job_starts_from_scratch_once_and_a_manual_start_says_how_to_continue") {
   const Run run;
   auto fresh = run.options();
   fresh.fresh = true;

@@ -19,7 +19,7 @@ using namespace summing;
 
 }  // namespace
 
-TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
+TEST_CASE("a_start_reports_untracked_parameters_and_options_without_effect") {
   const std::vector<std::string> untracked = {"parameters", "session.track()"},
                                  useless = {"precision", "bf16", "Amp()"};
   const Run plain;
@@ -46,7 +46,7 @@ TEST_CASE("a_start_says_what_the_session_cannot_do_for_this_program") {
   CHECK_FALSE(has_line(piped.said(), useless));
 }
 
-TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
+TEST_CASE("a_start_reports_why_a_resume_is_not_bit_exact") {
   const Run run;
   const auto life = [&](std::int64_t batch_size, bool stops) {
     return run.session([&](Session& session) {
@@ -62,7 +62,7 @@ TEST_CASE("a_start_says_what_makes_it_other_than_bit_exact") {
   CHECK(has_line(run.said(), {"sample-exact", "not bit-exact", "batches of 2 → 4"}));
 }
 
-TEST_CASE("a_loop_in_a_body_says_what_makes_it_other_than_bit_exact") {
+TEST_CASE("a_nested_loop_reports_why_a_resume_is_not_bit_exact") {
   const Run run;
   const auto life = [&](std::int64_t batch_size, bool stops) {
     return run.session([&](Session& session) {
@@ -79,7 +79,7 @@ TEST_CASE("a_loop_in_a_body_says_what_makes_it_other_than_bit_exact") {
   CHECK(has_line(run.said(), {"sample-exact", "not bit-exact", "batches of 2 → 4"}));
 }
 
-TEST_CASE("a_loader_that_is_drawn_from_by_hand_says_what_makes_it_other_than_bit_exact") {
+TEST_CASE("a_loader_without_a_loop_reports_why_a_resume_is_not_bit_exact") {
   const Run run;
   const auto life = [&](std::int64_t batch_size, std::uint64_t steps) {
     return run.session([&](Session& session) {
@@ -95,7 +95,7 @@ TEST_CASE("a_loader_that_is_drawn_from_by_hand_says_what_makes_it_other_than_bit
   CHECK(has_line(run.said(), {"'by_hand'", "sample-exact", "not bit-exact", "batches of 2 → 4"}));
 }
 
-TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first_step") {
+TEST_CASE("an_untracked_optimizer_is_reported_by_its_module_at_the_first_step") {
   for (const bool drops_gradients_first : {true, false}) {
     const Run run;
     run.session([&](Session& session) {
@@ -121,7 +121,7 @@ TEST_CASE("an_optimizer_that_was_not_tracked_is_named_by_its_module_at_the_first
   }
 }
 
-TEST_CASE("a_part_of_a_module_that_no_tracked_optimizer_holds_is_named_as_such") {
+TEST_CASE("a_submodule_without_a_tracked_optimizer_is_reported_by_its_name") {
   const Run run;
   run.session([&](Session& session) {
     torch::nn::Sequential net(torch::nn::Linear(1, 1), torch::nn::Linear(1, 1));
@@ -134,7 +134,7 @@ TEST_CASE("a_part_of_a_module_that_no_tracked_optimizer_holds_is_named_as_such")
   CHECK_FALSE(has_line(run.said(), {"optimizer", "'net'"}));
 }
 
-TEST_CASE("a_forgotten_optimizer_is_said_once_where_the_first_step_has_a_loop_in_its_body") {
+TEST_CASE("an_untracked_optimizer_is_reported_once_if_the_first_step_has_a_nested_loop") {
   const Run run;
   run.session([](Session& session) {
     torch::nn::Linear net(2, 1), forgotten(2, 1);

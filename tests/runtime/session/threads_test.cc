@@ -7,7 +7,7 @@
 #include "ranks.h"
 #include "storage/scratch_folder.h"
 
-TEST_CASE("threads_that_the_user_set_in_the_environment_count_over_those_of_the_version") {
+TEST_CASE("the_users_omp_num_threads_overrides_the_threads_of_the_version") {
   const ScratchFolder folder;
   // `user`: OMP_NUM_THREADS was set by the user, not by launch.
   const auto said = [&](std::uint64_t steps, int threads, bool user) {

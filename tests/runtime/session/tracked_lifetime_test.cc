@@ -33,7 +33,7 @@ using namespace holdfast;
 
 }  // namespace
 
-TEST_CASE("tracking_and_untracking_in_a_loops_body_are_refused") {
+TEST_CASE("track_and_untrack_in_a_loops_body_are_refused") {
   const Run run;
   run.session([&](Session& session) {
     double early = 0, late = 0;
@@ -46,7 +46,7 @@ TEST_CASE("tracking_and_untracking_in_a_loops_body_are_refused") {
   });
 }
 
-TEST_CASE("a_loop_that_begins_when_a_tracked_object_is_gone_is_refused_and_names_it") {
+TEST_CASE("a_loop_that_begins_after_a_tracked_object_was_destroyed_is_refused") {
   const Run run;
   std::string said;
   run.session([&](Session& session) {
@@ -63,7 +63,7 @@ TEST_CASE("a_loop_that_begins_when_a_tracked_object_is_gone_is_refused_and_names
   CHECK(run.versions()[0].values.at("values").at(0) == 3);
 }
 
-TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
+TEST_CASE("the_state_of_untracked_objects_stays_in_later_versions") {
   const Run run;
   CHECK(run.session([&](Session& session) {
     train_with_locals(session, "first", /*untracks=*/true);
@@ -86,7 +86,7 @@ TEST_CASE("what_is_untracked_stays_in_later_versions_as_it_was") {
   CHECK(texts == std::vector<std::string>(100, "first"));
 }
 
-TEST_CASE("the_runs_own_progress_cannot_be_untracked") {
+TEST_CASE("progress_cannot_be_untracked") {
   const Run run;
   run.session([](Session& session) {
     CHECK_THROWS_AS(session.untrack("holdfast"), Error);
