@@ -19,6 +19,7 @@
 #include "session/earlier_sessions.h"
 #include "session/rank_description.h"
 #include "session/session_impl.h"
+#include "session/session_loop.h"
 
 namespace holdfast {
 
