@@ -5,6 +5,7 @@
 #include <limits>
 #include <ostream>
 #include <string>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "catch.h"

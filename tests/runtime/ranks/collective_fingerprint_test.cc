@@ -57,7 +57,7 @@ TEST_CASE("the_rank_that_differs_from_most_is_named") {
   REQUIRE(third_differs);
   CHECK(lacking(*third_differs,
                 {"operation 9", "rank 2 calls save of x at save.cc:3", "rank 0 calls barrier at barrier.cc:3"}) == "");
-  CHECK_FALSE(has_part(*third_differs, "rank 1"));
+  CHECK(find_part(*third_differs, "rank 1") == std::string::npos);
   const auto main_differs = divergence({fingerprint("save"), fingerprint("barrier"), fingerprint("barrier")});
   REQUIRE(main_differs);
   CHECK(main_differs->find("rank 0 calls save at save.cc:3, rank 1 calls barrier") != std::string::npos);

@@ -88,7 +88,7 @@ TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_sav
   CHECK(refusal_lacking(StatusCode::invalid, capture, {"'optimizer'", "group 0", "parameter 0", "tracked module"}) ==
         "");
   optimizer = std::make_unique<OwnOptimizer>(net->parameters(), optim::SGDOptions(0.1));
-  CHECK(has_part(error_of(capture), "'optimizer'"));
+  CHECK(find_part(error_of(capture), "'optimizer'") != std::string::npos);
   CHECK_THAT(error_of(capture), Catch::Matchers::Contains("OwnOptimizer"));
   optimizer.reset();
   CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("optimizer 'optimizer' is null"));
