@@ -15,6 +15,7 @@
 #include "device/environment.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/units.h"
@@ -36,7 +37,7 @@ std::chrono::milliseconds milliseconds(const std::string& duration) {
 
 // Whether the user set it, not holdfast launch, which divides a host's cores among its ranks.
 bool user_set_omp_num_threads() {
-  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv("HOLDFAST_LAUNCH_THREADS") == nullptr;
+  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv(detail::kThreadsVariable) == nullptr;
 }
 
 std::string stopped_before_all_met(int rank) {
