@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "process/job_id.h"
 
 namespace holdfast {
@@ -89,7 +90,7 @@ void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std:
 
 RankEnvironment of_torchrun(const Lookup& lookup) {
   // holdfast launch removes an outer torchrun's variables, so one that is set comes from an inner torchrun.
-  const bool ours = lookup("HOLDFAST_LAUNCH") && !lookup("TORCHELASTIC_USE_AGENT_STORE");
+  const bool ours = lookup(detail::kLaunchVariable) && !lookup("TORCHELASTIC_USE_AGENT_STORE");
   const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
   RankEnvironment ranks;
   ranks.launcher = ours ? "holdfast launch" : "torchrun";
@@ -104,7 +105,7 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
   ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   ranks.attempt = variables.text("TORCHELASTIC_RESTART_COUNT", "0");
-  if (ours && variables.has("HOLDFAST_LISTEN_FD")) ranks.listen_fd = variables.number("HOLDFAST_LISTEN_FD");
+  if (ours && variables.has(detail::kListenVariable)) ranks.listen_fd = variables.number(detail::kListenVariable);
   return checked(ranks);
 }
 

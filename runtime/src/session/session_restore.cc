@@ -11,6 +11,7 @@
 #include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "holdfast/storage/text/units.h"
 #include "ranks/group_control.h"
 #include "ranks/status_json.h"
@@ -24,7 +25,7 @@ namespace {
 
 // Whether the user set it, not holdfast launch, which divides a host's cores among its ranks.
 bool user_set_omp_num_threads() {
-  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv("HOLDFAST_LAUNCH_THREADS") == nullptr;
+  return std::getenv("OMP_NUM_THREADS") != nullptr && std::getenv(detail::kThreadsVariable) == nullptr;
 }
 
 }  // namespace

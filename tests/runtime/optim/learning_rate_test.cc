@@ -3,9 +3,9 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "catch.h"

@@ -49,19 +49,11 @@
 #include "holdfast/runtime/data/step_info.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/pipeline/pipeline.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
 
 namespace holdfast {
-
-/// What finish() returns.
-enum ExitCode : int {
-  kDone = 0,         // the loops are complete and the last version is saved
-  kUsage = 64,       // an option is wrong (EX_USAGE)
-  kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE) and continues it
-  kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one exists
-  kRunAgain = 75,    // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL)
-};
 
 class Session {
  public:
