@@ -6,8 +6,9 @@ compilation where one is. The programs here need neither.
 
 Where it looks, first match wins:
   1. LibTorch_ROOT (CMake or environment variable): the `torch` folder of a wheel, or an unpacked LibTorch
-  2. the project's virtual environment, as tools/setup makes it: ~/.cache/holdfast/libtorch-<version>, then .venv
-  3. the active Python, if it can import torch
+  2. the active Python, if it has torch: that of an activated virtual environment, else python3
+  3. the project's virtual environments, as tools/setup makes them: ~/.cache/holdfast/libtorch-<version>, then .venv
+Of 2 and 3, the first whose version was tested, or else the first.
 
 Targets
   LibTorch::LibTorch   everything below, with include directories and definitions
@@ -21,20 +22,24 @@ Variables
   LibTorch_NCCL   as above, and nccl.h was found: USE_C10D_NCCL is defined
 #]=]
 
-# LibTorch promises no stable C++ API between minor versions: constructors of c10d gain arguments, members of optimizers
-# change. The versions in this range were built and tested; others are refused because they might work only in part.
-set(_LibTorch_oldest 2.11)
-set(_LibTorch_too_new 2.12)
-set(_LibTorch_venv_version 2.11.0)
+# The versions that were tested: the last of each minor version, because LibTorch promises no stable C++ API between
+# them. The first is the one that was tested on GPUs. Older ones are refused; newer ones are tried, with a warning.
+# tools/setup reads this list.
+set(_LibTorch_versions 2.11.0 2.12.1 2.13.0 2.14.1 2.15.0)
+list(TRANSFORM _LibTorch_versions REPLACE "[.][0-9]+$" "" OUTPUT_VARIABLE _LibTorch_minors)
+list(GET _LibTorch_versions 0 _LibTorch_default)
+list(GET _LibTorch_minors 0 _LibTorch_oldest)
+list(GET _LibTorch_minors -1 _LibTorch_newest)
+
+# 2.15.3 → 2.15: a new patch does not change the C++ API.
+function(_libtorch_minor version result)
+  string(REGEX MATCH "^[0-9]+[.][0-9]+" minor "${version}")
+  set(${result} "${minor}" PARENT_SCOPE)
+endfunction()
 
 function(_libtorch_candidates result)
   set(candidates)
-  foreach(venv IN ITEMS "$ENV{XDG_CACHE_HOME}/holdfast/libtorch-${_LibTorch_venv_version}"
-                        "$ENV{HOME}/.cache/holdfast/libtorch-${_LibTorch_venv_version}" "${CMAKE_SOURCE_DIR}/.venv")
-    file(GLOB folders "${venv}/lib/python3*/site-packages/torch")
-    list(APPEND candidates ${folders})
-  endforeach()
-  find_program(_LibTorch_python NAMES python3 python NO_CACHE)
+  find_program(_LibTorch_python NAMES python3 python HINTS "$ENV{VIRTUAL_ENV}/bin" NO_CACHE)
   if(_LibTorch_python)
     # Only the folder is queried because importing torch takes seconds.
     execute_process(
@@ -43,6 +48,14 @@ function(_libtorch_candidates result)
       OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
     list(APPEND candidates ${folder})
   endif()
+  set(venvs)
+  foreach(version IN LISTS _LibTorch_versions)
+    list(APPEND venvs "$ENV{XDG_CACHE_HOME}/holdfast/libtorch-${version}" "$ENV{HOME}/.cache/holdfast/libtorch-${version}")
+  endforeach()
+  foreach(venv IN LISTS venvs ITEMS "${CMAKE_SOURCE_DIR}/.venv")
+    file(GLOB folders "${venv}/lib/python3*/site-packages/torch")
+    list(APPEND candidates ${folders})
+  endforeach()
   set(${result} ${candidates} PARENT_SCOPE)
 endfunction()
 
@@ -95,11 +108,23 @@ foreach(root IN ITEMS "${LibTorch_ROOT}" "$ENV{LibTorch_ROOT}")
 endforeach()
 if("${LibTorch_FOLDER}" STREQUAL "")
   _libtorch_candidates(_LibTorch_candidates)
+  list(FILTER _LibTorch_candidates INCLUDE REGEX .)
+  set(_LibTorch_untested)
   foreach(folder IN LISTS _LibTorch_candidates)
-    if(NOT LibTorch_FOLDER AND EXISTS "${folder}/lib/libtorch_cpu.so")
-      set(LibTorch_FOLDER "${folder}")
+    # A distribution may package the libraries without their headers.
+    if(NOT LibTorch_FOLDER AND EXISTS "${folder}/lib/libtorch_cpu.so" AND EXISTS "${folder}/include/ATen/ATen.h")
+      _libtorch_version("${folder}" _LibTorch_found)
+      _libtorch_minor("${_LibTorch_found}" _LibTorch_minor)
+      if(_LibTorch_minor IN_LIST _LibTorch_minors)
+        set(LibTorch_FOLDER "${folder}")
+      else()
+        list(APPEND _LibTorch_untested "${folder}")
+      endif()
     endif()
   endforeach()
+  if(NOT LibTorch_FOLDER AND _LibTorch_untested)
+    list(GET _LibTorch_untested 0 LibTorch_FOLDER)
+  endif()
 endif()
 
 set(LibTorch_VERSION)
@@ -108,17 +133,21 @@ set(LibTorch_NCCL OFF)
 if(LibTorch_FOLDER)
   set(LibTorch_LIBRARY_DIR "${LibTorch_FOLDER}/lib")
   _libtorch_version("${LibTorch_FOLDER}" LibTorch_VERSION)
-  if(LibTorch_VERSION STREQUAL "unknown" OR LibTorch_VERSION VERSION_LESS _LibTorch_oldest OR
-     NOT LibTorch_VERSION VERSION_LESS _LibTorch_too_new)
-    set(_LibTorch_sentence "LibTorch ${LibTorch_VERSION} in ${LibTorch_FOLDER} is not supported: Holdfast is tested \
-with ${_LibTorch_oldest} up to, but not including, ${_LibTorch_too_new} (pip install torch==${_LibTorch_venv_version}). \
--DHOLDFAST_ANY_LIBTORCH=ON tries it anyway.")
+  _libtorch_minor("${LibTorch_VERSION}" _LibTorch_minor)
+  set(_LibTorch_tested "Holdfast is tested with LibTorch ${_LibTorch_oldest} to ${_LibTorch_newest}")
+  if(LibTorch_VERSION STREQUAL "unknown" OR _LibTorch_minor VERSION_LESS _LibTorch_oldest)
+    set(_LibTorch_sentence "LibTorch ${LibTorch_VERSION} in ${LibTorch_FOLDER} is not supported: ${_LibTorch_tested}. \
+Install one of these with tools/setup or pip install torch==${_LibTorch_default}, or name its folder with \
+-DLibTorch_ROOT=. -DHOLDFAST_ANY_LIBTORCH=ON tries this one anyway.")
     if(HOLDFAST_ANY_LIBTORCH)
       message(WARNING "${_LibTorch_sentence}")
     else()
       set(_LibTorch_why "${_LibTorch_sentence}")
       set(LibTorch_FOLDER "LibTorch_FOLDER-NOTFOUND")
     endif()
+  elseif(NOT _LibTorch_minor IN_LIST _LibTorch_minors)
+    message(WARNING "LibTorch ${LibTorch_VERSION} in ${LibTorch_FOLDER} is not tested: ${_LibTorch_tested}. If it does \
+not work, use one of these: tools/setup --own-libtorch installs ${_LibTorch_default}.")
   endif()
 endif()
 

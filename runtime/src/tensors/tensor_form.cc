@@ -3,13 +3,20 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "tensors/dtype.h"
 
 namespace holdfast {
 namespace {
+
+// A weak pointer to no gradient accumulator. LibTorch 2.11 and 2.12 hold accumulators in std::shared_ptr, 2.13 and
+// newer in c10::intrusive_ptr, whose weak pointer has no default constructor.
+auto no_grad_accumulator() {
+  using Accumulator = decltype(torch::autograd::impl::grad_accumulator(std::declval<const at::Tensor&>()));
+  return decltype(torch::autograd::AutogradMeta::grad_accumulator_)(Accumulator());
+}
 
 std::string text_of(std::string_view dtype, at::IntArrayRef shape) {
   std::string text = std::string(dtype) + " [";
@@ -45,7 +52,7 @@ void take_form(at::Tensor tensor, const at::Tensor& made) {
   tensor.set_data(made);
   tensor.unsafeGetTensorImpl()->bump_version();  // backward() through results of the former tensor is then an error
   // The gradient accumulator checks gradients against the shape that it was created with.
-  torch::autograd::impl::set_grad_accumulator(tensor, std::weak_ptr<torch::autograd::Node>());
+  torch::autograd::impl::set_grad_accumulator(tensor, no_grad_accumulator());
 }
 
 }  // namespace holdfast

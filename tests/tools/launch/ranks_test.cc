@@ -33,11 +33,15 @@ TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_says_otherwise") {
 }
 
 TEST_CASE("launch_hands_rank_0_a_socket_that_listens_and_nobody_else") {
-  // The last line counts the rank's descriptors beyond the first three, without those of launch's parent.
+  // Rank 0 waits for rank 1, because the socket listens only until rank 0 ends. The last line counts the rank's
+  // descriptors beyond the first three, without those of launch's parent.
+  ScratchFolder scratch;
+  const std::string tried = (scratch / "tried").string();
   const Said said = launch({"--nproc", "2", "bash", "-c",
-                            "if [ $RANK = 1 ]; then : <>/dev/tcp/127.0.0.1/$MASTER_PORT && echo connected; fi;"
-                            "echo \"fd ${HOLDFAST_LISTEN_FD:-none}\";"
-                            "echo sockets $(ls -l /proc/$$/fd | grep -c socket:)"});
+                            "if [ $RANK = 1 ]; then : <>/dev/tcp/127.0.0.1/$MASTER_PORT && echo connected; echo >" +
+                                tried + "; else until [ -e " + tried + " ]; do sleep 0.05; done; fi;" +
+                                "echo \"fd ${HOLDFAST_LISTEN_FD:-none}\";"
+                                "echo sockets $(ls -l /proc/$$/fd | grep -c socket:)"});
   INFO(said.out << said.err);
   CHECK(said.code == 0);
   CHECK(contains(said.out, "[1] connected\n"));
