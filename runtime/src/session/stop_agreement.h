@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "policy/stop_request.h"
 #include "holdfast/runtime/ranks/group.h"
+#include "policy/stop_request.h"
 #include "process/signals.h"
 
 namespace holdfast {

@@ -37,6 +37,19 @@ TEST_CASE("a_configuration_file_sets_options_of_every_type") {
   "allow-missing": ["head.*", "tail.*"],
   "allow-unexpected": "ema.*"
 }
+)");
+  CHECK(options.values.dir == "/scratch/runs");
+  CHECK(options.values.seed == 18446744073709551615u);
+  CHECK(options.values.every.text() == "500");
+  CHECK(options.values.keep == 0);
+  CHECK(options.values.from == "42");
+  CHECK(options.values.take_over);
+  CHECK_FALSE(options.values.deterministic);
+  CHECK(options.values.allow_missing == std::vector<std::string>{"head.*", "tail.*"});
+  CHECK(options.values.allow_unexpected == std::vector<std::string>{"ema.*"});
+  CHECK(read_file("{}").values.keep == 3);
+  CHECK(read_file("\xef\xbb\xbf{\r\n\"keep\": 7\r\n}\r\n").values.keep == 7);
+}
 
 TEST_CASE("environment_and_command_line_win_over_the_file_and_the_file_over_the_code") {
   const ConfigFile file(R"({

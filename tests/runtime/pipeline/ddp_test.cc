@@ -85,7 +85,7 @@ TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_reports_changed_ones",
       Crossed net;
       torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.1));
       StageContext context{"test",    group, c10::kCPU, net,
-                           optimizer, {},    "",        [&](const auto& line) { lines.push_back(line); }};
+                           optimizer, {},    {},        [&](const auto& line) { lines.push_back(line); }};
       for (const auto& one : net.named_parameters()) context.parameters.push_back({one.key(), one.value()});
       const auto make = [&](std::int64_t bucket_bytes) {
         return std::make_unique<Pipeline>(
