@@ -3,10 +3,11 @@
 # #include against this table. A folder is a module: <library>/src/<module>, with its public headers in
 # <library>/include/holdfast/<library>/<module>.
 #
-# The modules after the colon are of the same library; "." is the library's own folder. Everything in runtime and tools may
-# also use the public headers of storage.
+# The modules after the colon are of the same library, except those written as runtime/<module>; "." is the library's own
+# folder. Everything in runtime and tools may also use the public headers of storage. tools may use no other module of
+# runtime than platform, because the command is built and started without LibTorch.
 set(holdfast_arrows
-  # Status and Result: outcomes as values; what Linux tells about processes
+  # Status and Result: outcomes as values; steps of protocols; what Linux tells about processes
   "storage/. :"
   # text as people read and write it: units, times, quotes, the name nearest to a misspelled one
   "storage/text : ."
@@ -23,14 +24,14 @@ set(holdfast_arrows
 
   # errors, exact JSON numbers, threads
   "runtime/. :"
-  # what a process can learn about its machine without LibTorch
+  # what a process can learn about its machine and its launcher, without LibTorch
   "runtime/platform : ."
   # this process: signals, its end, its name, detached work
   "runtime/process : . platform"
   # log lines, progress, the metrics file
   "runtime/logging : ."
   # choice of the device, and the settings that bit-exactness needs
-  "runtime/device : . platform"
+  "runtime/device : . platform options"
   # tensors to bytes and back; their names, dtypes and shapes
   "runtime/tensors : ."
   # fused optimizers and learning-rate curves
@@ -50,9 +51,9 @@ set(holdfast_arrows
   # rendezvous, collectives, watchdog, step horizon
   "runtime/ranks : . logging platform process policy"
   # the step pipeline: stage interface, engine, gradients of a window
-  "runtime/pipeline : . ranks serialize data optim"
+  "runtime/pipeline : . ranks options serialize data optim"
   # one file for each stage: DDP, AMP, accumulation, clipping, schedule, averages
-  "runtime/pipeline/stages : . pipeline device optim tensors"
+  "runtime/pipeline/stages : . pipeline options device optim tensors"
   # one version of all ranks: gathering, sharing, the run on disk
   "runtime/checkpoint : . logging process options tensors state ranks"
   # what users call: start, loops, saves, the end
@@ -66,7 +67,7 @@ set(holdfast_arrows
   # runs and checkpoints, opened for reading only
   "tools/inspect : terminal"
   # the launcher: ranks as processes, signals, restarts
-  "tools/launch : terminal"
+  "tools/launch : terminal runtime/platform"
   # one file for each command
   "tools/verbs : . inspect launch terminal"
 )
@@ -79,6 +80,7 @@ foreach(arrow IN LISTS holdfast_arrows)
   separate_arguments(uses UNIX_COMMAND "${CMAKE_MATCH_2}")
   string(REGEX REPLACE "/.*" "" library "${module}")
   list(TRANSFORM uses PREPEND "${library}/")
+  list(TRANSFORM uses REPLACE "^[a-z]+/runtime/" "runtime/")
   list(APPEND holdfast_modules "${module}")
   set("holdfast_uses_${module}" "${uses}")
 endforeach()

@@ -3,14 +3,15 @@
 #include <boost/filesystem/operations.hpp>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 namespace holdfast::storage {
 
 std::optional<ProcessStat> read_process_stat(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  const std::string line{std::istreambuf_iterator<char>(file), {}};
+  // getline, because an istreambuf_iterator throws if the process ends between the open and the read (ESRCH).
+  std::string line;
+  std::getline(file, line, '\0');
   // The command may contain any characters, so the fields after it count from the last parenthesis.
   const std::size_t begin = line.find('('), end = line.rfind(')');
   if (begin == std::string::npos || end == std::string::npos) return std::nullopt;

@@ -40,4 +40,6 @@ std::string_view to_string(StatusCode code) {
   return "?";
 }
 
+bool is_permanent(StatusCode code) { return code != StatusCode::unreadable && code != StatusCode::busy; }
+
 }  // namespace holdfast::storage

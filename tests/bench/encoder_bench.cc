@@ -43,6 +43,7 @@
 #include "../../examples/char_gpt/transformer.h"
 #include "device/device.h"
 #include "holdfast/holdfast.h"
+#include "ranks/group_control.h"
 
 namespace {
 
@@ -325,7 +326,7 @@ int run_holdfast(const Settings& s, int argc, char** argv) {
     rounds.after_update();
   }
   // No finish(): it would write gigabytes that are not needed.
-  session.group().close();
+  GroupControl(session.group()).close();
   std::_Exit(0);
 }
 

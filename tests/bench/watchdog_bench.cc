@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "holdfast/holdfast.h"
+#include "ranks/group_control.h"
 
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
@@ -18,12 +19,13 @@ int main(int argc, char** argv) {
   using namespace holdfast;
   at::set_num_threads(1);
   Group group(read_rank_environment(), c10::kCPU, {.watchdog = std::string(argv[1]) == "on"});
+  GroupControl control(group);
   const std::uint64_t steps = std::strtoull(argv[2], nullptr, 10);
   const std::int64_t width = std::atoll(argv[3]);
   torch::manual_seed(1);
   torch::nn::Sequential net(torch::nn::Linear(width, width), torch::nn::ReLU(), torch::nn::Linear(width, width));
   FusedSgd optimizer(net->parameters(), torch::optim::SGDOptions(1e-3));
-  StageContext context{"bench", group, c10::kCPU, *net, optimizer, {}, "", [](const std::string&) {}};
+  StageContext context{"bench", group, c10::kCPU, *net, optimizer, {}, {}, [](const std::string&) {}};
   for (const auto& parameter : net->named_parameters())
     context.parameters.push_back({parameter.key(), parameter.value()});
   Pipeline pipeline(std::move(context), {Ddp()});
@@ -34,10 +36,10 @@ int main(int argc, char** argv) {
     StepFacts facts;
     facts.number = step;
     pipeline.step(StepInfo(facts), [&] { return net->forward(data).square().mean(); });
-    (void)group.at_step(step, steps, {});
+    (void)control.at_step(step, steps, {});
     milliseconds.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
   }
-  group.close();
+  control.close();
   std::sort(milliseconds.begin(), milliseconds.end());
   if (group.is_main()) std::printf("%.6f\n", milliseconds[milliseconds.size() / 2]);
   return 0;

@@ -27,6 +27,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/ranks/group.h"
+#include "ranks/group_control.h"
 #include "session/earlier_sessions.h"
 
 namespace ranks {
@@ -175,9 +176,10 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
       holdfast::Group group(place, mine, {.join_within = std::chrono::seconds(30), .silence = kSilence});
       try {
         text = body(group);
-        group.close();
+        holdfast::GroupControl(group).close();
       } catch (const std::exception& error) {
-        if (!group.fault()) group.fail("rank " + std::to_string(place.rank) + " threw: " + error.what());
+        holdfast::GroupControl control(group);
+        if (!control.fault()) control.fail("rank " + std::to_string(place.rank) + " threw: " + error.what());
         throw;
       }
     } catch (const holdfast::RankFault& fault) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "holdfast/runtime/ranks/group.h"
+#include "ranks/group_control.h"
 
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
@@ -19,9 +20,10 @@ int main(int argc, char** argv) {
       group.barrier();
       std::printf("rank %d of %d, local %d, by %s: sum %d\n", group.rank(), group.world_size(), group.local_rank(),
                   place.launcher.c_str(), sum);
-      group.close();
+      holdfast::GroupControl(group).close();
     } catch (const std::exception& error) {
-      if (!group.fault()) group.fail("rank " + std::to_string(group.rank()) + " threw: " + error.what());
+      holdfast::GroupControl control(group);
+      if (!control.fault()) control.fail("rank " + std::to_string(group.rank()) + " threw: " + error.what());
       throw;
     }
     return what == "last" && place.rank == place.world_size - 1 ? number : 0;

@@ -31,11 +31,6 @@ class ForwardingFiles : public holdfast::storage::FileOperations {
   int status_of(int fd, holdfast::storage::FileInfo& info) override { return base_.status_of(fd, info); }
   int lock(int fd) override { return base_.lock(fd); }
   int unlock(int fd) override { return base_.unlock(fd); }
-  void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    base_.together(first, second);
-  }
-  void reached(std::string_view step) override { base_.reached(step); }
-  std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override { return base_.order(steps); }
 
  private:
   FileOperations& base_;

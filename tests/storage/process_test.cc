@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "catch.h"
 
 using namespace holdfast::storage;
@@ -41,6 +43,19 @@ TEST_CASE("a_process_is_known_by_its_start_and_its_parent_until_it_was_waited_fo
   REQUIRE(::waitpid(child, nullptr, 0) == child);
   CHECK_FALSE(read_process_stat(child).has_value());
   ::close(ends[0]);
+}
+
+TEST_CASE("a_process_that_ends_while_it_is_looked_at_is_gone") {
+  // Each round can meet the moment between the open and the read of its file.
+  for (int i = 0; i < 200; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(0);
+    REQUIRE(child > 0);
+    std::thread parent([&] { ::waitpid(child, nullptr, 0); });
+    while (read_process_stat(child)) {
+    }
+    parent.join();
+  }
 }
 
 TEST_CASE("processes_of_one_machine_share_a_pid_space") { CHECK_FALSE(pid_space().empty()); }

@@ -1,5 +1,5 @@
-// The holdfast command: inspects checkpoints and launches ranks. It uses storage only, so it starts at once and runs
-// without LibTorch.
+// The holdfast command: inspects checkpoints and launches ranks. It does not load LibTorch, so it starts
+// at once and runs where LibTorch is not installed.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>

@@ -14,9 +14,10 @@
 #include "process/uncaught_error.h"
 
 namespace holdfast {
+
 CheckpointManager::CheckpointManager(const SessionOptions& options, Console& console)
     : console_(console),
-      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files())) {}
+      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files(), store_steps())) {}
 
 // The console outlives the manager, and its later lines must not reach the store.
 CheckpointManager::~CheckpointManager() { console_.set_log(nullptr); }
@@ -34,6 +35,7 @@ void CheckpointManager::open(const SessionOptions& options,
   request.fresh = options.fresh;
   request.job = job_id();
   request.take_over = options.take_over;
+  request.steps = &store_steps();
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };
   writer_ = value_of(storage::RunWriter::open(*store_, request));
@@ -59,7 +61,7 @@ storage::Result<storage::SavedVersion> CheckpointManager::save(storage::SaveRequ
 
 void CheckpointManager::close(const std::string& reason, nlohmann::json details) {
   const storage::Status noted = writer_->note(storage::NoteKind::close, {}, reason, std::move(details));
-  if (!noted.ok()) console_.say("the session could not be closed in the journal: " + noted.message());
+  if (!noted.ok()) console_.say("the session's end could not be written to the journal: " + noted.message());
   (void)store_->remove(hint_name(writer_->uid().session));
 }
 

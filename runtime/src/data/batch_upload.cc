@@ -11,10 +11,10 @@ BatchUpload::BatchUpload(c10::Device device)
 
 void BatchUpload::begin(const std::function<void()>& copy) {
   const c10::DeviceGuard on_device(device_);
-  c10::Event asked(device_.type());
-  asked.record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
-  asked.block(stream_);
-  const c10::StreamGuard beside(stream_);
+  c10::Event before(device_.type());
+  before.record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  before.block(stream_);
+  const c10::StreamGuard on_stream(stream_);
   copy();
   done_.emplace(device_.type());
   done_->record(stream_);

@@ -1,5 +1,6 @@
-// Whether the session of this process allows a dataset of another size in the middle of an epoch, which then begins
-// again. Read wherever a loader's position is restored: by loops, and by a program that tracks a loader.
+// Whether the session of this process allows that a dataset's size changes in the middle of an epoch, which then begins
+// again (--holdfast.allow-dataset-change). Every loader reads it when its position is restored: in loops, and where a
+// program tracks a loader.
 #pragma once
 
 namespace holdfast {

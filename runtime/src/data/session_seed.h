@@ -1,5 +1,5 @@
-// The seed of the session of this process. It determines the order of loaders. A generator's seed would not do, because
-// generators differ between ranks and orders must not.
+// The seed of the session of this process: the default seed of loaders' orders. The seed of LibTorch's generator is not
+// used in a session, because generators differ between ranks and orders must not.
 #pragma once
 
 #include <cstdint>

@@ -52,15 +52,12 @@ bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
   return !known;
 }
 
-DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank, int local_world_size) {
-  if (wanted == "cpu") return {};
-  if (wanted != "cuda" && wanted != "auto") {
-    throw Error(storage::StatusCode::invalid, fmt::format("'{}' is not a device: choose cpu, cuda or auto", wanted));
-  }
-  const bool is_auto = wanted == "auto";
+DeviceChoice choose_device(DeviceKind wanted, const GpuFacts& facts, int local_rank, int local_world_size) {
+  if (wanted == DeviceKind::cpu) return {};
+  const bool is_auto = wanted == DeviceKind::automatic;
   if (facts.gpus.empty()) {
     if (is_auto) return {};
-    refuse(fmt::format("there is no GPU here{}: run with --holdfast.device cpu",
+    refuse(fmt::format("no GPU was found{}: run with --holdfast.device cpu",
                        facts.driver_cuda.empty() ? " (NVIDIA's driver library libcuda.so.1 is not installed)" : ""));
   }
   const std::size_t index = static_cast<std::size_t>(local_rank) % facts.gpus.size();
@@ -106,8 +103,8 @@ std::optional<std::string> gpu_of_two(const std::vector<std::string>& gpus) {
   return std::nullopt;
 }
 
-DeviceChoice choose_device(std::string_view wanted, int local_rank, int local_world_size) {
-  if (wanted == "cpu") return {};
+DeviceChoice choose_device(DeviceKind wanted, int local_rank, int local_world_size) {
+  if (wanted == DeviceKind::cpu) return {};
   const DeviceChoice choice = choose_device(wanted, find_gpus(), local_rank, local_world_size);
   if (choice.device.is_cuda()) c10::impl::VirtualGuardImpl(c10::kCUDA).setDevice(choice.device);
   return choice;

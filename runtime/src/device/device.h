@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "holdfast/runtime/options/option_types.h"
 #include "platform/gpu_driver.h"
 
 namespace holdfast {
@@ -37,16 +38,15 @@ struct DeviceChoice {
   std::string gpu = {};   // its name and id, "NVIDIA H200 (GPU-5a0d...)"; empty for the CPU, or without an id
 };
 
-/// `wanted`: "cpu", "cuda" or "auto". Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this
-/// LibTorch cannot use it; auto chooses the CPU if there is no GPU or LibTorch was built without CUDA.
+/// Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this
+/// LibTorch cannot use it; auto chooses the CPU if it finds no GPU or LibTorch was built without CUDA.
 /// With several ranks on this host, each uses the GPU of its own number. A rank that sees fewer GPUs than there are
 /// ranks assumes that each rank was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
 /// checks that.
-DeviceChoice choose_device(std::string_view wanted, const GpuFacts& facts, int local_rank = 0,
-                           int local_world_size = 1);
+DeviceChoice choose_device(DeviceKind wanted, const GpuFacts& facts, int local_rank = 0, int local_world_size = 1);
 /// Uses the facts of this machine, which it collects only if they matter. Makes the chosen GPU LibTorch's current one,
 /// so that "cuda" means it.
-DeviceChoice choose_device(std::string_view wanted, int local_rank = 0, int local_world_size = 1);
+DeviceChoice choose_device(DeviceKind wanted, int local_rank = 0, int local_world_size = 1);
 
 /// `gpus`: each rank's DeviceChoice::gpu. If two ranks share a GPU: why the ranks cannot continue; else nothing.
 std::optional<std::string> gpu_of_two(const std::vector<std::string>& gpus);

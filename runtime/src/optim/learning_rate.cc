@@ -7,35 +7,15 @@
 #include <array>
 #include <cmath>
 #include <iterator>
-#include <limits>
 #include <numbers>
 #include <string_view>
 #include <utility>
 
-#include "exact_json.h"
 #include "holdfast/runtime/error.h"
+#include "optim/curve_checks.h"
 
 namespace holdfast {
 namespace {
-
-constexpr std::string_view kMultiple = "a finite number that is at least 0";
-constexpr std::string_view kPart = "a number from 0 to 1";
-
-template <class Value>
-void require(bool right, std::string_view maker, std::string_view parameter, const Value& value,
-             std::string_view what_is_right) {
-  if (right) return;
-  throw Error(storage::StatusCode::invalid,
-              fmt::format("{}: {} is {}; it must be {}", maker, parameter, value, what_is_right));
-}
-
-// NaN is neither.
-bool is_multiple(double x) { return x >= 0 && std::isfinite(x); }
-bool is_part(double x) { return x >= 0 && x <= 1; }
-
-void require_multiple(double x, std::string_view maker, std::string_view parameter) {
-  require(is_multiple(x), maker, parameter, x, kMultiple);
-}
 
 void require_some(std::uint64_t count, std::string_view maker, std::string_view parameter) {
   require(count > 0, maker, parameter, count, "at least 1");
@@ -98,56 +78,6 @@ double one_cycle_at(const OneCycleOptions& options, std::uint64_t step) {
 
 std::string_view to_string(OneCycleOptions::Anneal anneal) {
   return anneal == OneCycleOptions::Anneal::cosine ? "cosine" : "linear";
-}
-
-std::string_view to_string(PlateauOptions::Mode mode) { return mode == PlateauOptions::Mode::min ? "min" : "max"; }
-
-std::string_view to_string(PlateauOptions::ThresholdMode mode) {
-  return mode == PlateauOptions::ThresholdMode::rel ? "rel" : "abs";
-}
-
-// A value that is worse than every metric.
-double worst(PlateauOptions::Mode mode) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  return mode == PlateauOptions::Mode::min ? infinity : -infinity;
-}
-
-bool is_better(double metric, double best, const PlateauOptions& options) {
-  const bool relative = options.threshold_mode == PlateauOptions::ThresholdMode::rel;
-  if (options.mode == PlateauOptions::Mode::min) {
-    return metric < (relative ? best * (1 - options.threshold) : best - options.threshold);
-  }
-  return metric > (relative ? best * (1 + options.threshold) : best + options.threshold);
-}
-
-[[noreturn]] void misfit(const std::string& what) {
-  throw Error(storage::StatusCode::misfit, "the checkpoint's state of the learning rate " + what);
-}
-
-const nlohmann::json& field(const nlohmann::json& state, const char* key) {
-  const auto found = state.find(key);
-  if (found == state.end()) misfit(fmt::format("has no \"{}\"", key));
-  return *found;
-}
-
-std::string text_in(const nlohmann::json& state, const char* key) {
-  const auto& value = field(state, key);
-  if (!value.is_string()) misfit(fmt::format("has {} as \"{}\", where a text belongs", value.dump(), key));
-  return value.get<std::string>();
-}
-
-double number_in(const nlohmann::json& state, const char* key) {
-  const auto& value = field(state, key);
-  if (!value.is_number()) misfit(fmt::format("has {} as \"{}\", where a number belongs", value.dump(), key));
-  return value.get<double>();
-}
-
-std::uint64_t count_in(const nlohmann::json& state, const char* key) {
-  const auto& value = field(state, key);
-  if (!value.is_number_integer() || value < 0) {
-    misfit(fmt::format("has {} as \"{}\", where a count belongs", value.dump(), key));
-  }
-  return value.get<std::uint64_t>();
 }
 
 }  // namespace
@@ -236,21 +166,6 @@ LearningRate LearningRate::one_cycle(const OneCycleOptions& options) {
           [options](std::uint64_t step) { return one_cycle_at(options, step); }};
 }
 
-LearningRate LearningRate::plateau(const PlateauOptions& options) {
-  const bool relative = options.threshold_mode == PlateauOptions::ThresholdMode::rel;
-  require(options.factor >= 0 && options.factor < 1, "plateau", "factor", options.factor, "at least 0 and below 1");
-  require_multiple(options.threshold, "plateau", "threshold");
-  require(!relative || options.mode == PlateauOptions::Mode::max || options.threshold < 1, "plateau", "threshold",
-          options.threshold, "below 1 if it is relative and the mode is min, or no metric is ever better");
-  require(is_part(options.min_lr), "plateau", "min_lr", options.min_lr, kPart);
-  LearningRate rate(fmt::format("plateau({}, factor {}, patience {}, threshold {} {}, cooldown {}, min_lr {})",
-                                to_string(options.mode), options.factor, options.patience, options.threshold,
-                                to_string(options.threshold_mode), options.cooldown, options.min_lr),
-                    nullptr);
-  rate.plateau_ = Plateau{.options = options, .best = worst(options.mode)};
-  return rate;
-}
-
 LearningRate LearningRate::function(std::function<double(std::uint64_t step)> factor) {
   require(factor != nullptr, "function", "factor", "empty", "a function of the step's number");
   return {"function", std::move(factor)};
@@ -265,75 +180,6 @@ double LearningRate::factor(std::uint64_t step) const {
                             name_, value, step, kMultiple));
   }
   return value;
-}
-
-void LearningRate::observe(double metric) {
-  if (!plateau_) {
-    throw Error(storage::StatusCode::invalid,
-                fmt::format("the learning rate {} takes no metric: only plateau depends on one", name_));
-  }
-  Plateau& p = *plateau_;
-  if (is_better(metric, p.best, p.options)) {
-    p.best = metric;
-    p.bad = 0;
-  } else {
-    ++p.bad;
-  }
-  if (p.cooling > 0) {
-    --p.cooling;
-    p.bad = 0;
-  }
-  if (p.bad > p.options.patience) {
-    // The maximum alone is wrong: after a resume with a larger min_lr the factor may already be below it.
-    p.factor = std::min(p.factor, std::max(p.factor * p.options.factor, p.options.min_lr));
-    p.cooling = p.options.cooldown;
-    p.bad = 0;
-  }
-}
-
-nlohmann::json LearningRate::state() const {
-  nlohmann::json state{{"schedule", name_}};
-  if (plateau_) {
-    state["plateau"] = {{"mode", to_string(plateau_->options.mode)},
-                        {"factor", plateau_->factor},
-                        {"best", plateau_->best},
-                        {"bad", plateau_->bad},
-                        {"cooling", plateau_->cooling}};
-  }
-  return encode_non_finite(state);  // `best` is infinite before the first observation
-}
-
-void LearningRate::set_state(const nlohmann::json& saved) {
-  if (!saved.is_object()) misfit(fmt::format("is {}, where an object belongs", saved.dump()));
-  text_in(saved, "schedule");
-  if (!plateau_ || !saved.contains("plateau")) return;
-
-  nlohmann::json state;
-  try {
-    state = decode_non_finite(saved["plateau"]);
-  } catch (const Error& error) {
-    misfit(fmt::format("cannot be read: {}", error.what()));
-  }
-  if (!state.is_object()) misfit(fmt::format("has {} as \"plateau\", where an object belongs", state.dump()));
-  const auto mode = text_in(state, "mode");
-  Plateau p{.options = plateau_->options,
-            .factor = number_in(state, "factor"),
-            .best = number_in(state, "best"),
-            .bad = count_in(state, "bad"),
-            .cooling = count_in(state, "cooling")};
-  if (!is_part(p.factor)) misfit(fmt::format("has the factor {}; it must be {}", p.factor, kPart));
-  if (std::isnan(p.best)) misfit("has nan as its best metric, which no metric can have become");
-  if (mode != to_string(p.options.mode)) p.best = worst(p.options.mode);
-  plateau_ = p;
-}
-
-std::string LearningRate::differences(const nlohmann::json& saved) const {
-  const auto found = saved.is_object() ? saved.find("schedule") : saved.end();
-  const bool said = found != saved.end() && found->is_string();
-  const std::string then = said ? found->get<std::string>() : "not said";
-  if (then == name_) return {};
-  return fmt::format("the learning rate was {} when the checkpoint was saved and is {} in this program, which counts",
-                     then, name_);
 }
 
 }  // namespace holdfast

@@ -1,22 +1,16 @@
 #include "holdfast/runtime/options/options.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
-#include <functional>
-#include <limits>
 #include <map>
-#include <type_traits>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "holdfast/storage/text/text.h"
 #include "holdfast/storage/text/units.h"
 #include "options/config_file.h"
-#include "policy/on_non_finite.h"
-#include "policy/save_policy.h"
+#include "options/option_table.h"
 
 namespace holdfast {
 namespace {
@@ -25,190 +19,14 @@ constexpr std::string_view kPrefix = "--holdfast.";
 constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
 constexpr std::string_view kConfig = "config";
 
-// More cores than any machine has; OpenMP hangs if the system gives it fewer threads than requested.
-constexpr int kMostThreads = 1024;
-
-// One row of the table. `set` takes a text, or one element of a list; it throws std::invalid_argument with the reason
-// if the text is wrong.
-struct Option {
-  std::string_view name;
-  std::string_view argument;  // empty: a switch
-  JsonType type;              // in a configuration file
-  std::string_view meaning;
-  std::function<void(SessionOptions&, const std::string&)> set;
-  std::function<std::string(const SessionOptions&)> get;
-  std::function<void(SessionOptions&)> clear = {};  // lists only
-};
-
-[[noreturn]] void wrong(const std::string& what) { throw std::invalid_argument(what); }
-
-template <class Integer>
-Option number(std::string_view name, std::string_view meaning, Integer SessionOptions::*field,
-              Integer most = std::numeric_limits<Integer>::max()) {
-  return {name,
-          "NUMBER",
-          JsonType::whole_number,
-          meaning,
-          [field, most](SessionOptions& options, const std::string& text) {
-            Integer value{};
-            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-            if (error != std::errc() || end != text.data() + text.size() || value < Integer{} || value > most) {
-              wrong(fmt::format("'{}' is not a whole number from 0 to {}", text, most));
-            }
-            options.*field = value;
-          },
-          [field](const SessionOptions& options) { return std::to_string(options.*field); }};
-}
-
-Option text(std::string_view name, std::string_view argument, std::string_view meaning,
-            std::string SessionOptions::*field, std::function<void(const std::string&)> check) {
-  return {name,
-          argument,
-          JsonType::string,
-          meaning,
-          [field, check](SessionOptions& options, const std::string& value) {
-            check(value);
-            options.*field = value;
-          },
-          [field](const SessionOptions& options) { return options.*field; }};
-}
-
-Option flag(std::string_view name, std::string_view meaning, bool SessionOptions::*field) {
-  return {name,
-          "",
-          JsonType::boolean,
-          meaning,
-          [field](SessionOptions& options, const std::string& value) {
-            const bool yes = value == "true" || value == "1" || value == "yes" || value == "on";
-            const bool no = value == "false" || value == "0" || value == "no" || value == "off";
-            if (!yes && !no) wrong(fmt::format("'{}' is neither true nor false", value));
-            options.*field = yes;
-          },
-          [field](const SessionOptions& options) { return options.*field ? "true" : "false"; }};
-}
-
-Option list(std::string_view name, std::string_view meaning, std::vector<std::string> SessionOptions::*field) {
-  return {name,
-          "PATTERN",
-          JsonType::list,
-          meaning,
-          [field](SessionOptions& options, const std::string& value) {
-            if (value.empty()) wrong("an empty pattern matches nothing");
-            (options.*field).push_back(value);
-          },
-          [field](const SessionOptions& options) { return fmt::format("{}", fmt::join(options.*field, ",")); },
-          [field](SessionOptions& options) { (options.*field).clear(); }};
-}
-
-std::function<void(const std::string&)> one_of(std::vector<std::string> values) {
-  return [values = std::move(values)](const std::string& value) {
-    if (std::find(values.begin(), values.end(), value) != values.end()) return;
-    wrong(fmt::format("'{}' is not one of {}; the nearest is {}", value, fmt::join(values, ", "),
-                      storage::nearest_name(value, values).name));
-  };
-}
-
-void check_run(const std::string& name) {
-  if (!storage::is_utf8(name) || storage::has_control_characters(name)) {
-    wrong(fmt::format("{} cannot name a run: a name is UTF-8 without line feeds and other control characters",
-                      storage::in_quotes(name)));
-  }
-  if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos || name.size() > 200) {
-    wrong(
-        fmt::format("'{}' cannot name a run: it becomes a folder, so it has no '/', does not begin with '.' and is at "
-                    "most 200 bytes long",
-                    name));
-  }
-}
-
-void check_path(const std::string& path) {
-  if (path.empty()) wrong("the path is empty");
-  if (path == "~" || path.substr(0, 2) == "~/") {
-    // A shell expands it only at the beginning of a word, and nothing expands it in a configuration file.
-    wrong(
-        fmt::format("'{0}' begins with ~, which no shell replaced by your home folder: write the folder's whole path, "
-                    "or ./{0} for a folder of that name",
-                    path));
-  }
-}
-
-void check_duration(const std::string& duration) {
-  if (!storage::parse_duration(duration))
-    wrong(fmt::format("'{}' is not a duration such as 30s, 10min or 2h", duration));
-}
-
-void check_silence(const std::string& duration) {
-  check_duration(duration);
-  // Heartbeats come every quarter of a second, and any machine may be late by some.
-  if (*storage::parse_duration(duration) < std::chrono::seconds(1))
-    wrong(fmt::format("'{}' is less than 1s", duration));
-}
-
-void check_version(const std::string& version) {
-  if (version.empty()) wrong("the version is empty; write its number, such as 42");
-}
-
-const std::vector<Option>& table() {
-  static const std::vector<Option> rows = {
-      text(kConfig, "PATH", "a JSON file of these options: { \"every\": \"10min\", \"keep\": 5 }",
-           &SessionOptions::config, check_path),
-      text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_path),
-      text("run", "NAME", "the name of the run, and of its folder there", &SessionOptions::run, check_run),
-      number("seed", "seed of all random generators and of shuffling", &SessionOptions::seed),
-      text("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",
-           &SessionOptions::every, [](const std::string& value) { parse_save_every(value); }),
-      number("keep", "versions to keep; 0 keeps all", &SessionOptions::keep),
-      text("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device, one_of({"cpu", "cuda", "auto"})),
-      text("precision", "PRECISION",
-           "precision of pipelines that use Amp: auto, fp32, bf16 or fp16 (default: the program's choice)",
-           &SessionOptions::precision,
-           [](const std::string& value) {
-             if (!value.empty()) one_of({"auto", "fp32", "bf16", "fp16"})(value);
-           }),
-      text("from", "VERSION", "resume from this version instead of the newest, once; again:VERSION does so once more",
-           &SessionOptions::from, check_version),
-      flag("fresh", "start from scratch even if versions exist", &SessionOptions::fresh),
-      flag("deterministic",
-           "use only kernels that repeat exactly, also on GPUs: slower; an error for operations without one",
-           &SessionOptions::deterministic),
-      flag("take-over", "take over the run even if another process appears to be using it", &SessionOptions::take_over),
-      number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else LibTorch's choice",
-             &SessionOptions::threads, kMostThreads),
-      text("join-within", "DURATION", "how long to wait for the other ranks at the start", &SessionOptions::join_within,
-           check_duration),
-      text("silence", "DURATION", "stop all ranks if one of them sends nothing for this long", &SessionOptions::silence,
-           check_silence),
-      text("say-waiting", "DURATION", "log a slow rank once after waiting this long", &SessionOptions::say_waiting,
-           check_duration),
-      text("load", "MODE",
-           "exact: checkpoint and program must hold the same names; subset: load the names that both hold",
-           &SessionOptions::load, one_of({"exact", "subset"})),
-      list("allow-missing",
-           "glob of names allowed to be missing from the checkpoint; repeatable (in the environment: a,b)",
-           &SessionOptions::allow_missing),
-      list("allow-unexpected",
-           "glob of names in the checkpoint that the program may lack; repeatable (in the environment: a,b)",
-           &SessionOptions::allow_unexpected),
-      list("allow-mismatch",
-           "glob of names allowed to differ in shape or dtype; they keep the program's values; repeatable",
-           &SessionOptions::allow_mismatch),
-      flag("allow-dataset-change", "accept another dataset size in the middle of an epoch, and start that epoch again",
-           &SessionOptions::allow_dataset_change),
-      text("on-nonfinite", "ACTION",
-           "if tensors become NaN or infinite: note, stop, or rollback:K, which undoes the last steps (at most K)",
-           &SessionOptions::on_nonfinite, [](const std::string& value) { parse_on_non_finite(value); }),
-  };
-  return rows;
-}
-
 std::vector<std::string> names() {
   std::vector<std::string> all;
-  for (const auto& option : table()) all.emplace_back(option.name);
+  for (const auto& option : option_table()) all.emplace_back(option.name);
   return all;
 }
 
 const Option* find(std::string_view name) {
-  for (const auto& option : table()) {
+  for (const auto& option : option_table()) {
     if (option.name == name) return &option;
   }
   return nullptr;
@@ -246,13 +64,17 @@ class Layers {
  public:
   explicit Layers(const SessionOptions& code) : values_(code) {
     const SessionOptions defaults;
-    for (const auto& option : table()) {
+    for (const auto& option : option_table()) {
       const auto given = option.get(code);
-      if (given == option.get(defaults)) continue;
-      origin_[option.name] = "code";
-      // Values in code must also be valid texts for users.
-      auto scratch = defaults;
-      if (!option.clear) attempt(option, scratch, given, fmt::format("SessionOptions, {}", option.name));
+      const bool is_default = given == option.get(defaults);
+      if (!is_default) origin_[option.name] = "code";
+      const auto given_as = fmt::format("SessionOptions, {}", option.name);
+      if (option.read) {
+        attempt([&] { option.read(values_); }, given_as);
+      } else if (!is_default && !option.clear) {  // values in code must also be valid texts for users
+        auto scratch = defaults;
+        attempt([&] { option.set(scratch, given); }, given_as);
+      }
     }
   }
 
@@ -261,7 +83,9 @@ class Layers {
       auto& origin = origin_[given.option->name];
       // A stronger layer replaces a weaker one's list.
       if (given.option->clear && origin != given.origin) given.option->clear(values_);
-      for (const auto& value : given.values) attempt(*given.option, values_, value, given.given_as);
+      for (const auto& value : given.values) {
+        attempt([&] { given.option->set(values_, value); }, given.given_as);
+      }
       origin = given.origin;
     }
   }
@@ -273,10 +97,10 @@ class Layers {
   }
 
  private:
-  static void attempt(const Option& option, SessionOptions& values, const std::string& value,
-                      const std::string& given_as) {
+  template <class Act>
+  static void attempt(const Act& act, const std::string& given_as) {
     try {
-      option.set(values, value);
+      act();
     } catch (const std::exception& error) {
       refuse(fmt::format("{}: {}", given_as, error.what()));
     }
@@ -466,7 +290,7 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   if (read.values.run.empty()) read.values.run = program_name;
   auto defaults = SessionOptions();
   defaults.run = program_name;
-  for (const auto& option : table()) {
+  for (const auto& option : option_table()) {
     read.in_force.push_back({std::string(option.name), std::string(option.argument), std::string(option.meaning),
                              option.get(defaults), option.get(read.values), layers.origin(option.name)});
   }

@@ -1,4 +1,4 @@
-#include "policy/on_non_finite.h"
+#include "holdfast/runtime/policy/on_non_finite.h"
 
 #include <fmt/format.h>
 
@@ -25,6 +25,17 @@ OnNonFinite parse_on_non_finite(std::string_view text) {
       fmt::format("'{}' is not one of note, stop and rollback:K, where K is how many steps may be skipped, as in "
                   "rollback:100",
                   text));
+}
+
+std::string to_string(const OnNonFinite& choice) {
+  switch (choice.act) {
+    case OnNonFinite::Act::stop:
+      return "stop";
+    case OnNonFinite::Act::rollback:
+      return fmt::format("rollback:{}", choice.steps);
+    default:
+      return "note";
+  }
 }
 
 }  // namespace holdfast

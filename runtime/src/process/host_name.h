@@ -1,4 +1,4 @@
-// This machine's name, for messages and records.
+// This machine's name, for messages and heartbeats.
 #pragma once
 
 #include <unistd.h>

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "holdfast/runtime/platform/launcher.h"
 #include "holdfast/storage/process.h"
 #include "process/host_name.h"
 
@@ -20,7 +21,7 @@ std::string start_of(pid_t pid) {
 }  // namespace
 
 std::string job_id() {
-  if (std::getenv("HOLDFAST_LAUNCH") != nullptr || std::getenv("TORCHELASTIC_RESTART_COUNT") != nullptr) {
+  if (std::getenv(detail::kLaunchVariable) != nullptr || std::getenv("TORCHELASTIC_RESTART_COUNT") != nullptr) {
     return fmt::format("launcher-{}-{}-{}", host_name(), ::getppid(), start_of(::getppid()));
   }
   if (const char* const job = std::getenv("SLURM_JOB_ID"); job != nullptr) {

@@ -43,10 +43,10 @@ void tell(const std::string& why) {
   if (const auto once = std::exchange(listening().listener, {})) once(why);
 }
 
-// Prints what the system's handler would, without the trace of LibTorch's own frames: as in Python, the trace is
-// printed only if this variable is set.
+// Prints what the system's handler would, without LibTorch's stack trace: as in Python, the trace is printed only if
+// this variable is set.
 void say_without_trace(const c10::Error& error) {
-  std::fprintf(stderr, "holdfast: %s\n(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n",
+  std::fprintf(stderr, "holdfast: %s\n(set TORCH_SHOW_CPP_STACKTRACES=1 to see the stack trace)\n",
                error.what_without_backtrace());
 }
 

@@ -1,8 +1,7 @@
-// The heartbeat that each rank sends at every heartbeat, and the judgement over these heartbeats: a pure function of
-// heartbeats and times.
+// A heartbeat: what a rank writes to the store several times a second, so that the others know that it lives and where
+// it is.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 
 namespace holdfast {
 
+/// An operation that a rank entered, and the line of the program that called it.
 struct Call {
   std::string operation, site;
 };
@@ -53,31 +53,5 @@ inline constexpr std::size_t kRecent = 64;
 std::string encode(const Heartbeat& heartbeat);
 /// Nothing if `text` is not a heartbeat.
 std::optional<Heartbeat> decode_heartbeat(const std::string& text);
-
-/// A peer as its watcher sees it, by the watcher's own clock.
-struct Peer {
-  Heartbeat heartbeat;
-  std::chrono::milliseconds silent{0};  // since its beat last grew
-  // How long its state and operation were the same, up to its last heartbeat: the last heartbeat of a rank that is
-  // gone, or cut off by the network, does not show where it is now.
-  std::chrono::milliseconds unchanged{0};
-  bool unreachable = false;  // the connection to the store, which this peer holds, is closed
-  bool ended = false;        // its process, on this host, has ended, and this heartbeat is its last
-};
-
-struct Fault {
-  int rank = -1;
-  std::string text;
-};
-
-/// The first fact that stops all ranks, as rank `self` sees it; nothing without a fault, also if a rank is only slow.
-/// Facts, in this order: a rank failed; a rank's connection is closed or its process has ended; a rank was silent for
-/// `silence`; a rank waits in an operation, and another one waits in, or has called, a different one of the same
-/// number.
-std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono::milliseconds silence);
-
-/// The ranks that rank `self` waits for, because they are not in its operation yet, as a phrase. Empty if none is
-/// missing, or if a lower rank waits too and reports it.
-std::string waiting_for(int self, const std::vector<Peer>& peers);
 
 }  // namespace holdfast

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "process/job_id.h"
 
 namespace holdfast {
@@ -36,7 +37,8 @@ class Variables {
     int value = 0;
     const auto [end, error] = std::from_chars(found->data(), found->data() + found->size(), value);
     if (error != std::errc() || end != found->data() + found->size() || value < 0) {
-      throw Error(StatusCode::invalid, fmt::format("{}={} in the environment is not a number of ranks", name, *found));
+      throw Error(StatusCode::invalid,
+                  fmt::format("{}={} in the environment is not a whole number of 0 or more", name, *found));
     }
     return value;
   }
@@ -88,7 +90,7 @@ void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std:
 
 RankEnvironment of_torchrun(const Lookup& lookup) {
   // holdfast launch removes an outer torchrun's variables, so one that is set comes from an inner torchrun.
-  const bool ours = lookup("HOLDFAST_LAUNCH") && !lookup("TORCHELASTIC_USE_AGENT_STORE");
+  const bool ours = lookup(detail::kLaunchVariable) && !lookup("TORCHELASTIC_USE_AGENT_STORE");
   const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
   RankEnvironment ranks;
   ranks.launcher = ours ? "holdfast launch" : "torchrun";
@@ -97,13 +99,13 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   read_place_on_host(variables, ranks, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
     throw Error(StatusCode::invalid,
-                "WORLD_SIZE is set but MASTER_ADDR and MASTER_PORT are not: they say where rank 0 "
+                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they say where rank 0 "
                 "listens; start with holdfast launch or torchrun, which set them");
   }
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
   ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   ranks.attempt = variables.text("TORCHELASTIC_RESTART_COUNT", "0");
-  if (ours && variables.has("HOLDFAST_LISTEN_FD")) ranks.listen_fd = variables.number("HOLDFAST_LISTEN_FD");
+  if (ours && variables.has(detail::kListenVariable)) ranks.listen_fd = variables.number(detail::kListenVariable);
   return checked(ranks);
 }
 
@@ -218,11 +220,10 @@ RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& m
   }
   if (is_slurm) return of_slurm(lookup);
   if (const auto rank = lookup("PMIX_RANK")) {
-    throw Error(
-        StatusCode::invalid,
-        fmt::format("a launcher says that this is rank {} (PMIX_RANK), but not of how many: set RANK, WORLD_SIZE, "
-                    "MASTER_ADDR and MASTER_PORT for each rank, or unset PMIX_RANK to run as one rank",
-                    *rank));
+    throw Error(StatusCode::invalid,
+                fmt::format("a launcher set rank {} (PMIX_RANK) but not the number of ranks: set RANK, WORLD_SIZE, "
+                            "MASTER_ADDR and MASTER_PORT for each rank, or unset PMIX_RANK to run as one rank",
+                            *rank));
   }
   return {};
 }

@@ -51,7 +51,7 @@ constexpr milliseconds kEarlierStart{5000};
 // The store belonged to an earlier start and is gone: there may be a new one.
 struct EarlierStore {};
 
-// How much later than its own limit c10d may report why there is no store.
+// How much later than its own limit c10d may report why it has no store.
 constexpr milliseconds kAnswer{2000};
 
 // c10d itself waits without limit for the first answer of the listening program, which may not be a store.
@@ -105,29 +105,29 @@ void require_listening(const RankEnvironment& ranks) {
                           *ranks.listen_fd));
 }
 
-c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int meeting, const JoinOptions& options,
+c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int rendezvous, const JoinOptions& options,
                                               milliseconds left) {
   c10d::TCPStoreOptions tcp;
   tcp.port = ranks.port;
   tcp.isServer = ranks.rank == 0 && !ranks.launcher_has_store;
   tcp.waitWorkers = false;
   tcp.timeout = left;
-  if (tcp.isServer && ranks.listen_fd && meeting == 0) {  // afterwards it is closed
+  if (tcp.isServer && ranks.listen_fd && rendezvous == 0) {  // afterwards it is closed
     require_listening(ranks);
     tcp.masterListenFd = ranks.listen_fd;
     ::fcntl(*ranks.listen_fd, F_SETFD, FD_CLOEXEC);  // programs that this one starts do not inherit it
   }
   const Notice notice(options.say_waiting_after, [&] {
     if (ranks.local_rank != 0) return;  // one line from each host
-    const std::string whom = tcp.isServer               ? "to reach itself, as MASTER_ADDR says,"
-                             : ranks.launcher_has_store ? "for the launcher to listen"
-                                                        : "for rank 0 to listen";
-    std::fprintf(stderr, "holdfast: rank %d waits %s at %s:%d, for %lld s at most\n", ranks.rank, whom.c_str(),
+    const std::string what = tcp.isServer               ? "cannot reach itself yet (MASTER_ADDR)"
+                             : ranks.launcher_has_store ? "waits for the launcher to listen"
+                                                        : "waits for rank 0 to listen";
+    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d, for %lld s at most\n", ranks.rank, what.c_str(),
                  ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
   });
   try {
     // The prefix separates this session from earlier ones of these processes in a launcher's store.
-    return c10::make_intrusive<c10d::PrefixStore>(fmt::format("holdfast/{}/{}", ranks.attempt, meeting),
+    return c10::make_intrusive<c10d::PrefixStore>(fmt::format("holdfast/{}/{}", ranks.attempt, rendezvous),
                                                   open_store(ranks.address, tcp));
   } catch (const std::exception& error) {
     const std::string why = error.what();
@@ -173,9 +173,10 @@ void introduce(c10d::Store& store, const RankEnvironment& ranks, const std::stri
       throw EarlierStore();
     }
   }
-  refuse(store, fmt::format("two processes say that they are rank {}: {} and {}; give each its own (--node-rank of "
-                            "each host, or RANK)",
-                            ranks.rank, rank, who));
+  refuse(store,
+         fmt::format("two processes say that they are rank {}: {} and {}; give each its own (launch --node-rank on "
+                     "each host, or RANK)",
+                     ranks.rank, rank, who));
 }
 
 void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::string& key, const JoinOptions& options,
@@ -214,12 +215,12 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
   // Gloo and the store may write to closed connections and assume that this does not end the process, as in Python.
   survive_broken_pipes();
   leave_out_words_of_c10d();  // the group reports a broken connection once
-  static std::atomic<int> meetings{0};
-  const int meeting = meetings++;
+  static std::atomic<int> earlier{0};
+  const int rendezvous = earlier++;  // this process's first is 0
   const auto begin = Clock::now();
   for (;;) {
     const auto left = options.patience - std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
-    const auto store = connect_store(ranks, meeting, options, std::max(left, milliseconds(1)));
+    const auto store = connect_store(ranks, rendezvous, options, std::max(left, milliseconds(1)));
     try {
       if (!ranks.launcher_has_store) introduce(*store, ranks, who);
       store->set(key + "/" + std::to_string(ranks.rank), greeting);
@@ -230,7 +231,7 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
     } catch (const EarlierStore&) {
     } catch (const std::exception&) {
       // It may have been the earlier session's store, whose rank 0 was just leaving.
-      if (meeting == 0 || left < milliseconds(0)) {
+      if (rendezvous == 0 || left < milliseconds(0)) {
         throw Error(StatusCode::unreadable, fmt::format("rank 0 at {}:{} ended while rank {} waited for the others to "
                                                         "come",
                                                         ranks.address, ranks.port, ranks.rank));

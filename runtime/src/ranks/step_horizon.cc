@@ -27,12 +27,12 @@ std::optional<StopRequest> StepHorizon::reach(std::uint64_t step, std::uint64_t 
     // No rank has passed the grant, so all of them will reach its end.
     grant_.until = std::max(grant_.until, step);
     grant_.at = grant_.until;
-    grant_.order = wish;
+    grant_.request = wish;
     pending_ = true;
   }
   std::optional<StopRequest> due;
   if (pending_ && step >= grant_.at) {
-    due = grant_.order;
+    due = grant_.request;
     pending_ = false;
   }
   if (!pending_) {

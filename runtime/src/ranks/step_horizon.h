@@ -1,6 +1,6 @@
 // How ranks agree on the step after which all of them save or stop, when only one of them knows the reason (a signal, a
-// clock) and no step may wait for a collective: rank 0 grants steps ahead of its own, and its order takes effect at the
-// end of the granted steps, which no rank can have passed. The grant travels with the watchdog's records.
+// clock) and no step may wait for a collective: rank 0 grants steps ahead of its own, and a request takes effect at the
+// end of the granted steps, which no rank can have passed. The grant travels with rank 0's heartbeat.
 #pragma once
 
 #include <array>
@@ -8,15 +8,15 @@
 #include <cstdint>
 #include <optional>
 
-#include "holdfast/runtime/policy/stop_request.h"
+#include "policy/stop_request.h"
 
 namespace holdfast {
 
 /// Rank 0's message to the others.
 struct Grant {
   std::uint64_t until = 0;  // no rank begins a step after this one
-  std::uint64_t at = 0;     // the step after which `order` takes effect; 0: no order yet
-  StopRequest order;
+  std::uint64_t at = 0;     // the step after which `request` takes effect; 0: none yet
+  StopRequest request;
 };
 
 /// Rank 0's side. Its decisions depend on its arguments only.
@@ -27,8 +27,8 @@ class StepHorizon {
   /// The steps of one second, at the speed of the fastest recent step: a message may be late by so many.
   static std::uint64_t steps_ahead(std::chrono::nanoseconds fastest_step);
 
-  /// Rank 0 has done `step`; it grants nothing beyond `last` before it got there. `wish`: any rank's. Returns the order
-  /// that takes effect here, if any. The caller repeats a wish that came while an order was pending.
+  /// Rank 0 has done `step`; it grants nothing beyond `last` before it got there. `wish`: any rank's. Returns the
+  /// request that takes effect here, if any. The caller repeats a wish that came while another request was pending.
   std::optional<StopRequest> reach(std::uint64_t step, std::uint64_t last, Clock::time_point now,
                                    const StopRequest& wish);
   const Grant& grant() const { return grant_; }

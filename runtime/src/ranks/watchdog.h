@@ -1,5 +1,5 @@
-// The watchdog over all ranks: every quarter of a second it writes this rank's state to the store and reads the others'
-// states. On a permanent fault it ends this rank's wait, so that every rank stops with one sentence.
+// The watchdog over all ranks: every quarter of a second it writes this rank's heartbeat to the store and reads the
+// others'. On a permanent fault it ends this rank's wait, so that every rank stops with the same error.
 //
 // Three threads: one talks to the store and may be blocked by it (its host can hang), one prints and may be blocked by
 // the terminal or the run's folder, one judges and never blocks.
@@ -16,7 +16,9 @@
 #include <thread>
 #include <vector>
 
+#include "ranks/fault_judgement.h"
 #include "ranks/heartbeat.h"
+#include "ranks/step_horizon.h"
 #include "ranks/transport.h"
 
 namespace holdfast {
@@ -40,7 +42,7 @@ class Watchdog {
  public:
   /// The heartbeats' key in the store, completed by the rank, and this rank's first heartbeat, which must be there
   /// before any watchdog begins.
-  static constexpr const char* kKey = "watch";
+  static constexpr const char* kKey = "heartbeat";
   static std::string first_heartbeat();
 
   Watchdog(c10d::Store& store, WatchdogOptions options);
@@ -65,18 +67,20 @@ class Watchdog {
   /// This rank has done `step`: returns what all ranks do here (step_horizon.h). If rank 0 has granted no further step,
   /// waits until it does or a fault is found. `last`: see StepHorizon::reach.
   StopRequest reach(std::uint64_t step, std::uint64_t last, const StopRequest& wish, std::source_location site);
-  /// Ends judging, because all ranks agreed to end. The others are informed before this returns, if that takes at most
-  /// a second.
+  /// All ranks agreed to end, so silence is a fault no longer. The others are informed before this returns, if that
+  /// takes at most a second.
   void stop();
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::milliseconds kTick{50};
   struct Seen {
     Heartbeat heartbeat;
     Clock::time_point beat;                       // when this rank last read a new beat
     Clock::time_point changed;                    // when state or operation changed
     std::optional<Clock::time_point> ended = {};  // when its process was seen to have ended
   };
+  // watchdog_threads.cc
   void talk();
   void listen_to(int rank, const std::string& text, Clock::time_point now);
   void guard();
@@ -84,10 +88,12 @@ class Watchdog {
   std::vector<Peer> peers(Clock::time_point now) const;
   void set_fault(const Fault& fault);
   void look_for_ended_processes(Clock::time_point now);
-  void tell_now(std::unique_lock<std::mutex>& lock);
+  // watchdog_steps.cc
   StopRequest lead(std::uint64_t step, std::uint64_t last);
-  void end_threads();
   StopRequest follow(std::uint64_t step, std::source_location site, std::unique_lock<std::mutex>& lock);
+  // watchdog.cc
+  void tell_now(std::unique_lock<std::mutex>& lock);
+  void end_threads();
 
   WatchdogOptions options_;
   StoreConnection connection_;
@@ -102,7 +108,7 @@ class Watchdog {
   std::string to_say_;                       // the speaker's next line
   StepHorizon horizon_;                      // rank 0's
   std::vector<std::uint64_t> wishes_taken_;  // by rank
-  std::uint64_t done_at_ = 0;                // the step of the last order that this rank followed
+  std::uint64_t done_at_ = 0;                // the step of the last request that this rank followed
   std::uint64_t begun_ = 0, told_ = 0;       // talks
   bool stopping_ = false;
   bool judging_ = true;

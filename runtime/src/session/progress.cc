@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "holdfast/runtime/data/loader.h"
+#include "holdfast/runtime/data/loader_base.h"
 #include "holdfast/runtime/error.h"
 #include "splitmix64.h"
 

@@ -15,11 +15,11 @@
 #include "holdfast/storage/text/units.h"
 #include "pipeline/average_gradients.h"
 #include "pipeline/trainable_parameters.h"
-#include "process/stack_owner.h"
 #include "process/uncaught_error.h"
 #include "session/earlier_sessions.h"
 #include "session/rank_description.h"
 #include "session/session_impl.h"
+#include "session/session_loop.h"
 
 namespace holdfast {
 
@@ -63,7 +63,6 @@ OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) 
       std::fputs(help_text(read).c_str(), stdout);
       std::exit(kDone);
     }
-    parse_save_every(read.values.every);
     (void)read_rank_environment();
     return read;
   } catch (const Error& error) {
@@ -121,35 +120,35 @@ Session::Impl& Session::impl() const {
 }
 
 Session::~Session() {
-  if (!impl_ || !impl_->opened || impl_->finished) return;
+  if (!impl_ || !impl_->resumed.opened || impl_->finished) return;
   storage::disarm_death_note();
   if (impl_->manager) (void)impl_->manager->metrics().flush();
-  if (impl_->progress.step != impl_->last_save.step) {
+  if (impl_->progress.step != impl_->saving.last.step) {
     impl_->console.say(
         fmt::format("the program ended without session.finish(): {} steps since the last version are not "
                     "saved",
-                    storage::format_count(impl_->progress.step - impl_->last_save.step)));
+                    storage::format_count(impl_->progress.step - impl_->saving.last.step)));
   }
 }
 
 bool Session::restore(Site site) {
   impl().here = site;
   impl().restore();
-  return impl().has_base;
+  return impl().resumed.has_base;
 }
 
 void Session::save_now(nlohmann::json metrics, Site site) {
   if (!metrics.is_object()) {
     throw Error(StatusCode::invalid, "save_now takes metrics as an object of names and numbers");
   }
-  impl().pending_metrics = std::move(metrics);
-  impl().save_requested = true;
+  impl().saving.metrics = std::move(metrics);
+  impl().saving.requested = true;
   if (!impl().is_inside()) impl().save_between_loops(site);
 }
 
 void Session::stop(const std::string& reason) {
   if (reason.empty()) throw Error(StatusCode::invalid, "session.stop() needs a reason, which the log repeats");
-  impl().stop_reason = reason;
+  impl().agreement.program_stop = reason;
 }
 
 void Session::done(const std::string& reason) {
@@ -167,7 +166,7 @@ void Session::done(const std::string& reason) {
 
 void Session::log(const nlohmann::json& values) {
   Impl& self = impl();
-  if (!self.opened) {
+  if (!self.resumed.opened) {
     throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
   }
   MetricsWriter::check(values);  // on all ranks, although only rank 0 writes them
@@ -187,12 +186,12 @@ std::uint64_t Session::step() const { return impl().progress.step; }
 bool Session::stopping() const { return impl().stop.has_value(); }
 
 int Session::finish(Site site) {
-  if (impl().stop) impl().signals.stop_is_under_way();
+  if (impl().stop) impl().agreement.signals.stop_is_under_way();
   const int code = impl().finish(site);
   if (code == kDone) {
-    impl().signals.release();
+    impl().agreement.signals.release();
   } else {
-    impl().signals.stop_is_under_way();
+    impl().agreement.signals.stop_is_under_way();
   }
   return code;
 }
@@ -205,15 +204,15 @@ TrackedState& Session::tracked(const std::string& name) {
                             "loop begins",
                             name));
   }
-  if (self.opened) self.progress.note_later(name);
-  self.tracks_late = self.opened && self.has_base;
-  self.retired.erase(name);
-  self.waiting.erase(name);
+  if (self.resumed.opened) self.progress.note_later(name);
+  self.resumed.tracks_late = self.resumed.opened && self.resumed.has_base;
+  self.lifetimes.revive(name);
+  self.resumed.waiting.erase(name);
   return self.tracked;
 }
 
 void Session::remember_owner(const std::string& name, const void* variable) {
-  if (const auto owner = owner_of(variable)) impl().owners[name] = *owner;
+  impl().lifetimes.remember(name, variable);
 }
 
 void Session::untrack(const std::string& name) {
@@ -229,9 +228,9 @@ void Session::untrack(const std::string& name) {
         fmt::format("session.untrack(\"{}\") would lose the run's own progress, which is tracked under that name",
                     name));
   }
-  if (self.opened) self.retire(name);
+  if (self.resumed.opened) self.lifetimes.retire(self.tracked, name, self.is_main());
   self.tracked.untrack(name);
-  self.owners.erase(name);
+  self.lifetimes.forget(name);
 }
 
 BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
@@ -275,7 +274,7 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
                        *net,
                        optimizer,
                        trainable_parameters(*net),
-                       self.options.precision,
+                       self.options.precision ? std::optional(**self.options.precision) : std::nullopt,
                        [&self, whose = name.empty() ? "" : "pipeline " + name + ": "](const std::string& line) {
                          self.console.say(whose + line);
                        }};

@@ -10,4 +10,12 @@ void throw_null(const char* kind, const std::string& name) {
       std::string(kind) + " '" + name + "' is null: make it before it is tracked, saved or restored, or untrack it");
 }
 
+void throw_changed_form(const std::string& name, const std::string& change) {
+  throw Error(storage::StatusCode::invalid,
+              "'" + name + "' is not what it was when the run began: " + change +
+                  ". A program that begins as this one did could not resume from such a version. Make the change "
+                  "before the loop begins, or, where the program changes it while it trains, write " +
+                  track_as_resizable(name));
+}
+
 }  // namespace holdfast

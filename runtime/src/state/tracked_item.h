@@ -59,6 +59,9 @@ class TrackedItem {
 };
 
 [[noreturn]] void throw_null(const char* kind, const std::string& name);
+/// Throws Error (invalid) for a tracked object whose shape or dtype changed after the run had begun: a program that
+/// begins as this one did could not restore it. `change`: what changed.
+[[noreturn]] void throw_changed_form(const std::string& name, const std::string& change);
 
 /// The object that a reference refers to now. Throws Error (invalid) if there is none; `kind`: "module".
 template <class Object>

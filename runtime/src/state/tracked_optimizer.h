@@ -7,12 +7,10 @@
 //                "initial_of": {"net.fc.bias": {"lr": 0.02, …}},   for a parameter that was then in another group
 //                "current": {"lr": 0.005, …}}],
 //    "began": [["net.fc.weight", …], …],         the groups as the code gave them, if they differ now
-//    "state_of_others": {"step": 3},             what is not a tensor: the first parameter's, and that of all
-//    parameters
-//                                                that "state" does not list
-//    "state": {"net.fc.bias": {"step": 1}, …}}   where it differs; null for a parameter without state. A version
-//    without
-//                                                "state_of_others" lists every parameter that has state.
+//    "state_of_others": {"step": 3},             what is not a tensor in the state of all parameters that "state"
+//                                                does not list
+//    "state": {"net.fc.bias": {"step": 1}, …}}   where it differs; null for a parameter without state. Without
+//                                                "state_of_others" it lists every parameter that has state.
 // Tensor fields are stored as "<name>.state.<parameter>.<field>", list fields with ".0", ".1", … and, in the value,
 // which of them are defined. "<field>.strides" in the value keeps the memory order of a tensor that is not row-major.
 #pragma once

@@ -15,8 +15,8 @@
 #include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "state/gradient_watch.h"
+#include "state/tracked_generators.h"
 #include "state/tracked_item.h"
-#include "state/tracked_tensors.h"
 #include "tensors/tensor_names.h"
 
 namespace holdfast {

@@ -14,8 +14,8 @@ class ReduceLROnPlateauScheduler;
 
 namespace holdfast {
 
-// Constructor arguments are also saved, as "constants", if they can be read. They are not restored: the code's stay,
-// and a difference is noted.
+// A scheduler's constructor arguments are also saved, as "constants", if they can be read. They are not restored: the
+// code's stay, and a difference is noted.
 
 /// Saves the step count, which is all that a rate as a function of the step needs.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,

@@ -4,10 +4,12 @@
 #include <utility>
 #include <vector>
 
+#include "state/tracked_generators.h"
+#include "state/tracked_module.h"
 #include "state/tracked_optimizer.h"
 #include "state/tracked_registry.h"
 #include "state/tracked_schedulers.h"
-#include "state/tracked_tensors.h"
+#include "state/tracked_tensor.h"
 #include "state/tracked_values.h"
 
 namespace holdfast {

@@ -1,4 +1,4 @@
-// Tracked things that are JSON values, and user types, which may be both tensors and values.
+// Tracked JSON values, and tracked objects of user types, which consist of tensors and values.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Reads a plan's tensors.
+// Reads the tensors of a restore plan from a version.
 #pragma once
 
 #include <vector>

@@ -19,16 +19,4 @@ Result<std::string> Store::get(const std::string& name, std::uint64_t limit) con
   return text;
 }
 
-Status Store::perform(std::vector<Step> steps) {
-  for (const Step& step : steps) {
-    if (Status status = step.run(); !status.ok()) return status;
-  }
-  return {};
-}
-
-void Store::together(const std::function<void()>& first, const std::function<void()>& second) {
-  first();
-  second();
-}
-
 }  // namespace holdfast::storage

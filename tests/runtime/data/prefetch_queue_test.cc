@@ -11,7 +11,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 
-TEST_CASE("a_worker_that_the_system_refuses_is_an_error_and_the_others_end") {
+TEST_CASE("a_worker_thread_that_cannot_start_is_an_error_and_ends_the_others") {
   const pid_t child = ::fork();
   if (child == 0) {
     // Address space for one more thread's stack, but not for two.

@@ -10,6 +10,7 @@
 #include "holdfast/runtime/error.h"
 
 using holdfast::choose_device;
+using holdfast::DeviceKind;
 using holdfast::differences;
 using holdfast::Error;
 using holdfast::Gpu;
@@ -35,7 +36,7 @@ GpuFacts facts_of(Gpu gpu) {
           .libtorch_architectures = kWheel};
 }
 
-std::string refusal(const char* wanted, const GpuFacts& facts) {
+std::string refusal(DeviceKind wanted, const GpuFacts& facts) {
   try {
     choose_device(wanted, facts);
   } catch (const Error& error) {
@@ -65,16 +66,16 @@ TEST_CASE("kernels_fit_a_gpu_by_the_rules_of_machine_code_and_ptx") {
 
 TEST_CASE("a_gpu_without_kernels_is_refused_with_a_remedy_and_cpu_is_always_there") {
   const auto p100 = facts_of({"Tesla P100-PCIE-16GB", 6, 0});
-  for (const char* wanted : {"cuda", "auto"}) {
+  for (const DeviceKind wanted : {DeviceKind::cuda, DeviceKind::automatic}) {
     CHECK(contains(refusal(wanted, p100), "no kernels for the Tesla P100-PCIE-16GB (sm_60)"));
     CHECK(contains(refusal(wanted, p100), "--holdfast.device cpu"));
   }
-  CHECK(choose_device("cpu", p100).device.is_cpu());
-  CHECK(choose_device("auto", facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
-  CHECK(choose_device("cuda", facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
+  CHECK(choose_device(DeviceKind::cpu, p100).device.is_cpu());
+  CHECK(choose_device(DeviceKind::automatic, facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
+  CHECK(choose_device(DeviceKind::cuda, facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
 }
 
-TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
+TEST_CASE("each_rank_of_a_host_uses_a_different_visible_gpu") {
   const auto seen = [](std::initializer_list<Gpu> gpus) {
     auto facts = facts_of({});
     facts.gpus = gpus;
@@ -82,15 +83,15 @@ TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
   };
   const Gpu h200{"H200", 9, 0, "GPU-1"}, other{"H200", 9, 0, "GPU-2"}, p100{"P100", 6, 0, "GPU-3"};
   // All GPUs are visible, or one for each rank, or two.
-  CHECK(choose_device("cuda", seen({h200, other}), 1, 2).device == c10::Device(c10::kCUDA, 1));
-  CHECK(choose_device("cuda", seen({h200, other}), 1, 2).gpu == "H200 (GPU-2)");
-  CHECK(choose_device("cuda", seen({other}), 1, 2).device == c10::Device(c10::kCUDA, 0));
-  CHECK(choose_device("cuda", seen({other}), 1, 2).gpu == "H200 (GPU-2)");
-  CHECK(choose_device("cuda", seen({h200, other}), 3, 4).device == c10::Device(c10::kCUDA, 1));
+  CHECK(choose_device(DeviceKind::cuda, seen({h200, other}), 1, 2).device == c10::Device(c10::kCUDA, 1));
+  CHECK(choose_device(DeviceKind::cuda, seen({h200, other}), 1, 2).gpu == "H200 (GPU-2)");
+  CHECK(choose_device(DeviceKind::cuda, seen({other}), 1, 2).device == c10::Device(c10::kCUDA, 0));
+  CHECK(choose_device(DeviceKind::cuda, seen({other}), 1, 2).gpu == "H200 (GPU-2)");
+  CHECK(choose_device(DeviceKind::cuda, seen({h200, other}), 3, 4).device == c10::Device(c10::kCUDA, 1));
   // The kernels must support the rank's GPU, not the first one.
-  CHECK(choose_device("cuda", seen({p100, h200}), 1, 2).device == c10::Device(c10::kCUDA, 1));
-  CHECK_THROWS_AS(choose_device("cuda", seen({h200, p100}), 1, 2), Error);
-  CHECK_THROWS_AS(choose_device("cuda", seen({{"H200", 9, 0}}), 1, 2), Error);  // unknown which rank has it
+  CHECK(choose_device(DeviceKind::cuda, seen({p100, h200}), 1, 2).device == c10::Device(c10::kCUDA, 1));
+  CHECK_THROWS_AS(choose_device(DeviceKind::cuda, seen({h200, p100}), 1, 2), Error);
+  CHECK_THROWS_AS(choose_device(DeviceKind::cuda, seen({{"H200", 9, 0}}), 1, 2), Error);  // unknown which rank has it
 
   CHECK_FALSE(gpu_of_two({"H200 (GPU-1)", "H200 (GPU-2)"}));
   CHECK_FALSE(gpu_of_two({"", ""}));
@@ -99,36 +100,35 @@ TEST_CASE("each_rank_of_a_host_has_a_gpu_of_its_own_of_those_that_it_sees") {
   CHECK(contains(*shared, "ranks 0 and 2 have the same GPU, H200 (GPU-1)"));
 }
 
-TEST_CASE("auto_takes_the_cpu_where_no_gpu_can_be_meant_and_cuda_says_why_not") {
-  CHECK(choose_device("auto", GpuFacts{}).device.is_cpu());
-  CHECK(contains(refusal("cuda", GpuFacts{}), "no GPU here"));
+TEST_CASE("auto_chooses_the_cpu_without_a_usable_gpu_and_cuda_is_refused_with_the_reason") {
+  CHECK(choose_device(DeviceKind::automatic, GpuFacts{}).device.is_cpu());
+  CHECK(contains(refusal(DeviceKind::cuda, GpuFacts{}), "no GPU was found"));
 
   auto without_cuda = facts_of({"T4", 7, 5});
   without_cuda.libtorch_has_cuda = without_cuda.libtorch_sees_gpu = false;
-  CHECK(choose_device("auto", without_cuda).device.is_cpu());
-  CHECK(contains(choose_device("auto", without_cuda).note, "built without CUDA"));
-  CHECK(contains(refusal("cuda", without_cuda), "built without CUDA"));
+  CHECK(choose_device(DeviceKind::automatic, without_cuda).device.is_cpu());
+  CHECK(contains(choose_device(DeviceKind::automatic, without_cuda).note, "built without CUDA"));
+  CHECK(contains(refusal(DeviceKind::cuda, without_cuda), "built without CUDA"));
 
   auto old_driver = facts_of({"T4", 7, 5});
   old_driver.driver_cuda = "12.4";
   old_driver.libtorch_sees_gpu = false;
-  CHECK(contains(refusal("auto", old_driver), "built for CUDA 13.0 and the driver serves CUDA 12.4"));
-  CHECK(contains(refusal("gpu", GpuFacts{}), "cpu, cuda or auto"));
+  CHECK(contains(refusal(DeviceKind::automatic, old_driver), "built for CUDA 13.0 and the driver serves CUDA 12.4"));
 }
 
 TEST_CASE("driver_and_libtorch_agree_on_whether_there_is_a_gpu") {
   const auto facts = holdfast::find_gpus();
   if (facts.libtorch_has_cuda) CHECK(facts.libtorch_sees_gpu == !facts.gpus.empty());
-  if (facts.gpus.empty()) CHECK(choose_device("auto").device.is_cpu());
+  if (facts.gpus.empty()) CHECK(choose_device(DeviceKind::automatic).device.is_cpu());
 }
 
-TEST_CASE("the_gpu_that_is_here_is_named_with_its_kernels", "[gpu]") {
+TEST_CASE("the_installed_gpu_is_reported_with_its_kernels", "[gpu]") {
   const auto facts = holdfast::find_gpus();
   REQUIRE_FALSE(facts.gpus.empty());
   CHECK(facts.libtorch_sees_gpu);
   CHECK(facts.gpus.front().major >= 7);
   CHECK(contains(facts.libtorch_architectures, "code=sm_"));
-  const auto device = choose_device("auto").device;
+  const auto device = choose_device(DeviceKind::automatic).device;
   CHECK(device.is_cuda());
   const auto present = holdfast::capture_environment(device);
   INFO(present.dump(1));
@@ -149,7 +149,7 @@ TEST_CASE("the_environment_names_what_bit_exactness_needs") {
   CHECK(differences(present, present).empty());
 }
 
-TEST_CASE("differences_are_named_with_before_and_now") {
+TEST_CASE("differences_of_the_environment_give_the_old_and_new_value") {
   const json saved = {{"threads", 2}, {"libtorch", "2.11.0"}, {"deterministic", {{"algorithms", true}}}, {"older", 1}};
   const json present = {
       {"threads", 4}, {"libtorch", "2.11.0"}, {"deterministic", {{"algorithms", false}}}, {"newer", 1}};
@@ -176,7 +176,7 @@ TEST_CASE("threads_and_flags_are_set_as_saved_unless_the_user_chose_threads") {
   CHECK(holdfast::capture_environment(c10::kCPU) == before);
 }
 
-TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") {
+TEST_CASE("deterministic_kernels_are_used_if_requested") {
   const auto before = holdfast::capture_environment(c10::kCPU);
   holdfast::make_deterministic();
   const auto now = holdfast::capture_environment(c10::kCPU).at("deterministic");
@@ -190,7 +190,7 @@ TEST_CASE("only_kernels_that_repeat_exactly_are_used_where_that_was_asked_for") 
   ::unsetenv("CUBLAS_WORKSPACE_CONFIG");
 }
 
-TEST_CASE("one_seed_seeds_the_default_generator") {
+TEST_CASE("seed_all_seeds_the_default_generator") {
   holdfast::seed_all(123);
   CHECK(at::detail::getDefaultCPUGenerator().current_seed() == 123);
 }

@@ -18,7 +18,7 @@ struct Trained {
 
 }  // namespace
 
-TEST_CASE("a_backward_pass_over_what_came_before_the_averages_took_the_parameters_place_is_an_error") {
+TEST_CASE("a_backward_pass_through_a_graph_from_before_swap_in_is_an_error") {
   Trained one;
   Pipeline pipeline(one.context, {Ema(0.5)});
   StepFacts facts;
@@ -31,7 +31,7 @@ TEST_CASE("a_backward_pass_over_what_came_before_the_averages_took_the_parameter
   CHECK_THROWS_AS(loss.backward(), c10::Error);
 }
 
-TEST_CASE("stages_of_a_pipeline_that_nobody_listens_to_work_as_others_do") {
+TEST_CASE("stages_of_a_pipeline_without_a_log_function_work") {
   Trained one;
   Pipeline pipeline(one.context, {Accumulate(3)});
   StepFacts facts;

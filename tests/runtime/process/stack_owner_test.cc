@@ -39,7 +39,7 @@ TEST_CASE("a_variables_function_is_known_to_run_and_to_have_returned") {
   CHECK_FALSE([&] { return has_returned(*here); }());
 }
 
-TEST_CASE("what_lies_on_no_frame_of_this_thread_has_no_owner") {
+TEST_CASE("an_object_outside_this_threads_stack_has_no_owner") {
   static int fixed = 0;
   CHECK_FALSE(owner_of(&fixed));
   const auto heap = std::make_unique<int>(0);

@@ -25,7 +25,7 @@ std::string logs_of(const boost::filesystem::path& run) {
 
 }  // namespace
 
-TEST_CASE("a_run_whose_output_nobody_reads_any_more_goes_on_to_its_end_and_into_its_log") {
+TEST_CASE("a_run_whose_output_is_closed_continues_to_its_end_and_writes_its_log") {
   for (const int count : {1, 2}) {
     const ScratchFolder folder;
     const auto ended = ranks::run_sessions(count, [&]() -> int {

@@ -12,6 +12,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/session/session.h"
+#include "message_parts.h"
 #include "storage/scratch_folder.h"
 
 namespace {
@@ -53,18 +54,19 @@ std::string last_words(const boost::filesystem::path& folder, const std::functio
 
 }  // namespace
 
-TEST_CASE("an_error_that_nobody_catches_is_one_sentence_and_exit_code_1") {
+TEST_CASE("an_uncaught_error_is_one_line_and_exit_code_1") {
   const ScratchFolder folder;
   int status = 0;
   const std::string said = last_words(
       folder / "no" / "such", [](holdfast::Session& session) { session.restore(); }, status);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 1);
-  CHECK(said == "holdfast: there is no folder " + (folder / "no").string() +
-                    " to make such in; make it, mount it, or choose another folder with --holdfast.dir\n");
+  CHECK(said.starts_with("holdfast: "));
+  CHECK(lines_of(said) == 1);
+  CHECK(lacking(said, {(folder / "no").string(), "such", "--holdfast.dir"}) == "");
 }
 
-TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
+TEST_CASE("a_forked_process_ends_without_a_report_to_the_ranks") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -81,10 +83,11 @@ TEST_CASE("what_a_process_forks_ends_without_a_word_to_the_others") {
   ::close(ends[1]);
   const std::string said = read_to_end(ends[0]);
   ::waitpid(child, nullptr, 0);
-  CHECK(said == "then it called exit() before session.finish()");
+  CHECK(said.starts_with("then "));
+  CHECK(lacking(said, {"exit()", "session.finish()"}) == "");
 }
 
-TEST_CASE("what_listens_to_a_death_outlives_its_call") {
+TEST_CASE("a_handler_of_process_death_outlives_its_call") {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -109,24 +112,25 @@ TEST_CASE("what_listens_to_a_death_outlives_its_call") {
   ::waitpid(child, nullptr, 0);
 }
 
-TEST_CASE("libtorchs_own_error_is_said_without_its_trace_unless_asked_for") {
+TEST_CASE("a_libtorch_error_is_printed_without_its_backtrace_unless_requested") {
   const ScratchFolder folder;
   const auto body = [](holdfast::Session&) { torch::ones({2, 3}).view({5}); };
   int status = 0;
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
-  CHECK(last_words(folder.path(), body, status) ==
-        "holdfast: shape '[5]' is invalid for input of size 6\n"
-        "(TORCH_SHOW_CPP_STACKTRACES=1 shows where LibTorch found it)\n");
+  const std::string words = last_words(folder.path(), body, status);
+  CHECK(words.starts_with("holdfast: shape '[5]' is invalid for input of size 6\n"));
+  CHECK(lines_of(words) == 2);
+  CHECK(lacking(words, {"TORCH_SHOW_CPP_STACKTRACES=1"}) == "");
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGABRT);
   ::setenv("TORCH_SHOW_CPP_STACKTRACES", "1", 1);
   const std::string all = last_words(folder.path(), body, status);
   CHECK(all.find("frame #0") != std::string::npos);
-  CHECK(all.find("(TORCH_SHOW") == std::string::npos);
+  CHECK(all.find("(set TORCH_SHOW") == std::string::npos);
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
 }
 
-TEST_CASE("libtorchs_own_error_right_after_a_resume_is_said_without_its_trace_too") {
+TEST_CASE("a_libtorch_error_right_after_a_resume_is_printed_without_its_backtrace") {
   const ScratchFolder folder;
   ::unsetenv("TORCH_SHOW_CPP_STACKTRACES");
   const auto steps = [](std::uint64_t count, std::uint64_t fails_at) {
@@ -146,7 +150,7 @@ TEST_CASE("libtorchs_own_error_right_after_a_resume_is_said_without_its_trace_to
   const std::string said = last_words(folder.path(), steps(2, 2), status);
   CAPTURE(said);
   CHECK(said.find("resumed version") != std::string::npos);
-  CHECK(said.find("holdfast: shape '[5]' is invalid for input of size 6\n(TORCH_SHOW") != std::string::npos);
+  CHECK(said.find("holdfast: shape '[5]' is invalid for input of size 6\n(set TORCH_SHOW") != std::string::npos);
   CHECK(said.find("frame #0") == std::string::npos);
   CHECK(WTERMSIG(status) == SIGABRT);
 }

@@ -1,6 +1,8 @@
 #include "ranks/heartbeat.h"
 
 #include "catch.h"
+#include "message_parts.h"
+#include "ranks/fault_judgement.h"
 
 namespace {
 
@@ -38,7 +40,7 @@ bool contains(const std::string& text, const std::string& words) { return text.f
 
 }  // namespace
 
-TEST_CASE("slow_ranks_are_no_fault") {
+TEST_CASE("slow_ranks_are_not_faults") {
   const auto waiting = peer(State::inside, 5, "barrier", milliseconds(100), std::chrono::hours(3));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(2900))}));
   CHECK_FALSE(judge(0, {waiting, peer(State::running, 4, "barrier", milliseconds(14000))}, milliseconds(15000)));
@@ -55,17 +57,16 @@ TEST_CASE("silence_closed_connections_and_failures_are_faults_with_rank_and_both
   const auto silent = judge(0, {own, peer(State::running, 4, "step", milliseconds(3100))});
   REQUIRE(silent);
   CHECK(silent->rank == 1);
-  CHECK(contains(silent->text, "rank 1 (pid 7 on host) has not been heard of for 3 s"));
-  CHECK(contains(silent->text, "--holdfast.silence"));
-  CHECK(contains(silent->text, "it was after step at step.cc:1"));
-  CHECK(contains(silent->text, "rank 0 was in barrier at barrier.cc:1"));
+  CHECK(lacking(silent->text, {"rank 1 (pid 7 on host)", "3 s", "--holdfast.silence", "step at step.cc:1", "rank 0",
+                               "barrier at barrier.cc:1"}) == "");
 
   auto gone = peer(State::inside, 5, "save");
   gone.unreachable = true;
   CHECK(contains(text_of(judge(1, {gone, own})), "rank 0 (pid 7 on host) is gone"));
 
-  CHECK(text_of(judge(0, {own, failed(1, "rank 1 threw: no disk")})) ==
-        "rank 1 threw: no disk; it was last in step at step.cc:1; rank 0 was in barrier at barrier.cc:1");
+  const auto threw = text_of(judge(0, {own, failed(1, "rank 1 threw: no disk")}));
+  CHECK(threw.starts_with("rank 1 threw: no disk; "));
+  CHECK(lacking(threw, {"step at step.cc:1", "rank 0", "barrier at barrier.cc:1"}) == "");
 }
 
 TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it") {
@@ -75,7 +76,8 @@ TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it"
                                peer(State::running, 4, "step", milliseconds(9000))});
   REQUIRE(fault);
   CHECK(fault->rank == 2);
-  CHECK(fault->text.starts_with("the cause; it was last in step at step.cc:1; "));
+  CHECK(fault->text.starts_with("the cause; "));
+  CHECK(lacking(fault->text, {"step at step.cc:1"}) == "");
   // If only the rank that heard of it can still be read, its report is used.
   const auto heard = judge(0, {own, failed(2, "heard of rank 2"), peer(State::running, 4, "step", milliseconds(9000))});
   REQUIRE(heard);
@@ -83,17 +85,17 @@ TEST_CASE("the_rank_that_failed_first_is_named_by_those_that_fail_because_of_it"
   CHECK(heard->text == "heard of rank 2");
 }
 
-TEST_CASE("two_ranks_in_different_operations_of_one_number_say_the_same_sentence") {
+TEST_CASE("two_ranks_in_different_operations_report_the_same_divergence") {
   const auto a = peer(State::inside, 5, "barrier"), b = peer(State::inside, 5, "backward");
   const auto seen_by_a = judge(0, {a, b}), seen_by_b = judge(1, {a, b});
   REQUIRE(seen_by_a);
   REQUIRE(seen_by_b);
   CHECK(seen_by_a->text == seen_by_b->text);
-  CHECK(
-      contains(seen_by_a->text, "rank 0 waits in barrier at barrier.cc:1, rank 1 waits in backward at backward.cc:1"));
+  CHECK(lacking(seen_by_a->text,
+                {"rank 0 waits in barrier at barrier.cc:1", "rank 1 waits in backward at backward.cc:1"}) == "");
 }
 
-TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
+TEST_CASE("earlier_calls_of_a_rank_that_ran_ahead_are_compared") {
   Peer ahead, behind;
   for (const char* name : {"barrier", "backward", "backward", "broadcast of buffers", "backward"}) {
     ahead.heartbeat.enter({name, "loop.cc:1"});
@@ -107,9 +109,8 @@ TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
     REQUIRE(seen_by_ahead);
     REQUIRE(seen_by_behind);
     CHECK(seen_by_ahead->text == seen_by_behind->text);
-    CHECK(contains(seen_by_ahead->text,
-                   "the ranks diverge at operation 3: rank 0 called backward at loop.cc:1, "
-                   "rank 1 waits in barrier at loop.cc:2"));
+    CHECK(lacking(seen_by_ahead->text, {"operation 3", "rank 0 called backward at loop.cc:1",
+                                        "rank 1 waits in barrier at loop.cc:2"}) == "");
   }
   // The result is unchanged after encoding and decoding, as through the store.
   ahead.heartbeat = *decode_heartbeat(encode(ahead.heartbeat));
@@ -134,18 +135,19 @@ TEST_CASE("what_a_rank_called_before_it_ran_ahead_is_compared_too") {
   CHECK_FALSE(judge(0, {ahead, behind}));
 }
 
-TEST_CASE("who_is_waited_for_is_named") {
+TEST_CASE("the_ranks_that_others_wait_for_are_named") {
   const auto own = peer(State::inside, 5, "barrier");
-  CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")}) ==
-        "rank 2 (now after step at step.cc:1)");
+  const auto third = waiting_for(0, {own, peer(State::inside, 5, "barrier"), peer(State::running, 3, "step")});
+  CHECK(lacking(third, {"rank 2", "step at step.cc:1"}) == "");
+  CHECK(find_part(third, "rank 1") == std::string::npos);
   CHECK(waiting_for(0, {own, peer(State::inside, 5, "barrier")}).empty());
   // The lowest rank that waits reports it.
   const std::vector<Peer> main_is_slow{peer(State::running, 3, "step"), own, own};
-  CHECK(waiting_for(1, main_is_slow) == "rank 0 (now after step at step.cc:1)");
+  CHECK(lacking(waiting_for(1, main_is_slow), {"rank 0", "step at step.cc:1"}) == "");
   CHECK(waiting_for(2, main_is_slow).empty());
 }
 
-TEST_CASE("records_come_back_as_they_were_told") {
+TEST_CASE("heartbeats_are_decoded_as_they_were_encoded") {
   Heartbeat heartbeat = failed(3, "a \"text\"\nwith \xff bytes").heartbeat;
   heartbeat.beat = 77;
   const auto again = decode_heartbeat(encode(heartbeat));

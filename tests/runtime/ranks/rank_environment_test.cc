@@ -33,14 +33,14 @@ bool contains(const std::string& text, const std::string& words) { return text.f
 
 }  // namespace
 
-TEST_CASE("a_process_that_nobody_launched_is_rank_0_of_1") {
+TEST_CASE("a_process_without_a_launcher_is_rank_0_of_1") {
   const auto ranks = read({});
   CHECK(ranks.rank == 0);
   CHECK(ranks.world_size == 1);
   CHECK(ranks.launcher.empty());
 }
 
-TEST_CASE("every_launchers_variables_say_the_same_ranks") {
+TEST_CASE("every_launchers_variables_give_the_same_ranks") {
   const auto torchrun = read({{"RANK", "5"},
                               {"WORLD_SIZE", "8"},
                               {"LOCAL_RANK", "1"},
@@ -108,7 +108,7 @@ TEST_CASE("every_launchers_variables_say_the_same_ranks") {
   CHECK(slurm.address == "gpu03");
 }
 
-TEST_CASE("mpi_libraries_say_the_same_ranks_each_in_its_own_words") {
+TEST_CASE("variables_of_different_mpi_libraries_give_the_same_ranks") {
   const std::vector<std::array<const char*, 4>> libraries = {
       {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
       {"MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"},
@@ -135,7 +135,7 @@ TEST_CASE("mpi_libraries_say_the_same_ranks_each_in_its_own_words") {
   }
 }
 
-TEST_CASE("mpi_jobs_of_one_host_that_only_their_launchers_tell_apart_take_ports_of_their_own") {
+TEST_CASE("mpi_jobs_of_different_launchers_on_one_host_use_different_ports") {
   const Variables ranks = {{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}, {"MPI_LOCALRANKID", "1"}, {"MPI_LOCALNRANKS", "2"}};
   const auto port = [](const Variables& variables, const std::string& launcher) {
     return read(variables, launcher).port;
@@ -148,7 +148,7 @@ TEST_CASE("mpi_jobs_of_one_host_that_only_their_launchers_tell_apart_take_ports_
   CHECK(port(with_address, "71-4000") == port(with_address, "95-4100"));
 }
 
-TEST_CASE("a_place_on_the_host_that_no_launcher_says_is_found_later") {
+TEST_CASE("a_local_rank_that_no_launcher_gives_is_unknown") {
   const auto kube = read({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"MASTER_ADDR", "job-0"}, {"MASTER_PORT", "23456"}});
   CHECK(kube.rank == 5);
   CHECK_FALSE(kube.local_known);
@@ -161,7 +161,7 @@ TEST_CASE("a_place_on_the_host_that_no_launcher_says_is_found_later") {
           .local_known);
 }
 
-TEST_CASE("a_launcher_inside_a_slurm_task_is_told_from_srun_itself") {
+TEST_CASE("a_launcher_inside_a_slurm_task_is_distinguished_from_srun") {
   const Variables task = {{"SLURM_PROCID", "1"},
                           {"SLURM_STEP_ID", "0"},
                           {"SLURM_STEP_NUM_TASKS", "2"},
@@ -184,7 +184,7 @@ TEST_CASE("a_launcher_inside_a_slurm_task_is_told_from_srun_itself") {
   CHECK(read(srun).address == "gpu03");
 }
 
-TEST_CASE("a_rank_of_unknown_many_is_not_taken_for_one_alone") {
+TEST_CASE("a_rank_without_a_world_size_is_refused") {
   CHECK(contains(refusal({{"PMIX_RANK", "1"}}), "PMIX_RANK"));
   CHECK(contains(refusal({{"PMIX_RANK", "1"}}), "WORLD_SIZE"));
 }

@@ -131,7 +131,7 @@ TEST_CASE("faults_inside_nccl_stop_every_rank_with_the_reason", "[gpu][alone]") 
 }
 
 // For example while a virtual machine moves to another host, or a page is read from a sleeping disk.
-TEST_CASE("one_rank_that_stood_still_for_less_than_the_silence_that_counts_goes_on", "[full][alone]") {
+TEST_CASE("a_rank_that_hung_for_less_than_the_silence_limit_continues", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(
       3,
@@ -151,7 +151,7 @@ TEST_CASE("one_rank_that_stood_still_for_less_than_the_silence_that_counts_goes_
   }
 }
 
-TEST_CASE("a_slow_backward_is_no_fault", "[full][alone]") {
+TEST_CASE("a_slow_backward_pass_is_not_a_fault", "[full][alone]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(
       4, [&] { return train(folder.path(), "slow", 5, 2, "cpu"); }, std::chrono::seconds(40));

@@ -27,14 +27,16 @@ struct Other {
     known = on_the_way.front();
     on_the_way.pop_front();
   }
-  // Whether it is at the end of the step after which an order is carried out.
-  bool is_due() const { return known.at == step && !known.order.empty() && (did.empty() || did.back().first != step); }
+  // Whether it is at the end of the step after which a request is carried out.
+  bool is_due() const {
+    return known.at == step && !known.request.empty() && (did.empty() || did.back().first != step);
+  }
   bool may_go_on() const { return !is_due() && step < known.until; }
 };
 
 }  // namespace
 
-TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
+TEST_CASE("requests_take_effect_after_the_same_step_on_every_rank") {
   for (unsigned seed = 0; seed < 300; ++seed) {
     INFO("seed " << seed);
     std::mt19937 random(seed);
@@ -52,15 +54,15 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
         Other& other = others[who];
         if (random() % 3 == 0) other.learn();
         if (other.may_go_on()) ++other.step;
-        // All ranks carry out an order together: this one has reached it.
-        if (other.is_due()) other.did.emplace_back(other.step, other.known.order);
+        // All ranks carry out a request together: this one has reached it.
+        if (other.is_due()) other.did.emplace_back(other.step, other.known.request);
         // An epoch may end sooner than the others know: rank 0 must have reached its end before they continue beyond
         // it.
         REQUIRE(other.step <= epoch_end + (step == epoch_end ? 1 : 0));
         continue;
       }
       if (due) {
-        // Rank 0 waits in the order's collective until every rank has reached it.
+        // Rank 0 waits in the request's collective until every rank has reached it.
         bool all = true;
         for (const Other& other : others) all = all && other.did.size() == did.size();
         if (!all) continue;
@@ -91,7 +93,7 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
       while (!other.on_the_way.empty() || other.may_go_on()) {
         other.learn();
         if (other.may_go_on()) ++other.step;
-        if (other.is_due()) other.did.emplace_back(other.step, other.known.order);
+        if (other.is_due()) other.did.emplace_back(other.step, other.known.request);
         if (other.step >= step) break;
       }
       const std::size_t common = std::min(did.size(), other.did.size());
@@ -104,7 +106,7 @@ TEST_CASE("orders_take_place_after_the_same_step_on_every_rank") {
   }
 }
 
-TEST_CASE("a_wish_that_comes_while_an_order_is_under_way_is_the_callers_to_repeat") {
+TEST_CASE("a_request_made_while_another_is_pending_must_be_repeated_by_the_caller") {
   StepHorizon horizon;
   StepHorizon::Clock::time_point now;
   std::uint64_t step = 0;

@@ -9,6 +9,7 @@
 
 #include "holdfast/runtime/ranks/group.h"
 #include "ranks.h"
+#include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 #include "ranks/watchdog.h"
 
@@ -99,7 +100,7 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
   every_rank_stops({"a call too few, then the end",
                     [](Group& group) {
                       if (group.rank() != 1) group.barrier();
-                      if (group.rank() == 1) group.close();
+                      if (group.rank() == 1) GroupControl(group).close();
                     },
                     {"rank 1 calls finish", "rank 0 calls barrier"}});
 }
@@ -111,7 +112,7 @@ TEST_CASE("a_rank_that_ran_ahead_of_a_divergence_stops_with_both_call_sites", "[
                     [](Group& group) {
                       if (group.rank() == 2) return group.barrier();
                       for (int i = 0; i < 3; ++i) group.operation("backward", [] {});
-                      while (!group.fault()) ::usleep(1000);
+                      while (!GroupControl(group).fault()) ::usleep(1000);
                       group.check();
                     },
                     {"the ranks diverge at operation 2",
@@ -159,7 +160,7 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
       CHECK(one.code == 0);
       CHECK(one.seconds < kAtMost);
       // The second and third alternative: rank 0 took the store with it before this rank knew that all had arrived, or
-      // before its watch had a connection.
+      // before its watchdog had a connection.
       CHECK_THAT(one.text, Catch::Matchers::Matches(
                                fmt::format("(rank {} (\\(pid .* is gone: its .*|at .* ended while rank {} waited .*))|"
                                            "the store at port .* is gone: .*",
@@ -168,7 +169,7 @@ TEST_CASE("a_rank_that_dies_while_all_connect_stops_all_others", "[full][alone]"
   }
 }
 
-TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]") {
+TEST_CASE("a_rank_that_throws_stops_all_others_with_its_message", "[full][alone]") {
   for (const int thrower : {0, 3}) {
     every_rank_stops({"throw",
                       [thrower](Group& group) {
@@ -181,14 +182,14 @@ TEST_CASE("a_rank_that_throws_stops_all_others_with_its_words", "[full][alone]")
   every_rank_stops({"a whole file as the reason",
                     [](Group& group) {
                       if (group.rank() != 1) return;
-                      group.fail("rank 1 threw: " + std::string(20 << 20, 'x'));
+                      GroupControl(group).fail("rank 1 threw: " + std::string(20 << 20, 'x'));
                       ::_exit(1);
                     },
                     {"rank 1 threw: xxx", "; it was last in barrier at symmetry_test.cc:"},
                     1});
 }
 
-TEST_CASE("a_rank_that_waits_for_the_next_step_is_found_where_its_loop_is", "[full][alone]") {
+TEST_CASE("a_rank_that_waits_for_the_next_step_is_reported_at_its_loop", "[full][alone]") {
   every_rank_stops({"SIGKILL before the next step",
                     [](Group& group) {
                       if (group.rank() == 1) {
@@ -197,15 +198,15 @@ TEST_CASE("a_rank_that_waits_for_the_next_step_is_found_where_its_loop_is", "[fu
                           ::kill(::getpid(), SIGKILL);
                         }).detach();
                       }
-                      if (group.rank() != 0) return (void)group.at_step(5, 100, {});
-                      while (!group.fault()) ::usleep(1000);
+                      if (group.rank() != 0) return (void)GroupControl(group).at_step(5, 100, {});
+                      while (!GroupControl(group).fault()) ::usleep(1000);
                       group.check();
                     },
                     {"rank 1 (pid ", "it was in the next step at symmetry_test.cc:", ", step 6; rank "},
                     1});
 }
 
-TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
+TEST_CASE("a_hung_rank_stops_all_others", "[full][alone]") {
   for (const int still : {0, 1}) {
     const auto ended = ranks::run(
         4,
@@ -232,7 +233,7 @@ TEST_CASE("a_rank_that_stands_still_stops_all_others", "[full][alone]") {
 }
 
 TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]") {
-  // Rank 1 never arrives at a collective that the frames do not know.
+  // Rank 1 never arrives at a collective that has no fingerprint.
   every_rank_stops({"raw collective",
                     [](Group& group) {
                       if (group.rank() == 1) {
@@ -247,7 +248,7 @@ TEST_CASE("faults_inside_a_collective_of_tensors_stop_all_ranks", "[full][alone]
                     {"rank 1", "barrier at symmetry_test.cc", "backward at symmetry_test.cc"}});
 }
 
-TEST_CASE("a_slow_rank_is_no_fault", "[full][alone]") {
+TEST_CASE("a_slow_rank_is_not_a_fault", "[full][alone]") {
   const auto ended = ranks::run(3, [](Group& group) -> std::string {
     for (int i = 0; i < 300; ++i) {
       if (i == 100 && group.rank() == 1) ::sleep(7);

@@ -52,7 +52,7 @@ TEST_CASE("a_connection_that_another_rank_closed_is_noticed_without_a_call_on_it
   }
 }
 
-TEST_CASE("a_store_that_is_gone_is_told_to_who_connects_to_it") {
+TEST_CASE("a_connection_to_a_store_that_ended_is_an_error") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int) {
@@ -81,7 +81,7 @@ TEST_CASE("a_store_that_is_gone_is_told_to_who_connects_to_it") {
   }
 }
 
-TEST_CASE("connections_that_another_thread_opens_meanwhile_are_left_alone") {
+TEST_CASE("connections_that_another_thread_opens_while_a_transport_connects_are_left_alone") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int) {
@@ -120,7 +120,7 @@ TEST_CASE("connections_that_another_thread_opens_meanwhile_are_left_alone") {
   }
 }
 
-TEST_CASE("what_took_the_place_of_a_closed_socket_is_left_alone") {
+TEST_CASE("a_reused_descriptor_of_a_closed_socket_is_left_alone") {
   const auto ended = ranks::run_processes(
       2,
       [](const RankEnvironment& place, int) {

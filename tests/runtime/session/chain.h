@@ -19,7 +19,7 @@
 #include "checkpoint/store_files.h"
 #include "holdfast/holdfast.h"
 #include "holdfast/storage/formats/digest.h"
-#include "storage/forwarding_files.h"
+#include "storage/observed_steps.h"
 
 namespace chain {
 
@@ -106,7 +106,7 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const std::string
 }
 
 /// Kills this process when the save protocol reaches a step.
-class KillAt final : public ForwardingFiles {
+class KillAt final : public ObservedSteps {
  public:
   explicit KillAt(std::string step) : step_(std::move(step)) {}
   void reached(std::string_view label) override {
@@ -169,8 +169,8 @@ inline int train(const Program& program) {
   char** argv = arguments;
   int argc = 2;
   // With several ranks only rank 0 saves.
-  KillAt files(program.kill.starts_with("S") && program.kill_rank <= 0 ? program.kill : "");
-  holdfast::set_store_files(&files);
+  KillAt steps(program.kill.starts_with("S") && program.kill_rank <= 0 ? program.kill : "");
+  holdfast::set_store_steps(&steps);
 
   auto session = holdfast::Session::start(argc, argv,
                                           {.run = program.run,

@@ -194,14 +194,14 @@ const std::vector<int> kOrder{4, 2, 3, 1};
 
 }  // namespace
 
-TEST_CASE("ranks_may_change_at_any_step_and_no_sample_is_lost_or_seen_twice", "[full]") {
+TEST_CASE("the_number_of_ranks_may_change_at_any_step_without_losing_or_repeating_a_sample", "[full]") {
   for (const unsigned seed : {1u, 4u}) check(seed, kOrder, "cpu");
 }
 
-TEST_CASE("ranks_may_change_at_any_step_many_times", "[long]") {
+TEST_CASE("the_number_of_ranks_may_change_many_times", "[long]") {
   for (unsigned seed = 5; seed < 25; ++seed) check(seed, kOrder, "cpu");
 }
 
-TEST_CASE("gpus_may_change_in_number_at_any_step", "[gpu]") {
+TEST_CASE("the_number_of_gpus_may_change_at_any_step", "[gpu]") {
   if (ranks::are_on_two_gpus()) check(1, {2, 1}, "cuda");
 }

@@ -15,7 +15,7 @@
 #include "program_beside.h"
 #include "ranks.h"
 #include "session_run.h"
-#include "storage/forwarding_files.h"
+#include "storage/observed_steps.h"
 
 namespace {
 
@@ -81,7 +81,7 @@ void stop_runs_again_and_again(int runs) {
 }
 
 /// Closes the reading end of this process's output in the middle of its second save.
-class ReaderThatLeaves final : public ForwardingFiles {
+class ReaderThatLeaves final : public ObservedSteps {
  public:
   ReaderThatLeaves() {
     int ends[2];
@@ -101,8 +101,8 @@ class ReaderThatLeaves final : public ForwardingFiles {
 };
 
 int train_without_a_reader(const storage::Path& folder, bool is_main) {
-  std::optional<ReaderThatLeaves> files;
-  if (is_main) set_store_files(&files.emplace());
+  std::optional<ReaderThatLeaves> steps;
+  if (is_main) set_store_steps(&steps.emplace());
   SessionOptions options;
   options.dir = folder.string();
   options.run = "run";
@@ -172,7 +172,7 @@ int launch_chain(const ScratchFolder& folder, bool dies, const std::string& vari
 
 }  // namespace
 
-TEST_CASE("a_complete_run_that_is_told_to_stop_while_it_unloads_ends_with_0") {
+TEST_CASE("a_complete_run_that_gets_sigterm_at_exit_ends_with_0") {
   const ScratchFolder folder;
   std::fflush(nullptr);
   const pid_t child = ::fork();
@@ -197,13 +197,11 @@ TEST_CASE("a_complete_run_that_is_told_to_stop_while_it_unloads_ends_with_0") {
   CHECK((WIFEXITED(status) && WEXITSTATUS(status) == kDone));
 }
 
-TEST_CASE("who_is_told_to_stop_every_30_ms_ends_with_75", "[full]") { stop_runs_again_and_again(5); }
+TEST_CASE("repeated_stop_signals_end_a_run_with_75", "[full]") { stop_runs_again_and_again(5); }
 
-TEST_CASE("who_is_told_to_stop_every_30_ms_ends_with_75_in_fifty_of_fifty_runs", "[long]") {
-  stop_runs_again_and_again(50);
-}
+TEST_CASE("repeated_stop_signals_end_each_of_fifty_runs_with_75", "[long]") { stop_runs_again_and_again(50); }
 
-TEST_CASE("a_reader_that_leaves_during_a_save_costs_nothing", "[full]") {
+TEST_CASE("a_closed_output_pipe_does_not_disturb_a_save", "[full]") {
   const ScratchFolder folder;
   std::fflush(nullptr);
   const pid_t child = ::fork();
@@ -216,7 +214,7 @@ TEST_CASE("a_reader_that_leaves_during_a_save_costs_nothing", "[full]") {
   CHECK(saved_steps(folder) == std::vector<std::uint64_t>{2, 4, 6, 8});
 }
 
-TEST_CASE("a_reader_that_leaves_two_ranks_during_a_save_costs_nothing", "[full]") {
+TEST_CASE("a_closed_output_pipe_of_two_ranks_does_not_disturb_a_save", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(
       2, [&]() -> int { return train_without_a_reader(folder.path(), std::string(std::getenv("RANK")) == "0"); });
@@ -227,7 +225,7 @@ TEST_CASE("a_reader_that_leaves_two_ranks_during_a_save_costs_nothing", "[full]"
   CHECK(saved_steps(folder) == std::vector<std::uint64_t>{2, 4, 6, 8});
 }
 
-TEST_CASE("a_starting_point_and_a_fresh_start_count_once_under_launch_that_starts_ranks_again", "[full]") {
+TEST_CASE("from_and_fresh_apply_once_under_launch_that_restarts", "[full]") {
   const ScratchFolder folder;
   const auto history = [&] {
     const auto store = storage::open_file_store(folder / "run", {.read_only = true});

@@ -56,7 +56,7 @@ Ended run(const shapes::Shape& shape, const ScratchFolder& folder, const std::st
 
 }  // namespace
 
-TEST_CASE("programs_of_every_shape_resume_exactly_wherever_they_are_killed", "[full]") {
+TEST_CASE("programs_of_every_shape_resume_exactly_after_a_kill_at_any_point", "[full]") {
   int processes = 0, kills = 0, words = 0, differing = 0;
   for (const auto& shape : shapes::all()) {
     const ScratchFolder folder;

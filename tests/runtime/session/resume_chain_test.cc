@@ -207,7 +207,7 @@ TEST_CASE("a_chain_of_killed_processes_computes_what_one_process_computes", "[fu
   }
 }
 
-TEST_CASE("a_chain_of_processes_that_are_started_anew_computes_the_same", "[full]") {
+TEST_CASE("a_chain_of_processes_started_by_exec_computes_what_one_process_computes", "[full]") {
   const Counts counts = check_chain("AdamW", 2, 8, Start::exec, 3);
   report("AdamW by exec, 8 steps, workers 2", counts);
   CHECK(counts.processes >= 20);

@@ -28,7 +28,7 @@ bool forget_peak() {
 
 }  // namespace
 
-TEST_CASE("a_save_takes_less_than_64_mb_beside_the_state") {
+TEST_CASE("a_save_needs_less_than_64_mb_in_addition_to_the_state") {
   if (!forget_peak()) {
     WARN("skipped: /proc/self/clear_refs cannot be written here");
     return;

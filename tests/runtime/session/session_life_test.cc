@@ -8,12 +8,16 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
+#include "message_parts.h"
+#include "rank_session.h"
 #include "ranks.h"
 #include "session_run.h"
 
 namespace {
 
 using namespace holdfast;
+using rank_session::start;
+using rank_session::train_line;
 
 /// argv as main receives it.
 struct CommandLine {
@@ -99,7 +103,7 @@ TEST_CASE("a_second_session_of_a_process_keeps_the_command_lines_options_and_the
   CHECK(boost::filesystem::exists(run.folder / "other" / "e"));
 }
 
-TEST_CASE("a_later_session_of_several_ranks_begins_alike_on_all_of_them", "[full]") {
+TEST_CASE("a_later_session_seeds_the_generators_of_all_ranks_alike", "[full]") {
   const ScratchFolder folder;
   const auto ended = ranks::run_sessions(2, [&]() -> int {
     std::vector<double> draws;
@@ -122,6 +126,27 @@ TEST_CASE("a_later_session_of_several_ranks_begins_alike_on_all_of_them", "[full
   for (const auto& rank : ended) {
     INFO(rank.text);
     CHECK(rank.code == 0);
+  }
+}
+
+TEST_CASE("a_process_may_have_several_sessions_but_one_at_a_time", "[full]") {
+  const ScratchFolder folder;
+  const auto ended = ranks::run_sessions(3, [&]() -> int {
+    for (const char* run : {"first", "second", "third"}) {
+      if (const int code = train_line(folder.path(), run, "cpu"); code != 0) return code;
+    }
+    auto session = start(folder.path(), "fourth");
+    try {
+      auto another = start(folder.path(), "fifth");
+    } catch (const Error& error) {
+      std::printf("%s: %s\n", std::string(storage::to_string(error.code())).c_str(), error.what());
+    }
+    return session.finish();
+  });
+  for (const auto& rank : ended) {
+    INFO(rank.text);
+    CHECK(rank.code == 0);
+    CHECK(has_line(rank.text, {"invalid", "Session::start", "another session"}));
   }
 }
 
@@ -163,7 +188,8 @@ TEST_CASE("a_session_can_be_moved_into_a_member_and_out_of_a_function") {
         (void)session.step();
         FAIL("a session that was moved from was used");
       } catch (const Error& error) {
-        CHECK(std::string(error.what()).find("moved from") != std::string::npos);
+        CHECK(error.code() == storage::StatusCode::invalid);
+        CHECK(has_line(error.what(), {"Session", "moved"}));
       }
       return code;
     });
@@ -172,7 +198,7 @@ TEST_CASE("a_session_can_be_moved_into_a_member_and_out_of_a_function") {
   CHECK(life(0) == kDone);
 }
 
-TEST_CASE("a_session_without_mains_arguments_takes_environment_and_configuration_file") {
+TEST_CASE("a_session_without_mains_arguments_reads_environment_and_configuration_file") {
   const Run run;
   const Quiet quiet;
   const std::string config = (run.folder / "config.json").string();

@@ -106,7 +106,7 @@ std::vector<Entry> entries(int count) {
 
 }  // namespace
 
-TEST_CASE("containers_of_every_kind_come_back_long_or_short") {
+TEST_CASE("containers_of_every_kind_and_length_are_restored") {
   for (const int count : {0, 1, 3, 500}) {
     INFO(count);
     std::vector<double> doubles;
@@ -183,7 +183,7 @@ TEST_CASE("a_large_text_leaves_the_manifest") {
   CHECK(text == std::string(1 << 20, 'x'));
 }
 
-TEST_CASE("single_objects_of_every_kind_come_back") {
+TEST_CASE("single_objects_of_every_kind_are_restored") {
   CHECK(comes_back(std::optional<double>(0.1)));
   CHECK(comes_back(std::optional<double>()));
   CHECK(comes_back(std::variant<int, std::string, double>("text")));
@@ -230,7 +230,7 @@ TEST_CASE("single_objects_of_every_kind_come_back") {
   CHECK(other == normal);
 }
 
-TEST_CASE("a_hash_map_is_gone_through_in_the_same_order") {
+TEST_CASE("a_hash_map_is_iterated_in_the_same_order") {
   std::unordered_map<std::string, double> map, other;
   for (int i = 0; i < 1000; ++i) map["key" + std::to_string(i * 7919 % 1000)] = i;
   for (int i = 0; i < 500; ++i) map.erase("key" + std::to_string(2 * i));
@@ -285,7 +285,7 @@ TEST_CASE("each_member_of_many_objects_is_one_tensor") {
   CHECK(captured.values.dump().size() < 2000);
 }
 
-TEST_CASE("what_was_saved_as_json_is_still_loaded") {
+TEST_CASE("containers_saved_as_json_are_still_loaded") {
   std::vector<double> doubles{1, 2.5};
   nlohmann::json as_before = doubles;
   const TrackedRun run = saved_as("x", as_before);
@@ -310,7 +310,7 @@ TEST_CASE("a_container_of_another_type_is_refused_by_name") {
   CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("'losses'") && Contains("no column 'seen'"));
 }
 
-TEST_CASE("whole_numbers_may_become_wider_and_are_refused_where_they_do_not_fit") {
+TEST_CASE("integers_may_be_loaded_into_wider_types_and_are_refused_if_out_of_range") {
   std::vector<int> numbers(1000, 300);
   const TrackedRun run = saved_as("x", numbers);
   std::vector<std::int64_t> wider;

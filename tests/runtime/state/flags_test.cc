@@ -1,6 +1,7 @@
 // Frozen parameters and eval mode are restored as they were, unless the code was edited.
 #include <torch/torch.h>
 
+#include "message_parts.h"
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
@@ -35,7 +36,7 @@ struct Program {
 
 }  // namespace
 
-TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
+TEST_CASE("flags_changed_during_the_run_are_restored") {
   Program first;
   first.state.begin();
   first.net.freeze(false);
@@ -59,7 +60,7 @@ TEST_CASE("flags_that_changed_while_the_run_went_on_come_back") {
   CHECK(third.net.flags() == first.net.flags());
 }
 
-TEST_CASE("flags_of_parts_of_a_module_that_are_tracked_separately_come_back") {
+TEST_CASE("flags_of_submodules_that_are_tracked_separately_are_restored") {
   Net net, other;
   RunState from, to;
   from.track("body", net.body).track("rest", net.norm);
@@ -73,7 +74,7 @@ TEST_CASE("flags_of_parts_of_a_module_that_are_tracked_separately_come_back") {
   CHECK(other.flags() == net.flags());
 }
 
-TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
+TEST_CASE("flags_edited_in_the_code_win_and_are_reported") {
   Program first;
   first.state.begin();
   TrackedRun run;
@@ -83,8 +84,8 @@ TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
   edited.net.norm->eval();
   const auto notes = edited.state.restore(run.newest()).notes;
   REQUIRE(notes.size() == 2);
-  CHECK(notes[0] == "net.body.bias, net.body.weight: code says trained, checkpoint started with frozen: the code wins");
-  CHECK(notes[1] == "net.norm: code says eval mode, checkpoint started with training mode: the code wins");
+  CHECK(lacking(notes[0], {"net.body.bias", "net.body.weight", "code says trained", "frozen"}) == "");
+  CHECK(lacking(notes[1], {"net.norm", "code says eval", "training"}) == "");
   CHECK(edited.net.body->weight.requires_grad());
   CHECK_FALSE(edited.net.norm->is_training());
 
@@ -96,7 +97,7 @@ TEST_CASE("flags_that_somebody_edited_in_the_code_stay_and_are_noted") {
   CHECK(same.net.body->weight.requires_grad());
 }
 
-TEST_CASE("a_version_that_was_saved_without_flags_leaves_them_as_the_code_has_them") {
+TEST_CASE("a_version_saved_without_flags_leaves_those_of_the_code") {
   Program first;
   torch::Tensor tensor = torch::ones({2}, torch::requires_grad());
   first.state.track("tensor", tensor);
@@ -115,7 +116,7 @@ TEST_CASE("a_version_that_was_saved_without_flags_leaves_them_as_the_code_has_th
   CHECK_FALSE(other.requires_grad());
 }
 
-TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
+TEST_CASE("flags_are_restored_even_if_a_module_overrides_train") {
   struct Stubborn : Net {
     void train(bool on) override {
       Module::train(on);
@@ -135,7 +136,7 @@ TEST_CASE("flags_come_back_as_they_were_where_a_module_overrides_train") {
   CHECK(loaded.flags() == saved.flags());
 }
 
-TEST_CASE("whether_a_tracked_tensor_requires_a_gradient_comes_back") {
+TEST_CASE("requires_grad_of_a_tracked_tensor_is_restored") {
   torch::Tensor a = torch::ones({2}), b = torch::ones({2}, torch::requires_grad()), c = torch::ones({2}), d;
   torch::Tensor e = torch::ones({2}), f = torch::ones({2}), g = torch::ones({2}, torch::requires_grad()), h;
   RunState from, to;
@@ -153,5 +154,5 @@ TEST_CASE("whether_a_tracked_tensor_requires_a_gradient_comes_back") {
   CHECK(g.requires_grad());
   CHECK(h.requires_grad());
   REQUIRE(notes.size() == 1);
-  CHECK_THAT(notes[0], Contains("b: code says it does not require a gradient"));
+  CHECK(lacking(notes[0], {"b", "code says it does not require a gradient"}) == "");
 }

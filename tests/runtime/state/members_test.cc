@@ -63,7 +63,7 @@ bool is_same(const Trainer& a, const Trainer& b) {
 
 }  // namespace
 
-TEST_CASE("a_class_that_names_its_members_goes_on_exactly") {
+TEST_CASE("a_class_that_names_its_members_resumes_exactly") {
   static_assert(holdfast::HasMembers<Trainer>);
   Trainer whole(1), stopped(1), resumed(2);
   TrackedRun run;
@@ -82,7 +82,7 @@ TEST_CASE("a_class_that_names_its_members_goes_on_exactly") {
   CHECK(run.newest().manifest().find("trainer.optimizer.state.trainer.net.weight.exp_avg") != nullptr);
 }
 
-TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_goes_on_exactly") {
+TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_resumes_exactly") {
   auto make = [](unsigned seed) {
     std::vector<std::unique_ptr<Trainer>> agents;
     for (int i = 0; i < 3; ++i) {
@@ -115,7 +115,7 @@ TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_goes_on_exactly") {
   CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("agents.2.net.weight"));
 }
 
-TEST_CASE("parts_of_a_vector_that_grew_are_looked_up_again") {
+TEST_CASE("parts_of_a_vector_that_grew_are_found_again") {
   std::vector<torch::nn::Linear> nets;
   nets.emplace_back(torch::nn::Linear(2, 2));
   RunState state;
@@ -170,7 +170,7 @@ TEST_CASE("save_and_load_take_everything_that_can_be_tracked") {
   CHECK(state.momentum_buffer().equal(torch::ones_like(state.momentum_buffer())));
 }
 
-TEST_CASE("what_an_object_saves_needs_a_name") {
+TEST_CASE("each_saved_part_of_an_object_needs_a_name") {
   struct Nameless {
     double x = 1;
     void save(State& state) const { state.put("", x); }

@@ -5,21 +5,16 @@
 #include <torch/torch.h>
 
 #include "catch.h"
+#include "message_parts.h"
+#include "state/save_and_restore.h"
 #include "tracked_run.h"
 
 using Catch::Matchers::Contains;
-using holdfast::LoosenOptions;
 using holdfast::resizable;
-using holdfast::Restored;
 using holdfast::RunState;
+using holdfast::storage::StatusCode;
 
 namespace {
-
-Restored carry(const RunState& from, RunState& to, const LoosenOptions& loosen = {}) {
-  TrackedRun run;
-  run.save(from);
-  return to.restore(run.newest(), loosen);
-}
 
 /// Replaces the tensor in a group by `value`, and its moments by the results of `select`, as trainers of point clouds
 /// do to add and remove points.
@@ -68,7 +63,7 @@ struct Points {
 
 }  // namespace
 
-TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_go_on_as_if_the_program_had_never_stopped") {
+TEST_CASE("parameters_that_grew_and_shrank_under_an_optimizer_resume_as_if_never_stopped") {
   Points program;
   program.state.begin();
   program.steps(2);
@@ -160,10 +155,10 @@ TEST_CASE("parameters_and_buffers_of_a_resizable_module_take_the_saved_shape_and
   Widening edited(3);
   const auto notes = carry(saved, edited.state).notes;
   REQUIRE(notes.size() == 1);
-  CHECK(notes[0] ==
-        "net.weight is F32 [3, 2] in the code and was F32 [2, 2], net.tied is F32 [3, 2] in the code and was F32 [2, "
-        "2], net.seen is F32 [3] in the code and was F32 [2] when the run began: the checkpoint's shapes and dtypes "
-        "are taken");
+  for (const std::string name : {"net.weight", "net.tied"}) {
+    CHECK(lacking(notes[0], {name + " is F32 [3, 2] in the code and was F32 [2, 2]"}) == "");
+  }
+  CHECK(lacking(notes[0], {"net.seen is F32 [3] in the code and was F32 [2]"}) == "");
   CHECK(edited.weight.size(0) == 4);
 
   Widening kept(3);
@@ -193,12 +188,10 @@ TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it")
   RunState from, to;
   from.track("means", saved, resizable).track("optimizer", optimizer);
   to.track("means", loaded).track("optimizer", other_optimizer);
-  CHECK(error_of([&] { carry(from, to); }) ==
-        "checkpoint 2-aaaa does not fit the program: 1 difference\n"
-        "  means is F32 [3] in the program and F32 [2] in the checkpoint\n"
-        "Nothing was changed. Take the program this checkpoint was made with, or choose another version "
-        "(--holdfast.from) or run (--holdfast.run). Where the program changes shapes or dtypes while it trains, write "
-        "track(\"means\", means, holdfast::resizable). To load the rest, add --holdfast.allow-mismatch 'means'");
+  CHECK(refusal_lacking(StatusCode::misfit, [&] { carry(from, to); },
+                        {"2-aaaa", "1 difference", "means is F32 [3] in the program", "F32 [2] in the checkpoint",
+                         "--holdfast.from", "--holdfast.run", "track(\"means\", means, holdfast::resizable)",
+                         "--holdfast.allow-mismatch 'means'"}) == "");
   CHECK(loaded.size(0) == 3);
 
   torch::Tensor count = torch::zeros({2}, torch::kInt), parameter = torch::zeros({2}, torch::requires_grad());
@@ -211,7 +204,7 @@ TEST_CASE("a_parameter_of_another_shape_is_refused_with_the_call_that_takes_it")
              Contains("x is F32 [2] in the program and I32 [2] in the checkpoint") && !Contains("holdfast::resizable"));
 }
 
-TEST_CASE("layers_that_were_added_while_a_resizable_module_trained_are_asked_for_before_the_loop") {
+TEST_CASE("layers_added_to_a_resizable_module_during_the_run_must_exist_before_the_loop") {
   torch::nn::Sequential net(torch::nn::Linear(2, 2)), short_net(torch::nn::Linear(2, 2));
   RunState from, to;
   from.track("net", net, resizable);
@@ -221,9 +214,7 @@ TEST_CASE("layers_that_were_added_while_a_resizable_module_trained_are_asked_for
   TrackedRun run;
   run.save(from);
   CHECK_THAT(error_of([&] { to.restore(run.newest()); }),
-             Contains("net.1.weight is in the checkpoint (F32 [1, 2]) and not in the program") &&
-                 Contains("a resizable module ('net') is made of is up to the program: before the loop begins, give it "
-                          "the layers that it had when it was saved"));
+             Contains("net.1.weight is in the checkpoint (F32 [1, 2])") && Contains("a resizable module ('net')"));
   short_net->push_back(torch::nn::Linear(2, 1));
   to.restore(run.newest());
   CHECK(other_tensors(bytes_of(to), bytes_of(from)) == kNone);
@@ -238,16 +229,14 @@ TEST_CASE("a_module_that_could_not_be_restored_is_refused_when_it_is_saved") {
   net = std::make_shared<torch::nn::LinearImpl>(2, 3);
   state.capture();
   net->to(torch::kDouble);
-  CHECK(error_of([&] { state.capture(); }) ==
-        "'net' is not what it was when the run began: net.weight was F32 [3, 2] and is F64 [3, 2], net.bias was F32 "
-        "[3] and is F64 [3]. A program that begins as this one did could not resume from such a version. Make the "
-        "change before the loop begins, or, where the program changes it while it trains, write track(\"net\", net, "
-        "holdfast::resizable)");
+  CHECK(refusal_lacking(StatusCode::invalid, [&] { state.capture(); },
+                        {"'net'", "net.weight was F32 [3, 2] and is F64 [3, 2]", "net.bias was F32 [3] and is F64 [3]",
+                         "track(\"net\", net, holdfast::resizable)"}) == "");
   net = std::make_shared<torch::nn::LinearImpl>(torch::nn::LinearOptions(4, 3).bias(false));
   net->register_parameter("more", torch::ones({1}));
-  CHECK_THAT(error_of([&] { state.capture(); }),
-             Contains("net.weight was F32 [3, 2] and is F32 [3, 4], net.more (F32 [1]) is new, net.bias (F32 [3]) is "
-                      "gone. A program"));
+  CHECK(refusal_lacking(StatusCode::invalid, [&] { state.capture(); },
+                        {"net.weight was F32 [3, 2] and is F32 [3, 4]", "net.more (F32 [1]) is new",
+                         "net.bias (F32 [3]) is gone"}) == "");
   net = first;
   TrackedRun run;
   run.save(state);
@@ -266,16 +255,15 @@ TEST_CASE("a_tensor_that_an_optimizer_updates_is_refused_in_another_shape_when_i
   later = torch::ones({1}, torch::requires_grad());
   state.capture();
   optimizer.add_param_group(torch::optim::OptimizerParamGroup({later}));
-  CHECK_THAT(error_of([&] { state.capture(); }),
-             Contains("'later' was undefined when the run began, and an optimizer updates it now: give it a tensor") &&
-                 Contains("track(\"later\", later, holdfast::resizable)"));
+  const auto capture = [&] { state.capture(); };
+  CHECK(refusal_lacking(StatusCode::invalid, capture,
+                        {"'later' was undefined", "optimizer", "track(\"later\", later, holdfast::resizable)"}) == "");
   optimizer.param_groups().pop_back();
   means = torch::ones({3}, torch::requires_grad());
   optimizer.param_groups()[0].params()[0] = means;
-  CHECK_THAT(error_of([&] { state.capture(); }),
-             Contains("'means' is not what it was when the run began: it was F32 [2] and is F32 [3], and an optimizer "
-                      "updates it") &&
-                 Contains("track(\"means\", means, holdfast::resizable)"));
+  CHECK(refusal_lacking(StatusCode::invalid, capture,
+                        {"'means'", "was F32 [2] and is F32 [3]", "optimizer",
+                         "track(\"means\", means, holdfast::resizable)"}) == "");
 }
 
 TEST_CASE("an_optimizer_of_another_class_than_the_run_began_with_is_refused_when_it_is_saved") {
@@ -285,12 +273,10 @@ TEST_CASE("an_optimizer_of_another_class_than_the_run_began_with_is_refused_when
   state.track("net", net).track("optimizer", optimizer);
   state.begin();
   optimizer = std::make_unique<torch::optim::SGD>(net->parameters(), 0.1);
-  CHECK_THAT(error_of([&] { state.capture(); }),
-             Contains("optimizer 'optimizer' was Adam when the run began and is SGD now") &&
-                 Contains("Track both optimizers from the start"));
+  CHECK_THAT(error_of([&] { state.capture(); }), Contains("'optimizer' was Adam") && Contains("is SGD now"));
 }
 
-TEST_CASE("a_tensor_that_joined_an_optimizer_while_the_run_went_on_is_the_one_that_it_updates_after_a_resume") {
+TEST_CASE("a_tensor_added_to_an_optimizer_during_the_run_is_the_one_that_it_updates_after_a_resume") {
   struct Program {
     explicit Program(bool is_resizable) {
       state.track("net", net).track("optimizer", optimizer);

@@ -33,19 +33,26 @@ struct Break {
   }
 };
 
+Steps labels_of(const std::vector<Step>& steps) {
+  Steps labels;
+  for (const Step& step : steps) labels.emplace_back(step.label);
+  return labels;
+}
+
 void apply(const Break& broken, SimulatedDisk& disk) {
   if (!broken.sync.empty()) {
     disk.ignore_sync = [&broken](const std::string& sync) { return sync == broken.sync; };
     return;
   }
-  disk.reorder = [&broken](const std::vector<std::string_view>& steps) {
-    std::vector<std::size_t> order;
-    const bool here = std::equal(steps.begin(), steps.end(), broken.steps.begin(), broken.steps.end());
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      if (!here || !broken.leave_out || i != broken.first) order.push_back(i);
+  disk.reorder = [&broken](std::vector<Step> steps) {
+    if (labels_of(steps) != broken.steps) return steps;
+    const auto first = steps.begin() + static_cast<std::ptrdiff_t>(broken.first);
+    if (broken.leave_out) {
+      steps.erase(first);
+    } else {
+      std::swap(first[0], first[1]);
     }
-    if (here && !broken.leave_out) std::swap(order[broken.first], order[broken.first + 1]);
-    return order;
+    return steps;
   };
 }
 
@@ -59,9 +66,9 @@ std::vector<Break> all_breaks(const std::vector<Run>& runs) {
       syncs.insert(sync);
       return false;
     };
-    disk.reorder = [&disk, &protocols](const std::vector<std::string_view>& steps) {
-      protocols.insert(Steps(steps.begin(), steps.end()));
-      return disk.FileOperations::order(steps);
+    disk.reorder = [&protocols](std::vector<Step> steps) {
+      protocols.insert(labels_of(steps));
+      return steps;
     };
   };
   for (const Run& run : runs) search.run(run);

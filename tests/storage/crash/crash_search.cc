@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "crash_images.h"
 #include "holdfast/storage/stores/file/file_store.h"
 
 namespace holdfast::storage::crash {

@@ -134,7 +134,7 @@ bool run_with_fault(std::size_t index, const Fault& fault, int rung, Tally& tall
   FaultyFiles files(disk);
   files.sync_failed = [&](int fd) { disk.fail_sync(fd); };
   const Situation situation = situations(disk)[index];
-  Workload workload(files, kFaultyRun);
+  Workload workload({files, disk}, kFaultyRun);
   REQUIRE(situation.before(workload).ok());
 
   files.arm(fault);

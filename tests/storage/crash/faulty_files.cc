@@ -128,8 +128,4 @@ int FaultyFiles::lock(int fd) {
   return pass("lock", path_of(fd), [&] { return inner_.lock(fd); });
 }
 
-void FaultyFiles::together(const std::function<void()>& first, const std::function<void()>& second) {
-  inner_.together(first, second);
-}
-
 }  // namespace holdfast::storage::crash

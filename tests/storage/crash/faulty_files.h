@@ -28,7 +28,7 @@ struct Fault {
   std::string text() const;
 };
 
-/// One thread: together() runs its parts one after the other.
+/// One thread.
 class FaultyFiles : public FileOperations {
  public:
   explicit FaultyFiles(FileOperations& inner) : inner_(inner) {}
@@ -64,9 +64,6 @@ class FaultyFiles : public FileOperations {
   int mount_info(const Path& path, MountInfo& info) override;
   int status_of(int fd, FileInfo& info) override;
   int lock(int fd) override;
-  void together(const std::function<void()>& first, const std::function<void()>& second) override;
-  void reached(std::string_view step) override { inner_.reached(step); }
-  std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override { return inner_.order(steps); }
 
  private:
   static constexpr std::size_t kEndless = 20'000;

@@ -15,13 +15,15 @@
 
 #include "catch.h"
 #include "counts.h"
+#include "storage/observed_steps.h"
 #include "workload.h"
 
 namespace holdfast::storage::crash {
 namespace {
 
-/// The system's calls, in a process that ends itself at a given call after a given step was reached.
-class DeadlyFiles : public FileOperations {
+/// The system's calls and the protocols' steps, in a process that ends itself at a given call after a given step was
+/// reached.
+class DeadlyFiles : public FileOperations, public ObservedSteps {
  public:
   std::string step;  // empty: never
   int visits = 1;    // at the N-th time the step is reached
@@ -53,9 +55,6 @@ class DeadlyFiles : public FileOperations {
   int mount_info(const Path& path, MountInfo& info) override { return call(), system_files().mount_info(path, info); }
   int status_of(int fd, FileInfo& info) override { return call(), system_files().status_of(fd, info); }
   int lock(int fd) override { return call(), system_files().lock(fd); }
-  void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    system_files().together(first, second);
-  }
   void reached(std::string_view label) override {
     if (seen) seen->insert(std::string(label));
     if (label != step || --visits != 0) return;
@@ -149,7 +148,7 @@ std::vector<std::string> all_steps(const Path& folder) {
   DeadlyFiles files;
   std::set<std::string> seen;
   files.seen = &seen;
-  Workload workload(files, folder);
+  Workload workload({files, files}, folder);
   REQUIRE(workload.open().ok());
   for (int i = 0; i < 3; ++i) REQUIRE(workload.save().ok());
   REQUIRE(workload.prune().ok());
@@ -196,7 +195,7 @@ KillTally kill_many(const Path& place, std::size_t kills) {
     const pid_t pid = ::fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
-      Workload workload(files, run);
+      Workload workload({files, files}, run);
       workload.resume(known, sessions, step);
       Teller teller(ends[1]);
       teller.start_from(known);

@@ -1,69 +1,24 @@
-// A file system in memory that loses unsynced data: it knows the visible state and also what a loss of power would
-// leave.
-//
-// Model. A file's bytes are safe after the file is synced, a directory's names after the directory is synced.
-// Everything else is pending. After a crash each pending file has kept its bytes, lost them, or is torn: it has its
-// length, but its bytes end early in zeros. Each pending name has, independently of all others, any value it had since
-// its directory's last sync. Real file systems allow a part of these images; the protocols must survive all of them.
-// Folders of hints, on which nothing may depend, keep or lose all pending changes at once.
-// A failed sync is final, as on Linux: the pages count as clean, so a later sync of the same bytes saves nothing.
+// A file system in memory that loses unsynced data.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/formats/digest.h"
+#include "disk_content.h"
 #include "holdfast/storage/stores/file/file_operations.h"
+#include "storage/observed_steps.h"
 
 namespace holdfast::storage::crash {
 
-using InodeId = std::size_t;
-using Bytes = std::shared_ptr<const std::string>;
-
-/// A file or a directory. A name's value is the inode it leads to, or nothing.
-struct Inode {
-  using Value = std::optional<InodeId>;
-  bool is_directory = false;
-  bool is_hints = false;
-
-  Bytes bytes = std::make_shared<const std::string>();
-  Bytes safe = bytes;          // what the last successful sync left on the disk
-  bool sync_failed = false;    // permanent after one failure: these bytes will never be safe
-  std::uint64_t reserved = 0;  // by allocate()
-
-  std::map<std::string, InodeId> names;
-  std::map<std::string, std::vector<Value>> pending;  // every value since the last sync, the safe one first
-};
-
-/// The whole content of a disk, with the pending part. A value; copies share bytes.
-class DiskContent {
- public:
-  /// A root directory and these folders in it, all durable.
-  explicit DiskContent(const std::vector<Path>& folders = {});
-
-  std::optional<InodeId> find(const Path& path) const;
-  bool has_pending() const;
-
-  std::vector<Inode> inodes;  // the root is inode 0
-};
-
-enum class Visit { skip, look, stop };
-
-/// Calls `wanted` for each distinct image that a loss of power now may leave, with the image's digest (over paths and
-/// bytes), and calls `look` for those that it wants to see. An image has no pending part.
-void for_each_image(const DiskContent& disk, const std::function<Visit(const Digest&)>& wanted,
-                    const std::function<void(const DiskContent&)>& look);
-
-/// The file-operations seam over a DiskContent. One thread.
-class SimulatedDisk : public FileOperations {
+/// The file-operations seam over a DiskContent. It also performs the protocols' steps, so that it knows during which
+/// step a call is made. One thread.
+class SimulatedDisk : public FileOperations, public ObservedSteps {
  public:
   explicit SimulatedDisk(DiskContent content) : content_(std::move(content)) {}
 
@@ -74,9 +29,9 @@ class SimulatedDisk : public FileOperations {
   std::uint64_t capacity = 0;  // bytes, in blocks of 4 KiB per file; 0: unlimited
 
   // Hooks that observe or break the disk.
-  std::function<void()> changed;                             // after each call that changed what a crash may leave
-  std::function<bool(const std::string& sync)> ignore_sync;  // "step: target"; true: report success, do nothing
-  std::function<std::vector<std::size_t>(const std::vector<std::string_view>&)> reorder;
+  std::function<void()> changed;                                // after each call that changed what a crash may leave
+  std::function<bool(const std::string& sync)> ignore_sync;     // "step: target"; true: report success, do nothing
+  std::function<std::vector<Step>(std::vector<Step>)> reorder;  // of a protocol, which may also lose steps
   std::function<void(std::string_view)> at_step;
 
   const DiskContent& content() const { return content_; }
@@ -103,9 +58,10 @@ class SimulatedDisk : public FileOperations {
   int mount_info(const Path& path, MountInfo& info) override;
   int status_of(int fd, FileInfo& info) override;
   int lock(int fd) override;
-  void together(const std::function<void()>& first, const std::function<void()>& second) override;
+
   void reached(std::string_view step) override;
-  std::vector<std::size_t> order(const std::vector<std::string_view>& steps) override;
+  Status perform(std::vector<Step> steps) override;
+  void together(const std::function<void()>& first, const std::function<void()>& second) override;
 
   /// Makes a sync of this descriptor fail: the pending bytes of the file are lost permanently.
   void fail_sync(int fd);

@@ -16,13 +16,14 @@ class Scene {
  public:
   explicit Scene(const std::function<void(SimulatedDisk&)>& sabotage) : disk(DiskContent({"/home"})) {
     if (sabotage) sabotage(disk);
-    old_store = open_file_store(kSharedRun, {}, disk);
-    new_store = open_file_store(kSharedRun, {}, disk);
+    old_store = open_file_store(kSharedRun, {}, disk, disk);
+    new_store = open_file_store(kSharedRun, {}, disk, disk);
     old_session = start(*old_store, request_to_open(1));
     for (int i = 0; i < 3; ++i) save(*old_session);
   }
 
-  std::unique_ptr<RunWriter> start(Store& store, const OpenRequest& request) {
+  std::unique_ptr<RunWriter> start(Store& store, OpenRequest request) {
+    request.steps = &disk;
     auto opened = RunWriter::open(store, request);
     if (!opened) {
       last = opened.status();

@@ -128,8 +128,10 @@ std::string to_string(Operation operation) {
 
 Status Workload::open() {
   if (session_.writer) stale_.push_back(std::move(session_));
-  session_.store = open_file_store(folder_, {}, files_);
-  auto writer = RunWriter::open(*session_.store, request_to_open(++sessions_));
+  session_.store = open_file_store(folder_, {}, machine_.files, machine_.steps);
+  OpenRequest request = request_to_open(++sessions_);
+  request.steps = &machine_.steps;
+  auto writer = RunWriter::open(*session_.store, request);
   if (!writer) return writer.status();
   session_.writer = std::move(*writer);
   acknowledged_.opens.push_back(session_.writer->uid());
@@ -242,11 +244,12 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
   return wrong_choice(history, acknowledged, choice->version ? std::optional<Uid>(choice->version->uid) : std::nullopt);
 }
 
-std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
-                           std::uint64_t session, bool publish_may_tear) {
-  const std::unique_ptr<Store> store = open_file_store(folder, {}, files);
+std::string broken_restart(Machine machine, const Path& folder, const Acknowledged& acknowledged, std::uint64_t session,
+                           bool publish_may_tear) {
+  const std::unique_ptr<Store> store = open_file_store(folder, {}, machine.files, machine.steps);
   std::optional<Uid> loaded;
   OpenRequest request = request_to_open(session);
+  request.steps = &machine.steps;
   request.load = [&loaded](const VersionReader& version) {
     Status status = load_and_compare(version);
     if (status.ok()) loaded = version.manifest().uid;
@@ -274,7 +277,7 @@ std::string broken_restart(FileOperations& files, const Path& folder, const Ackn
   Acknowledged now = acknowledged;
   now.opens.push_back(writer.uid());
   now.versions.push_back({saved->uid, 1'000'000 + session});
-  std::string broken = broken_promise(files, folder, now, publish_may_tear);
+  std::string broken = broken_promise(machine.files, folder, now, publish_may_tear);
   return broken.empty() ? broken : "after the next save " + broken;
 }
 

@@ -10,8 +10,17 @@
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
+#include "simulated_disk.h"
 
 namespace holdfast::storage::crash {
+
+/// Where a workload runs: its disk, and who performs the steps of its protocols.
+struct Machine {
+  Machine(FileOperations& disk, StepRunner& runner = steps_in_order()) : files(disk), steps(runner) {}
+  Machine(SimulatedDisk& disk) : files(disk), steps(disk) {}
+  FileOperations& files;
+  StepRunner& steps;
+};
 
 /// What the product has acknowledged: this must survive.
 struct Acknowledged {
@@ -42,7 +51,7 @@ std::string to_string(Operation operation);
 /// One program after another on one run, each operation acknowledged or not.
 class Workload {
  public:
-  Workload(FileOperations& files, Path folder) : files_(files), folder_(std::move(folder)) {}
+  Workload(Machine machine, Path folder) : machine_(machine), folder_(std::move(folder)) {}
 
   /// Starts the next session. The previous one, if it was not closed, makes no more calls.
   Status open();
@@ -62,7 +71,7 @@ class Workload {
   RunWriter* writer() { return session_.writer.get(); }
 
  private:
-  FileOperations& files_;
+  Machine machine_;
   Path folder_;
   struct Session {
     std::unique_ptr<Store> store;
@@ -88,7 +97,7 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
 
 /// Checks that the next start works: it opens, loads the version of rule 5, removes orphans, saves under a number never
 /// acknowledged before, and this version is then the latest. Writes.
-std::string broken_restart(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
-                           std::uint64_t session, bool publish_may_tear = false);
+std::string broken_restart(Machine machine, const Path& folder, const Acknowledged& acknowledged, std::uint64_t session,
+                           bool publish_may_tear = false);
 
 }  // namespace holdfast::storage::crash

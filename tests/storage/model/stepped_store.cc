@@ -14,12 +14,6 @@ constexpr std::size_t kBufferBytes = 16 * 1024;
 Status gone(const std::string& name) { return {StatusCode::not_found, "virtual:/" + name + " does not exist"}; }
 Status taken(const std::string& name) { return {StatusCode::already_exists, "virtual:/" + name + " exists already"}; }
 
-// Open entries and notes are permanent.
-bool never_removed(const std::string& name) {
-  const auto entry = parse_entry_name(name);
-  return entry && entry->kind != EntryKind::save;
-}
-
 std::optional<Uid> uid_of(const std::string& name) {
   if (const auto entry = parse_entry_name(name)) return entry->uid;
   if (const auto payload = parse_payload_name(name)) return payload->uid;
@@ -27,93 +21,6 @@ std::optional<Uid> uid_of(const std::string& name) {
 }
 
 }  // namespace
-
-void Fingerprint::add(std::string_view element) {
-  const Digest digest = digest_of(element);
-  high += digest.high;
-  low += digest.low;
-}
-
-void Fingerprint::take_away(std::string_view element) {
-  const Digest digest = digest_of(element);
-  high -= digest.high;
-  low -= digest.low;
-}
-
-void Fingerprint::then(std::string_view element) {
-  const Digest digest = digest_of(element);
-  then(Fingerprint{digest.high, digest.low});
-}
-
-void Fingerprint::then(const Fingerprint& other) {
-  const std::uint64_t words[4] = {high, low, other.high, other.low};
-  const Digest digest = digest_of(std::as_bytes(std::span(words)));
-  high = digest.high;
-  low = digest.low;
-}
-
-bool Image::create(const std::string& name, Bytes bytes) {
-  if (objects_.contains(name)) return false;
-  if (!ever_.emplace(name, bytes).second)
-    wrongs_.push_back(name + " was created a second time after it had been removed");
-  fingerprint_.add(name + '\0' + *bytes);
-  if (const auto entry = parse_entry_name(name); entry && entry->kind == EntryKind::open) {
-    if (auto open = decode_open(*bytes)) opens_.push_back(std::move(*open));
-  } else if (entry && entry->kind == EntryKind::note) {
-    if (const auto note = decode_note(*bytes); note && note->kind == NoteKind::drop) {
-      dropped_.insert(note->about.begin(), note->about.end());
-    }
-  }
-  objects_.emplace(name, std::move(bytes));
-  return true;
-}
-
-Work Image::work_of(const Uid& version) const {
-  const auto found = ever_.find(entry_name(version, EntryKind::save));
-  if (found == ever_.end()) return {};
-  const auto manifest = decode_manifest(*found->second);
-  return manifest.ok() ? manifest->values.at("work").get<Work>() : Work();
-}
-
-void Image::complete(const std::string& name, Bytes bytes) {
-  const auto found = objects_.find(name);
-  if (found == objects_.end()) return;
-  fingerprint_.take_away(name + '\0' + *found->second);
-  fingerprint_.add(name + '\0' + *bytes);
-  found->second = std::move(bytes);
-}
-
-void Image::stage(const std::string& name) {
-  if (staged_.insert(name).second) fingerprint_.add(name);
-}
-
-bool Image::unstage(const std::string& name) {
-  if (staged_.erase(name) == 0) return false;
-  fingerprint_.take_away(name);
-  return true;
-}
-
-void Image::remove(const std::string& name) {
-  const auto found = objects_.find(name);
-  if (found == objects_.end()) return;
-  if (never_removed(name)) wrongs_.push_back(name + " was removed, though open entries and notes stay for good");
-  fingerprint_.take_away(name + '\0' + *found->second);
-  objects_.erase(found);
-}
-
-Image::Bytes Image::find(const std::string& name) const {
-  const auto found = objects_.find(name);
-  return found == objects_.end() ? nullptr : found->second;
-}
-
-std::vector<std::string> Image::list(const std::string& folder) const {
-  std::vector<std::string> names;
-  const std::string prefix = folder + "/";
-  for (auto at = objects_.lower_bound(prefix); at != objects_.end() && at->first.starts_with(prefix); ++at) {
-    names.push_back(at->first);
-  }
-  return names;
-}
 
 // Collects a payload. Its name exists from the start, as on a disk.
 class SteppedWriter final : public ObjectWriter {
@@ -181,6 +88,7 @@ SteppedStore::SteppedStore(std::shared_ptr<Image> image, Hooks hooks)
 Capabilities SteppedStore::capabilities() const {
   Capabilities can;
   can.create_only_enforced = can.atomic_publish = can.durable_put = can.list_after_create = can.ranged_read = true;
+  can.host_lock = true;
   return can;
 }
 
@@ -253,7 +161,7 @@ Result<std::vector<std::string>> SteppedStore::list(const std::string& folder) c
 
 Result<std::unique_ptr<ObjectReader>> SteppedStore::open(const std::string& name) const {
   check_alive();
-  const bool stays = never_removed(name) || !may_meet(Meeting::removes_versions);
+  const bool stays = is_permanent_entry(name) || !may_meet(Meeting::removes_versions);
   if (!stays || !image_->find(name)) stop_before("open", name);
   auto bytes = image_->find(name);
   if (!bytes) {
@@ -287,26 +195,6 @@ Result<std::size_t> SteppedStore::remove_staged(const std::function<bool(std::st
 
 Result<std::unique_ptr<HostLock>> SteppedStore::lock(std::string_view) {
   return std::unique_ptr<HostLock>(std::make_unique<HostLock>());
-}
-
-Status SteppedStore::perform(std::vector<Step> steps) {
-  const auto number = [](const Step& step) { return std::string(step.label.substr(0, step.label.find(' '))); };
-  if (hooks_.performing) {
-    std::vector<std::string> labels;
-    for (const Step& step : steps) labels.emplace_back(step.label);
-    hooks_.performing(labels);
-  }
-  const auto find = [&](const std::string& wanted) {
-    return std::find_if(steps.begin(), steps.end(), [&](const Step& step) { return number(step) == wanted; });
-  };
-  const auto step = hooks_.fault.kind == Fault::Kind::none ? steps.end() : find(hooks_.fault.step);
-  if (step != steps.end() && hooks_.fault.kind == Fault::Kind::leave_out) {
-    steps.erase(step);
-  } else if (step != steps.end()) {
-    const auto after = find(hooks_.fault.after);
-    if (after != steps.end()) std::rotate(step, step + 1, after + 1);
-  }
-  return Store::perform(std::move(steps));
 }
 
 }  // namespace holdfast::storage::model

@@ -9,81 +9,15 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "holdfast/storage/formats/digest.h"
-#include "holdfast/storage/run/history.h"
 #include "holdfast/storage/stores/store.h"
+#include "image.h"
 
 namespace holdfast::storage::model {
-
-/// Sums of digests: equal sets and sequences have equal values, and one more element costs one addition.
-struct Fingerprint {
-  std::uint64_t high = 0;
-  std::uint64_t low = 0;
-  friend bool operator==(const Fingerprint&, const Fingerprint&) = default;
-  /// The order of added elements does not count.
-  void add(std::string_view element);
-  void take_away(std::string_view element);
-  /// The order counts.
-  void then(std::string_view element);
-  void then(const Fingerprint& other);
-};
-
-struct FingerprintHash {
-  std::size_t operator()(const Fingerprint& of) const { return of.low; }
-};
-
-/// The work of a version: one number for each save that it descends from, oldest first. A save appends its own number.
-/// A number is lost if it is not in the work of the version that a run resumes from.
-using Work = std::vector<std::uint32_t>;
-
-/// The content of a store. Copies share the objects' bytes.
-class Image {
- public:
-  using Bytes = std::shared_ptr<const std::string>;
-
-  bool create(const std::string& name, Bytes bytes);
-  /// Sets the bytes of an object that was created empty, if it still exists.
-  void complete(const std::string& name, Bytes bytes);
-  void remove(const std::string& name);
-  Bytes find(const std::string& name) const;
-  std::vector<std::string> list(const std::string& folder) const;
-
-  void stage(const std::string& name);
-  bool unstage(const std::string& name);
-  const std::set<std::string>& staged() const { return staged_; }
-
-  const std::vector<OpenEntry>& opens() const { return opens_; }
-  bool is_dropped(const Uid& version) const { return dropped_.contains(version); }
-  /// The work in a version's manifest, even if the manifest has been removed since.
-  Work work_of(const Uid& version) const;
-  /// Events that must not happen in any schedule, as sentences.
-  const std::vector<std::string>& wrongs() const { return wrongs_; }
-  /// The fingerprint of names, bytes and staged objects.
-  const Fingerprint& fingerprint() const { return fingerprint_; }
-
- private:
-  std::map<std::string, Bytes> objects_;
-  std::set<std::string> staged_;
-  std::map<std::string, Bytes> ever_;  // as created; payload still empty
-  std::vector<OpenEntry> opens_;
-  std::set<Uid> dropped_;  // versions named in a drop note
-  std::vector<std::string> wrongs_;
-  Fingerprint fingerprint_;
-};
-
-/// One protocol with one of its steps left out, or done right after a later one.
-struct Fault {
-  enum class Kind { none, leave_out, move };
-  Kind kind = Kind::none;
-  std::string step;   // the label's first word: "S5"
-  std::string after;  // "S7"
-};
 
 /// Conflicting operations of other writers that only some programs contain.
 enum class Meeting {
@@ -102,9 +36,6 @@ class SteppedStore final : public Store {
     std::function<void(std::string_view what)> before;
     /// Whether another writer may still do something that does not commute with this one. Empty: yes.
     std::function<bool(Meeting)> may_meet;
-    Fault fault;
-    /// Called with the labels of every list of steps that a protocol performs.
-    std::function<void(const std::vector<std::string>&)> performing;
   };
   SteppedStore(std::shared_ptr<Image> image, Hooks hooks);
 
@@ -134,7 +65,6 @@ class SteppedStore final : public Store {
   Result<std::size_t> remove_staged(const std::function<bool(std::string_view session)>& is_over) override;
   /// Always granted, because the writers are on different hosts, between which locks do not work.
   Result<std::unique_ptr<HostLock>> lock(std::string_view holder) override;
-  Status perform(std::vector<Step> steps) override;
 
  private:
   friend class SteppedWriter;

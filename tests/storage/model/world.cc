@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char* kTensor = "work";
 
-OpenRequest request_of(const std::string& session) {
+OpenRequest request_of(const std::string& session, StepRunner& steps) {
   OpenRequest request;
   request.run = "run";
   request.session = session;
@@ -25,6 +25,7 @@ OpenRequest request_of(const std::string& session) {
   request.wall_time = [] { return std::string("2026-01-01T00:00:00Z"); };
   request.seconds = [] { return 0.0; };
   request.pause = [](double) {};
+  request.steps = &steps;
   return request;
 }
 
@@ -77,6 +78,7 @@ Result<SavedVersion> save_work(RunWriter& hold, Work& work, std::uint32_t item) 
 struct World::Writer {
   Program program;
   std::unique_ptr<SteppedStore> store;
+  FaultySteps steps;
   std::unique_ptr<Fiber> fiber;
   std::string next = "start";
   bool killed = false;
@@ -96,8 +98,9 @@ Beginning begin(const Scenario& scenario) {
   if (scenario.versions_before == 0) return beginning;
   auto image = std::make_shared<Image>();
   SteppedStore store(image, {});
+  FaultySteps steps;
   Work work;
-  auto hold = open_work(store, request_of("11111111"), work);
+  auto hold = open_work(store, request_of("11111111", steps), work);
   if (!hold.ok()) beginning.wrongs.push_back("before the writers started: " + hold.status().message());
   for (std::uint32_t i = 0; hold.ok() && i < scenario.versions_before; ++i) {
     auto saved = save_work(**hold, work, i + 1);
@@ -125,8 +128,8 @@ World::World(const Scenario& scenario, const Beginning& beginning, const Fault& 
       if (writer.killed) throw WriterDied();
     };
     hooks.may_meet = [this, &writer](Meeting what) { return may_meet(writer, what); };
-    hooks.fault = fault;
-    hooks.performing = [this](const std::vector<std::string>& labels) { protocols_.insert(labels); };
+    writer.steps.fault = fault;
+    writer.steps.performing = [this](const std::vector<std::string>& labels) { protocols_.insert(labels); };
     writer.store = std::make_unique<SteppedStore>(image_, std::move(hooks));
     writer.fiber = std::make_unique<Fiber>([this, &writer] {
       try {
@@ -209,7 +212,7 @@ bool World::is_superseded(const SessionOrder& order) const {
 
 // One writer's life, in its fiber.
 void World::live(Writer& writer) {
-  OpenRequest request = request_of(writer.program.session);
+  OpenRequest request = request_of(writer.program.session, writer.steps);
   if (writer.program.rewind_to && !acknowledged_.empty()) {
     // The user lists the run and names a version of it.
     writer.next = "looks for a version";
@@ -331,8 +334,9 @@ std::vector<std::string> World::lost_work(const Work& found, const std::set<Sess
 std::vector<std::string> World::try_to_go_on() const {
   auto after = std::make_shared<Image>(*image_);
   SteppedStore store(after, {});
+  FaultySteps steps;
   Work work;
-  OpenRequest request = request_of("55555555");
+  OpenRequest request = request_of("55555555", steps);
   auto hold = open_work(store, request, work);
   if (!hold.ok()) return {"cannot open afterwards: " + hold.status().message()};
   std::vector<std::string> broken = lost_work(work);

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "faulty_steps.h"
 #include "fiber.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "stepped_store.h"

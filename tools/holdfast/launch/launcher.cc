@@ -115,8 +115,8 @@ Result<int> Launcher::run() {
     if (outcome.first_failure) show_failure(outcome, decision);
     if (!decision.restart) break;
     if (stop_asked_ || !pause(decision.pause)) {
-      say(fmt::format("told to stop before that; run the same command again (exit code {})", kRunAgain));
-      decision.exit_code = kRunAgain;
+      say(fmt::format("told to stop before that; run the same command again (exit code {})", int{ExitCode::kRunAgain}));
+      decision.exit_code = ExitCode::kRunAgain;
       break;
     }
   }
@@ -369,7 +369,7 @@ void Launcher::reap() {
 
 void Launcher::note_end(const RankEnd& end) {
   if (!end.failed()) {
-    outcome_.stopped_early |= end.code == kRunAgain;
+    outcome_.stopped_early |= end.code == ExitCode::kRunAgain;
     return;
   }
   if (!outcome_.first_failure) outcome_.first_failure = end;

@@ -13,7 +13,8 @@ constexpr std::chrono::milliseconds kLongestPause{60'000};
 }  // namespace
 
 Decision RestartPolicy::after(const StartOutcome& outcome) {
-  if (!outcome.first_failure) return {.exit_code = outcome.stopped_early ? kRunAgain : 0, .reason = {}};
+  if (!outcome.first_failure)
+    return {.exit_code = outcome.stopped_early ? ExitCode::kRunAgain : ExitCode::kDone, .reason = {}};
   const RankEnd& failure = *outcome.first_failure;
   const bool progress = outcome.saved_step && (!best_step_ || *outcome.saved_step > *best_step_);
   if (progress) best_step_ = outcome.saved_step;
@@ -24,11 +25,11 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
   };
   if (outcome.told_to_stop) return stop("");
   if (limits_.restarts == 0) return stop("");
-  if (failure.signal == 0 && failure.code == kRankUsage) {
+  if (failure.signal == 0 && failure.code == ExitCode::kUsage) {
     return stop("not restarted: an option is wrong and would be wrong again");
   }
   // Two launches of one run would take it over from each other in turns.
-  if (failure.signal == 0 && failure.code == kRankSuperseded) {
+  if (failure.signal == 0 && failure.code == ExitCode::kSuperseded) {
     return stop("not restarted: the run continues elsewhere");
   }
   if (restarts_ == limits_.restarts) {

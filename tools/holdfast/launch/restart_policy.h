@@ -13,7 +13,7 @@ namespace holdfast::tools {
 /// What happened from one start of the ranks until the last of them ended.
 struct StartOutcome {
   std::optional<RankEnd> first_failure;
-  bool stopped_early = false;               // a rank ended with kRunAgain
+  bool stopped_early = false;               // a rank ended with ExitCode::kRunAgain
   bool told_to_stop = false;                // by a signal, before anything failed
   std::optional<std::uint64_t> saved_step;  // of the newest version that rank 0 has reported in any start
 };

@@ -9,6 +9,8 @@
 #include <map>
 #include <sstream>
 
+#include "holdfast/runtime/platform/launcher.h"
+
 namespace holdfast::tools {
 namespace {
 
@@ -74,15 +76,15 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
       {"LOCAL_WORLD_SIZE", std::to_string(world.ranks_here)},
       {"MASTER_ADDR", world.address},
       {"MASTER_PORT", std::to_string(world.port)},
-      {"HOLDFAST_LAUNCH", "1"},
-      {"HOLDFAST_RESTART", std::to_string(start.number)},
-      {"HOLDFAST_PROGRESS", start.progress_file},
+      {detail::kLaunchVariable, "1"},
+      {detail::kRestartVariable, std::to_string(start.number)},
+      {detail::kProgressVariable, start.progress_file},
   };
   const bool has_socket = world.rank_of(local) == 0 && start.listening >= 0;
-  if (has_socket) ours["HOLDFAST_LISTEN_FD"] = std::to_string(start.listening);
+  if (has_socket) ours[detail::kListenVariable] = std::to_string(start.listening);
   // Otherwise every rank's OpenMP uses all cores, and the ranks together are slower than one alone.
   if (world.ranks_here > 1 && !std::getenv("OMP_NUM_THREADS")) {
-    ours["HOLDFAST_LAUNCH_THREADS"] = "1";  // the user set no number, so a version's own number counts
+    ours[detail::kThreadsVariable] = "1";  // the user set no number, so a version's own number counts
     ours["OMP_NUM_THREADS"] = std::to_string(std::max(1, cores() / world.ranks_here));
   }
 
@@ -91,13 +93,15 @@ std::vector<std::string> environment_of(const World& world, int local, const Sta
     const std::string text = *entry;
     const std::string name = text.substr(0, text.find('='));
     // For a launch inside a launch or a torchrun: the outer one's socket and store are not for these ranks.
-    const bool outer = name == "HOLDFAST_LISTEN_FD" || name.starts_with("TORCHELASTIC_");
+    const bool outer = name == detail::kListenVariable || name.starts_with("TORCHELASTIC_");
     if (!outer && ours.find(name) == ours.end()) result.push_back(text);
   }
   for (const auto& [name, value] : ours) result.push_back(name + "=" + value);
   return result;
 }
 
-std::string own_entry(const std::string& progress_file) { return "HOLDFAST_PROGRESS=" + progress_file; }
+std::string own_entry(const std::string& progress_file) {
+  return std::string(detail::kProgressVariable) + "=" + progress_file;
+}
 
 }  // namespace holdfast::tools

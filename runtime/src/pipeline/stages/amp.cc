@@ -54,18 +54,6 @@ void require(bool right, const std::string& sentence) {
 
 }  // namespace
 
-Precision parse_precision(const std::string& text) {
-  for (const Precision one : {Precision::automatic, Precision::fp32, Precision::bf16, Precision::fp16}) {
-    if (to_string(one) == text) return one;
-  }
-  throw Error(StatusCode::invalid, fmt::format("'{}' is not a precision: say auto, fp32, bf16 or fp16", text));
-}
-
-std::string to_string(Precision precision) {
-  constexpr const char* kNames[] = {"auto", "fp32", "bf16", "fp16"};
-  return kNames[static_cast<int>(precision)];
-}
-
 Amp::Amp(Precision precision, const AmpOptions& options) : precision_(precision), options_(options) {
   constexpr double kLargest = std::numeric_limits<float>::max();
   require(options.initial_scale > 0 && options.initial_scale <= kLargest,
@@ -78,7 +66,7 @@ Amp::Amp(Precision precision, const AmpOptions& options) : precision_(precision)
 
 void Amp::attach(StageContext& context) {
   device_ = context.device;
-  if (!context.precision.empty()) precision_ = parse_precision(context.precision);
+  if (context.precision) precision_ = *context.precision;
   if (precision_ == Precision::automatic) precision_ = best_for(device_);
   if (precision_ != Precision::fp16) return;
   for (const NamedParameter& parameter : context.parameters) {

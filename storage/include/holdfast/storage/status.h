@@ -11,19 +11,19 @@
 namespace holdfast::storage {
 
 enum class StatusCode {
-  ok,
+  ok,                 // the call did what was asked
   not_found,          // the object or folder is not there
   already_exists,     // create-only refused: an object of this name exists
   permission_denied,  // EACCES, EPERM
   read_only,          // EROFS
   no_space,           // ENOSPC, EDQUOT, EFBIG
   name_too_long,      // ENAMETOOLONG
-  unreadable,         // EIO, ENOTCONN, ESTALE, …: the access failed, the bytes may be intact; retry later
+  unreadable,         // EIO, ENOTCONN, ESTALE, …: the access failed, the bytes may be intact; may pass
   incomplete,         // a file is missing or short; it may still arrive
   corrupt,            // bytes do not match their digest, or do not follow the format
   misfit,             // the checkpoint and the program are incompatible; never a reason to fall back
   superseded,         // a later session owns the run
-  busy,               // a living process on this host owns the run
+  busy,               // a living process on this host owns the run; may pass
   unknown,            // published, but not proven durable: neither acknowledged nor removed
   unsupported,        // this store, format version or dtype cannot do that
   invalid,            // the caller asked for something that makes no sense
@@ -31,6 +31,11 @@ enum class StatusCode {
 
 /// The code's name as written in the enum, for messages and JSON.
 std::string_view to_string(StatusCode code);
+
+/// Whether the same call, tried again a moment later, would end in the same way. It is false only for codes that may
+/// pass: they describe an access, not what was accessed. (`incomplete` is permanent in this sense: what is missing has
+/// to arrive first, which takes longer than a retry may wait.)
+bool is_permanent(StatusCode code);
 
 /// A code and one sentence for the user that names the object and, if one exists, the remedy.
 class [[nodiscard]] Status {

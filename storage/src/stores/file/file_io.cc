@@ -87,6 +87,13 @@ Status read_fully(FileOperations& files, int fd, std::span<std::byte> into, std:
   return {};
 }
 
+int list_names(FileOperations& files, const Path& folder, std::vector<std::string>& names) {
+  return uninterrupted([&] {
+    names.clear();
+    return files.list(folder, names);
+  });
+}
+
 Status sync_directory(FileOperations& files, const Path& folder) {
   const int fd = uninterrupted([&] { return files.open(folder, O_RDONLY | O_DIRECTORY, 0); });
   if (fd < 0) return status_from_errno(-fd, "open the folder", folder);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "holdfast/storage/status.h"
 #include "holdfast/storage/stores/file/file_operations.h"
@@ -30,6 +31,9 @@ auto uninterrupted(Call&& call) {
 Status write_fully(FileOperations& files, int fd, std::span<const std::byte> from, std::uint64_t offset,
                    const Path& path);
 Status read_fully(FileOperations& files, int fd, std::span<std::byte> into, std::uint64_t offset, const Path& path);
+
+/// FileOperations::list() into `names`, which holds nothing else afterwards.
+int list_names(FileOperations& files, const Path& folder, std::vector<std::string>& names);
 
 /// Makes a folder's names durable. `unsupported` if this file system cannot sync a folder.
 Status sync_directory(FileOperations& files, const Path& folder);

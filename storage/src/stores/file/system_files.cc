@@ -10,21 +10,10 @@
 #include <boost/filesystem/operations.hpp>
 #include <cerrno>
 #include <cstdio>
-#include <exception>
-#include <numeric>
-#include <thread>
 
 #include "holdfast/storage/stores/file/file_operations.h"
-#include "start_thread.h"
 
 namespace holdfast::storage {
-
-std::vector<std::size_t> FileOperations::order(const std::vector<std::string_view>& steps) {
-  std::vector<std::size_t> as_written(steps.size());
-  std::iota(as_written.begin(), as_written.end(), std::size_t{0});
-  return as_written;
-}
-
 namespace {
 
 template <class T>
@@ -121,28 +110,6 @@ class SystemFiles final : public FileOperations {
     return result == -EACCES ? -EAGAIN : result;  // fcntl(2) allows either
   }
   int unlock(int fd) override { return set_lock(fd, F_UNLCK); }
-  // An exception of either function, such as std::bad_alloc, reaches the caller.
-  void together(const std::function<void()>& first, const std::function<void()>& second) override {
-    std::exception_ptr failure;
-    const auto guarded = [&] {
-      try {
-        first();
-      } catch (...) {
-        failure = std::current_exception();
-      }
-    };
-    std::thread beside = start_thread(guarded);
-    const bool alone = !beside.joinable();
-    if (alone) first();
-    try {
-      second();
-    } catch (...) {
-      if (!alone) beside.join();
-      throw;
-    }
-    if (!alone) beside.join();
-    if (failure) std::rethrow_exception(failure);
-  }
 
  private:
   static int take(const struct stat& found, FileInfo& info) {

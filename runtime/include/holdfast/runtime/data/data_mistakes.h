@@ -2,11 +2,15 @@
 // which states what is wrong and what to write.
 #pragma once
 
-#include <torch/data/example.h>
-
 #include <vector>
 
 #include "holdfast/runtime/never.h"
+
+// Declared, because the header of torch::data::Example includes all operators, which take seconds to compile.
+namespace torch::data {
+template <typename Data, typename Target>
+struct Example;
+}
 
 namespace holdfast {
 
@@ -15,8 +19,8 @@ struct NotALoader {
   static_assert(
       never<T>,
       "session.steps() and session.epochs() iterate over a holdfast::Loader, which can resume in the middle of an "
-      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); over batches that "
-      "you hold there is session.epochs({.count = 10}, batches)");
+      "epoch: make one of the dataset, holdfast::Loader loader(dataset, {.batch_size = 64}); to iterate over "
+      "batches that you hold, write session.epochs({.count = 10}, batches)");
   using Range = void;
 };
 
@@ -28,8 +32,9 @@ struct NotLoaderOptions {
 
 template <class Batches>
 struct TemporaryBatches {
-  static_assert(never<Batches>,
-                "session.epochs({.count = n}, batches) goes over a variable of yours: give the batches a name first");
+  static_assert(
+      never<Batches>,
+      "session.epochs({.count = n}, batches) needs batches that outlive the loop: give the batches a name first");
   using Range = void;
 };
 

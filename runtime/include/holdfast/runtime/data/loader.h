@@ -20,142 +20,23 @@
 
 #include <c10/core/Device.h>
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iterator>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "holdfast/runtime/data/data_mistakes.h"
+#include "holdfast/runtime/data/loader_base.h"
 #include "holdfast/runtime/data/sample_generator.h"
 #include "holdfast/runtime/data/to_device.h"
 
 namespace holdfast {
-
-/// A class other than `Own` that converts to a whole number, such as a value of a configuration.
-template <class T, class Own>
-concept StandsForWholeNumber =
-    !std::same_as<T, Own> && std::is_class_v<T> && std::convertible_to<const T&, std::int64_t>;
-
-/// Any whole number; the loader refuses one below 1.
-class BatchSize {
- public:
-  template <std::integral T>
-  constexpr BatchSize(T size)  // NOLINT: implicit, as a number is
-      : size_(std::in_range<std::int64_t>(size) ? static_cast<std::int64_t>(size) : -1) {}
-  template <StandsForWholeNumber<BatchSize> T>
-  BatchSize(const T& size)  // NOLINT: as above; a JSON number is one
-      : size_(static_cast<std::int64_t>(size)) {}
-  constexpr operator std::int64_t() const { return size_; }  // NOLINT: as above
-
- private:
-  std::int64_t size_;
-};
-
-struct LoaderOptions {
-  BatchSize batch_size = 1;  // samples per step, over all ranks
-  bool shuffle = true;       // a different order each epoch; otherwise 0, 1, 2, …
-  /// Seeds the order and sample_generator. Default: the session's seed; without a session, the seed of LibTorch's
-  /// default CPU generator when the loader is made.
-  std::optional<std::uint64_t> seed = std::nullopt;
-  int workers = 0;         // threads that prefetch; 0: next() fetches
-  bool drop_last = false;  // leave out an epoch's last batch if it is smaller than the others
-  int prefetch = 2;        // batches that each worker prefetches, at most
-  /// A custom order: returns as many sample indices for an epoch as the dataset has samples. An index may occur several
-  /// times or not at all. `shuffle` is then ignored. The function must always return the same order for the same epoch,
-  /// because a resume in the middle of an epoch calls it again and compares.
-  std::function<std::vector<std::size_t>(std::uint64_t epoch)> order = nullptr;
-};
-
-/// The part of a loader that does not depend on the dataset's type: position, state, prefetching.
-class LoaderBase {
- public:
-  LoaderBase(const LoaderBase&) = delete;
-  LoaderBase& operator=(const LoaderBase&) = delete;
-
-  std::uint64_t size() const;  // samples in the dataset
-  std::uint64_t batch_size() const;
-  std::uint64_t samples_per_epoch() const;  // size() without the samples that drop_last leaves out
-  std::uint64_t batches_per_epoch() const;
-  std::uint64_t seed() const;
-  bool is_shuffled() const;
-
-  std::uint64_t epoch() const;          // epochs completed before this one
-  std::uint64_t cursor() const;         // samples of this epoch handed out
-  std::uint64_t samples_seen() const;   // handed out since the run began
-  std::uint64_t batch_samples() const;  // in the batch handed out last
-  bool epoch_done() const;              // no batch is left in this epoch
-  std::uint64_t samples_left() const;   // in this epoch, without those that drop_last leaves out
-  std::uint64_t batches_left() const;
-
-  /// From the next batch on, hands out part `rank` of each batch. Throws Error(invalid) if batches have fewer samples
-  /// than there are ranks.
-  void shard(int rank, int world_size);
-  /// The weight of this rank's mean over its part of the last batch when all ranks' means are averaged: its share of
-  /// the samples times the number of ranks. A rank without samples gets a sample of another rank, with weight 0.
-  double weight() const;
-
-  /// Moves to a position and sets samples_seen accordingly. Throws Error(invalid) beyond the epoch's end.
-  void seek(std::uint64_t epoch, std::uint64_t cursor);
-  void start_epoch(std::uint64_t epoch) { seek(epoch, 0); }
-
-  /// The position and what defines it: epoch, cursor, samples_seen, seed, size, batch_size, shuffle, order; in the
-  /// middle of an epoch with a custom order, also the digest of that order.
-  nlohmann::json state() const;
-  /// Throws what set_state() would throw; changes nothing.
-  void check_state(const nlohmann::json& state) const;
-  /// Restores the position and the saved seed, because the order belongs to the run. The batch size is the program's
-  /// and may differ; between epochs the dataset's size may also differ. Throws Error(misfit), and changes nothing, if
-  /// the position is incompatible: another dataset size or another order in the middle of an epoch. With
-  /// --holdfast.allow-dataset-change an epoch whose dataset has another size starts again.
-  void set_state(const nlohmann::json& state);
-  /// A sentence about what set_state() found changed (batch size, dataset size); usually empty.
-  const std::string& change() const;
-  /// Whether it counts the batches of a program's own range (loop.h) instead of a dataset's samples.
-  bool counts_batches() const;
-
-  /// The number of loaders that the process made before this one. The session identifies loaders by their order of
-  /// creation.
-  std::uint64_t number() const;
-  static std::uint64_t next_number();
-  /// Expires with the loader.
-  std::weak_ptr<void> alive() const;
-
- protected:
-  /// Fetches the samples at the given indices as one batch of the dataset's type; called from any thread.
-  using Fetch = std::function<std::shared_ptr<void>(const std::vector<std::size_t>& indices)>;
-
-  /// How batches of the dataset's type are moved to a GPU.
-  struct Transfer {
-    std::function<void(void* batch)> pin;  // called from any thread
-    std::function<void(void* batch, c10::Device device)> move;
-  };
-
-  LoaderBase(const LoaderOptions& options, std::optional<std::size_t> size, Fetch fetch, Transfer transfer);
-  ~LoaderBase();
-  /// Makes it count the batches of a range that the program holds. Each rank has the program's own batches.
-  void count_batches();
-  /// Sets the number of batches of the epoch. Throws Error(misfit) if the epoch has begun with another number.
-  void set_batches(std::uint64_t count);
-  /// Null once at the end of each epoch; the position is then the start of the next one.
-  std::shared_ptr<void> next_batch();
-  std::shared_ptr<void> next_batch_on(c10::Device device);
-
-  /// Batches of the dataset's samples [begin, end) in the dataset's own order, null at the end. The position does not
-  /// change. The loader must outlive the function.
-  std::function<std::shared_ptr<void>()> in_order(std::uint64_t begin, std::uint64_t end, std::uint64_t batch_size);
-
- private:
-  struct Impl;
-  std::shared_ptr<Impl> impl_;  // never shared; alive() observes it
-};
-
 namespace detail {
 
 template <class Dataset, class = void>

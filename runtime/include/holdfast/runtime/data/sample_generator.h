@@ -1,6 +1,6 @@
 // Random numbers inside a dataset's `get` that depend only on (seed, epoch, index), so an augmented sample does not
 // depend on the thread, process or time that reads it. LibTorch's default generator is one per process: drawing from it
-// in `get` would change dropout, differently for each number of workers.
+// in `get` would change dropout, and differently for each number of workers.
 //
 //   Example<> get(size_t index) override {
 //     auto generator = holdfast::sample_generator(index);

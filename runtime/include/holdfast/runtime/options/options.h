@@ -13,36 +13,47 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "holdfast/runtime/options/option_types.h"
+#include "holdfast/runtime/options/option_value.h"
+#include "holdfast/runtime/policy/on_non_finite.h"
+#include "holdfast/runtime/policy/save_every.h"
+
 namespace holdfast {
 
+using Duration = std::chrono::nanoseconds;
+
+/// Code sets a value (`.every = SaveEvery{.steps = 500}`, `.silence = std::chrono::seconds(30)`) or the text that a
+/// user would write for it (`.every = "500"`, `.silence = "30s"`).
 struct SessionOptions {
-  std::string config = "";      // path of a configuration file; empty: none
-  std::string dir = "runs";     // where runs are kept
-  std::string run = "";         // the run's folder in dir; empty: the program's file name
-  std::uint64_t seed = 0;       // seeds every generator and every order
-  std::string every = "10min";  // when to save, as in parse_save_every (save_policy.h)
-  std::uint64_t keep = 3;       // versions to keep; 0: all
-  std::string device = "auto";  // cpu | cuda | auto
-  std::string from = "";        // the version to resume from; empty: the newest
-  bool fresh = false;           // start from scratch although versions exist
-  bool take_over = false;       // start although another process seems to own the run
-  std::string precision = "";   // of pipelines with Amp: auto | fp32 | bf16 | fp16; empty: as in the program
-  bool deterministic = false;   // only kernels that give the same bits each time; an error if LibTorch has none
-  int threads = 0;              // intra-op; 0: OMP_NUM_THREADS if set, else as saved
-  std::string load = "exact";   // exact: checkpoint and program must name the same state | subset: load what both name
-  std::string join_within = "5min";                // how long to wait for the other ranks at the start
-  std::string silence = "15s";                     // a rank without a heartbeat for so long counts as dead
-  std::string say_waiting = "30s";                 // after so long, report once that a slow rank is awaited
+  std::string config = "";                                 // path of a configuration file; empty: none
+  std::string dir = "runs";                                // where runs are kept
+  std::string run = "";                                    // the run's folder in dir; empty: the program's file name
+  std::uint64_t seed = 0;                                  // seeds every generator and every order
+  OptionValue<SaveEvery> every = "10min";                  // when to save
+  std::uint64_t keep = 3;                                  // versions to keep; 0: all
+  OptionValue<DeviceKind> device = DeviceKind::automatic;  // cpu | cuda | auto
+  std::string from = "";                                   // the version to resume from; empty: the newest
+  bool fresh = false;                                      // start from scratch although versions exist
+  bool take_over = false;                                  // start although another process seems to own the run
+  std::optional<OptionValue<Precision>> precision = {};    // of pipelines that use Amp: auto | fp32 | bf16 | fp16
+  bool deterministic = false;  // only kernels that give the same bits each time; an error if LibTorch has none
+  int threads = 0;             // intra-op; 0: OMP_NUM_THREADS if set, else as saved
+  OptionValue<LoadMode> load = LoadMode::exact;    // exact | subset
+  OptionValue<Duration> join_within = "5min";      // how long to wait for the other ranks at the start
+  OptionValue<Duration> silence = "15s";           // a rank without a heartbeat for so long counts as dead
+  OptionValue<Duration> say_waiting = "30s";       // after so long, report once that a slow rank is awaited
   std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
   std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
   std::vector<std::string> allow_mismatch = {};    // patterns of names that may have another shape or dtype
   bool allow_dataset_change = false;               // in the middle of an epoch: that epoch begins again
-  std::string on_nonfinite = "note";               // when NaN or infinities appear: note | stop | rollback:K
+  OptionValue<OnNonFinite> on_nonfinite = "note";  // when NaN or infinities appear: note | stop | rollback:K
 };
 
 /// One option with its present value, for --holdfast.help.
@@ -56,7 +67,7 @@ struct OptionInForce {
 };
 
 struct OptionsRead {
-  SessionOptions values;
+  SessionOptions values;  // without unread texts
   std::vector<OptionInForce> in_force;
   bool help = false;                        // --holdfast.help was given: print help_text and exit with 0
   std::vector<std::string> arguments = {};  // the session's own, as given in argv

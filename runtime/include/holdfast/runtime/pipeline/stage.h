@@ -18,12 +18,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/step_info.h"
+#include "holdfast/runtime/options/option_types.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/serialize/state.h"
 
@@ -48,8 +50,8 @@ struct StageContext {
   c10::Device device;
   torch::nn::Module& net;
   torch::optim::Optimizer& optimizer;
-  std::vector<NamedParameter> parameters;  // trainable ones of net, in its order, tied ones once
-  std::string precision = "";              // what the user asked for when starting the program; empty: nothing
+  std::vector<NamedParameter> parameters;   // trainable ones of net, in its order, tied ones once
+  std::optional<Precision> precision = {};  // what the user asked for when starting the program
   std::function<void(const std::string&)> say = {};
 };
 

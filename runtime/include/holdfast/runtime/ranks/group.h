@@ -10,8 +10,6 @@
 #include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
-#include <algorithm>
-#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -25,7 +23,6 @@
 #include <vector>
 
 #include "holdfast/runtime/error.h"
-#include "holdfast/runtime/policy/stop_request.h"
 #include "holdfast/runtime/ranks/rank_environment.h"
 
 namespace c10d {
@@ -50,21 +47,20 @@ concept JsonValue = requires(nlohmann::json json, const T& value) {
 }
 &&!std::same_as<std::remove_cvref_t<T>, at::Tensor> && !std::same_as<std::remove_cvref_t<T>, std::string_view>;
 
-struct GroupOptions {
-  std::chrono::milliseconds join_within{300000};       // how long to wait for the other ranks at the start
-  std::chrono::milliseconds say_waiting_after{30000};  // a slow rank is reported once, after so long
-  std::chrono::milliseconds silence{15000};            // a rank without a heartbeat for so long counts as dead
-  std::function<void(const std::string&)> say = {};    // by default to stderr
-  bool watchdog = true;  // false: nothing ends a wait for a rank that is gone; only to measure the watchdog's cost
-};
+// Internal to the library.
+struct GroupOptions;
+class GroupControl;
 
 class Group {
  public:
   using Site = std::source_location;
 
-  /// Runs the rendezvous with the other ranks. `device` is where this rank's tensors are.
-  Group(const RankEnvironment& ranks, c10::Device device, GroupOptions options = {});
-  /// Without close() before, this rank counts as failed, and the others are informed.
+  /// Runs the rendezvous with the other ranks. `device` is where this rank's tensors are. A session makes the program's
+  /// group; a test of a stage makes a group of one rank: Group({}, c10::kCPU).
+  Group(const RankEnvironment& ranks, c10::Device device);
+  Group(const RankEnvironment& ranks, c10::Device device, const GroupOptions& options);
+  /// If the ranks have not agreed to end before, as session.finish() does, this rank counts as failed and the others
+  /// stop.
   ~Group();
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -77,10 +73,6 @@ class Group {
 
   /// Returns when all ranks have called it.
   void barrier(Site site = Site::current());
-  /// Every rank's value, by rank, gathered under the name `operation`. `what` describes it and must be alike on all
-  /// ranks.
-  std::vector<nlohmann::json> compare(const char* operation, const std::string& what, const nlohmann::json& value,
-                                      Site site = Site::current());
 
   /// Rank `from`'s value, on every rank.
   template <JsonValue T>
@@ -181,30 +173,24 @@ class Group {
     return all;
   }
 
+  // For stages, which may need collectives of their own.
+
+  /// Every rank's value, by rank, gathered under the name `operation`. `what` must be alike on all ranks: it says in an
+  /// error how they differ.
+  std::vector<nlohmann::json> compare(const char* operation, const std::string& what, const nlohmann::json& value,
+                                      Site site = Site::current());
   /// Runs another operation of all ranks, such as a backward pass that averages gradients. While `act` runs, the others
   /// know where this rank is; an error in it becomes a RankFault on all ranks, with the cause.
   void operation(const std::string& name, const std::function<void()>& act, Site site = Site::current());
-
-  /// Reports that this rank has done `step`, and its `wish`, which may be empty. Returns what all ranks agreed to do
-  /// after this very step. It is not a collective: rank 0 receives the wishes with the heartbeats and chooses a step
-  /// that no rank has passed, so a wish takes effect up to a second later. Rank 0 chooses no step beyond `last` (the
-  /// epoch's end) before it got there.
-  StopRequest at_step(std::uint64_t step, std::uint64_t last, const StopRequest& wish, Site site = Site::current());
-
+  /// c10d's group of the same ranks, for calls inside of operation(). Empty in a group of one.
+  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
   /// Throws RankFault if all ranks must stop. Operations call it themselves. Results from a GPU may be garbage once a
   /// fault has ended the wait for them, so call it before using them.
   void check() const;
-  std::optional<std::string> fault() const;
-  /// Informs the others that this rank stops, and why; the reason of a rank that stopped earlier stays. `leaves`: the
-  /// process ends next; if it holds the store, wait until the others could read the reason there.
-  void fail(const std::string& why, bool leaves = false);
-  /// All ranks agree to end: the last operation of the group.
-  void close(Site site = Site::current());
-
-  /// For c10d's Reducer. Empty in a group of one.
-  c10::intrusive_ptr<c10d::ProcessGroup> process_group() const;
 
  private:
+  friend class GroupControl;  // what the library itself calls
+
   template <class T>
   std::vector<T> gather_values(const char* operation, const std::string& what, const T& value, Site site) {
     std::vector<T> all;

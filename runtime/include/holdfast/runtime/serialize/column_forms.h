@@ -162,7 +162,7 @@ void read_container(ColumnReader& column, T& x) {
   } else if constexpr (!std::default_initializable<Element>) {
     if (size > 0) {
       throw Error(storage::StatusCode::unsupported,
-                  "the elements of a container have no default constructor, so that they cannot be made again");
+                  "the elements of a container have no default constructor, so they cannot be restored");
     }
   } else {
     if constexpr (requires { x.reserve(size); } && !IsUnordered<T>) x.reserve(size);
@@ -203,7 +203,7 @@ void read_owned(ColumnReader& column, T& owner) {
     if constexpr (!std::default_initializable<Owned>) {
       throw Error(storage::StatusCode::unsupported,
                   "a pointer or an optional is empty, and what it holds in the checkpoint has no default constructor: "
-                  "make it before the loop");
+                  "make it before the loop begins");
     } else if constexpr (std::same_as<T, std::unique_ptr<Owned>>) {
       owner = std::make_unique<Owned>();
     } else if constexpr (std::same_as<T, std::shared_ptr<Owned>>) {
@@ -234,7 +234,7 @@ void read_variant(ColumnReader& column, T& x, std::index_sequence<i...>) {
 
 template <class T>
 void write_column(ColumnWriter& column, const T& x) {
-  static_assert(IsSupported<T>, "this type cannot be saved: see holdfast/runtime/state.h for those that can");
+  static_assert(IsSupported<T>, "this type cannot be saved: see holdfast/runtime/serialize/state.h for those that can");
   if constexpr (IsPart<T>) {
     throw_part_in_column();
   } else if constexpr (HasMembers<T>) {

@@ -113,8 +113,8 @@ struct PartsWalk {
     Archive& operator()(const char* name, T& member) {
       using Member = std::remove_const_t<T>;
       static_assert(IsSupported<Member>,
-                    "holdfast_state() names a member of a type that cannot be saved: holdfast/runtime/state.h says "
-                    "which can");
+                    "holdfast_state() names a member of a type that cannot be saved: holdfast/runtime/serialize/"
+                    "state.h lists the types that can");
       if constexpr (IsPart<Member> || std::same_as<Member, at::Tensor>) {
         act.part(name, const_cast<Member&>(member));
       } else {
@@ -168,9 +168,10 @@ class PartsReader {
     if (saved == n) return;
     throw Error(storage::StatusCode::misfit,
                 "'" + name +
-                    "' holds modules, optimizers, schedulers, generators or parameters, and is another size in "
+                    "' holds modules, optimizers, schedulers, generators or parameters, and has another size in "
                     "the checkpoint (" +
-                    std::to_string(saved) + ", here " + std::to_string(n) + "): make as many before the loop");
+                    std::to_string(saved) + ", here " + std::to_string(n) +
+                    "): give it the saved size before the loop begins");
   }
   PartsReader nested(const std::string& name) const { return PartsReader(state_.nested(name)); }
 

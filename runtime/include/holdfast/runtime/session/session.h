@@ -9,6 +9,21 @@
 // options and continues with the generators as they are. A session that was moved from may only be destroyed or
 // assigned to. Errors: holdfast::Error with one sentence, RankFault if ranks cannot continue together. An uncaught
 // error is printed and ends the process with exit code 1.
+//
+// Process-wide effects: start() removes its options from argv, opens /dev/null in place of closed standard streams, and
+// installs a terminate handler and exit functions, which stay and pass on what is not theirs (session.cc,
+// uncaught_error.h). Until finish() or the destructor, SIGTERM, SIGINT, SIGHUP and SIGUSR1 only request a save;
+// signals.h says what stop signals do afterwards. SIGPIPE and SIGXFSZ, unless the program handles them, only make a
+// write fail, to the end of the process. It seeds LibTorch's default generators, makes the chosen GPU the current one,
+// and may set the number of intra-op threads. A restore sets generators, threads, deterministic flags and float32
+// precision as they were saved. Nothing sets these back (session_start.cc, device.h, reproducibility.h).
+// --holdfast.deterministic also sets CUBLAS_WORKSPACE_CONFIG, if unset. After a resume, SIGSEGV, SIGBUS, SIGFPE and
+// SIGABRT on rank 0 first write a note to the journal, for ten steps or until finish(), and then take their former
+// action; the handlers and the thread's alternative signal stack stay (death_note.h). With several ranks, LibTorch's
+// log level is raised to errors, unless TORCH_CPP_LOG_LEVEL is set, and Holdfast prints warnings, both to the end of
+// the process (torch_warnings.h); TORCH_NCCL_ASYNC_ERROR_HANDLING is 0 on GPUs (transport.h); three threads watch the
+// other ranks until the destructor (watchdog.h). A thread that connects to a rank which never answers stays behind
+// (detached_task.h).
 #pragma once
 
 #include <c10/core/Device.h>
@@ -28,21 +43,17 @@
 
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/data/loop.h"
+#include "holdfast/runtime/data/loop_options.h"
+#include "holdfast/runtime/data/own_epoch.h"
+#include "holdfast/runtime/data/ranges.h"
+#include "holdfast/runtime/data/step_info.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/runtime/pipeline/pipeline.h"
+#include "holdfast/runtime/platform/launcher.h"
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/runtime/state/tracked_state.h"
 
 namespace holdfast {
-
-/// What finish() returns.
-enum ExitCode : int {
-  kDone = 0,         // the loops are complete and the last version is saved
-  kUsage = 64,       // an option is wrong (EX_USAGE)
-  kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE) and continues it
-  kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one exists
-  kRunAgain = 75,    // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL)
-};
 
 class Session {
  public:

@@ -1,5 +1,5 @@
-// One session's write access to one run: opens it, saves versions, prunes them. run_writer.cc lists the protocols'
-// numbered steps above the code; FORMAT.md gives the reason for each.
+// One session's write access to one run: opens it, saves versions, prunes them. open_run.cc, save_version.cc and
+// prune_versions.cc list the protocols' numbered steps above the code; FORMAT.md gives the reason for each.
 //
 // Threads: one at a time. The store must outlive the writer.
 #pragma once
@@ -19,6 +19,7 @@
 #include "holdfast/storage/run/payload.h"
 #include "holdfast/storage/run/retention.h"
 #include "holdfast/storage/status.h"
+#include "holdfast/storage/step_runner.h"
 #include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
@@ -34,9 +35,9 @@ struct OpenRequest {
   bool fresh = false;
   std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
-  /// Loads a version into the program (O3). `misfit` ends the opening, as does `unreadable` after three attempts;
-  /// `corrupt` and `incomplete` pass the version over. Must not change the program before the version is known to be
-  /// compatible. May be called more than once.
+  /// Loads a version into the program (O3). `misfit` ends the opening, as does a failure that may pass (is_permanent())
+  /// after three attempts; `corrupt` and `incomplete` pass the version over. Must not change the program before the
+  /// version is known to be compatible. May be called more than once.
   std::function<Status(const VersionReader&)> load;
   /// Receives each decision, one sentence each.
   std::function<void(const std::string&)> say;
@@ -45,6 +46,8 @@ struct OpenRequest {
   std::function<double()> seconds;
   /// Waits before a base that could not be read is tried again. Default: sleeps.
   std::function<void(double seconds)> pause = nullptr;
+  /// Performs the protocols' steps; must outlive the writer. Default: steps_in_order().
+  StepRunner* steps = nullptr;
 };
 
 /// Everything about a version except its tensors.
@@ -103,6 +106,7 @@ class RunWriter {
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
   SessionOrder order() const;
+  Status take_lock(const OpenRequest& request);
   Status choose(const ChooseOptions& options);                                                  // O1
   Status note_attempt();                                                                        // O2
   Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);            // O3
@@ -115,6 +119,7 @@ class RunWriter {
   std::uint64_t non_finite_of(const Uid& uid);
 
   Store& store_;
+  StepRunner& steps_;
   std::string run_;
   std::string program_;
   std::function<std::string()> wall_time_;

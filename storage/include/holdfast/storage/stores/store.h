@@ -25,12 +25,18 @@ inline constexpr std::uint64_t kMaxObjectBytes = std::uint64_t{1} << 30;
 
 /// What a driver promises. All flags are positive: a new driver that sets none is used in the most careful way.
 struct Capabilities {
-  bool create_only_enforced = false;  // of two creates of one name, exactly one succeeds
-  bool atomic_publish = false;        // a published object is seen whole or not at all, even after a crash
-  bool durable_put = false;           // synced data survives a loss of power
-  bool list_after_create = false;     // a listing shows every object whose create returned before it began
-  bool ranged_read = false;           // a range costs about its own bytes, not the object's
-  bool host_lock = false;             // lock() works between processes of one host
+  /// Of two creates of one name, exactly one succeeds. Else no run is opened for writing.
+  bool create_only_enforced = false;
+  /// A published object is seen whole or not at all, even after a crash. Else durable entries are read back.
+  bool atomic_publish = false;
+  /// Synced data survives a loss of power. Else versions are "process-safe", not "fsynced".
+  bool durable_put = false;
+  /// A listing shows every object whose create returned before it began. Else no run is opened for writing.
+  bool list_after_create = false;
+  /// A range costs about its own bytes, not the object's.
+  bool ranged_read = false;
+  /// lock() works between processes of one host. Else it is not called.
+  bool host_lock = false;
 };
 
 /// Streams one new object. Unless finish() returned ok, the object is abandoned: a prefix of it may remain under its
@@ -73,12 +79,6 @@ class HostLock {
   virtual std::string left_by() const { return {}; }
 };
 
-/// One named step of a protocol.
-struct Step {
-  std::string_view label;  // "S5 publish the manifest"
-  std::function<Status()> run;
-};
-
 class Store {
  public:
   virtual ~Store() = default;
@@ -117,12 +117,6 @@ class Store {
 
   /// `busy`, with the holder's text in the message, while another living process of this host holds the lock.
   virtual Result<std::unique_ptr<HostLock>> lock(std::string_view holder) = 0;
-
-  /// Runs a protocol's steps in order up to the first failure. Tests override it to kill between steps, or to leave
-  /// one out or swap two, which proves that each is needed.
-  virtual Status perform(std::vector<Step> steps);
-  /// Runs both, possibly at the same time.
-  virtual void together(const std::function<void()>& first, const std::function<void()>& second);
 };
 
 }  // namespace holdfast::storage

@@ -6,16 +6,10 @@
 #include <cstdint>
 #include <string>
 
+#include "holdfast/runtime/options/option_types.h"
 #include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
-
-/// automatic: bf16 on a GPU that has it (compute capability 8.0), fp16 on an older one, fp32 on a CPU.
-enum class Precision { automatic, fp32, bf16, fp16 };
-
-/// `text`: auto, fp32, bf16 or fp16. Throws Error(invalid).
-Precision parse_precision(const std::string& text);
-std::string to_string(Precision precision);
 
 struct AmpOptions {
   double initial_scale = 65536;  // all of these are for fp16

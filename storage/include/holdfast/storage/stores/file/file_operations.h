@@ -9,9 +9,7 @@
 #include <boost/filesystem/path.hpp>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace holdfast::storage {
@@ -66,15 +64,6 @@ class FileOperations {
   virtual int lock(int fd) = 0;
   /// Releases the lock even if a child process shares the open file description; close() does not.
   virtual int unlock(int /*fd*/) { return 0; }
-
-  /// Runs both, possibly at the same time; returns when both are done.
-  virtual void together(const std::function<void()>& first, const std::function<void()>& second) = 0;
-  /// Called when a protocol is about to perform this step ("S5 publish the manifest"). Does nothing by default: tests
-  /// count, kill or freeze here.
-  virtual void reached(std::string_view /*step*/) {}
-  /// The order in which to perform the steps, as indices; in production always the order written. Tests leave steps
-  /// out or swap them to prove that each step and its place are needed.
-  virtual std::vector<std::size_t> order(const std::vector<std::string_view>& steps);
 };
 
 /// The operating system's own calls. One instance, never destroyed; any thread.

@@ -8,6 +8,7 @@
 
 #include <memory>
 
+#include "holdfast/storage/step_runner.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/stores/store.h"
 
@@ -19,8 +20,8 @@ struct FileStoreOptions {
 };
 
 /// `run_folder` is the run's own folder; when prepare() is called, its parent or at least its parent's parent must
-/// exist. `files` must outlive the store.
+/// exist. `files` and `steps`, which performs prepare(), must outlive the store.
 std::unique_ptr<Store> open_file_store(const Path& run_folder, FileStoreOptions options = {},
-                                       FileOperations& files = system_files());
+                                       FileOperations& files = system_files(), StepRunner& steps = steps_in_order());
 
 }  // namespace holdfast::storage

@@ -1,0 +1,52 @@
+// OptionValue: what a program writes into SessionOptions. It is a value, or the text that a user would write for it;
+// the session reads texts once, when it starts, and reports a wrong one with the option's name.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "holdfast/runtime/error.h"
+
+namespace holdfast {
+namespace detail {
+
+std::string text_of(std::chrono::nanoseconds duration);
+template <class T>
+std::string text_of(const T& value) {
+  return to_string(value);
+}
+
+}  // namespace detail
+
+/// `T` is a duration or has to_string(); its text is what messages and --holdfast.help show. to_string(),
+template <class T>
+class OptionValue {
+ public:
+  OptionValue(const char* text) : text_(text) {}  // NOLINT(google-explicit-constructor): .every = "10min"
+  OptionValue(std::string text) : text_(std::move(text)) {}
+  template <class Value>
+  requires std::constructible_from<T, Value> &&(!std::convertible_to<Value, std::string>)OptionValue(Value value)
+      : value_(std::move(value)), text_(detail::text_of(*value_)) {}
+
+  /// A text that was read: `text` is what the user wrote.
+  OptionValue(T value, std::string text) : value_(std::move(value)), text_(std::move(text)) {}
+
+  /// Throws Error(invalid) if it is still an unread text.
+  const T& value() const {
+    if (!value_) throw Error(storage::StatusCode::invalid, "'" + text_ + "' was not read yet: Session::start reads it");
+    return *value_;
+  }
+  const T& operator*() const { return value(); }
+  const T* operator->() const { return &value(); }
+  bool is_text() const { return !value_; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::optional<T> value_;
+  std::string text_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,39 @@
+// Requests to save or to stop that only one rank may know of (a signal, a call of session.stop(), rank 0's clock), and
+// how all ranks come to act on them at one boundary. Threads: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "policy/stop_request.h"
+#include "holdfast/runtime/ranks/group.h"
+#include "process/signals.h"
+
+namespace holdfast {
+
+class StopAgreement {
+ public:
+  /// `answers`: this rank reports a signal that it receives.
+  explicit StopAgreement(bool answers) : signals(answers) {}
+
+  SignalWatch signals;
+  std::optional<std::string> program_stop;  // the reason given to session.stop()
+
+  /// Why this rank wants to stop; empty: it does not.
+  std::string own_stop() const;
+
+  /// `step` is done and the loop has steps up to `last`; `due`: why rank 0's clock asks for a save, or empty. Returns
+  /// what all ranks must do here, with what they agreed on before and have not done yet.
+  StopRequest at_boundary(Group& group, std::uint64_t step, std::uint64_t last, const std::string& due,
+                          Group::Site site);
+  /// The saves that at_boundary() asked for are done.
+  void saved() { agreed_.save.clear(); }
+
+ private:
+  StopRequest agreed_;
+  bool wish_is_out_ = false;  // this rank sent a request and has no answer yet
+  bool stop_was_wished_ = false;
+};
+
+}  // namespace holdfast
