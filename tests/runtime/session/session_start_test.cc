@@ -80,7 +80,8 @@ TEST_CASE("a_run_with_versions_starts_from_scratch_only_if_asked") {
     INFO(refusal.what());
     CHECK(refusal.code() == StatusCode::corrupt);
     CHECK(has_line(refusal.what(), {"--holdfast.from", "--holdfast.fresh"}));
-    for (const auto& version : run.history().versions()) CHECK(has_line(refusal.what(), {version.uid.short_text()}));
+    const auto versions = run.history().versions();
+    for (const auto& version : versions) CHECK(has_line(refusal.what(), {version.uid.short_text()}));
     CHECK(noted.steps.empty());
     CHECK(run.history().opens().size() == 1);
   }
