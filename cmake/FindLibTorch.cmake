@@ -39,7 +39,11 @@ endfunction()
 
 function(_libtorch_candidates result)
   set(candidates)
-  find_program(_LibTorch_python NAMES python3 python HINTS "$ENV{VIRTUAL_ENV}/bin" NO_CACHE)
+  set(hints)
+  if(NOT "$ENV{VIRTUAL_ENV}" STREQUAL "")
+    set(hints HINTS "$ENV{VIRTUAL_ENV}/bin")
+  endif()
+  find_program(_LibTorch_python NAMES python3 python ${hints} NO_CACHE)
   if(_LibTorch_python)
     # Only the folder is queried because importing torch takes seconds.
     execute_process(
@@ -50,7 +54,8 @@ function(_libtorch_candidates result)
   endif()
   set(venvs)
   foreach(version IN LISTS _LibTorch_versions)
-    list(APPEND venvs "$ENV{XDG_CACHE_HOME}/holdfast/libtorch-${version}" "$ENV{HOME}/.cache/holdfast/libtorch-${version}")
+    list(APPEND venvs "$ENV{XDG_CACHE_HOME}/holdfast/libtorch-${version}"
+                      "$ENV{HOME}/.cache/holdfast/libtorch-${version}")
   endforeach()
   foreach(venv IN LISTS venvs ITEMS "${CMAKE_SOURCE_DIR}/.venv")
     file(GLOB folders "${venv}/lib/python3*/site-packages/torch")
@@ -138,7 +143,7 @@ if(LibTorch_FOLDER)
   if(LibTorch_VERSION STREQUAL "unknown" OR _LibTorch_minor VERSION_LESS _LibTorch_oldest)
     set(_LibTorch_sentence "LibTorch ${LibTorch_VERSION} in ${LibTorch_FOLDER} is not supported: ${_LibTorch_tested}. \
 Install one of these with tools/setup or pip install torch==${_LibTorch_default}, or name its folder with \
--DLibTorch_ROOT=. -DHOLDFAST_ANY_LIBTORCH=ON tries this one anyway.")
+-DLibTorch_ROOT=<folder>. -DHOLDFAST_ANY_LIBTORCH=ON tries this one anyway.")
     if(HOLDFAST_ANY_LIBTORCH)
       message(WARNING "${_LibTorch_sentence}")
     else()

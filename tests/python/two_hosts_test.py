@@ -91,7 +91,7 @@ class Run:
         time.sleep(0.5)
 
     def steps(self):
-        return max((step for chain in self.chains for step, _ in chain.records), default=0)
+        return max((step for chain in self.chains for step, _ in list(chain.records)), default=0)
 
     def processes(self, host, program="chain"):
         return hosts.descendants(self.chains[both.index(host)].process.pid, program)

@@ -38,8 +38,8 @@ struct DeviceChoice {
   std::string gpu = {};   // its name and id, "NVIDIA H200 (GPU-5a0d...)"; empty for the CPU, or without an id
 };
 
-/// Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this
-/// LibTorch cannot use it; auto chooses the CPU if it finds no GPU or LibTorch was built without CUDA.
+/// Throws Error(unsupported) if the GPU is wanted, or auto finds one, and this LibTorch cannot use it; auto chooses the
+/// CPU if it finds no GPU or LibTorch was built without CUDA.
 /// With several ranks on this host, each uses the GPU of its own number. A rank that sees fewer GPUs than there are
 /// ranks assumes that each rank was given its own (as by srun --gpus-per-task) and counts within those; gpu_of_two()
 /// checks that.

@@ -146,21 +146,23 @@ void check_run(const std::string& name) {
   }
 }
 
-void check_path(const std::string& path) {
-  if (path.empty()) wrong("the path is empty");
-  if (path == "~" || path.substr(0, 2) == "~/") {
-    // A shell expands it only at the beginning of a word, and nothing expands it in a configuration file.
-    wrong(
-        fmt::format("'{0}' begins with ~, which no shell replaced by your home folder: write the folder's whole path, "
-                    "or ./{0} for a folder of that name",
-                    path));
-  }
-}
-
 Duration parse_duration(const std::string& text) {
   const auto duration = storage::parse_duration(text);
   if (!duration) wrong(fmt::format("'{}' is not a duration such as 30s, 10min or 2h", text));
   return *duration;
+}
+
+void check_duration(const OptionValue<Duration>& duration) {
+  if (*duration < Duration::zero()) wrong(fmt::format("'{}' is negative", duration.text()));
+}
+
+void check_every(const OptionValue<SaveEvery>& every) {
+  if (every->time < Duration::zero()) wrong(fmt::format("'{}' is negative", every.text()));
+}
+
+void check_on_non_finite(const OptionValue<OnNonFinite>& choice) {
+  if (choice->act != OnNonFinite::Act::rollback || choice->steps > 0) return;
+  wrong("a rollback needs the number of steps that it may undo, at least 1");
 }
 
 void check_silence(const OptionValue<Duration>& duration) {
@@ -174,6 +176,17 @@ void check_version(const std::string& version) {
 
 }  // namespace
 
+void check_path(const std::string& path) {
+  if (path.empty()) wrong("the path is empty");
+  if (path == "~" || path.substr(0, 2) == "~/") {
+    // A shell expands it only at the beginning of a word, and nothing expands it in a configuration file.
+    wrong(
+        fmt::format("'{0}' begins with ~, which no shell replaced by your home folder: write the folder's whole path, "
+                    "or ./{0} for a folder of that name",
+                    path));
+  }
+}
+
 const std::vector<Option>& option_table() {
   static const std::vector<Option> rows = {
       text("config", "PATH", "a JSON file of these options: { \"every\": \"10min\", \"keep\": 5 }",
@@ -182,7 +195,7 @@ const std::vector<Option>& option_table() {
       text("run", "NAME", "the name of the run, and of its folder there", &SessionOptions::run, check_run),
       number("seed", "seed of all random generators and of shuffling", &SessionOptions::seed),
       value<SaveEvery>("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",
-                       &SessionOptions::every, parse_save_every),
+                       &SessionOptions::every, parse_save_every, check_every),
       number("keep", "versions to keep; 0 keeps all", &SessionOptions::keep),
       value<DeviceKind>("device", "DEVICE", "cpu, cuda or auto", &SessionOptions::device,
                         one_of<DeviceKind>({DeviceKind::cpu, DeviceKind::cuda, DeviceKind::automatic})),
@@ -199,11 +212,11 @@ const std::vector<Option>& option_table() {
       number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else LibTorch's choice",
              &SessionOptions::threads, kMostThreads),
       value<Duration>("join-within", "DURATION", "how long to wait for the other ranks at the start",
-                      &SessionOptions::join_within, parse_duration),
+                      &SessionOptions::join_within, parse_duration, check_duration),
       value<Duration>("silence", "DURATION", "stop all ranks if one of them sends nothing for this long",
                       &SessionOptions::silence, parse_duration, check_silence),
       value<Duration>("say-waiting", "DURATION", "log a slow rank once after waiting this long",
-                      &SessionOptions::say_waiting, parse_duration),
+                      &SessionOptions::say_waiting, parse_duration, check_duration),
       value<LoadMode>("load", "MODE",
                       "exact: checkpoint and program must hold the same names; subset: load the names that both hold",
                       &SessionOptions::load, one_of<LoadMode>({LoadMode::exact, LoadMode::subset})),
@@ -221,7 +234,7 @@ const std::vector<Option>& option_table() {
       value<OnNonFinite>(
           "on-nonfinite", "ACTION",
           "if tensors become NaN or infinite: note, stop, or rollback:K, which undoes the last steps (at most K)",
-          &SessionOptions::on_nonfinite, parse_on_non_finite),
+          &SessionOptions::on_nonfinite, parse_on_non_finite, check_on_non_finite),
   };
   return rows;
 }

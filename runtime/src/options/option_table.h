@@ -26,4 +26,7 @@ struct Option {
 
 const std::vector<Option>& option_table();
 
+/// Throws std::invalid_argument with the reason if `path` is empty or begins with a ~ that no shell expanded.
+void check_path(const std::string& path);
+
 }  // namespace holdfast

@@ -53,7 +53,7 @@ std::shared_ptr<Session::Impl::SessionLoop> Session::Impl::begin_loop(LoopPositi
   start_together(position);
   if (on_non_finite.act == OnNonFinite::Act::rollback && !resumed.has_base && saving.count == 0 && !stop) {
     progress.mark(position);
-    (void)save("before the first step", /*insist=*/false);
+    (void)save("before the first step, for a rollback", /*insist=*/false);
   }
   return loop;
 }

@@ -28,10 +28,10 @@ std::chrono::seconds pause_after(int failures) {
 bool Session::Impl::save(const std::string& reason, bool insist) {
   const int attempts = insist ? kAttemptsAtTheEnd : 1;
   for (int attempt = 1; attempt <= attempts && !superseded; ++attempt) {
+    const auto pause = storage::format_duration(pause_after(saving.failures + 1));
     const auto afterwards = attempt < attempts ? std::string("; trying again")
                             : insist           ? std::string()
-                                               : fmt::format("; training continues, the next attempt is in {}",
-                                                             storage::format_duration(pause_after(saving.failures + 1)));
+                                               : fmt::format("; training continues, the next attempt is in {}", pause);
     if (try_save(reason, afterwards)) return true;
     if (!saving.refused.empty()) return roll_back(insist);
   }

@@ -17,6 +17,7 @@ class StopAgreement {
   /// `answers`: this rank reports a signal that it receives.
   explicit StopAgreement(bool answers) : signals(answers) {}
 
+  // The session also ends the watch of these signals, and sets program_stop; so does a save that finds NaN.
   SignalWatch signals;
   std::optional<std::string> program_stop;  // the reason given to session.stop()
 

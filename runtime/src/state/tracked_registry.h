@@ -131,7 +131,7 @@ struct TrackedState::Registry {
       item->capture(capture);
       if (capture.digests_generators() && item->is_generator()) capture.generator(item->name());
     }
-    generators->capture(capture);
+    if (!capture.digests_generators()) generators->capture(capture);
   }
 
   void plan(RestorePlan& plan) const {

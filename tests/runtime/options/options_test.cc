@@ -84,6 +84,34 @@ TEST_CASE("an_invalid_value_is_refused_with_its_option_and_origin") {
   CHECK(contains(refusal({"--holdfast.threads=100000"}), "--holdfast.threads: '100000' is not"));
 }
 
+TEST_CASE("options_in_code_may_be_values_and_are_checked_like_texts") {
+  using holdfast::DeviceKind, holdfast::LoadMode, holdfast::OnNonFinite, holdfast::Precision, holdfast::SaveEvery;
+  const SessionOptions code = {.every = SaveEvery{.steps = 500, .epochs = 0, .time = std::chrono::minutes(10)},
+                               .device = DeviceKind::cpu,
+                               .precision = Precision::bf16,
+                               .load = LoadMode::subset,
+                               .join_within = std::chrono::minutes(2),
+                               .silence = std::chrono::seconds(30),
+                               .on_nonfinite = OnNonFinite{OnNonFinite::Act::rollback, 100}};
+  const auto options = read({}, code).read;
+  CHECK(options.values.every->steps == 500);
+  CHECK(in_force(options, "every").value == "500 steps, 10 min");
+  CHECK(in_force(options, "every").origin == "code");
+  CHECK(*options.values.device == DeviceKind::cpu);
+  CHECK(**options.values.precision == Precision::bf16);
+  CHECK(*options.values.load == LoadMode::subset);
+  CHECK(*options.values.join_within == std::chrono::minutes(2));
+  CHECK(*options.values.say_waiting == std::chrono::seconds(30));  // a default that is written as text
+  CHECK(in_force(options, "on-nonfinite").value == "rollback:100");
+  CHECK(read({"--holdfast.every", "7"}, code).read.values.every->steps == 7);
+
+  CHECK(contains(refusal({}, {.silence = std::chrono::milliseconds(500)}), "SessionOptions, silence: "));
+  CHECK(contains(refusal({}, {.join_within = std::chrono::seconds(-5)}), "SessionOptions, join-within: "));
+  CHECK(contains(refusal({}, {.every = SaveEvery{.time = std::chrono::seconds(-1)}}), "SessionOptions, every: "));
+  CHECK(contains(refusal({}, {.on_nonfinite = OnNonFinite{OnNonFinite::Act::rollback, 0}}),
+                 "SessionOptions, on-nonfinite: "));
+}
+
 TEST_CASE("an_unexpanded_tilde_and_an_invalid_run_name_are_refused_at_the_start") {
   for (const std::string path : {"~", "~/runs"}) {
     CHECK(contains(refusal({"--holdfast.dir=" + path}), "no shell replaced by your home folder"));

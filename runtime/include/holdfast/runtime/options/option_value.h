@@ -21,14 +21,18 @@ std::string text_of(const T& value) {
 
 }  // namespace detail
 
-/// `T` is a duration or has to_string(); its text is what messages and --holdfast.help show. to_string(),
+/// What an option of type T takes as a value: what converts to T implicitly and is not a text.
+template <class Value, class T>
+concept ValueOf = std::convertible_to<Value, T> && !std::convertible_to<Value, std::string>;
+
+/// `T` is a duration or has to_string(), whose text is what messages and --holdfast.help show.
 template <class T>
 class OptionValue {
  public:
-  OptionValue(const char* text) : text_(text) {}  // NOLINT(google-explicit-constructor): .every = "10min"
-  OptionValue(std::string text) : text_(std::move(text)) {}
-  template <class Value>
-  requires std::constructible_from<T, Value> &&(!std::convertible_to<Value, std::string>)OptionValue(Value value)
+  OptionValue(const char* text) : text_(text) {}             // NOLINT(google-explicit-constructor): .every = "10min"
+  OptionValue(std::string text) : text_(std::move(text)) {}  // NOLINT(google-explicit-constructor)
+  template <ValueOf<T> Value>
+  OptionValue(Value value)  // NOLINT(google-explicit-constructor): .every = SaveEvery{.steps = 500}
       : value_(std::move(value)), text_(detail::text_of(*value_)) {}
 
   /// A text that was read: `text` is what the user wrote.

@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "holdfast/runtime/options/option_types.h"
@@ -36,13 +35,13 @@ struct SessionOptions {
   std::string dir = "runs";                                // where runs are kept
   std::string run = "";                                    // the run's folder in dir; empty: the program's file name
   std::uint64_t seed = 0;                                  // seeds every generator and every order
-  OptionValue<SaveEvery> every = "10min";                  // when to save
+  OptionValue<SaveEvery> every = "10min";                  // when to save; its texts: parse_save_every (save_every.h)
   std::uint64_t keep = 3;                                  // versions to keep; 0: all
   OptionValue<DeviceKind> device = DeviceKind::automatic;  // cpu | cuda | auto
   std::string from = "";                                   // the version to resume from; empty: the newest
   bool fresh = false;                                      // start from scratch although versions exist
   bool take_over = false;                                  // start although another process seems to own the run
-  std::optional<OptionValue<Precision>> precision = {};    // of pipelines that use Amp: auto | fp32 | bf16 | fp16
+  std::optional<OptionValue<Precision>> precision = {};    // of pipelines that use Amp; empty: the program's choice
   bool deterministic = false;  // only kernels that give the same bits each time; an error if LibTorch has none
   int threads = 0;             // intra-op; 0: OMP_NUM_THREADS if set, else as saved
   OptionValue<LoadMode> load = LoadMode::exact;    // exact | subset

@@ -51,7 +51,7 @@ struct StageContext {
   torch::nn::Module& net;
   torch::optim::Optimizer& optimizer;
   std::vector<NamedParameter> parameters;   // trainable ones of net, in its order, tied ones once
-  std::optional<Precision> precision = {};  // what the user asked for when starting the program
+  std::optional<Precision> precision = {};  // what the user asked for at the start; empty: nothing
   std::function<void(const std::string&)> say = {};
 };
 

@@ -11,7 +11,7 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <concepts>
-#include <cstdint>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>

@@ -3,7 +3,7 @@
 // Source: Micikevicius et al., "Mixed Precision Training", ICLR 2018; the scale follows PyTorch's torch.amp.GradScaler.
 #pragma once
 
-#include <cstdint>
+#include <memory>
 #include <string>
 
 #include "holdfast/runtime/options/option_types.h"
