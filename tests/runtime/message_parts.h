@@ -13,6 +13,8 @@
 
 #include "holdfast/runtime/error.h"
 
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
 /// Where `part` begins in `text`, from `from` on. A number is not found within a longer one: 1 is not in 12.
 inline std::size_t find_part(const std::string& text, const std::string& part, std::size_t from = 0) {
   const auto is_digit = [&](std::size_t at) {
@@ -57,6 +59,17 @@ inline bool has_line_in_order(const std::string& text, const std::vector<std::st
     if (std::all_of(parts.begin(), parts.end(), follows)) return true;
   }
   return false;
+}
+
+/// The message of the holdfast::Error that `act` throws; empty if it throws none.
+template <class Act>
+std::string error_of(const Act& act) {
+  try {
+    act();
+  } catch (const holdfast::Error& error) {
+    return error.what();
+  }
+  return {};
 }
 
 /// The holdfast::Error that `act` throws.

@@ -13,6 +13,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/memory_store.h"
+#include "message_parts.h"
 #include "state/run_state.h"
 
 class TrackedRun {
@@ -111,14 +112,3 @@ inline std::vector<std::string> other_parts(const StateBytes& a, const StateByte
 }
 
 inline const std::vector<std::string> kNone;
-
-/// The message of the holdfast::Error that `act` throws; empty if it throws none.
-template <class Act>
-std::string error_of(const Act& act) {
-  try {
-    act();
-  } catch (const holdfast::Error& error) {
-    return error.what();
-  }
-  return {};
-}

@@ -20,6 +20,7 @@ using nlohmann::json;
 namespace {
 
 constexpr std::string_view kWhat = "the manifest";
+
 std::string in_mebibytes(std::uint64_t bytes) {
   constexpr std::uint64_t kMebibyte = 1 << 20;
   return bytes < kMebibyte ? std::to_string(bytes) + " bytes"
@@ -52,8 +53,6 @@ std::string file_text(const FileEntry& file) {
 }
 
 // --- decoding
-
-/// The sentence that describes a problem, without its subject; empty if there is no problem.
 
 Result<FileEntry> decode_file(const json& object) {
   FieldReader fields(object, std::string(kWhat) + "'s file");

@@ -8,7 +8,7 @@
 
 namespace holdfast::storage {
 
-/// A sentence whose subject comes before it; empty if there is no problem.
+/// What is wrong, as a sentence without its subject; empty: nothing.
 using Problem = std::optional<std::string>;
 
 /// Every file is a payload of this run, listed once. The subject is "the manifest".

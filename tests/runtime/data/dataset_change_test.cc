@@ -31,15 +31,6 @@ std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t epoch, std::u
   return indices;
 }
 
-std::string error_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
-}
-
 /// Trains, and records the samples of each step.
 struct Program {
   LoaderOptions loading = {.batch_size = 4};

@@ -15,6 +15,7 @@
 
 #include "holdfast/runtime/data/loader.h"
 #include "holdfast/runtime/error.h"
+#include "message_parts.h"
 
 namespace indexed_datasets {
 
@@ -64,17 +65,5 @@ std::vector<std::int64_t> drain(AnyLoader& loader) {
   }
   return seen;
 }
-
-template <class Call>
-Error error_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {StatusCode::ok, "nothing was thrown"};
-}
-
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace indexed_datasets

@@ -31,7 +31,7 @@ TEST_CASE("an_exception_in_get_names_the_sample_and_the_next_call_retries") {
     CHECK(loader.next());
     CHECK(loader.next());
     for (int attempt = 0; attempt < 2; ++attempt) {
-      const auto error = error_of([&] { loader.next(); });
+      const auto error = refusal_of([&] { loader.next(); });
       CHECK(error.code() == StatusCode::unreadable);
       CHECK(contains(error.what(), "sample 13 "));
       CHECK(contains(error.what(), "image 13 is truncated"));
@@ -46,20 +46,20 @@ TEST_CASE("an_exception_in_get_batch_names_the_sample_or_the_whole_batch") {
   Columns torn;
   torn.bad = 6;
   Loader loader(torn, {.batch_size = 10});
-  CHECK(contains(error_of([&] { loader.next(); }).what(), "sample 6 "));
-  CHECK(contains(error_of([&] { loader.next(); }).what(), "row is torn"));
+  CHECK(contains(refusal_of([&] { loader.next(); }).what(), "sample 6 "));
+  CHECK(contains(refusal_of([&] { loader.next(); }).what(), "row is torn"));
 
   Columns unequal;
   unequal.together_bad = true;
   Loader together(unequal, {.batch_size = 3, .shuffle = false});
-  const auto error = error_of([&] { together.next(); });
+  const auto error = refusal_of([&] { together.next(); });
   CHECK(contains(error.what(), "samples 0, 1, 2 "));
   CHECK(contains(error.what(), "rows of unequal length"));
 }
 
 TEST_CASE("a_libtorch_exception_arrives_without_its_backtrace") {
   Loader loader(Numbers(2, [](std::size_t) { TORCH_CHECK(false, "shapes differ"); }).map(Stack<>()));
-  const std::string text = error_of([&] { loader.next(); }).what();
+  const std::string text = refusal_of([&] { loader.next(); }).what();
   CHECK(contains(text, "shapes differ"));
   CHECK_FALSE(contains(text, "Exception raised from"));
 }
@@ -93,7 +93,7 @@ TEST_CASE("a_get_that_uses_the_default_generator_is_reported_once") {
 
 TEST_CASE("invalid_loader_options_are_refused_by_name") {
   const auto refused = [](std::size_t size, LoaderOptions options) {
-    return error_of([&] { Loader loader(Numbers(size), options); });
+    return refusal_of([&] { Loader loader(Numbers(size), options); });
   };
   CHECK(refused(0, {}).code() == StatusCode::invalid);
   CHECK(contains(refused(5, {.batch_size = 0}).what(), "batch_size"));

@@ -166,14 +166,14 @@ TEST_CASE("state_of_another_dataset_or_order_is_refused_and_changes_nothing") {
   first.next();
   Loader larger(Numbers(24).map(Stack<>()), {.batch_size = 5, .seed = 2});
   const auto before = larger.state();
-  const auto size_error = error_of([&] { larger.set_state(first.state()); });
+  const auto size_error = refusal_of([&] { larger.set_state(first.state()); });
   CHECK(size_error.code() == StatusCode::misfit);
   CHECK(contains(size_error.what(), "24 samples"));
   CHECK(contains(size_error.what(), "when it had 23"));
   CHECK(larger.state() == before);
 
   Loader unshuffled(Numbers(23).map(Stack<>()), {.batch_size = 5, .shuffle = false});
-  CHECK(error_of([&] { unshuffled.set_state(first.state()); }).code() == StatusCode::misfit);
+  CHECK(refusal_of([&] { unshuffled.set_state(first.state()); }).code() == StatusCode::misfit);
   drain(first);
   CHECK_NOTHROW(unshuffled.set_state(first.state()));  // between epochs nothing is lost
 
@@ -181,8 +181,8 @@ TEST_CASE("state_of_another_dataset_or_order_is_refused_and_changes_nothing") {
   first.next();
   newer = first.state();
   newer["order"] = 2;
-  CHECK(error_of([&] { first.set_state(newer); }).code() == StatusCode::misfit);
-  CHECK(error_of([&] { first.set_state({{"epoch", 1}}); }).code() == StatusCode::misfit);
+  CHECK(refusal_of([&] { first.set_state(newer); }).code() == StatusCode::misfit);
+  CHECK(refusal_of([&] { first.set_state({{"epoch", 1}}); }).code() == StatusCode::misfit);
 }
 
 TEST_CASE("seeking_far_reads_nothing_before_the_position") {
@@ -193,7 +193,7 @@ TEST_CASE("seeking_far_reads_nothing_before_the_position") {
   CHECK(reads == 8);
   CHECK_FALSE(loader.next());
   CHECK(loader.samples_seen() == std::uint64_t{4} << 40);
-  CHECK(error_of([&] { loader.seek(0, (std::uint64_t{1} << 40) + 1); }).code() == StatusCode::invalid);
+  CHECK(refusal_of([&] { loader.seek(0, (std::uint64_t{1} << 40) + 1); }).code() == StatusCode::invalid);
 }
 
 TEST_CASE("draw_continues_across_epochs") {

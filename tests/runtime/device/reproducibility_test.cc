@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "device/device.h"
 #include "holdfast/runtime/error.h"
+#include "message_parts.h"
 
 using holdfast::choose_device;
 using holdfast::DeviceKind;
@@ -44,8 +45,6 @@ std::string refusal(DeviceKind wanted, const GpuFacts& facts) {
   }
   return "";
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

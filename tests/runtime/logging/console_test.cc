@@ -24,8 +24,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 // A stream whose text can be read back.
 struct Page {
   Page() : file(std::tmpfile()) {}

@@ -10,6 +10,7 @@
 #include "catch.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/options/options.h"
+#include "message_parts.h"
 #include "options/config_file.h"
 #include "storage/scratch_folder.h"
 
@@ -49,8 +50,6 @@ inline std::string refusal(const std::vector<std::string>& arguments, const Sess
   }
   return "";
 }
-
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // A test's own configuration file, read as the user would pass it.
 class ConfigFile {

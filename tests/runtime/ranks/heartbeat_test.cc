@@ -36,8 +36,6 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers) {
 }
 
 std::string text_of(const std::optional<Fault>& fault) { return fault ? fault->text : ""; }
-bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
-
 }  // namespace
 
 TEST_CASE("slow_ranks_are_not_faults") {

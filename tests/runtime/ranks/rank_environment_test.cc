@@ -6,6 +6,7 @@
 
 #include "catch.h"
 #include "holdfast/runtime/error.h"
+#include "message_parts.h"
 
 namespace {
 
@@ -28,8 +29,6 @@ std::string refusal(const Variables& variables) {
   }
   return {};
 }
-
-bool contains(const std::string& text, const std::string& words) { return text.find(words) != std::string::npos; }
 
 }  // namespace
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "program_trace.h"
+#include "replace_parameter.h"
 
 namespace shapes {
 
@@ -144,21 +145,6 @@ inline int flags_that_change(Session& session, Trace& trace) {
     trace.tell(at("step", step.number()), loss.item<double>());
   }
   return session.finish();
-}
-
-/// The tensor in a group becomes `value`, and its moments become the results of `select`.
-template <class Select>
-void replace_parameter(torch::optim::Adam& optimizer, std::size_t group, torch::Tensor& variable,
-                       const torch::Tensor& value, const Select& select) {
-  auto& held = optimizer.param_groups().at(group).params().at(0);
-  const auto found = optimizer.state().find(held.unsafeGetTensorImpl());
-  auto state = std::move(found->second);
-  optimizer.state().erase(found);
-  auto& moments = static_cast<torch::optim::AdamParamState&>(*state);
-  moments.exp_avg(select(moments.exp_avg()));
-  moments.exp_avg_sq(select(moments.exp_avg_sq()));
-  held = variable = value.detach().clone().requires_grad_(true);
-  optimizer.state()[variable.unsafeGetTensorImpl()] = std::move(state);
 }
 
 /// Points that are split and pruned while Adam moves them, as in Gaussian splatting.

@@ -78,21 +78,23 @@ TrackedRun saved_after(const Groups& groups, const Change& change) {
   return run;
 }
 
+/// A change that sets the learning rates of the first two groups.
+auto rates(double first, double second) {
+  return [=](GroupedProgram& program) {
+    program.set_lr(0, first);
+    program.set_lr(1, second);
+  };
+}
+
 }  // namespace
 
 TEST_CASE("options_follow_their_parameters_if_groups_are_reordered") {
-  const TrackedRun run = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
-    program.set_lr(0, 0);
-    program.set_lr(1, 0.5);
-  });
+  const TrackedRun run = saved_after({{"ab", 0.1}, {"cd", 0.1}}, rates(0, 0.5));
   GroupedProgram swapped({{"cd", 0.1}, {"ab", 0.1}});
   CHECK(swapped.state.restore(run.newest()).notes.empty());
   CHECK(swapped.groups() == Groups{{"cd", 0.5}, {"ab", 0}});
 
-  const TrackedRun fewer = saved_after({{"b", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
-    program.set_lr(0, 0);
-    program.set_lr(1, 0.5);
-  });
+  const TrackedRun fewer = saved_after({{"b", 0.1}, {"cd", 0.1}}, rates(0, 0.5));
   GroupedProgram inserted({{"a", 0.1}, {"b", 0.1}, {"cd", 0.1}});
   const auto notes = inserted.state.restore(fewer.newest(), {.allow_missing = {"net.a"}, .allow_unexpected = {}}).notes;
   CHECK(inserted.groups() == Groups{{"a", 0.1}, {"b", 0}, {"cd", 0.5}});
@@ -179,18 +181,12 @@ TEST_CASE("a_split_or_merged_group_takes_its_parameters_options_if_they_agree") 
   CHECK(split.state.restore(one.newest()).notes.empty());
   CHECK(split.groups() == Groups{{"ab", 0.05}, {"cd", 0.05}});
 
-  const TrackedRun two = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
-    program.set_lr(0, 0.05);
-    program.set_lr(1, 0.05);
-  });
+  const TrackedRun two = saved_after({{"ab", 0.1}, {"cd", 0.1}}, rates(0.05, 0.05));
   GroupedProgram merged({{"abcd", 0.1}});
   CHECK(merged.state.restore(two.newest()).notes.empty());
   CHECK(merged.groups() == Groups{{"abcd", 0.05}});
 
-  const TrackedRun other = saved_after({{"ab", 0.1}, {"cd", 0.1}}, [](GroupedProgram& program) {
-    program.set_lr(0, 0.05);
-    program.set_lr(1, 0.02);
-  });
+  const TrackedRun other = saved_after({{"ab", 0.1}, {"cd", 0.1}}, rates(0.05, 0.02));
   GroupedProgram disagreeing({{"abcd", 0.1}});
   const auto notes = disagreeing.state.restore(other.newest()).notes;
   CHECK(disagreeing.groups() == Groups{{"abcd", 0.1}});

@@ -6,6 +6,7 @@
 
 #include "catch.h"
 #include "message_parts.h"
+#include "replace_parameter.h"
 #include "state/save_and_restore.h"
 #include "tracked_run.h"
 
@@ -15,21 +16,6 @@ using holdfast::RunState;
 using holdfast::storage::StatusCode;
 
 namespace {
-
-/// Replaces the tensor in a group by `value`, and its moments by the results of `select`, as trainers of point clouds
-/// do to add and remove points.
-void replace(torch::optim::Adam& optimizer, std::size_t group, torch::Tensor& variable, const torch::Tensor& value,
-             const std::function<torch::Tensor(const torch::Tensor&)>& select) {
-  auto& held = optimizer.param_groups().at(group).params().at(0);
-  auto found = optimizer.state().find(held.unsafeGetTensorImpl());
-  auto state = std::move(found->second);
-  optimizer.state().erase(found);
-  auto& moments = static_cast<torch::optim::AdamParamState&>(*state);
-  moments.exp_avg(select(moments.exp_avg()));
-  moments.exp_avg_sq(select(moments.exp_avg_sq()));
-  held = variable = value.detach().clone().requires_grad_(true);
-  optimizer.state()[variable.unsafeGetTensorImpl()] = std::move(state);
-}
 
 /// Points that are added and removed, in two groups of Adam.
 struct Points {
@@ -44,13 +30,13 @@ struct Points {
   }
   void densify() {
     const auto twice = [](const torch::Tensor& moment) { return torch::cat({moment, torch::zeros_like(moment)}); };
-    replace(optimizer, 0, means, torch::cat({means, means + 0.1}), twice);
-    replace(optimizer, 1, scales, torch::cat({scales, scales * 0.5}), twice);
+    replace_parameter(optimizer, 0, means, torch::cat({means, means + 0.1}), twice);
+    replace_parameter(optimizer, 1, scales, torch::cat({scales, scales * 0.5}), twice);
   }
   void prune() {
     const auto keep = [](const torch::Tensor& x) { return x.slice(0, 1); };
-    replace(optimizer, 0, means, keep(means), keep);
-    replace(optimizer, 1, scales, keep(scales), keep);
+    replace_parameter(optimizer, 0, means, keep(means), keep);
+    replace_parameter(optimizer, 1, scales, keep(scales), keep);
   }
 
   torch::Tensor means = torch::arange(6, torch::kFloat).reshape({3, 2}).requires_grad_(true);
