@@ -7,7 +7,7 @@
 # folder. Everything in runtime and tools may also use the public headers of storage. tools may use no other module of
 # runtime than platform, because the command is built and started without LibTorch.
 set(holdfast_arrows
-  # Status and Result: outcomes as values; steps of protocols; what Linux tells about processes
+  # Status and Result: outcomes as values; steps of protocols; jobs on several threads; what Linux tells about processes
   "storage/. :"
   # text as people read and write it: units, times, quotes, the name nearest to a misspelled one
   "storage/text : ."

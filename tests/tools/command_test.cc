@@ -20,6 +20,22 @@ TEST_CASE("an_unknown_command_gets_the_nearest_one") {
         "holdfast: unknown command \"frobnicate\"; the commands are ls, show, verify, diff, launch\n");
 }
 
+TEST_CASE("a_word_that_a_command_does_not_know_is_named_with_the_way_out") {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> mistakes = {
+      {{"ls", "--jsn"}, "\"--jsn\" is not an option of holdfast ls; did you mean --json?"},
+      {{"ls", "a", "b"}, "holdfast ls: unexpected argument \"b\"; see holdfast ls --help"},
+      {{"show", "x", "--filter"}, "--filter needs a value; see holdfast show --help"},
+      {{"launch", "--logs"}, "--logs needs a value; see holdfast launch --help"},
+      {{"--nope", "ls"},
+       "\"--nope\" is not an option of holdfast; begin with a command: ls, show, verify, diff, launch"},
+  };
+  for (const auto& [words, sentence] : mistakes) {
+    const Said said = holdfast_command(words);
+    CHECK(said.code == 2);
+    CHECK(said.err == "holdfast: " + sentence + "\n");
+  }
+}
+
 TEST_CASE("errors_are_json_too") {
   for (const std::vector<std::string>& words : {std::vector<std::string>{"show", "/nowhere/at/all", "--json"},
                                                 {"diff", "--json"},

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstring>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -11,64 +10,6 @@
 
 namespace holdfast::storage {
 namespace {
-
-/// Calls `run(tensor_offset, bytes)` for each stretch of a box that is contiguous in the tensor, in the box's order.
-template <class Run>
-Status for_each_run(const TensorEntry& tensor, const TensorPart& part, const Run& run) {
-  const std::size_t dims = tensor.shape.size();
-  const std::uint64_t element = element_size(tensor.dtype);
-  // The box covers the dimensions from `inner` on completely, so its extent in the dimension before is contiguous.
-  std::size_t inner = dims;
-  while (inner > 0 && part.extent[inner - 1] == tensor.shape[inner - 1]) --inner;
-  const std::size_t outer = inner > 0 ? inner - 1 : 0;
-  std::vector<std::uint64_t> stride(dims, element);
-  for (std::size_t i = dims; i-- > 1;) stride[i - 1] = stride[i] * static_cast<std::uint64_t>(tensor.shape[i]);
-  const std::uint64_t bytes = static_cast<std::uint64_t>(part.extent[outer]) * stride[outer];
-
-  std::vector<std::int64_t> index(outer, 0);
-  while (true) {
-    std::uint64_t at = static_cast<std::uint64_t>(part.offset[outer]) * stride[outer];
-    for (std::size_t i = 0; i < outer; ++i) at += static_cast<std::uint64_t>(part.offset[i] + index[i]) * stride[i];
-    if (Status status = run(at, bytes); !status) return status;
-    std::size_t i = outer;
-    while (i > 0 && ++index[i - 1] == part.extent[i - 1]) index[--i] = 0;
-    if (i == 0) return {};
-  }
-}
-
-/// Gathers a tensor from its boxes. Rows of a box are read through a buffer, because a row may have only a few bytes.
-Status gather(const Files& files, const TensorEntry& tensor, std::span<std::byte> into) {
-  std::vector<std::byte> buffer;
-  for (const TensorPart& part : tensor.parts) {
-    if (part.begin == part.end) continue;
-    const ObjectReader& file = *files[part.file];
-    if (part.offset.empty()) {
-      if (Status status = file.read(part.begin, into); !status) return status;
-      continue;
-    }
-    std::uint64_t next = part.begin;  // offset in the file
-    std::size_t used = 0;             // offset in the buffer
-    buffer.clear();
-    const auto run = [&](std::uint64_t at, std::uint64_t bytes) -> Status {
-      while (bytes > 0) {
-        if (used == buffer.size()) {
-          buffer.resize(std::min(kReadPieceBytes, part.end - next));
-          used = 0;
-          if (Status status = file.read(next, buffer); !status) return status;
-          next += buffer.size();
-        }
-        const std::size_t piece = std::min<std::uint64_t>(bytes, buffer.size() - used);
-        std::memcpy(into.data() + at, buffer.data() + used, piece);
-        used += piece;
-        at += piece;
-        bytes -= piece;
-      }
-      return {};
-    };
-    if (Status status = for_each_run(tensor, part, run); !status) return status;
-  }
-  return {};
-}
 
 /// Reads a contiguous range piece by piece and calls `each` on every piece, in order. With
 /// `read_ahead`, another thread reads while `each` runs.
@@ -127,7 +68,7 @@ Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::
 Status read_tensor(const Files& files, const TensorEntry& tensor, std::span<std::byte> into, bool read_ahead,
                    Digest* digest) {
   if (!is_whole(tensor)) {
-    if (Status status = gather(files, tensor, into); !status) return status;
+    if (Status status = read_tensor_range(files, tensor, 0, into); !status) return status;
     if (digest) *digest = digest_of(std::span<const std::byte>(into));
     return {};
   }

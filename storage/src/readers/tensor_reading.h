@@ -2,18 +2,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
-#include <vector>
 
 #include "holdfast/storage/formats/manifest.h"
+#include "holdfast/storage/readers/tensor_range.h"
 #include "holdfast/storage/status.h"
-#include "holdfast/storage/stores/store.h"
 
 namespace holdfast::storage {
-
-/// In the order of Manifest::files.
-using Files = std::vector<std::shared_ptr<ObjectReader>>;
 
 /// The size of one read, small enough that the processor's cache still holds the bytes when they are hashed.
 inline constexpr std::uint64_t kReadPieceBytes = 1 << 20;

@@ -1,26 +1,20 @@
 #include "holdfast/storage/readers/version_reader.h"
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
-#include <mutex>
 #include <new>
-#include <thread>
 #include <utility>
 
+#include "holdfast/storage/parallel.h"
 #include "holdfast/storage/text/text.h"
 #include "readers/file_verifier.h"
 #include "readers/tensor_reading.h"
-#include "start_thread.h"
 
 namespace holdfast::storage {
 namespace {
 
 // A tensor from this size on may get a second thread: one reads ahead while the other hashes.
 constexpr std::uint64_t kReadAheadBytes = 32 << 20;
-constexpr int kMaxThreads = 8;
-// Short enough for a string without an allocation.
-constexpr const char* kNoMemory = "no memory";
 
 std::string range_text(std::uint64_t begin, std::uint64_t end) {
   return "bytes " + std::to_string(begin) + " to " + std::to_string(end);
@@ -35,52 +29,6 @@ std::string place_of(const TensorEntry& tensor, const Manifest& manifest) {
     text += range_text(part.begin, part.end) + " of " + manifest.files[part.file].name;
   }
   return text + ")";
-}
-
-/// Runs jobs 0 to `count` - 1 on several threads, in this order; no new job begins after a failure. Returns the failure
-/// of the job with the lowest number.
-template <class Job>
-Status in_parallel(std::size_t count, int threads, const Job& job) {
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::size_t failed_at = count;
-  Status failure;
-  const auto work = [&] {
-    for (std::size_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) {
-      Status status;
-      try {
-        status = job(i);
-      } catch (const std::bad_alloc&) {  // an exception that leaves the thread's function ends the process
-        status = Status(StatusCode::unreadable, kNoMemory);
-      }
-      if (status) continue;
-      next.store(count);
-      const std::lock_guard lock(mutex);
-      if (i < failed_at) {
-        failed_at = i;
-        failure = std::move(status);
-      }
-    }
-  };
-  std::vector<std::thread> others;
-  others.reserve(static_cast<std::size_t>(threads));  // an exception while a thread runs would end the process
-  for (std::size_t i = 1; i < std::min(count, static_cast<std::size_t>(threads)); ++i) {
-    others.push_back(start_thread(work));
-    if (!others.back().joinable()) break;
-  }
-  work();
-  for (std::thread& other : others) {
-    if (other.joinable()) other.join();
-  }
-  if (failure.message() == kNoMemory) {
-    return {StatusCode::unreadable, "there is not enough memory to read the version"};
-  }
-  return failure;
-}
-
-int thread_count(const ReadOptions& options) {
-  if (options.threads > 0) return options.threads;
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
 }
 
 }  // namespace
@@ -152,14 +100,14 @@ Status VersionReader::read(const std::vector<TensorTarget>& targets, const ReadO
   // The largest first, so that a large one does not run alone at the end.
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.bytes > b.bytes; });
 
-  const int threads = thread_count(options);
+  const int threads = options.threads > 0 ? options.threads : thread_count();
   const auto read_header = [&](const FileEntry& entry, const ObjectReader& file, Digest& digest) -> Status {
     std::vector<std::byte> header(entry.header_bytes);
     if (Status status = file.read(0, header); !status) return status;
     digest = digest_of(std::span<const std::byte>(header));
     return {};
   };
-  return in_parallel(jobs.size(), threads, [&](std::size_t i) -> Status {
+  Status status = in_parallel(jobs.size(), threads, [&](std::size_t i) -> Status {
     const Job& job = jobs[i];
     if (!options.check_digests) return read_tensor(files_, *job.tensor, job.into, false, nullptr);
     // A tensor that is larger than a thread's share determines how long the load takes.
@@ -179,6 +127,9 @@ Status VersionReader::read(const std::vector<TensorTarget>& targets, const ReadO
     return {StatusCode::corrupt,
             "version " + manifest_->uid.short_text() + ": " + place + " does not match its digest"};
   });
+  if (status.message() == "no memory")
+    return {StatusCode::unreadable, "there is not enough memory to read the version"};
+  return status;
 }
 
 std::vector<Finding> VersionReader::verify(const std::function<void(std::uint64_t, std::uint64_t)>& progress) const {

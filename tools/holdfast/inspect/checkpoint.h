@@ -11,25 +11,11 @@
 #include <vector>
 
 #include "holdfast/storage/formats/manifest_head.h"
+#include "holdfast/storage/readers/tensor_range.h"
 #include "inspect/run_folder.h"
+#include "inspect/target.h"
 
 namespace holdfast::tools {
-
-/// What a VERSION on the command line names.
-struct Target {
-  std::shared_ptr<const RunFolder> run;  // null: a plain file
-  storage::Uid uid;
-  storage::Path file;
-  std::vector<storage::PassedOver> passed_over;  // newer versions that cannot be loaded
-};
-
-/// "version 42 of run mnist".
-std::string title_of(const RunFolder& run, const storage::Uid& uid);
-
-/// Parses RUN, RUN/42, RUN@42, or the path of a manifest or a safetensors file; `number` is a second word. A run
-/// without a number means its latest version: with `loadable` the newest that has all its files, else the one that a
-/// session would try first.
-storage::Result<Target> find_target(const std::string& text, const std::string& number, bool loadable);
 
 struct Checkpoint {
   std::string title;
@@ -39,8 +25,8 @@ struct Checkpoint {
   storage::Digest manifest_digest;
   std::size_t tensors = 0;                      // number of tensors in the manifest
   std::map<std::string, std::string> metadata;  // of a plain file
-  std::vector<std::shared_ptr<storage::ObjectReader>> files;
-  storage::Status damage;  // ok, or the first file that is missing or has another length
+  storage::Files files;                         // null: cannot be opened
+  storage::Status damage;                       // ok, or the first file that is missing or has another length
 
   std::vector<std::string> tensor_names() const;  // tied names too, sorted
 };
@@ -51,8 +37,7 @@ storage::Result<Checkpoint> open_version_head(const RunFolder& run, const storag
 storage::Result<Checkpoint> open_safetensors(const storage::Path& file);
 storage::Result<Checkpoint> open_checkpoint(const Target& target);
 
-/// Fills `into` with a tensor's bytes from `offset` on, in row-major order, wherever its parts lie. `offset` and the
-/// size of `into` are multiples of the element's size.
+/// storage::read_tensor_range(), or the damage if one of the tensor's files cannot be opened.
 storage::Status read_tensor(const Checkpoint& checkpoint, const storage::TensorEntry& tensor, std::uint64_t offset,
                             std::span<std::byte> into);
 

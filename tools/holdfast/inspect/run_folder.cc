@@ -138,6 +138,19 @@ Result<std::vector<Path>> runs_in(const Path& folder) {
   return runs;
 }
 
+std::uint64_t bytes_on_disk(const storage::Store& run) {
+  std::uint64_t sum = 0;
+  for (const char* folder : {"journal", "data", "metrics", "logs", "hints"}) {
+    const auto names = run.list(folder);
+    if (!names) continue;
+    for (const std::string& name : *names) {
+      const auto object = run.open(name);
+      if (object) sum += (*object)->bytes();
+    }
+  }
+  return sum;
+}
+
 Status not_a_run(const Path& path) {
   const auto place = place_of(path);
   if (!place) return place.status();
@@ -178,6 +191,10 @@ std::string label_of(const RunFolder& run, const storage::Uid& uid) {
   int others = 0;
   for (const storage::VersionRef& version : run.history.versions()) others += version.uid.seq == uid.seq ? 1 : 0;
   return others > 1 ? uid.short_text() : std::to_string(uid.seq);
+}
+
+std::string title_of(const RunFolder& run, const storage::Uid& uid) {
+  return "version " + label_of(run, uid) + " of run " + printable(run.name);
 }
 
 }  // namespace holdfast::tools

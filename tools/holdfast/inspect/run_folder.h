@@ -2,6 +2,7 @@
 // leads to none.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -30,6 +31,9 @@ storage::Result<std::shared_ptr<const RunFolder>> open_run(const storage::Path& 
 /// The runs directly in a folder, by name.
 storage::Result<std::vector<storage::Path>> runs_in(const storage::Path& folder);
 
+/// The total length of the run's objects.
+std::uint64_t bytes_on_disk(const storage::Store& run);
+
 /// Why `path`, which is missing or a folder without a journal, is not a run, and what was probably meant.
 storage::Status not_a_run(const storage::Path& path);
 
@@ -38,6 +42,9 @@ storage::Result<storage::Choice> choose(const RunFolder& run, const std::map<sto
 
 /// "42" where no other version of the run has that number, else "42-7f3a".
 std::string label_of(const RunFolder& run, const storage::Uid& uid);
+
+/// "version 42 of run mnist".
+std::string title_of(const RunFolder& run, const storage::Uid& uid);
 
 /// The last name in a path, whatever slashes and dots follow it.
 std::string name_of(const storage::Path& path);

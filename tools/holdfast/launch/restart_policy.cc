@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "holdfast/storage/text/units.h"
+
 namespace holdfast::tools {
 namespace {
 
@@ -42,10 +44,10 @@ Decision RestartPolicy::after(const StartOutcome& outcome) {
   }
   const auto before = pause();
   ++restarts_;
-  return {.restart = true,
-          .pause = before,
-          .reason = fmt::format("restart {} of {} in {:g} s", restarts_, limits_.restarts,
-                                std::chrono::duration<double>(before).count())};
+  return {
+      .restart = true,
+      .pause = before,
+      .reason = fmt::format("restart {} of {} in {}", restarts_, limits_.restarts, storage::format_duration(before))};
 }
 
 std::chrono::milliseconds RestartPolicy::pause() const {

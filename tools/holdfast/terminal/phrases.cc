@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 
@@ -31,6 +32,16 @@ std::string plural(std::uint64_t count, std::string_view noun) {
 }
 
 std::int64_t now() { return static_cast<std::int64_t>(std::time(nullptr)); }
+
+std::optional<std::int64_t> age_of(const std::string& time) {
+  const auto then = parse_time(time);
+  return then ? std::optional(std::max<std::int64_t>(0, now() - *then)) : std::nullopt;
+}
+
+std::string age_text(const std::string& time) {
+  const auto age = age_of(time);
+  return age ? format_age(*age) : "?";
+}
 
 std::string printable(std::string_view text) {
   std::string safe;

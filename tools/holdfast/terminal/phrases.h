@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,10 @@ std::string plural(std::uint64_t count, std::string_view noun);
 
 /// Seconds since the Unix epoch.
 std::int64_t now();
+/// Seconds since a time in RFC 3339, not below 0; empty for any other text.
+std::optional<std::int64_t> age_of(const std::string& time);
+/// format_age() of it; "?" for any other text.
+std::string age_text(const std::string& time);
 
 /// Writes control characters as \xNN, so that a name cannot control the terminal.
 std::string printable(std::string_view text);

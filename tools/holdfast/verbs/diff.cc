@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "inspect/checkpoint.h"
-#include "inspect/tensor_diff.h"
+#include "inspect/checkpoint_diff.h"
 #include "terminal/phrases.h"
 #include "terminal/terminal.h"
 #include "verb.h"
@@ -27,106 +27,6 @@ struct Options {
   bool every_byte = false;
   bool json = false;
 };
-
-struct ChangedTensor {
-  std::string name;
-  const TensorEntry* a = nullptr;
-  const TensorEntry* b = nullptr;
-  std::optional<TensorDiff> diff;  // empty if the shapes differ
-};
-
-/// A member that differs between two JSON objects; null if it is missing on one side.
-struct ChangedValue {
-  std::string path;  // JSON pointer
-  std::optional<json> a;
-  std::optional<json> b;
-};
-
-struct Difference {
-  std::size_t alike = 0;
-  std::vector<ChangedTensor> tensors;
-  std::vector<std::string> only_in_a;
-  std::vector<std::string> only_in_b;
-  std::vector<ChangedValue> values;  // "/position/…", "/tied/…", "/values/…"
-  bool compared_values = false;
-  bool none() const { return tensors.empty() && only_in_a.empty() && only_in_b.empty() && values.empty(); }
-};
-
-void diff_json(const std::string& path, const json& a, const json& b, std::vector<ChangedValue>& changed) {
-  if (a == b && a.type() == b.type()) return;
-  if (!a.is_object() || !b.is_object()) {
-    changed.push_back({path, a, b});
-    return;
-  }
-  // RFC 6901, section 3.
-  const auto token = [](std::string key) {
-    for (std::size_t at = 0; (at = key.find_first_of("~/", at)) != std::string::npos; at += 2) {
-      key.replace(at, 1, key[at] == '~' ? "~0" : "~1");
-    }
-    return "/" + key;
-  };
-  for (const auto& [key, value] : a.items()) {
-    if (const auto other = b.find(key); other != b.end()) {
-      diff_json(path + token(key), value, *other, changed);
-    } else {
-      changed.push_back({path + token(key), value, std::nullopt});
-    }
-  }
-  for (const auto& [key, value] : b.items()) {
-    if (!a.contains(key)) changed.push_back({path + token(key), std::nullopt, value});
-  }
-}
-
-json comparable(const storage::Manifest& manifest) {
-  return {
-      {"position",
-       {{"step", manifest.position.step}, {"epoch", manifest.position.epoch}, {"samples", manifest.position.samples}}},
-      {"tied", manifest.tied},
-      {"values", manifest.values}};
-}
-
-Result<Difference> compare(const Checkpoint& a, const Checkpoint& b, bool every_byte) {
-  Difference difference;
-  const std::vector<std::string> a_names = a.tensor_names();
-  const std::vector<std::string> b_names = b.tensor_names();
-  std::set_difference(a_names.begin(), a_names.end(), b_names.begin(), b_names.end(),
-                      std::back_inserter(difference.only_in_a));
-  std::set_difference(b_names.begin(), b_names.end(), a_names.begin(), a_names.end(),
-                      std::back_inserter(difference.only_in_b));
-  std::vector<std::string> both;
-  std::set_intersection(a_names.begin(), a_names.end(), b_names.begin(), b_names.end(), std::back_inserter(both));
-
-  std::uint64_t done = 0, total = 0;
-  for (const std::string& name : both) total += a.manifest.find(name)->bytes();
-  Progress progress("comparing");
-  const auto advance = [&](std::uint64_t bytes) { progress.update(done += bytes, total); };
-  for (const std::string& name : both) {
-    const TensorEntry* in_a = a.manifest.find(name);
-    const TensorEntry* in_b = b.manifest.find(name);
-    const bool alike_type = in_a->dtype == in_b->dtype;
-    if (in_a->shape != in_b->shape) {
-      difference.tensors.push_back({name, in_a, in_b, std::nullopt});
-      advance(in_a->bytes());
-      continue;
-    }
-    const bool both_have_digests = a.is_version && b.is_version;
-    if (alike_type && both_have_digests && !every_byte && in_a->digest == in_b->digest) {
-      ++difference.alike;
-      advance(in_a->bytes());
-      continue;
-    }
-    const auto diff = compare(a, *in_a, b, *in_b, advance);
-    if (!diff) return diff.status();
-    if (alike_type && diff->differing == 0) {
-      ++difference.alike;
-    } else {
-      difference.tensors.push_back({name, in_a, in_b, *diff});
-    }
-  }
-  difference.compared_values = a.is_version && b.is_version;
-  if (difference.compared_values) diff_json("", comparable(a.manifest), comparable(b.manifest), difference.values);
-  return difference;
-}
 
 /// The index of an element in each dimension.
 std::vector<std::int64_t> index_of(std::uint64_t element, const std::vector<std::int64_t>& shape) {
@@ -271,7 +171,11 @@ Result<int> run_diff(const Options& options) {
       return Status(checkpoint->damage.code(), checkpoint->title + ": " + checkpoint->damage.message());
     }
   }
-  const auto difference = compare(*a, *b, options.every_byte);
+  const auto difference = [&] {
+    Progress progress("comparing");
+    return compare(*a, *b, options.every_byte,
+                   [&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
+  }();
   if (!difference) return difference.status();
   if (options.json) {
     print_json(to_json(*difference, *a, *b));
@@ -285,13 +189,15 @@ Result<int> run_diff(const Options& options) {
 
 void add_diff(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "diff", "Compares two versions or safetensors files: tensors bit by bit, position and values.");
-  verb->add_option("A", options->first, "a version or file; with C, a run")->required();
-  verb->add_option("B", options->second, "another one; with C, the first version's number")->required();
-  verb->add_option("C", options->third, "the second version's number");
-  verb->add_flag("--bytes", options->every_byte, "read also tensors whose recorded digests agree");
-  verb->add_flag("--json", options->json, "one JSON object instead of text");
+  CLI::App* verb =
+      app.add_subcommand("diff", "Compare two versions or safetensors files: tensors bit by bit, position and values.");
+  verb->add_option("A", options->first, "a version or file; with C, a run")->required()->type_name("");
+  verb->add_option("B", options->second, "another version or file; with C, the number of the first version")
+      ->required()
+      ->type_name("");
+  verb->add_option("C", options->third, "the number of the second version")->type_name("");
+  verb->add_flag("--bytes", options->every_byte, "also read tensors whose recorded digests are equal");
+  verb->add_flag("--json", options->json, "print one JSON object instead of text");
   verb->footer(
       std::string(kVersionHelp) +
       help_footer(

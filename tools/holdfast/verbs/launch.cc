@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "holdfast/storage/text/nearest_name.h"
+#include "holdfast/storage/text/units.h"
 #include "launch/launcher.h"
 #include "terminal/phrases.h"
 #include "verb.h"
@@ -41,18 +42,9 @@ struct Options {
 Status wrong(std::string sentence) { return {StatusCode::invalid, std::move(sentence)}; }
 
 Result<std::chrono::milliseconds> duration(const std::string& option, const std::string& text) {
-  static const std::vector<std::pair<std::string, double>> kUnits = {
-      {"ms", 1}, {"s", 1e3}, {"min", 60e3}, {"h", 3600e3}};
-  const auto digits = text.find_first_not_of("0123456789.");
-  if (digits != 0 && digits != std::string::npos && std::count(text.begin(), text.end(), '.') <= 1) {
-    std::string unit = text.substr(digits);
-    unit.erase(0, unit.find_first_not_of(' '));
-    for (const auto& [name, factor] : kUnits) {
-      const double total = std::strtod(text.c_str(), nullptr) * factor;
-      if (unit == name && total < 1e12) return std::chrono::milliseconds(std::llround(total));
-    }
-  }
-  return wrong(option + " is a time such as 500ms, 30s, 2min or 1h, not " + in_quotes(text));
+  const auto parsed = storage::parse_duration(text);
+  if (!parsed) return wrong(option + " is a time such as 500ms, 30s, 2min or 1h, not " + in_quotes(text));
+  return std::chrono::ceil<std::chrono::milliseconds>(*parsed);
 }
 
 Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::string>& program) {
@@ -72,7 +64,7 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
   world.nodes = options.nodes;
   if (world.nodes > 1 && !options.node) {
     return wrong(
-        fmt::format("--nnodes {} needs --node-rank, which of them this is: 0 to {}", world.nodes, world.nodes - 1));
+        fmt::format("--nnodes {} needs --node-rank, the number of this host: 0 to {}", world.nodes, world.nodes - 1));
   }
   world.node = options.node.value_or(0);
   if (world.node < 0 || world.node >= world.nodes) {
@@ -80,7 +72,7 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
   }
   if (world.nodes > 1 && options.rendezvous.empty()) {
     return wrong("--nnodes " + std::to_string(world.nodes) +
-                 " needs --rendezvous HOST:PORT, the address of node 0 with a free port, alike on every node");
+                 " needs --rendezvous HOST:PORT, the address of node 0 with a free port, the same on every node");
   }
   if (!options.rendezvous.empty()) {
     const auto place = parse_rendezvous(options.rendezvous);
@@ -163,11 +155,11 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
     if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) {
       const std::string meant = storage::meant_name(name, kOptions);
       if (name.starts_with("--holdfast."))
-        return wrong(name + " is an option of the program: put it behind the program");
+        return wrong(name + " is an option of the program: put it after the program");
       return wrong(in_quotes(name) + " is not an option of launch; " +
                    (meant.empty() ? "see holdfast launch --help" : "did you mean " + meant + "?"));
     }
-    if (word == name) ++at;
+    if (word == name && ++at == argc) return wrong(name + " needs a value; see holdfast launch --help");
   }
   at = std::min(at, argc);
   program.assign(argv + at + (marked ? 1 : 0), argv + argc);
@@ -175,10 +167,11 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
     for (std::size_t i = 1; i < program.size() && program[i] != "--"; ++i) {
       const std::string name = program[i].substr(0, program[i].find('='));
       if (std::find(kOptions.begin(), kOptions.end(), name) == kOptions.end()) continue;
-      return wrong(fmt::format(
-          "{} comes after the program, so {} would get it; put it before the program, or, if it is the program's "
-          "own option, write -- before {}",
-          name, printable(program[0]), printable(program[0])));
+      return wrong(
+          fmt::format("{} comes after the program, so {} would receive it. Put it before the program, or write -- "
+                      "before {} if it is "
+                      "an option of the program",
+                      name, printable(program[0]), printable(program[0])));
     }
   }
   return at;
@@ -188,8 +181,8 @@ void add_launch(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand(
       "launch",
-      "Starts the ranks of a program on this host and supervises them: if one rank fails, all end; signals reach "
-      "every rank; no process is left behind.");
+      "Start the ranks of a program on this host and supervise them. If one rank fails, all end. Signals reach every "
+      "rank. No process is left behind.");
   const auto formatter = std::make_shared<LaunchHelp>();
   formatter->column_width(28);
   verb->formatter(formatter);
@@ -198,20 +191,22 @@ void add_launch(CLI::App& app, Invocation& invocation) {
           "ranks on this host; auto: one for each visible NVIDIA GPU (CUDA_VISIBLE_DEVICES), else 1 (default: auto)")
       ->type_name("N|auto");
   verb->add_option("--nnodes", options->nodes,
-                   "hosts; each has the same number of ranks and its own launch (default: 1)")
+                   "number of hosts; each runs its own launch with the same number of ranks (default: 1)")
       ->type_name("N");
-  verb->add_option("--node-rank", options->node, "which host this is, from 0")->type_name("R");
-  verb->add_option("--rendezvous", options->rendezvous,
-                   "where rank 0 listens: the same on all hosts, required if there are several (default: a free port "
-                   "of 127.0.0.1)")
+  verb->add_option("--node-rank", options->node, "number of this host, counted from 0")->type_name("R");
+  verb->add_option(
+          "--rendezvous", options->rendezvous,
+          "address on which rank 0 listens, the same on all hosts; required with several hosts (default: a free "
+          "port of 127.0.0.1)")
       ->type_name("HOST:PORT");
   verb->add_option("--logs", options->logs,
-                   "folder in which each rank appends to rank-N.log; the terminal then shows only launch's own lines")
+                   "append the output of each rank to DIR/rank-N.log; the terminal then shows only launch's own lines")
       ->type_name("DIR");
   verb->add_option("--max-restarts", options->max_restarts,
-                   "how often all ranks are restarted after a failure (default: 0)")
+                   "restart all ranks after a failure, at most K times (default: 0)")
       ->type_name("K");
-  verb->add_option("--backoff", options->backoff, "pause before the first restart; doubles up to 60s (default: 1s)")
+  verb->add_option("--backoff", options->backoff,
+                   "pause before the first restart; it doubles with each restart, up to 60s (default: 1s)")
       ->type_name("TIME");
   verb->add_option("--grace", options->grace,
                    "time between SIGTERM and SIGKILL for processes that do not end (default: 30s)")
@@ -219,7 +214,7 @@ void add_launch(CLI::App& app, Invocation& invocation) {
   verb->footer(
       "Example:\n"
       "  holdfast launch --nproc 4 --max-restarts 3 ./train --epochs 10\n"
-      "  holdfast launch --nnodes 2 --node-rank 0 --rendezvous node0:29500 ./train   # and on the other with "
+      "  holdfast launch --nnodes 2 --node-rank 0 --rendezvous node0:29500 ./train   # on the other host: "
       "--node-rank 1\n\n"
       "Environment of each rank:\n"
       "  RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT, HOLDFAST_LAUNCH=1,\n"
@@ -229,8 +224,9 @@ void add_launch(CLI::App& app, Invocation& invocation) {
       "  OMP_NUM_THREADS          cores / nproc with several ranks, unless you set it\n\n"
       "If a rank fails (an exit code other than 0 and 75, or a signal), the others have 5 s to end by themselves.\n"
       "Then they receive SIGTERM, and SIGKILL after --grace. Signals to launch are passed on to every rank. After\n"
-      "SIGTERM, SIGINT, SIGQUIT or SIGHUP nothing is restarted; a second SIGINT starts the same sequence. With\n"
-      "several hosts, each launch restarts its own ranks, and they meet again at the rendezvous.\n\n"
+      "SIGTERM, SIGINT, SIGQUIT or SIGHUP nothing is restarted. After a second SIGINT, ranks that do not end within\n"
+      "5 s receive SIGTERM and SIGKILL in the same way. With several hosts, each launch restarts its own ranks, and\n"
+      "the ranks meet again at the rendezvous.\n\n"
       "Exit codes:\n"
       "  0    every rank ended with 0\n"
       "  75   stopped early after a save: run the same command again (a rank returned 75, or launch was stopped\n"

@@ -265,18 +265,20 @@ Result<int> run_show(const Options& options) {
 
 void add_show(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("show", "Shows what a version consists of. Reads no tensor bytes without --stats.");
-  verb->add_option("VERSION", options->version, "what to show")->required();
-  verb->add_option("NUMBER", options->number, "the version's number, where VERSION is a run");
+  CLI::App* verb = app.add_subcommand(
+      "show", "Show the contents of a version or a safetensors file. Tensor bytes are read only with --stats.");
+  verb->add_option("VERSION", options->version, "what to show")->required()->type_name("");
+  verb->add_option("NUMBER", options->number, "the number of the version, if VERSION is a run")->type_name("");
   verb->add_flag(
       "--stats", options->stats,
-      "min, max, mean and NaN count of each tensor (reads them; NaN left out; magnitudes of complex numbers)");
-  verb->add_option("--filter", options->filters, "only tensors whose name matches, as in \"conv*.weight\" (repeatable)")
+      "minimum, maximum and mean of each tensor without its NaN elements, and their number; for complex numbers, "
+      "minimum and maximum of the magnitudes");
+  verb->add_option("--filter", options->filters,
+                   "show only tensors whose name matches, as in \"conv*.weight\" (repeatable)")
       ->type_name("GLOB")
       ->take_all()
       ->expected(1);
-  verb->add_flag("--json", options->json, "one JSON object instead of text");
+  verb->add_flag("--json", options->json, "print one JSON object instead of text");
   verb->footer(
       std::string(kVersionHelp) +
       help_footer(

@@ -140,7 +140,8 @@ std::string text_of(const Finding& finding) {
 }
 
 void print_report(const Report& report) {
-  if (report.removed) return print(fmt::format("{}: removed in the meantime by the run's own session\n", report.title));
+  if (report.removed)
+    return print(fmt::format("{}: removed by the run's own session during the verification\n", report.title));
   if (!report.unreadable.ok()) {
     return print(fmt::format("{}: {}, {}\n", report.title, styled(Style::bad, "cannot be read"),
                              printable(report.unreadable.message())));
@@ -189,7 +190,7 @@ Result<int> verify_file(const storage::Path& file, const Options& options) {
 
 Result<int> run_verify(const Options& options) {
   if (options.all && !options.number.empty())
-    return Status(StatusCode::invalid, "--all and a version's number exclude each other");
+    return Status(StatusCode::invalid, "--all verifies every version; leave out either --all or the number");
   // The version that a session would try first, damaged or not: verify must not skip the damage that it looks for.
   std::shared_ptr<const RunFolder> run;
   std::vector<Uid> uids;
@@ -252,12 +253,12 @@ Result<int> run_verify(const Options& options) {
 void add_verify(CLI::App& app, Invocation& invocation) {
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("verify",
-                                      "Reads a version through and recomputes every digest. Records the result in the "
-                                      "run's hints/, where that can be written, for holdfast ls.");
-  verb->add_option("VERSION", options->version, "what to verify")->required();
-  verb->add_option("NUMBER", options->number, "the version's number, where VERSION is a run");
-  verb->add_flag("--all", options->all, "every version of the run");
-  verb->add_flag("--json", options->json, "one JSON object instead of text");
+                                      "Recompute every digest of a version. The result is recorded in the run's folder "
+                                      "hints, if it is writable, and holdfast ls shows it.");
+  verb->add_option("VERSION", options->version, "what to verify")->required()->type_name("");
+  verb->add_option("NUMBER", options->number, "the number of the version, if VERSION is a run")->type_name("");
+  verb->add_flag("--all", options->all, "verify every version of the run");
+  verb->add_flag("--json", options->json, "print one JSON object instead of text");
   verb->footer(
       std::string(kVersionHelp) +
       help_footer("  holdfast verify runs/mnist\n  holdfast verify runs/mnist --all && echo every version is intact",
@@ -266,7 +267,7 @@ void add_verify(CLI::App& app, Invocation& invocation) {
                   "              findings[]: code, file, tensor, begin, end (absolute bytes in the file), message\n"
                   "  a plain file: findings[] beside path\n"
                   "  an error:     error: code, message, exit",
-                  "  0  everything is right\n  1  something is damaged or missing\n  2  wrong command line\n"
+                  "  0  intact\n  1  something is damaged or missing\n  2  wrong command line\n"
                   "  3  there is no such version, or it cannot be read"));
   verb->callback([options, &invocation] {
     invocation.json = options->json;
