@@ -125,7 +125,7 @@ with tempfile.TemporaryDirectory() as folder:
     for host in both:
         for launcher in run.processes(host, "holdfast"):
             os.kill(launcher, signal.SIGTERM)
-    check(run.wait() == [75, 75] and "was told to stop before all ranks had met" in run.text(b),
+    check(run.wait() == [75, 75] and "received a stop request before all ranks had met" in run.text(b),
           "SIGTERM before all have come", *map(run.text, both))
     print(f"told to stop before all had come: exit codes [75, 75] after {time.monotonic() - asked_at:.2f} s")
     run = Run(folder, "never", "1", nodes=3)
@@ -191,7 +191,7 @@ with tempfile.TemporaryDirectory() as folder:
               f"{what}: ranks ended after {ended} s", *texts)
         for host in stay:
             other = both[1 - both.index(host)]
-            said = re.findall(rf"(rank \d \(pid \d+ on {other.name}\) (?:is gone|has not been heard of).* (?:in|after) .* at .*)",
+            said = re.findall(rf"(rank \d \(pid \d+ on {other.name}\) (?:is gone|has sent no heartbeat).* (?:in|after) .* at .*)",
                               run.text(host))
             check(len(said) >= 2, f"{what}: on {host.name} not both ranks name a rank of {other.name}", *texts)
             check(codes[both.index(host)] != 0 and not left_behind(run.text(host)),

@@ -59,11 +59,12 @@ std::uint16_t port_of(std::string_view job) {
 RankEnvironment checked(RankEnvironment ranks) {
   const auto within = [&](int rank, int size, const char* what) {
     if (size >= 1 && rank < size) return;
-    throw Error(StatusCode::invalid, fmt::format("{} says {} rank {} of {}; ranks count from 0 to one below the size",
-                                                 ranks.launcher, what, rank, size));
+    throw Error(StatusCode::invalid,
+                fmt::format("{} gives this process {} {} of {}; ranks count from 0 to one below the size",
+                            ranks.launcher, what, rank, size));
   };
-  within(ranks.rank, ranks.world_size, "this is");
-  within(ranks.local_rank, ranks.local_world_size, "this is local");
+  within(ranks.rank, ranks.world_size, "rank");
+  within(ranks.local_rank, ranks.local_world_size, "local rank");
   return ranks;
 }
 
@@ -99,8 +100,8 @@ RankEnvironment of_torchrun(const Lookup& lookup) {
   read_place_on_host(variables, ranks, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
     throw Error(StatusCode::invalid,
-                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they say where rank 0 "
-                "listens; start with holdfast launch or torchrun, which set them");
+                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they are the address of rank 0; "
+                "start with holdfast launch or torchrun, which set them");
   }
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
   ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";

@@ -102,7 +102,7 @@ void restore_options(const std::string& title, RestoredGroup& group, const Saved
       Wanted& all = wanted[key];
       if (edited && value != current.at(key)) {
         all.edits.insert("code says " + value.dump() + ", checkpoint started with " + initial.at(key).dump() +
-                         " and stood at " + current.at(key).dump() + ": the code wins");
+                         " and ended with " + current.at(key).dump() + ": the code wins");
       }
       const bool is_new = std::none_of(all.values.begin(), all.values.end(),
                                        [&value = value](const auto& one) { return one.first == value; });

@@ -95,7 +95,7 @@ class TrackedScheduler : public TrackedItem {
     const bool fits = saved->is_object() && saved->value("kind", nlohmann::json()) == kind_ && has_all_numbers(*saved);
     if (!fits) {
       plan.differs(Difference::Kind::value, name(),
-                   "is a " + kind_ + " in the program and something else in the checkpoint");
+                   "is a " + kind_ + " in the program, but another kind of object in the checkpoint");
       return;
     }
     note_edits(plan, saved->value("constants", nlohmann::json::object()));

@@ -57,7 +57,8 @@ class TrackedTensor : public TrackedItem {
       }
       plan_flag(plan, saved);
     } catch (const nlohmann::json::exception&) {
-      plan.differs(Difference::Kind::value, name(), "is a tensor in the program and something else in the checkpoint");
+      plan.differs(Difference::Kind::value, name(),
+                   "is a tensor in the program, but another kind of object in the checkpoint");
     }
   }
 
