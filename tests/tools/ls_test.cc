@@ -115,8 +115,9 @@ TEST_CASE("ls_says_what_was_probably_meant") {
   };
   CHECK(error_of("runs/mnits") == "holdfast: there is no runs/mnits; did you mean runs/mnist?\n");
   CHECK(error_of("mnist") == "holdfast: there is no mnist; did you mean runs/mnist?\n");
-  CHECK(error_of("runs/notes") == "holdfast: runs/notes holds no run: a run's folder has a folder \"journal\" in it\n");
-  CHECK(error_of(".") == "holdfast: . holds no run; did you mean ./runs? It holds mnist\n");
+  CHECK(error_of("runs/notes") ==
+        "holdfast: runs/notes contains no run: a run's folder contains a folder \"journal\"\n");
+  CHECK(error_of(".") == "holdfast: . contains no run; did you mean ./runs? It contains mnist\n");
   CHECK(error_of("runs/mnist/data").find("is a part of the run ") != std::string::npos);
 }
 

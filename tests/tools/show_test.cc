@@ -271,7 +271,7 @@ TEST_CASE("show_names_the_mistake") {
     return said.err;
   };
   CHECK(error_of({"mnist", "7"}, 3) == "holdfast: run mnist: there is no version 7; there are 2-aaaa, 3-aaaa\n");
-  CHECK(error_of({"mnist@seven"}, 2).find("names no version") != std::string::npos);
+  CHECK(error_of({"mnist@seven"}, 2).find("is not a version") != std::string::npos);
   CHECK(error_of({"mnits"}, 3) == "holdfast: there is no mnits; did you mean mnist?\n");
   CHECK(error_of({"."}, 2) == "holdfast: . holds several runs; name one of them: cifar, mnist\n");
   CHECK(error_of({"7"}, 3).find("name the run before the number") != std::string::npos);
@@ -282,7 +282,7 @@ TEST_CASE("show_names_the_mistake") {
   const std::string payload = content_of(scratch / "mnist/data/000002-aaaaaaaa.r0of1.safetensors");
   write_file(scratch / "cut.safetensors", payload.substr(0, payload.size() - 1));
   CHECK(error_of({"cut.safetensors"}, 3) ==
-        "holdfast: cut.safetensors: the file is cut short: its tensors have 512 bytes, of which 511 are there\n");
+        "holdfast: cut.safetensors: the file is cut short: its tensors have 512 bytes, but only 511 are present\n");
   write_file(scratch / "text.txt", "hello, world");
   CHECK(error_of({"text.txt"}, 3).find("holdfast reads runs and safetensors files") != std::string::npos);
 }

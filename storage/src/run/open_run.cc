@@ -17,7 +17,7 @@ Status check_can_commit(const Store& store) {
   if (lack == nullptr) return {};
   return {StatusCode::unsupported, store.location() + " is on storage that " + lack +
                                        ", so no version saved there could be relied on; choose another folder with "
-                                       "--holdfast.dir. Versions that are there can be read"};
+                                       "--holdfast.dir. Existing versions can still be read"};
 }
 
 }  // namespace
@@ -91,8 +91,8 @@ Status RunWriter::choose(const ChooseOptions& options) {
     return {StatusCode::invalid,
             "a name in journal/ or data/ of " + store_.location() + " has the number " +
                 std::to_string(history_.highest_seq()) +
-                ", which no run reaches by counting, and leaves too few numbers to continue; nothing was "
-                "changed. Move that file away"};
+                ", which is so large that too few numbers are left to continue; nothing was changed. Move that file "
+                "away"};
   }
   auto choice = choose_base(history_, options);
   if (!choice) return choice.status();

@@ -147,8 +147,8 @@ TEST_CASE("entries_that_do_not_follow_the_format_are_refused_with_a_sentence") {
   };
   const StatusCode corrupt = StatusCode::corrupt;
   const Row rows[] = {
-      {"\"open\"", "\"save\"", corrupt, "the open entry does not say that it is a Holdfast \"open\" entry"},
-      {"{\"holdfast\":\"open\",", "{", corrupt, "the open entry does not say that it is a Holdfast \"open\" entry"},
+      {"\"open\"", "\"save\"", corrupt, "the open entry does not identify itself as a Holdfast \"open\" entry"},
+      {"{\"holdfast\":\"open\",", "{", corrupt, "the open entry does not identify itself as a Holdfast \"open\" entry"},
       {"\"format\":1", "\"format\":2", StatusCode::unsupported,
        "the open entry has format 2, this Holdfast reads up to 1: use a newer Holdfast"},
       {"\"format\":1", "\"format\":0", corrupt, "the open entry has format 0, which never existed"},

@@ -90,7 +90,7 @@ TEST_CASE("tensors_that_safetensors_cannot_hold_are_refused_with_a_sentence") {
   };
   const Row rows[] = {
       {{tensor("__metadata__", Dtype::f32, {1})},
-       "a tensor is named \"__metadata__\", which safetensors keeps for itself: rename it"},
+       "a tensor is named \"__metadata__\", which is reserved by the safetensors format: rename it"},
       {{tensor("a", Dtype::f32, {1}), tensor("b", Dtype::f32, {1}), tensor("a", Dtype::u8, {1})},
        "two tensors are named \"a\": rename one"},
       {{tensor("caf\xe9", Dtype::f32, {1})}, "a tensor's name is not UTF-8: rename it"},
@@ -213,9 +213,9 @@ TEST_CASE("malformed_safetensors_headers_are_refused_with_a_sentence") {
        "the safetensors header places the tensor \"b\" at 0, where the tensors before it reach 4"},
       {one(R"("dtype":"U8","shape":[4],"data_offsets":[18446744073709551612,18446744073709551616])"), 4, corrupt,
        "the safetensors header gives the tensor \"a\" data_offsets that are not whole numbers"},
-      {"{" + a + "}", 5, corrupt, "the safetensors header leaves 1 bytes at the end to no tensor"},
-      {"{}", 1, corrupt, "the safetensors header leaves 1 bytes at the end to no tensor"},
-      {"{" + a + "}", 3, incomplete, "the file is cut short: its tensors have 4 bytes, of which 3 are there"},
+      {"{" + a + "}", 5, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
+      {"{}", 1, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
+      {"{" + a + "}", 3, incomplete, "the file is cut short: its tensors have 4 bytes, but only 3 are present"},
   };
   for (const Row& row : rows) {
     INFO(row.json.substr(0, 200));

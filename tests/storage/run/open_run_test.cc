@@ -84,18 +84,18 @@ TEST_CASE("nothing_ever_starts_from_scratch_when_versions_exist") {
     CHECK(session.writer.status().message().find("none can be resumed from; 2-aaaa: ") != std::string::npos);
     CHECK(session.writer.status().message().find("--holdfast.fresh") != std::string::npos);
   }
-  SECTION("they are gone, but the journal tells of one") {
+  SECTION("they are gone, but the journal mentions one") {
     { REQUIRE(open_run(*store, {.session = "bbbbbbbb"}).ok()); }
     REQUIRE(store->remove(entry_name(only, EntryKind::save)).ok());
     const auto session = open_run(*store, {.session = "cccccccc"});
     REQUIRE(session.writer.code() == StatusCode::incomplete);
-    CHECK(session.writer.status().message().find("the journal tells of version 2-aaaa") != std::string::npos);
+    CHECK(session.writer.status().message().find("the journal mentions version 2-aaaa") != std::string::npos);
   }
   SECTION("unless it is asked for") {
     auto session = open_run(*store, {.session = "bbbbbbbb", .fresh = true});
     REQUIRE(session.ok());
     CHECK_FALSE(session.step);
-    CHECK(session->choice().reason.find("because that was asked for (--holdfast.fresh)") != std::string::npos);
+    CHECK(session->choice().reason.find("as requested (--holdfast.fresh)") != std::string::npos);
     REQUIRE(session->save(version(5)).ok());
     session = open_run(*store, {.session = "cccccccc", .take_over = true});
     CHECK(session.step == 5);

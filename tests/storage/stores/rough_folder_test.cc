@@ -77,7 +77,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
   std::string trace;
   SECTION("the journal, while the payload is there") {
     boost::filesystem::remove_all(run.path("journal"));
-    trace = "data/ holds what session aaaaaaaa saved";
+    trace = "data/ holds files of session aaaaaaaa";
   }
   SECTION("the manifests of a session that counted its saves") {
     {
@@ -85,7 +85,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
       REQUIRE(session->note(NoteKind::close, {}, "end", {{"saves", 2}}).ok());
     }
     for (const Uid& uid : {run.older, run.newest}) REQUIRE(run.store->remove(entry_name(uid, EntryKind::save)).ok());
-    trace = "the journal tells of versions that session bbbbbbbb saved";
+    trace = "the journal mentions versions that session bbbbbbbb saved";
   }
   SECTION("the manifests that retention had left") {
     {
@@ -93,7 +93,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
       REQUIRE(session->drop({run.older}, "keep the last 1").ok());
     }
     REQUIRE(run.store->remove(run.manifest()).ok());
-    trace = "the journal tells of version " + run.older.short_text();
+    trace = "the journal mentions version " + run.older.short_text();
   }
   const auto session = open_run(*run.store, {.session = "cccccccc"});
   REQUIRE(session.writer.code() == StatusCode::incomplete);

@@ -72,7 +72,7 @@ TEST_CASE("too_few_open_files_for_so_many_ranks_are_said") {
       std::system(("ulimit -n 32; " + program_beside("holdfast") + " launch --nproc 40 true 2>" + err).c_str());
   CHECK(WEXITSTATUS(status) == 3);
   CHECK(contains(content_of(err), "rank "));
-  CHECK(contains(content_of(err), "(ulimit -n says how many files may be open here): Too many open files"));
+  CHECK(contains(content_of(err), "(ulimit -n shows how many files may be open here): Too many open files"));
 }
 
 TEST_CASE("how_launch_was_started_changes_nothing_of_what_it_sees") {
