@@ -42,7 +42,7 @@ TEST_CASE("show_takes_a_version_in_every_spelling") {
   }
 }
 
-TEST_CASE("show_tells_what_a_version_consists_of") {
+TEST_CASE("show_lists_the_contents_of_a_version") {
   ScratchFolder scratch;
   {
     const auto store = open_file_store(scratch / "mnist");
@@ -164,7 +164,7 @@ TEST_CASE("statistics_cover_a_tensor_of_many_pieces") {
   CHECK(is_close(stats["mean"], (kCount - 3 + 2) / double(kCount - 1)));
 }
 
-TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
+TEST_CASE("statistics_cover_a_tensor_stored_in_boxes") {
   // A 4 × 4 matrix in two boxes of two columns and a long one in two rows, each box in its own file, as written by
   // ranks.
   ScratchFolder scratch;
@@ -259,7 +259,7 @@ TEST_CASE("show_of_ten_gigabytes_reads_no_tensor_bytes") {
   CHECK(said.seconds < 2);
 }
 
-TEST_CASE("show_names_the_mistake") {
+TEST_CASE("show_names_the_mistake_in_its_arguments") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {10, 20});
   make_run(scratch / "cifar", {1});
@@ -287,7 +287,7 @@ TEST_CASE("show_names_the_mistake") {
   CHECK(error_of({"text.txt"}, 3).find("holdfast reads runs and safetensors files") != std::string::npos);
 }
 
-TEST_CASE("a_name_from_a_file_cannot_steer_the_terminal") {
+TEST_CASE("a_name_from_a_file_cannot_control_the_terminal") {
   ScratchFolder scratch;
   write_safetensors(scratch / "evil.safetensors", {{"w\x1b[2J", Dtype::u8, {1}, "x"}});
   const Said said = holdfast_command({"show", (scratch / "evil.safetensors").string()});

@@ -243,7 +243,7 @@ TEST_CASE("a_session_leaves_no_descriptor_open") {
   CHECK(disk.open_descriptors() == 0);
 }
 
-TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
+TEST_CASE("a_full_disk_is_reported_and_nothing_is_lost") {
   // The payload of the save, which limits the loop.
   constexpr std::size_t kBytes = 256 * 1024;
   std::size_t runs = 0;

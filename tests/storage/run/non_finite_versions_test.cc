@@ -34,7 +34,7 @@ std::vector<std::uint64_t> numbers_of(const Store& store) {
 
 }  // namespace
 
-TEST_CASE("a_version_knows_how_many_of_its_numbers_are_not_finite") {
+TEST_CASE("a_version_records_how_many_of_its_numbers_are_not_finite") {
   const auto store = open_memory_store(make_memory_image());
   auto session = open_run(*store);
   const auto finite = session->save(version(1));

@@ -9,7 +9,7 @@
 
 using namespace run_fixture;
 
-TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_come_back") {
+TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_are_restored") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
   {
@@ -29,7 +29,7 @@ TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_come_back") {
   CHECK(second->base()->text() == "000003-aaaaaaaa");
 }
 
-TEST_CASE("a_corrupt_newest_version_gives_way_to_the_one_before_with_a_verdict") {
+TEST_CASE("a_corrupt_newest_version_is_passed_over_with_a_verdict") {
   const auto store = open_memory_store(make_memory_image());
   Uid newest;
   {

@@ -6,7 +6,7 @@
 
 using namespace run_fixture;
 
-TEST_CASE("retention_keeps_the_last_versions_and_says_what_it_dropped") {
+TEST_CASE("retention_keeps_the_last_versions_and_records_what_it_dropped") {
   const auto store = open_memory_store(make_memory_image());
   auto session = open_run(*store);
   for (int step = 1; step <= 5; ++step) REQUIRE(session->save(version(step)).ok());

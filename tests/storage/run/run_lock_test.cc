@@ -70,7 +70,7 @@ TEST_CASE("a_second_start_on_the_same_host_is_refused_with_a_sentence_unless_it_
   CHECK(third->save(version(14)).ok());
 }
 
-TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
+TEST_CASE("a_child_that_outlives_its_session_does_not_block_later_sessions") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
   SECTION("after an end in order") {
@@ -120,7 +120,7 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
   }
 }
 
-TEST_CASE("a_holder_that_nobody_here_can_judge_keeps_its_lock") {
+TEST_CASE("a_holder_of_unknown_state_keeps_its_lock") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
   auto session = open_run(*store);

@@ -45,7 +45,7 @@ TEST_CASE("uids_sort_as_their_numbers_and_then_sessions_do") {
   CHECK(Uid{10, "00000000"} < Uid{10, "00000001"});
 }
 
-TEST_CASE("numbers_that_no_run_counts_to_are_refused") {
+TEST_CASE("numbers_too_large_to_be_reached_by_counting_are_refused") {
   for (const char* text : {
            "",
            "-",
@@ -103,7 +103,7 @@ TEST_CASE("foreign_files_in_the_journal_are_not_entries") {
   CHECK_FALSE(parse_entry_name(std::string("journal/000042-7f3a9c1e.save.json\0", 34)));
 }
 
-TEST_CASE("names_that_are_no_payload_are_refused_so_that_no_path_escapes") {
+TEST_CASE("names_that_are_not_payload_names_are_refused_so_that_no_path_escapes") {
   for (const char* name : {
            "",
            "data/",

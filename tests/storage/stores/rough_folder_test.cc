@@ -35,7 +35,7 @@ struct Run {
 
 }  // namespace
 
-TEST_CASE("what_is_no_file_under_a_versions_name_gives_way_to_the_one_before") {
+TEST_CASE("a_version_whose_manifest_or_payload_is_not_a_file_is_passed_over") {
   ::alarm(60);  // a hang is a failure
   Run run;
   for (const std::string& name : {run.manifest(), run.payload()}) {
@@ -60,7 +60,7 @@ TEST_CASE("what_is_no_file_under_a_versions_name_gives_way_to_the_one_before") {
   ::alarm(0);
 }
 
-TEST_CASE("what_is_no_file_under_an_open_entrys_name_stops_nothing") {
+TEST_CASE("an_open_entry_that_is_not_a_file_does_not_stop_a_start") {
   ::alarm(60);
   Run run;
   const std::string name = "journal/000900-cccccccc.open.json";
@@ -102,7 +102,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
   CHECK(run.store->get(run.payload()).ok());
 }
 
-TEST_CASE("a_number_that_leaves_none_to_count_on_to_is_refused_before_a_version_could_be_lost") {
+TEST_CASE("a_number_that_leaves_too_few_larger_ones_is_refused_before_a_version_could_be_lost") {
   Run run;
   REQUIRE(run.store->put("journal/999999999999999-cccccccc.note.json", "").ok());
   const auto session = open_run(*run.store, {.session = "bbbbbbbb"});
@@ -111,7 +111,7 @@ TEST_CASE("a_number_that_leaves_none_to_count_on_to_is_refused_before_a_version_
   CHECK(contains(session.writer.status().message(), "Move that file away"));
 }
 
-TEST_CASE("a_run_with_an_absolute_path_opens_where_the_working_directory_is_gone") {
+TEST_CASE("a_run_with_an_absolute_path_opens_although_the_working_directory_is_gone") {
   Run run;
   const Path before = boost::filesystem::current_path();
   const Path gone = run.folder / "gone";
