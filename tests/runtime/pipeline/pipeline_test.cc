@@ -1,5 +1,5 @@
-// The pipeline itself: when it updates, which stages and steps it refuses, and how its state is loaded when stages come
-// or go.
+// The pipeline itself: when it updates, which stages and steps it refuses, and how its state is loaded when stages are
+// added or removed.
 #include "holdfast/runtime/pipeline/pipeline.h"
 
 #include <torch/torch.h>

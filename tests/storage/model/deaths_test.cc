@@ -106,7 +106,7 @@ void die(Death how) {
     case Death::abrt:
       std::abort();
     case Death::exception:
-      throw std::runtime_error("nobody catches this");
+      throw std::runtime_error("this is never caught");
     case Death::kill:
       raise(SIGKILL);
       break;

@@ -136,7 +136,7 @@ TEST_CASE("a_deliberate_rewind_stays_rewound_and_leaves_the_rest_alone") {
   }
   CHECK(open_run(*store, {.session = "eeeeeeee"}).step == 9);
   CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 2, 3, 9});
-  SECTION("what does not exist is refused with what does") {
+  SECTION("a version that does not exist is refused with a list of those that do") {
     const auto session = open_run(*store, {.session = "ffffffff", .from = "77"});
     CHECK(session.writer.code() == StatusCode::not_found);
     CHECK(session.writer.status().message().find("there is no version 77; there are 2-aaaa, 3-aaaa, 4-aaaa") == 0);
@@ -258,7 +258,7 @@ TEST_CASE("a_base_that_cannot_be_read_is_tried_again_after_a_pause") {
     CHECK(RunWriter::open(*store, request).ok());
     CHECK(tries == 3);
   }
-  SECTION("and is never passed by") {
+  SECTION("and is never passed over") {
     readable_after = 100;
     CHECK(RunWriter::open(*store, request).code() == StatusCode::unreadable);
     CHECK(tries == 3);

@@ -142,7 +142,7 @@ TEST_CASE("session_ids_are_eight_digits_and_differ") {
     CHECK(is_session_id(id));
     ids.insert(id);
   }
-  CHECK(ids.size() > 990);  // of 2^32: the probability of two equal ones among 1000 is below 1 in 8000
+  CHECK(ids.size() > 990);  // out of 2^32: the probability of two equal ones among 1000 is below 1 in 8000
   CHECK_FALSE(is_session_id("7f3a9c1"));
   CHECK_FALSE(is_session_id("7F3A9C1E"));
 }

@@ -75,7 +75,7 @@ TEST_CASE("an_open_entry_that_is_not_a_file_does_not_stop_a_start") {
 TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scratch") {
   Run run;
   std::string trace;
-  SECTION("the journal, while the payload is there") {
+  SECTION("the journal, while the payload exists") {
     boost::filesystem::remove_all(run.path("journal"));
     trace = "data/ holds files of session aaaaaaaa";
   }
