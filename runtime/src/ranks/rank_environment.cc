@@ -150,8 +150,8 @@ RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names, const std::s
   ranks.world_size = variables.number(names.size);
   read_place_on_host(variables, ranks, names.local_rank, names.local_size);
   if (ranks.local_known && ranks.local_world_size < ranks.world_size && !variables.has("MASTER_ADDR")) {
-    throw Error(StatusCode::invalid, fmt::format("{0} started ranks on several hosts, but MASTER_ADDR does not say "
-                                                 "where rank 0 is; add {1} to {0}'s options",
+    throw Error(StatusCode::invalid, fmt::format("{0} started ranks on several hosts, but MASTER_ADDR is not set to "
+                                                 "the host of rank 0; add {1} to {0}'s options",
                                                  names.launcher, names.option));
   }
   // The launcher's own number for the job is alike on all its ranks: Open MPI 4 and older, then version 5, Cray. Else

@@ -173,10 +173,9 @@ void introduce(c10d::Store& store, const RankEnvironment& ranks, const std::stri
       throw EarlierStore();
     }
   }
-  refuse(store,
-         fmt::format("two processes say that they are rank {}: {} and {}; give each its own (launch --node-rank on "
-                     "each host, or RANK)",
-                     ranks.rank, rank, who));
+  refuse(store, fmt::format("two processes claim to be rank {}: {} and {}; give each its own (launch --node-rank on "
+                            "each host, or RANK)",
+                            ranks.rank, rank, who));
 }
 
 void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::string& key, const JoinOptions& options,

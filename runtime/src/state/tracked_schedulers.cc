@@ -112,8 +112,8 @@ class TrackedScheduler : public TrackedItem {
     const nlohmann::json code = constants();
     for (const auto& [key, value] : code.items()) {
       if (!saved.contains(key) || saved.at(key) == value) continue;
-      plan.fit.notes.push_back(name() + " " + key + ": code says " + value.dump() + ", checkpoint was made with " +
-                               saved.at(key).dump() + ": the code wins");
+      plan.fit.notes.push_back(name() + " " + key + ": " + value.dump() + " in the code, " + saved.at(key).dump() +
+                               " in the checkpoint: the code wins");
     }
   }
 

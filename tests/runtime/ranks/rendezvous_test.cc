@@ -70,7 +70,7 @@ TEST_CASE("a_failed_rendezvous_reports_the_reason", "[full]") {
   all_with(said([](RankEnvironment& place) { place.world_size += place.rank == 2; }, long_enough),
            "the ranks were started with different numbers of ranks: ");
   all_with(said([](RankEnvironment& place) { place.rank = std::min(place.rank, 1); }, long_enough),
-           "two processes say that they are rank 1: pid ");
+           "two processes claim to be rank 1: pid ");
   const auto alone = said([](RankEnvironment& place) { place.world_size = 5; }, std::chrono::milliseconds(600));
   INFO(alone[0].text);
   const auto error_at = alone[0].text.rfind('\n');  // the line about waiting comes first

@@ -173,7 +173,7 @@ int fill_real_disks(const Path& place) {
       };
       if (!saved) {
         ++refused;
-        if (saved.code() != StatusCode::no_space) return fail("not said to be full: " + saved.status().message());
+        if (saved.code() != StatusCode::no_space) return fail("not reported as full: " + saved.status().message());
         if (saved.status().message().find(place.string()) == std::string::npos) return fail("no path in the message");
       }
       if (first.ok()) {

@@ -310,7 +310,7 @@ TEST_CASE("verify_finds_a_manifest_that_contradicts_the_payload") {
   const auto of_name = verify("\n\"b\":", "\n\"c\":");
   REQUIRE(of_name.size() == 1);
   CHECK(of_name[0].tensor == "c");
-  CHECK(of_name[0].what == "the header describes the tensor otherwise than the manifest");
+  CHECK(of_name[0].what == "the header and the manifest describe the tensor differently");
 
   const std::string b_digest = digest_of(tensors[1].bytes).hex();
   const auto of_shape = verify("[4],\"digest\":\"" + b_digest, "[2,2],\"digest\":\"" + b_digest);
