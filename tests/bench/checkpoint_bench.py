@@ -2,9 +2,10 @@
 
   checkpoint_bench.py build/bin/checkpoint_bench [--folder DIR] [--rounds 9] [--tensors 64] [--mib 16]
 
-A save ends when the tool returns. Saves of torch.save and safetensors are followed by an fsync, torch.distributed.checkpoint
-makes its own, and accelerate makes none, so its saves are not durable. A load ends when every byte is in the module's own
-parameters. A raw O_DIRECT write of the same number of bytes accompanies each save, because the disk's speed varies.
+A save ends when the tool returns. Saves of torch.save and safetensors are followed by an fsync;
+torch.distributed.checkpoint makes its own. accelerate makes none, so its saves are not durable. A load ends when every
+byte is in the module's own parameters. A raw O_DIRECT write of the same number of bytes accompanies each save, because
+the disk's speed varies.
 Prints medians, spreads, and the ratio to Holdfast round by round.
 """
 
