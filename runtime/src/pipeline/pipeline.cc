@@ -61,7 +61,7 @@ const char* reason_for(Place earlier) {
     case Place::gradients:
       return "gradients must be final before the learning rate of their step is set";
     case Place::schedule:
-      return "the averages are of the parameters after the optimizer's step";
+      return "the averages are computed from the parameters after the optimizer's step";
     default:
       return "";
   }

@@ -58,7 +58,7 @@ constexpr milliseconds kAnswer{2000};
 c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
   auto store = run_detached([address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
   if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
-  throw std::runtime_error("what listens there does not answer, and may be another program");
+  throw std::runtime_error("the program that listens there does not answer and may be an unrelated one");
 }
 
 // Calls `say` once after a time, unless it is destroyed before.
@@ -119,10 +119,10 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   }
   const Notice notice(options.say_waiting_after, [&] {
     if (ranks.local_rank != 0) return;  // one line from each host
-    const std::string what = tcp.isServer               ? "cannot reach itself yet (MASTER_ADDR)"
+    const std::string what = tcp.isServer               ? "cannot connect to its own address (MASTER_ADDR)"
                              : ranks.launcher_has_store ? "waits for the launcher to listen"
                                                         : "waits for rank 0 to listen";
-    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d, at most %lld s\n", ranks.rank, what.c_str(),
+    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d; it gives up after %lld s\n", ranks.rank, what.c_str(),
                  ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
   });
   try {

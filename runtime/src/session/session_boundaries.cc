@@ -40,8 +40,8 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
         storage::StatusCode::misfit,
         fmt::format(
             "the checkpoint was made in a later phase of the program, which tracked '{}', but a loop before that "
-            "phase still has steps left: do not make an earlier loop longer once a later phase has begun, and do not "
-            "leave '{}' out",
+            "phase still has steps left: do not extend an earlier loop after a later phase has begun, and keep "
+            "tracking '{}'",
             *resumed.waiting.begin(), *resumed.waiting.begin()));
   }
   const Clock::time_point now = Clock::now();

@@ -160,8 +160,8 @@ Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
   const auto uid = choice->version ? std::optional(choice->version->uid) : std::nullopt;
   if (uid == open_.base) return {};
   again = true;
-  say_("version " + (uid ? uid->short_text() : std::string("none")) +
-       " is the latest now: another session was still saving; loading again");
+  say_("the latest version is now " + (uid ? uid->short_text() : std::string("none")) +
+       ", because another session was still saving; loading again");
   return {};
 }
 

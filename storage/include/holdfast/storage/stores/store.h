@@ -33,7 +33,7 @@ struct Capabilities {
   bool durable_put = false;
   /// A listing shows every object whose create returned before it began. Else no run is opened for writing.
   bool list_after_create = false;
-  /// A range costs about its own bytes, not the object's.
+  /// Reading a range transfers about the range's bytes, not the whole object.
   bool ranged_read = false;
   /// lock() works between processes of one host. Else it is not called.
   bool host_lock = false;
