@@ -106,7 +106,7 @@ TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_reports_changed_ones",
     };
     const auto whole = train(false);
     if (!train(true).equal(whole)) return "other sums";
-    if (lines.size() != 1 || lines[0].find("averaged in other buckets") == std::string::npos) return "not said once";
+    if (lines.size() != 1 || lines[0].find("averaged in other buckets") == std::string::npos) return "not logged once";
     return "right";
   });
   for (const auto& rank : ended) CHECK(rank.text == "right");

@@ -1,4 +1,4 @@
-// What a parameter that is a whole number accepts besides the built-in types.
+// What a whole-number parameter accepts in addition to the built-in types.
 #pragma once
 
 #include <concepts>

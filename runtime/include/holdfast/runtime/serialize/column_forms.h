@@ -27,7 +27,7 @@ void write_column(ColumnWriter& column, const T& x);
 template <class T>
 void read_column(ColumnReader& column, T& x);
 
-/// The archive that a type with holdfast_state() writes its members with.
+/// The archive with which a type with holdfast_state() writes its members.
 struct ColumnWriteArchive {
   template <class T>
   ColumnWriteArchive& operator()(const char* name, const T& member) {
