@@ -260,6 +260,8 @@ std::string shown(const std::string& value) { return value.empty() ? "none" : va
 
 }  // namespace
 
+namespace detail {
+
 OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment) {
   const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
   auto program_name = program.substr(program.find_last_of('/') + 1);
@@ -313,4 +315,5 @@ std::string help_text(const OptionsRead& options) {
   return text;
 }
 
+}  // namespace detail
 }  // namespace holdfast
