@@ -19,7 +19,7 @@ Variables
   LibTorch_FOUND, LibTorch_VERSION, LibTorch_FOLDER, LibTorch_LIBRARY_DIR
   LibTorch_CUDA   this LibTorch has CUDA kernels, and a CUDA toolkit's headers of the same major version were found, so
                   code that uses streams and events can be compiled
-  LibTorch_NCCL   as above, and nccl.h was found: USE_C10D_NCCL is defined
+  LibTorch_NCCL   LibTorch_CUDA is ON and nccl.h was found: USE_C10D_NCCL is defined
 #]=]
 
 # The versions that were tested: the last of each minor version, because LibTorch promises no stable C++ API between

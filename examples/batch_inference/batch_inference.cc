@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Finds for each line of a text the line most like it, on any number of ranks. Holdfast's own options: "
       "--holdfast.help.");
-  app.add_option("--lines", file, "File of lines; without it, some examples");
+  app.add_option("--lines", file, "Text file with one input per line (default: some examples)");
   CLI11_PARSE(app, argc, argv);
 
   const torch::NoGradGuard no_grad;

@@ -1,5 +1,5 @@
-// Trains a small GPT on a text, character by character, and lets it write. You can kill it at any moment and run the
-// same command again. With more ranks (holdfast launch --nproc 4 char_gpt) it trains the same model on the same
+// Trains a small GPT on a text, character by character, and then generates text. You can kill it at any moment and run
+// the same command again. With more ranks (holdfast launch --nproc 4 char_gpt) it trains the same model on the same
 // batches.
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
@@ -52,38 +52,47 @@ int main(int argc, char** argv) {
   int workers = 0, write_length = 300;
   bool untied = false;
   CLI::App app(
-      "Trains a small GPT on a text, character by character, and lets it write. Kill it at any moment and run the "
-      "same command again. Holdfast's own options, precision and device among them: --holdfast.help.");
-  app.add_option("--text", file, "File to learn from; without it, seven sonnets of Shakespeare")
+      "Trains a small GPT on a text, character by character, and then generates text. Kill it at any moment and run "
+      "the same command again. Holdfast's own options, such as precision and device: --holdfast.help.");
+  app.add_option("--text", file, "Text file to train on (default: seven sonnets of Shakespeare)")
       ->check(CLI::ExistingFile);
-  app.add_option("--synthetic", synthetic, "Random tokens of so many kinds instead of a text, for measurements")
+  app.add_option("--synthetic", synthetic,
+                 "Train on random tokens from a vocabulary of this size instead of a text, for measurements")
       ->check(kPositive);
-  app.add_option("--layers", shape.layers, "Blocks")->capture_default_str()->check(kPositive);
-  app.add_option("--width", shape.width, "Of what flows between blocks")->capture_default_str()->check(kPositive);
-  app.add_option("--heads", shape.heads, "Of attention")->capture_default_str()->check(kPositive);
-  auto* feed_forward = app.add_option("--feed-forward", shape.feed_forward, "Width inside a block (default: 4 widths)")
+  app.add_option("--layers", shape.layers, "Number of transformer blocks")->capture_default_str()->check(kPositive);
+  app.add_option("--width", shape.width, "Model dimension")->capture_default_str()->check(kPositive);
+  app.add_option("--heads", shape.heads, "Attention heads")->capture_default_str()->check(kPositive);
+  auto* feed_forward = app.add_option("--feed-forward", shape.feed_forward,
+                                      "Width of the feed-forward layers (default: 4 times --width)")
                            ->check(kPositive);
-  app.add_option("--context", shape.context, "Tokens in a window")->capture_default_str()->check(kPositive);
-  app.add_option("--dropout", shape.dropout, "Probability")->capture_default_str()->check(CLI::Range(0.0, 0.99));
-  app.add_flag("--untied", untied, "Score tokens by weights of their own instead of their embeddings");
-  app.add_option("--epochs", epochs, "How often --windows are drawn")->capture_default_str()->check(kPositive);
-  app.add_option("--windows", windows, "In an epoch")->capture_default_str()->check(kPositive);
+  app.add_option("--context", shape.context, "Tokens per window")->capture_default_str()->check(kPositive);
+  app.add_option("--dropout", shape.dropout, "Dropout probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 0.99));
+  app.add_flag("--untied", untied, "Score tokens with separate weights instead of the embeddings");
+  app.add_option("--epochs", epochs, "Number of epochs")->capture_default_str()->check(kPositive);
+  app.add_option("--windows", windows, "Windows per epoch")->capture_default_str()->check(kPositive);
   app.add_option("--batch-size", batch_size, "Windows per step, over all ranks")
       ->capture_default_str()
       ->check(kPositive);
   app.add_option("--accumulate", accumulate, "Steps per update of the parameters")
       ->capture_default_str()
       ->check(kPositive);
-  app.add_option("--learning-rate", learning_rate, "Of AdamW, after the warm-up")
+  app.add_option("--learning-rate", learning_rate, "Learning rate of AdamW after the warm-up")
       ->capture_default_str()
       ->check(kPositive);
-  app.add_option("--warmup", warmup, "Updates over which the rate rises; then it falls as a cosine")
+  app.add_option("--warmup", warmup, "Updates over which the rate rises; afterwards it falls as a cosine")
       ->capture_default_str()
       ->check(kNotNegative);
-  app.add_option("--ema", decay, "Decay of the averaged weights, which evaluate and write")->capture_default_str();
-  app.add_option("--workers", workers, "Threads that cut windows ahead")->capture_default_str()->check(kNotNegative);
-  app.add_option("--prompt", prompt, "What the model goes on writing from")->capture_default_str();
-  app.add_option("--write", write_length, "Characters to write at the end")->capture_default_str()->check(kNotNegative);
+  app.add_option("--ema", decay, "Decay of the averaged weights, which are used for evaluation and generation")
+      ->capture_default_str();
+  app.add_option("--workers", workers, "Threads that prepare windows in advance")
+      ->capture_default_str()
+      ->check(kNotNegative);
+  app.add_option("--prompt", prompt, "Text that the model continues")->capture_default_str();
+  app.add_option("--write", write_length, "Characters to generate at the end")
+      ->capture_default_str()
+      ->check(kNotNegative);
   std::string text;
   std::int64_t learnt = 0;  // number of its characters used for training; the rest, a tenth, is kept for evaluation
   app.callback([&] {
@@ -95,7 +104,7 @@ int main(int argc, char** argv) {
     }
     // Check this before the training instead of after it.
     if (synthetic == 0 && write_length > 0) {
-      if (prompt.empty()) throw CLI::ValidationError("--prompt", "needs a character at least");
+      if (prompt.empty()) throw CLI::ValidationError("--prompt", "needs at least one character");
       try {
         (void)Vocabulary(text).numbers(prompt);
       } catch (const std::runtime_error& error) {
@@ -107,7 +116,7 @@ int main(int argc, char** argv) {
     if (synthetic == 0 && kept <= shape.context) {
       throw CLI::ValidationError("--context", "must be below the " + std::to_string(kept) +
                                                   " characters of the text's last tenth, which are kept for "
-                                                  "evaluation; --text takes a longer one");
+                                                  "evaluation; choose a longer text with --text");
     }
   });
   CLI11_PARSE(app, argc, argv);
@@ -178,7 +187,7 @@ int main(int argc, char** argv) {
       session.print("epoch {}: loss {:.4f}, {:.0f} tokens/s\n", epoch.number() + 1, loss,
                     static_cast<double>(session.sum(tokens)) / took.count());
     } else {
-      session.print("epoch {}: {:.4f} nats per character of the text that was kept\n", epoch.number() + 1, evaluate());
+      session.print("epoch {}: {:.4f} nats per character of the evaluation text\n", epoch.number() + 1, evaluate());
     }
   }
 

@@ -138,7 +138,7 @@ torch::Tensor Vocabulary::numbers(const std::string& text) const {
   for (const char byte : text) {
     numbers.push_back(number_of_[static_cast<unsigned char>(byte)]);
     if (numbers.back() < 0) {
-      throw std::runtime_error("the text has no " +
+      throw std::runtime_error("the training text does not contain " +
                                (std::isprint(static_cast<unsigned char>(byte)) != 0
                                     ? "'" + std::string(1, byte) + "'"
                                     : fmt::format("byte {:#x}", static_cast<unsigned char>(byte))));
@@ -177,7 +177,7 @@ Windows Windows::synthetic(std::int64_t vocabulary, std::int64_t length, std::si
 }
 
 // What is random here follows from (seed, epoch, index) alone, so a run that resumes, on any number of ranks and with
-// any number of workers, sees the same windows as one that nobody disturbed.
+// any number of workers, sees the same windows as an uninterrupted one.
 torch::data::Example<> Windows::get(std::size_t index) {
   torch::Tensor window;
   if (!numbers_.defined()) {

@@ -58,10 +58,13 @@ int main(int argc, char** argv) {
   std::uint64_t epochs = 200;
   double noise = 0.01;
   CLI::App app(
-      "Fits a curve with noise on the gradients, by a stage of its own. Kill it at any moment and run the same command "
-      "again. Holdfast's own options: --holdfast.help.");
-  app.add_option("--epochs", epochs, "How often each point is seen")->capture_default_str()->check(kPositive);
-  app.add_option("--noise", noise, "Deviation of the first update's noise")->capture_default_str()->check(kNotNegative);
+      "Fits a curve with noise on the gradients, which a user-defined stage adds. Kill it at any moment and run the "
+      "same "
+      "command again. Holdfast's own options: --holdfast.help.");
+  app.add_option("--epochs", epochs, "Number of epochs")->capture_default_str()->check(kPositive);
+  app.add_option("--noise", noise, "Standard deviation of the noise at the first update")
+      ->capture_default_str()
+      ->check(kNotNegative);
   CLI11_PARSE(app, argc, argv);
 
   const torch::Device device = session.device();

@@ -16,7 +16,7 @@ torch::Tensor read_idx(const std::string& path) {
   const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(gzopen(path.c_str(), "rb"), gzclose);
   if (!file) {
     throw std::runtime_error("cannot open " + path +
-                             ": install the package dataset-fashion-mnist, or name the folder of the four files with "
+                             ": install the package dataset-fashion-mnist, or give the folder with the four files as "
                              "--data");
   }
   const auto read = [&](void* into, std::size_t bytes) {
@@ -27,7 +27,7 @@ torch::Tensor read_idx(const std::string& path) {
   std::array<unsigned char, 4> magic{};
   read(magic.data(), magic.size());
   if (magic[0] != 0 || magic[1] != 0 || magic[2] != 8 || magic[3] < 1 || magic[3] > 4) {
-    throw std::runtime_error(path + " is no IDX file of bytes");
+    throw std::runtime_error(path + " is not an IDX file of bytes");
   }
   std::vector<std::int64_t> shape(magic[3]);
   for (std::int64_t& dimension : shape) {
@@ -47,7 +47,7 @@ FashionMnist::FashionMnist(const std::string& folder, const std::string& split) 
   images_ = read_idx(prefix + "-images-idx3-ubyte.gz");
   labels_ = read_idx(prefix + "-labels-idx1-ubyte.gz").to(torch::kLong);
   if (images_.dim() != 3 || images_.size(0) != labels_.size(0)) {
-    throw std::runtime_error(prefix + "-*: images and labels do not belong together");
+    throw std::runtime_error(prefix + "-*: the images and the labels do not match");
   }
 }
 

@@ -56,8 +56,8 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Trains a small convolutional network on Fashion-MNIST. Kill it at any moment and run the same command "
       "again. Holdfast's own options: --holdfast.help.");
-  app.add_option("--data", data, "Folder of the four .gz files")->capture_default_str();
-  app.add_option("--epochs", epochs, "How often each image is seen")->capture_default_str()->check(kPositive);
+  app.add_option("--data", data, "Folder with the four .gz files")->capture_default_str();
+  app.add_option("--epochs", epochs, "Number of epochs")->capture_default_str()->check(kPositive);
   app.add_option("--batch-size", batch_size, "Images per step, over all ranks")
       ->capture_default_str()
       ->check(kPositive);
@@ -67,8 +67,12 @@ int main(int argc, char** argv) {
   app.add_option("--precision", precision, "auto (by the device), fp32, bf16 or fp16")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp16"}));
-  app.add_option("--learning-rate", learning_rate, "Of AdamW at its highest")->capture_default_str()->check(kPositive);
-  app.add_option("--workers", workers, "Threads that read images ahead")->capture_default_str()->check(kNotNegative);
+  app.add_option("--learning-rate", learning_rate, "Highest learning rate of AdamW")
+      ->capture_default_str()
+      ->check(kPositive);
+  app.add_option("--workers", workers, "Threads that read images in advance")
+      ->capture_default_str()
+      ->check(kNotNegative);
   CLI11_PARSE(app, argc, argv);
 
   holdfast::Loader train(FashionMnist(data, "train").augment().map(Stack<>()),

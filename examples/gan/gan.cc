@@ -48,12 +48,14 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Two networks learn against each other to draw points from eight spots on a circle. Kill it at any moment and "
       "run the same command again. Holdfast's own options: --holdfast.help.");
-  app.add_option("--steps", steps, "Of both networks")->capture_default_str()->check(kPositive);
+  app.add_option("--steps", steps, "Number of steps")->capture_default_str()->check(kPositive);
   app.add_option("--batch-size", batch_size, "Points per step and network, over all ranks")
       ->capture_default_str()
       ->check(kPositive);
-  app.add_option("--width", width, "Of the hidden layers")->capture_default_str()->check(kPositive);
-  app.add_option("--learning-rate", learning_rate, "Of Adam for both")->capture_default_str()->check(kPositive);
+  app.add_option("--width", width, "Width of the hidden layers")->capture_default_str()->check(kPositive);
+  app.add_option("--learning-rate", learning_rate, "Learning rate of Adam for both networks")
+      ->capture_default_str()
+      ->check(kPositive);
   CLI11_PARSE(app, argc, argv);
 
   const torch::Device device = session.device();

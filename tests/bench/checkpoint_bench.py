@@ -1,10 +1,11 @@
-"""Saves and loads of one state by Holdfast and by the tools people use, in turn, in one run.
+"""Measures saves and loads of one state by Holdfast and by other common tools, in turn, in one run.
 
   checkpoint_bench.py build/bin/checkpoint_bench [--folder DIR] [--rounds 9] [--tensors 64] [--mib 16]
 
-A save ends when the tool returns, and is durable only where the tool says so (torch.save and safetensors get an fsync,
-torch.distributed.checkpoint makes its own, accelerate makes none). A load ends when every byte is in the module's own
-parameters. Beside each save stands a raw O_DIRECT write of as many bytes, for the disk's speed changes while one looks.
+A save ends when the tool returns. Saves of torch.save and safetensors are followed by an fsync;
+torch.distributed.checkpoint makes its own. accelerate makes none, so its saves are not durable. A load ends when every
+byte is in the module's own parameters. A raw O_DIRECT write of the same number of bytes accompanies each save, because
+the disk's speed varies.
 Prints medians, spreads, and the ratio to Holdfast round by round.
 """
 
@@ -186,7 +187,7 @@ def main():
                             p.fill_(0.5)
                     note(loads, peer.name, timed(peer.load))
                     if [float(p.detach().sum(dtype=torch.float64)) for p in module.parameters()] != expected:
-                        raise SystemExit(f"{peer.name} did not bring the state back")
+                        raise SystemExit(f"{peer.name} did not restore the state")
                 remove(peer.path)
                 gc.collect()
         holdfast.process.stdin.close()

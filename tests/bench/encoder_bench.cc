@@ -538,7 +538,8 @@ int describe() {
           {"libtorch_sees_gpu", facts.libtorch_sees_gpu},
           {"libtorch_cuda", facts.libtorch_cuda},
           {"nccl", nccl},
-          {"bucket_mb", static_cast<double>(holdfast::automatic_bucket_bytes(all)) / (1 << 20)},
+          {"bucket_mb",
+           static_cast<double>(holdfast::detail::automatic_bucket_limits(all, 1 << 20).front().most) / (1 << 20)},
           {"first_bucket_mb", static_cast<double>(ddp.first_bucket_bytes) / (1 << 20)},
           {"compress", kCompress[static_cast<int>(ddp.compress)].first}});
   return 0;

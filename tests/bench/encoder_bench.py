@@ -583,36 +583,31 @@ def compare(bench):
     return rows
 
 
-def table(bench, configurations, together):
+def table(bench, configurations, together, references):
     many, took = bench.many, 0
-    single, python_n, *once = references = bench.start(
-        (HOLDFAST, "holdfast", 1, bench.holdfast),
-        (PYTHON, "python", many, {}),
+    single, python_n = bench.start((HOLDFAST, "holdfast", 1, bench.holdfast), (PYTHON, "python", many, {}))
+    once = [
         (PYTHON, "python", 1, {}),
         (f"{PYTHON}, bf16 hook, 100 MB", "python", many, {"compress": "bf16", "bucket_mb": 100}),
-    )
-    python_1, python_bf16 = once
-    measured = []
-    for first in range(0, len(configurations), together):
-        part, begin = configurations[first : first + together], time.monotonic()
-        if not bench.has_time_for(took, ", ".join(c.name for c in configurations[first:])):
+    ]
+    ours = [(c.name, "holdfast", many, {**bench.holdfast, **c.settings}, c.environment) for c in configurations]
+    wanted, measured = once + ours if references else ours, []
+    for first in range(0, len(wanted), together):
+        part, begin = wanted[first : first + together], time.monotonic()
+        if not bench.has_time_for(took, ", ".join(name for name, *_ in wanted[first:])):
             break
-        rows = bench.start(
-            *((c.name, "holdfast", many, {**bench.holdfast, **c.settings}, c.environment) for c in part)
-        )
-        bench.measure([single, python_n, *once, *rows], bench.rounds)
-        bench.end([*once, *rows])
-        once = []
+        rows = bench.start(*part)
+        bench.measure([single, python_n, *rows], bench.rounds)
+        bench.end(rows)
         measured += rows
         took = time.monotonic() - begin
     print_head(bench, f"Configurations on {many} GPUs")
-    singles = {row.name: single for row in measured}
-    singles.update({row.name: python_1 for row in (python_n, python_bf16)})
-    python_rows = {1: python_1, many: python_n}
-    rows = references + measured
-    print_table(rows, singles, python_rows, {})
+    python_1 = next((row for row in measured if (row.name, row.ranks) == (PYTHON, 1)), None)
+    singles = {row.name: python_1 if row.name.startswith(PYTHON) else single for row in [python_n, *measured]}
+    rows = [single, python_n, *measured]
+    print_table(rows, singles, {1: python_1, many: python_n}, {})
     print("\nWhat they set")
-    for c in configurations[: len(measured)]:
+    for c in [c for c in configurations if c.name in {row.name for row in measured}]:
         words = [f"{name}={value}" for name, value in {**c.settings, **c.environment}.items()]
         print(f"  {c.name:34} {' '.join(words) or 'nothing'}")
     return rows
@@ -721,7 +716,11 @@ def main():
     parser.add_argument("--steps", type=int, help="timed in a round; 50; of --table 30")
     parser.add_argument("--warmup", type=int, help="steps of a round before them; 10; of --table 5")
     parser.add_argument("--within", type=float, metavar="SECONDS", help="leave out what would take longer, and say so")
-    parser.add_argument("--together", type=int, default=6, help="configurations that are in memory at once")
+    parser.add_argument(
+        "--together", type=int, default=6, help="configurations that are in memory at once, about 19 GB each, beside two "
+        "references of Holdfast on one GPU and Python on N"
+    )
+    parser.add_argument("--no-references", action="store_true", help="--table without Python's other variants")
     parser.add_argument(
         "--holdfast", nargs="+", default=[], metavar="NAME=VALUE", help="Ddp's options: bucket_mb first_bucket_mb "
         "compress=none|bf16|fp16 find_unused=0|1"
@@ -745,7 +744,7 @@ def main():
     bench = Bench(options, facts)
     try:
         if options.table:
-            rows = table(bench, configurations, options.together)
+            rows = table(bench, configurations, options.together, not options.no_references)
         elif options.breakdown:
             rows = breakdown(bench, configurations[0])
         else:

@@ -38,7 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
         file.write('{\n  "every": "1epoch",\n  "kep": 5\n}\n')
     done = run([plain_loop], folder, HOLDFAST_CONFIG="mine.json")
     sentence = 'holdfast: mine.json:3: "kep" is not an option of the session; the nearest is "keep"'
-    expect("a slip in a file ends the program before it does anything",
+    expect("an error in a file ends the program before it does anything",
            done.returncode == 64 and done.stderr.startswith(sentence) and not done.stdout, done)
 
     for rank, keep in enumerate((5, 7)):
@@ -47,6 +47,6 @@ with tempfile.TemporaryDirectory() as folder:
     each_its_own = ["sh", "-c", 'exec "$0" --holdfast.config host$RANK.json', plain_loop]
     done = run([holdfast, "launch", "--nproc", "2", *each_its_own], folder)
     sentence = "option keep is '5' (host0.json:2) on rank 0 and '7' (host1.json:2) on rank 1"
-    expect("ranks with files that differ are told where", done.returncode not in (0, 75) and sentence in done.stderr, done)
+    expect("ranks whose files differ report where", done.returncode not in (0, 75) and sentence in done.stderr, done)
 
 sys.exit(1 if problems else 0)

@@ -74,7 +74,7 @@ def train(program, options, step, how, count, folder):
     if "resumed version" not in resumed.stderr:
         problems.append(f"it did not resume:\n{resumed.stderr}")
     if resumed.stdout.splitlines()[-3:] != expected.splitlines()[-3:]:
-        problems.append(f"undisturbed it says\n{expected}and killed\n{resumed.stdout}")
+        problems.append(f"the uninterrupted run prints\n{expected}and the killed one\n{resumed.stdout}")
     compared = subprocess.run([holdfast, "diff", *(os.path.join(folder, name) for name in (calm, killed)), "--json"],
                               stdout=subprocess.PIPE, text=True)
     difference = json.loads(compared.stdout)

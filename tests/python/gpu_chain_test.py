@@ -44,7 +44,7 @@ def check_chain(ranks, precision, folder):
             break
         kills += 1
         slowest = max(slowest, seconds)
-        assert "steps since the last version" not in text or ranks > 1, text
+        assert "since the last version" not in text or ranks > 1, text
     assert code == 0, text
     diff = subprocess.run(
         [f"{programs}/holdfast", "diff", f"{folder}/whole-{ranks}-{precision}", f"{folder}/{run}"],

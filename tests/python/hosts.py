@@ -34,7 +34,7 @@ def enter():
                      "ip link add eth0 type veth peer name eth0 netns try && unshare --uts hostname try")
     tried = subprocess.run([*unshare, "sh", "-c", what_it_takes], capture_output=True, text=True)
     if tried.returncode != 0:
-        skip(f"this user may make no namespaces here: {tried.stderr.strip()}")
+        skip(f"this user cannot make namespaces here: {tried.stderr.strip()}")
     # Variables of the launcher that started this test must not reach the ranks that the test starts.
     of_launchers = ("OMPI_", "SLURM_", "RANK", "WORLD", "LOCAL_", "MASTER_", "HOLDFAST_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(of_launchers)}

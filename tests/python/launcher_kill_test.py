@@ -117,11 +117,11 @@ with tempfile.TemporaryDirectory() as folder:
                 expected = -signal.SIGKILL if whom == "the launcher" else 128 + signal.SIGKILL
                 check(code == expected, f"{whom} killed: exit code {code} and not {expected}", chain)
                 left = gone_after(folder, 5.0 if whom == "the launcher" else 0)
-                check(left is not None, f"{whom} killed: left behind are {processes_of(folder)}", chain)
+                check(left is not None, f"{whom} killed: these processes were left behind: {processes_of(folder)}", chain)
                 chain.wait()
-                check((steps, 0) not in chain.records, f"{whom} killed: the others went on to the end", chain)
+                check((steps, 0) not in chain.records, f"{whom} killed: the others continued to the end", chain)
                 # Ranks that still wait for others at start-up end when launch asks them to, after 5 s.
-                check(took < 15, f"{whom} killed: over after {took:.1f} s only", chain)
+                check(took < 15, f"{whom} killed: all processes ended only after {took:.1f} s", chain)
                 slowest[whom] = max(slowest[whom], took + left)
         code = chain.wait()
         check(not chain.torn, "a record is torn", chain)
@@ -130,13 +130,13 @@ with tempfile.TemporaryDirectory() as folder:
         seen |= chain.records.keys()
         if code == 0 and not chain.records:
             break  # nothing was left to do
-        check(code == 0 or hit, f"exit code {code} where nobody was killed", chain)
+        check(code == 0 or hit, f"exit code {code} although no process was killed", chain)
 
-    check(seen == whole.records.keys(), f"{len(whole.records) - len(seen)} records were never told", chain)
+    check(seen == whole.records.keys(), f"{len(whole.records) - len(seen)} records are missing", chain)
     diff = subprocess.run([f"{programs}/holdfast", "diff", f"{folder}/undisturbed", f"{folder}/killed"],
                           capture_output=True, text=True)
     check(diff.returncode == 0, diff.stdout + diff.stderr, chain)
     for whom, count in counts.items():
-        print(f"killed {whom}: times={count}, all over after at most {slowest[whom]:.2f} s")
+        print(f"killed {whom}: times={count}, all processes ended within {slowest[whom]:.2f} s")
     print(f"before the first step: kills={early}; records={len(seen)} seed={seed} differing=0")
     check(sum(counts.values()) == kills, "the run ended before the last kill: too few steps", chain)

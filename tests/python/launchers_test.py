@@ -42,7 +42,7 @@ for name, command in launchers.items():
     expected = "this rank was told to fail" if name == "torchrun" else "rank 1 threw: this rank was told to fail"
     if broken.returncode == 0 or expected not in said:
         failed.append(f"{name}, rank 1 fails: {broken.returncode}\n{said}")
-    print(f"{name}: 3 ranks agreed; when one failed, all said why")
+    print(f"{name}: 3 ranks agreed; when one failed, all reported why")
 # Two jobs at once on one host: MPICH's launcher gives both the same variables, so they would use the same port.
 if shutil.which("mpiexec.hydra"):
     jobs = [

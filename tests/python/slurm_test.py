@@ -16,7 +16,7 @@ for program, package in {"slurmctld": "slurmctld", "slurmd": "slurmd", "srun": "
     if not shutil.which(program):
         hosts.skip(f"the program {program} (package {package}) is not installed")
 if os.geteuid() != 0:
-    hosts.skip("Slurm's daemons want root")
+    hosts.skip("Slurm's daemons need root")
 hosts.enter()
 
 from chain import RECORD, Chain  # noqa: E402
@@ -87,7 +87,7 @@ PartitionName=all Nodes=ALL Default=YES State=UP
         start_daemon(node, "slurmd", "-D", "-N", node.name)
     begun = time.monotonic()
     while slurm("sinfo", "-h", "-t", "idle", "-o", "%D").strip() != str(len(nodes)):
-        check(time.monotonic() - begun < 30, "Slurm does not come up", slurm("sinfo"))
+        check(time.monotonic() - begun < 30, "Slurm does not start", slurm("sinfo"))
         time.sleep(0.1)
     print(f"Slurm is up after {time.monotonic() - begun:.1f} s: {slurm('sinfo', '--version').strip()}")
 
@@ -120,7 +120,7 @@ def check_ranks():
     check(done.returncode == 1 and told >= 3, f"srun, rank 1 fails: {done.returncode}, told {told} times", done.stdout)
     done = srun("-N", "2", "-n", "4", f"{programs}/ranks", "last", "75")
     check(done.returncode == 75, f"srun of a rank that ends with 75 ends with {done.returncode}", done.stdout)
-    print(f"srun: 4 and 3 ranks on two nodes agreed; of one that failed all said why, within {took:.1f} s; it passes 75 on")
+    print(f"srun: 4 and 3 ranks on two nodes agreed; when one failed, all reported why within {took:.1f} s; it passes 75 on")
 
 
 def records(trace):

@@ -50,7 +50,7 @@ def torch_launch(host):
 
 
 def left_behind(text):
-    """Whether processes were left on a host when its command ended, besides the first one."""
+    """Whether processes were left on a host when its command ended, other than the first one."""
     return re.findall(r"processes left on node-[ab]: 1(.*)$", text, re.M) != [""]
 
 
@@ -68,7 +68,7 @@ for name, words in {"holdfast launch": launch, "torchrun": torch_launch}.items()
 
 
 class Run:
-    """The training program on both hosts, each with two ranks; further hosts of `nodes` never come."""
+    """The training program on both hosts, each with two ranks; further hosts of `nodes` never start."""
 
     def __init__(self, folder, run, every, nodes=2):
         global port
@@ -79,14 +79,14 @@ class Run:
         deadline = time.monotonic() + 60
         while self.steps() < count and time.monotonic() < deadline:
             time.sleep(0.005)
-        check(self.steps() >= count, f"it does not come to step {count}", *map(self.text, both))
+        check(self.steps() >= count, f"it does not reach step {count}", *map(self.text, both))
 
     def wait_for_connections(self):
         """Waits until both ranks of node-b have found rank 0."""
         deadline = time.monotonic() + 60
         sockets = ["nsenter", f"--net=/run/netns/{b.name}", "ss", "-Htn", "state", "established", "dport", "=", f":{port}"]
         while subprocess.check_output(sockets, text=True).count("\n") < 2:
-            check(time.monotonic() < deadline, "node-b finds nobody")
+            check(time.monotonic() < deadline, "node-b does not find rank 0")
             time.sleep(0.05)
         time.sleep(0.5)
 
@@ -118,24 +118,24 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"two hosts computed what one does: ranks={ranks} records={len(together)} differing=0 "
           f"in {time.monotonic() - begun:.1f} s")
 
-    # The wait for a host that does not come ends by a signal or when rank 0 ends.
+    # The wait for a host that never starts ends by a signal or when rank 0 ends.
     run = Run(folder, "never", "1", nodes=3)
     run.wait_for_connections()
     asked_at = time.monotonic()
     for host in both:
         for launcher in run.processes(host, "holdfast"):
             os.kill(launcher, signal.SIGTERM)
-    check(run.wait() == [75, 75] and "was told to stop before all ranks had met" in run.text(b),
-          "SIGTERM before all have come", *map(run.text, both))
-    print(f"told to stop before all had come: exit codes [75, 75] after {time.monotonic() - asked_at:.2f} s")
+    check(run.wait() == [75, 75] and "received a stop request before all ranks had met" in run.text(b),
+          "SIGTERM before all have arrived", *map(run.text, both))
+    print(f"asked to stop before all had arrived: exit codes [75, 75] after {time.monotonic() - asked_at:.2f} s")
     run = Run(folder, "never", "1", nodes=3)
     run.wait_for_connections()
     run.chains[0].process.kill()
     lost_at = time.monotonic()
     codes = run.wait()
     check(codes[1] == 1 and len(re.findall(r"rank 0 at 10.77.0.1:\d+ ended while rank [23] waited", run.text(b))) >= 2,
-          f"rank 0 ended before all had come: {codes}", run.text(b))
-    print(f"rank 0's host was lost before all had come: node-b ended after {time.monotonic() - lost_at:.2f} s")
+          f"rank 0 ended before all had arrived: {codes}", run.text(b))
+    print(f"rank 0's host was lost before all had arrived: node-b ended after {time.monotonic() - lost_at:.2f} s")
 
     # A network that is down for less than the silence limit.
     run = Run(folder, "stalled", "1")
@@ -191,12 +191,12 @@ with tempfile.TemporaryDirectory() as folder:
               f"{what}: ranks ended after {ended} s", *texts)
         for host in stay:
             other = both[1 - both.index(host)]
-            said = re.findall(rf"(rank \d \(pid \d+ on {other.name}\) (?:is gone|has not been heard of).* (?:in|after) .* at .*)",
+            said = re.findall(rf"(rank \d \(pid \d+ on {other.name}\) (?:is gone|has sent no heartbeat).* (?:in|after) .* at .*)",
                               run.text(host))
             check(len(said) >= 2, f"{what}: on {host.name} not both ranks name a rank of {other.name}", *texts)
             check(codes[both.index(host)] != 0 and not left_behind(run.text(host)),
                   f"{what}: codes {codes}, or processes left", *texts)
-            print(f"{what}: {host.name} says: {said[0]}")
+            print(f"{what}: {host.name} reports: {said[0]}")
         print(f"{what}: ranks ended after {', '.join(f'{seconds:.2f}' for seconds in ended)} s, all over after "
               f"{all_over:.2f} s, exit codes {codes}")
         check(done == 0 or "resumed version" in run.text(a), f"before {what} it did not resume", *texts)

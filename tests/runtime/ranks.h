@@ -97,7 +97,7 @@ inline std::vector<Ended> run_processes(int count,
       int code = EX_SOFTWARE;
       try {
         code = act(place, ends[1]);
-      } catch (const std::exception& error) {  // otherwise the test program would go on in this process as well
+      } catch (const std::exception& error) {  // otherwise the test program would continue in this process as well
         (void)!::write(ends[1], error.what(), std::strlen(error.what()));
       }
       ::_exit(code);

@@ -7,7 +7,7 @@ trap 'rm -rf "$scratch"' EXIT
 failures=0 checks=0
 
 # Makes $scratch/NAME/bin/python3 with a torch of VERSION ("" for none). Further words: name=value, of which abi
-# (True, False or empty: the import fails), packages (what is installed besides torch), prefix (of an environment; ""
+# (True, False or empty: the import fails), packages (installed in addition to torch), prefix (of an environment; ""
 # for a system's Python), pip (ok or not) and headers (yes or no).
 fake_python() {
   local name=$1 version=$2 abi=True packages="numpy safetensors" prefix='' pip=ok headers=yes word
@@ -71,7 +71,7 @@ chosen "the environment before python3" "$(at lacking)" "$(with lacking)" "2.12.
 chosen "python3 if the environment's is too old" "$(at good)" "$(with good 3)" "2.13.0" "$(active old)" "$(first good)"
 chosen "LibTorch_ROOT before both" /elsewhere "" "LibTorch_ROOT is set" LibTorch_ROOT=/elsewhere "$(active good)"
 chosen "LibTorch_ROOT with a Python" "$scratch/good" "$(with good)" "is set" "LibTorch_ROOT=$scratch/good"
-chosen "own, whatever is there" "" "" "asked for" HOLDFAST_TORCH=own LibTorch_ROOT=/elsewhere "$(active good)"
+chosen "own, regardless of the others" "" "" "asked for" HOLDFAST_TORCH=own LibTorch_ROOT=/elsewhere "$(active good)"
 chosen "too old" "" "" "has torch 2.10.2, not 2.11 to 2." "$(active old)"
 chosen "not tested yet" "" "" "has torch 2.16.0, not 2.11 to 2." "$(active later)"
 chosen "no headers" "" "" "without headers" "$(active bare)"

@@ -35,7 +35,7 @@ class ImageStore : public Store {
   }
   Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
     const auto found = objects.find(name);
-    if (found == objects.end()) return Status(StatusCode::not_found, name + " is not there");
+    if (found == objects.end()) return Status(StatusCode::not_found, name + " does not exist");
     return std::unique_ptr<ObjectReader>(std::make_unique<Reader>(found->second));
   }
 

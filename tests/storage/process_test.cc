@@ -45,7 +45,7 @@ TEST_CASE("a_process_is_known_by_its_start_and_its_parent_until_it_was_waited_fo
   ::close(ends[0]);
 }
 
-TEST_CASE("a_process_that_ends_while_it_is_looked_at_is_gone") {
+TEST_CASE("a_process_that_ends_during_the_query_is_gone") {
   // Each round can meet the moment between the open and the read of its file.
   for (int i = 0; i < 200; ++i) {
     const pid_t child = ::fork();

@@ -17,7 +17,7 @@ inline std::string resealed(const std::string& entry, const std::string& from, c
   std::string body = entry.substr(0, entry.rfind("\"digest\":"));
   const std::size_t at = body.find(from);
   if (at == std::string::npos || body.find(from, at + 1) != std::string::npos) {
-    throw std::logic_error("not there exactly once: " + from);
+    throw std::logic_error("does not occur exactly once: " + from);
   }
   return sealed(body.replace(at, from.size(), to));
 }

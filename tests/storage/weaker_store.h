@@ -1,4 +1,4 @@
-// A store that promises less than the one it forwards to, and loses a part of what it publishes if a test says so.
+// A store that promises less than the one it forwards to, and loses a part of what it publishes if a test requests it.
 #pragma once
 
 #include <functional>

@@ -20,7 +20,7 @@ TEST_CASE("an_unknown_command_gets_the_nearest_one") {
         "holdfast: unknown command \"frobnicate\"; the commands are ls, show, verify, diff, launch\n");
 }
 
-TEST_CASE("a_word_that_a_command_does_not_know_is_named_with_the_way_out") {
+TEST_CASE("an_unknown_argument_is_named_with_a_remedy") {
   const std::vector<std::pair<std::vector<std::string>, std::string>> mistakes = {
       {{"ls", "--jsn"}, "\"--jsn\" is not an option of holdfast ls; did you mean --json?"},
       {{"ls", "a", "b"}, "holdfast ls: unexpected argument \"b\"; see holdfast ls --help"},
@@ -50,7 +50,7 @@ TEST_CASE("errors_are_json_too") {
   }
 }
 
-TEST_CASE("colour_is_for_terminals_that_want_it") {
+TEST_CASE("colour_appears_only_on_terminals_that_allow_it") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {10});
   const std::vector<std::string> words = {"ls", (scratch / "mnist").string()};
@@ -59,7 +59,7 @@ TEST_CASE("colour_is_for_terminals_that_want_it") {
   CHECK(holdfast_command(words, {.on_terminal = true, .no_color = true}).out.find('\x1b') == std::string::npos);
 }
 
-TEST_CASE("a_reader_that_leaves_early_is_no_error_and_a_full_disk_is") {
+TEST_CASE("a_closed_output_pipe_is_not_an_error_and_a_full_disk_is") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", std::vector<int>(40, 1));
   const std::string command = program_beside("holdfast") + " show --json " + (scratch / "mnist").string();

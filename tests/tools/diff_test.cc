@@ -15,7 +15,7 @@ std::uint32_t bits_of(float value) {
 
 }  // namespace
 
-TEST_CASE("versions_with_the_same_content_are_equal_whoever_saved_them") {
+TEST_CASE("versions_with_the_same_content_are_equal_in_any_session") {
   ScratchFolder scratch;
   make_run(scratch / "one", {10, 20});
   make_run(scratch / "two", {10, 20}, "bbbbbbbb");
@@ -36,7 +36,7 @@ TEST_CASE("versions_with_the_same_content_are_equal_whoever_saved_them") {
   CHECK(found["values"][0] == nlohmann::json({{"path", "/position/step"}, {"a", 10}, {"b", 20}}));
 }
 
-TEST_CASE("digests_spare_the_reading_and_bytes_insists_on_it") {
+TEST_CASE("tensors_with_equal_digests_are_read_only_with_bytes") {
   ScratchFolder scratch;
   make_run(scratch / "one", {10});
   make_run(scratch / "two", {10}, "bbbbbbbb");
@@ -106,7 +106,7 @@ TEST_CASE("a_version_equals_its_own_payload_file") {
   CHECK(holdfast_command({"diff", (scratch / "one").string(), payload}).code == 0);
 }
 
-TEST_CASE("diff_sees_values_and_ties") {
+TEST_CASE("diff_compares_values_and_ties") {
   ScratchFolder scratch;
   const auto save = [&](const std::string& name, const nlohmann::json& values,
                         std::map<std::string, std::string> tied) {
@@ -126,7 +126,7 @@ TEST_CASE("diff_sees_values_and_ties") {
   CHECK(found["tensors"].size() == 1);
 }
 
-TEST_CASE("diff_of_what_cannot_be_read_is_no_difference") {
+TEST_CASE("a_diff_of_an_unreadable_version_is_an_error") {
   ScratchFolder scratch;
   make_run(scratch / "one", {10});
   const std::string one = (scratch / "one").string();

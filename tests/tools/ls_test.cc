@@ -102,7 +102,7 @@ TEST_CASE("ls_without_a_path_looks_into_runs") {
   CHECK(said.json()["path"] == "runs");
 }
 
-TEST_CASE("ls_says_what_was_probably_meant") {
+TEST_CASE("ls_suggests_what_was_probably_meant") {
   ScratchFolder scratch;
   boost::filesystem::create_directories(scratch / "runs/notes");
   make_run(scratch / "runs/mnist", {1});
@@ -115,12 +115,13 @@ TEST_CASE("ls_says_what_was_probably_meant") {
   };
   CHECK(error_of("runs/mnits") == "holdfast: there is no runs/mnits; did you mean runs/mnist?\n");
   CHECK(error_of("mnist") == "holdfast: there is no mnist; did you mean runs/mnist?\n");
-  CHECK(error_of("runs/notes") == "holdfast: runs/notes holds no run: a run's folder has a folder \"journal\" in it\n");
-  CHECK(error_of(".") == "holdfast: . holds no run; did you mean ./runs? It holds mnist\n");
+  CHECK(error_of("runs/notes") ==
+        "holdfast: runs/notes contains no run: a run's folder contains a folder \"journal\"\n");
+  CHECK(error_of(".") == "holdfast: . contains no run; did you mean ./runs? It contains mnist\n");
   CHECK(error_of("runs/mnist/data").find("is a part of the run ") != std::string::npos);
 }
 
-TEST_CASE("ls_of_a_closed_folder_says_so") {
+TEST_CASE("ls_reports_a_folder_without_permission") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {1});
   const path journal = scratch / "mnist/journal";

@@ -5,7 +5,7 @@
 
 using namespace holdfast::storage;
 
-TEST_CASE("ls_and_show_say_which_versions_and_tensors_are_not_finite") {
+TEST_CASE("ls_and_show_report_which_versions_and_tensors_are_not_finite") {
   ScratchFolder scratch;
   const std::string run = (scratch / "mnist").string();
   {

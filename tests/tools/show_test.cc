@@ -42,7 +42,7 @@ TEST_CASE("show_takes_a_version_in_every_spelling") {
   }
 }
 
-TEST_CASE("show_tells_what_a_version_consists_of") {
+TEST_CASE("show_lists_the_contents_of_a_version") {
   ScratchFolder scratch;
   {
     const auto store = open_file_store(scratch / "mnist");
@@ -164,7 +164,7 @@ TEST_CASE("statistics_cover_a_tensor_of_many_pieces") {
   CHECK(is_close(stats["mean"], (kCount - 3 + 2) / double(kCount - 1)));
 }
 
-TEST_CASE("statistics_put_a_tensor_together_from_its_boxes") {
+TEST_CASE("statistics_cover_a_tensor_stored_in_boxes") {
   // A 4 × 4 matrix in two boxes of two columns and a long one in two rows, each box in its own file, as written by
   // ranks.
   ScratchFolder scratch;
@@ -259,7 +259,7 @@ TEST_CASE("show_of_ten_gigabytes_reads_no_tensor_bytes") {
   CHECK(said.seconds < 2);
 }
 
-TEST_CASE("show_names_the_mistake") {
+TEST_CASE("show_names_the_mistake_in_its_arguments") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {10, 20});
   make_run(scratch / "cifar", {1});
@@ -271,7 +271,7 @@ TEST_CASE("show_names_the_mistake") {
     return said.err;
   };
   CHECK(error_of({"mnist", "7"}, 3) == "holdfast: run mnist: there is no version 7; there are 2-aaaa, 3-aaaa\n");
-  CHECK(error_of({"mnist@seven"}, 2).find("names no version") != std::string::npos);
+  CHECK(error_of({"mnist@seven"}, 2).find("is not a version") != std::string::npos);
   CHECK(error_of({"mnits"}, 3) == "holdfast: there is no mnits; did you mean mnist?\n");
   CHECK(error_of({"."}, 2) == "holdfast: . holds several runs; name one of them: cifar, mnist\n");
   CHECK(error_of({"7"}, 3).find("name the run before the number") != std::string::npos);
@@ -282,12 +282,12 @@ TEST_CASE("show_names_the_mistake") {
   const std::string payload = content_of(scratch / "mnist/data/000002-aaaaaaaa.r0of1.safetensors");
   write_file(scratch / "cut.safetensors", payload.substr(0, payload.size() - 1));
   CHECK(error_of({"cut.safetensors"}, 3) ==
-        "holdfast: cut.safetensors: the file is cut short: its tensors have 512 bytes, of which 511 are there\n");
+        "holdfast: cut.safetensors: the file is cut short: its tensors have 512 bytes, but only 511 are present\n");
   write_file(scratch / "text.txt", "hello, world");
   CHECK(error_of({"text.txt"}, 3).find("holdfast reads runs and safetensors files") != std::string::npos);
 }
 
-TEST_CASE("a_name_from_a_file_cannot_steer_the_terminal") {
+TEST_CASE("a_name_from_a_file_cannot_control_the_terminal") {
   ScratchFolder scratch;
   write_safetensors(scratch / "evil.safetensors", {{"w\x1b[2J", Dtype::u8, {1}, "x"}});
   const Said said = holdfast_command({"show", (scratch / "evil.safetensors").string()});

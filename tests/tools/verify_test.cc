@@ -4,7 +4,7 @@
 
 using namespace holdfast::storage;
 
-TEST_CASE("verify_is_quiet_about_what_is_right_and_ls_remembers_it") {
+TEST_CASE("verify_reports_an_intact_version_and_ls_shows_the_result") {
   ScratchFolder scratch;
   make_run(scratch / "mnist", {10, 20});
   const std::string run = (scratch / "mnist").string();
@@ -114,7 +114,7 @@ TEST_CASE("verify_works_where_nothing_can_be_written") {
   CHECK(said.json()["recorded"] == false);
 }
 
-TEST_CASE("verify_of_a_plain_file_checks_its_structure_and_says_so") {
+TEST_CASE("verify_of_a_plain_file_checks_only_its_structure_and_reports_that") {
   ScratchFolder scratch;
   const path file = scratch / "m.safetensors";
   write_safetensors(file, {{"w", Dtype::u8, {4}, "abcd"}});

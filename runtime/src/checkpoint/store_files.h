@@ -1,4 +1,4 @@
-// The file operations of a session's store, and who performs the steps of its protocols: the system's and in order,
+// The file operations of a session's store, and the runner of its protocols' steps: the system's and in order,
 // unless a test set others before the run was opened.
 #pragma once
 

@@ -63,8 +63,8 @@ void restore(const std::string& module, const std::map<std::string, bool>& code,
   for (const bool flag : {true, false}) {
     const auto& names = edited[flag ? 1 : 0];
     if (names.empty()) continue;
-    notes.push_back(listed(module, names) + ": code says " + (flag ? set : unset) + ", checkpoint started with " +
-                    (flag ? unset : set) + ": the code wins");
+    notes.push_back(listed(module, names) + ": " + (flag ? set : unset) + " in the code, " + (flag ? unset : set) +
+                    " when the checkpoint's run began: the code wins");
   }
 }
 

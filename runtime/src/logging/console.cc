@@ -73,9 +73,9 @@ std::string end_line(const EndFacts& facts) {
   }
   if (facts.unsaved > 0) {
     return fmt::format(
-        "stopped at step {} ({}) and the last {} steps are not saved: running the same command again continues from "
-        "version {}",
-        storage::format_count(facts.step), facts.reason, storage::format_count(facts.unsaved), facts.version);
+        "stopped at step {} ({}) and the last {} not saved: running the same command again continues from version {}",
+        storage::format_count(facts.step), facts.reason,
+        facts.unsaved == 1 ? "step is" : storage::format_count(facts.unsaved) + " steps are", facts.version);
   }
   if (facts.non_finite) {
     return fmt::format(

@@ -47,20 +47,20 @@ const nlohmann::json& field(const nlohmann::json& state, const char* key) {
 
 std::string text_in(const nlohmann::json& state, const char* key) {
   const auto& value = field(state, key);
-  if (!value.is_string()) misfit(fmt::format("has {} as \"{}\", where a text belongs", value.dump(), key));
+  if (!value.is_string()) misfit(fmt::format("has {} as \"{}\"; it must be a text", value.dump(), key));
   return value.get<std::string>();
 }
 
 double number_in(const nlohmann::json& state, const char* key) {
   const auto& value = field(state, key);
-  if (!value.is_number()) misfit(fmt::format("has {} as \"{}\", where a number belongs", value.dump(), key));
+  if (!value.is_number()) misfit(fmt::format("has {} as \"{}\"; it must be a number", value.dump(), key));
   return value.get<double>();
 }
 
 std::uint64_t count_in(const nlohmann::json& state, const char* key) {
   const auto& value = field(state, key);
   if (!value.is_number_integer() || value < 0) {
-    misfit(fmt::format("has {} as \"{}\", where a count belongs", value.dump(), key));
+    misfit(fmt::format("has {} as \"{}\"; it must be a whole number of 0 or more", value.dump(), key));
   }
   return value.get<std::uint64_t>();
 }
@@ -74,7 +74,7 @@ LearningRate LearningRate::plateau(const PlateauOptions& options) {
   require_multiple(options.threshold, "plateau", "threshold");
   require_parameter(!relative || options.mode == PlateauOptions::Mode::max || options.threshold < 1, "plateau",
                     "threshold", options.threshold,
-                    "below 1 if it is relative and the mode is min, or no metric is ever better");
+                    "below 1 if it is relative and the mode is min, because otherwise no metric can ever be better");
   require_parameter(is_fraction(options.min_lr), "plateau", "min_lr", options.min_lr, kFractionRange);
   LearningRate rate(fmt::format("plateau({}, factor {}, patience {}, threshold {} {}, cooldown {}, min_lr {})",
                                 to_string(options.mode), options.factor, options.patience, options.threshold,
@@ -87,7 +87,7 @@ LearningRate LearningRate::plateau(const PlateauOptions& options) {
 void LearningRate::observe(double metric) {
   if (!plateau_) {
     throw Error(storage::StatusCode::invalid,
-                fmt::format("the learning rate {} takes no metric: only plateau depends on one", name_));
+                fmt::format("the learning rate {} does not use a metric; only plateau does", name_));
   }
   Plateau& p = *plateau_;
   if (is_better(metric, p.best, p.options)) {
@@ -121,7 +121,7 @@ nlohmann::json LearningRate::state() const {
 }
 
 void LearningRate::set_state(const nlohmann::json& saved) {
-  if (!saved.is_object()) misfit(fmt::format("is {}, where an object belongs", saved.dump()));
+  if (!saved.is_object()) misfit(fmt::format("is {}; it must be an object", saved.dump()));
   text_in(saved, "schedule");
   if (!plateau_ || !saved.contains("plateau")) return;
 
@@ -131,7 +131,7 @@ void LearningRate::set_state(const nlohmann::json& saved) {
   } catch (const Error& error) {
     misfit(fmt::format("cannot be read: {}", error.what()));
   }
-  if (!state.is_object()) misfit(fmt::format("has {} as \"plateau\", where an object belongs", state.dump()));
+  if (!state.is_object()) misfit(fmt::format("has {} as \"plateau\"; it must be an object", state.dump()));
   const auto mode = text_in(state, "mode");
   Plateau p{.options = plateau_->options,
             .factor = number_in(state, "factor"),
@@ -139,7 +139,7 @@ void LearningRate::set_state(const nlohmann::json& saved) {
             .bad = count_in(state, "bad"),
             .cooling = count_in(state, "cooling")};
   if (!is_fraction(p.factor)) misfit(fmt::format("has the factor {}; it must be {}", p.factor, kFractionRange));
-  if (std::isnan(p.best)) misfit("has nan as its best metric, which no metric can have become");
+  if (std::isnan(p.best)) misfit("has nan as its best metric; it must be a number");
   if (mode != to_string(p.options.mode)) p.best = worst(p.options.mode);
   plateau_ = p;
 }

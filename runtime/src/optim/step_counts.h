@@ -17,7 +17,7 @@ namespace holdfast {
 /// subtracted there. The counts of parameters that began together share one tensor, so that counting takes one launch.
 struct Counted {
   virtual ~Counted() = default;
-  virtual std::int64_t& host_steps() = 0;  // correct unless steps that could be skipped came since the last settle()
+  virtual std::int64_t& host_steps() = 0;  // correct unless steps that could be skipped were made since settle()
 
   at::Tensor counts;  // shared; undefined until the next step
   std::int64_t index = 0;

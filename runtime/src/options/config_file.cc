@@ -203,7 +203,7 @@ std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& 
   if (begins_with(text, kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   // nlohmann's lexer treats a NUL as the end of its input.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
-    refuse(fmt::format("{}: a NUL byte: a configuration file is JSON in UTF-8", place(path, text, nul)));
+    refuse(fmt::format("{}: a NUL byte is not allowed: a configuration file is JSON in UTF-8", place(path, text, nul)));
   }
   std::istringstream stream{std::string(text)};
   EntryBuilder builder(text, path, stream);

@@ -24,7 +24,7 @@ struct ConfigEntry {
 };
 
 /// The entries of `text` in their order. `path` only names the file in errors: Error(invalid) that begins with
-/// "path:line:column: ", where columns count characters from 1. A key that comes twice is an error.
+/// "path:line:column: ", where columns count characters from 1. A key that occurs twice is an error.
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path);
 
 /// The file's content. Throws Error(invalid) with a sentence that says why it cannot be read, the folder from which a

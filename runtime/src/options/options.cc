@@ -174,7 +174,7 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::ve
     } else if (option->argument.empty()) {
       // If the word were left to the program, --holdfast.fresh false would begin from scratch.
       if (const std::string_view word = i + 1 < argc ? argv[i + 1] : ""; word == "true" || word == "false") {
-        refuse(fmt::format("{0} takes its value behind =, as in {0}={1}", given_as, word));
+        refuse(fmt::format("{0} takes its value after =, as in {0}={1}", given_as, word));
       }
       given.values.emplace_back("true");
     } else {
@@ -208,9 +208,9 @@ std::string_view wanted(JsonType type) {
 std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry, const std::string& given_as) {
   const auto refuse_type = [&](const ConfigValue& value) {
     const bool quoted = value.type == JsonType::string;
-    refuse(fmt::format("{} wants {}{}, not {}{}", given_as, wanted(option.type), quoted ? " without quotes" : "",
+    refuse(fmt::format("{} needs {}{}, not {}{}", given_as, wanted(option.type), quoted ? " without quotes" : "",
                        in_words(value),
-                       value.type == JsonType::null ? "; leave the line out where nothing is to be set" : ""));
+                       value.type == JsonType::null ? "; leave the line out to keep the default" : ""));
   };
   if (option.type == JsonType::list && entry.value.type == JsonType::list) {
     std::vector<std::string> texts;
@@ -248,8 +248,8 @@ std::vector<Given> read_config(const std::string& path, const std::string& path_
                       given_as, storage::nearest_name(option_name(entry.key), names()).name));
     }
     if (option->name == kConfig) {
-      refuse(
-          fmt::format("{}: a configuration file names no other; --holdfast.config or HOLDFAST_CONFIG does", given_as));
+      refuse(fmt::format("{}: a configuration file cannot name another one; use --holdfast.config or HOLDFAST_CONFIG",
+                         given_as));
     }
     layer.push_back({option, texts_of(*option, entry, given_as), origin, given_as});
   }

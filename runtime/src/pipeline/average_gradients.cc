@@ -106,8 +106,8 @@ std::string average_gradients(Group& group, const std::vector<NamedParameter>& p
       },
       site);
   if (!same || std::get<1>(first) == 0) return {};
-  return "every rank computed the very same gradients: each of them seems to be given the same samples; take batches "
-         "from holdfast::Loader, which gives every rank its own part, or make them depend on session.rank()";
+  return "every rank computed exactly the same gradients, so all ranks seem to use the same samples: take batches from "
+         "holdfast::Loader, which gives every rank its own part, or make them depend on session.rank()";
 }
 
 }  // namespace holdfast

@@ -56,15 +56,15 @@ using Place = Stage::Place;
 const char* reason_for(Place earlier) {
   switch (earlier) {
     case Place::exchange:
-      return "gradients are averaged while the loss goes backward, before anything looks at them";
+      return "gradients are averaged during the backward pass, before anything reads them";
     case Place::precision:
-      return "gradients must be unscaled before anything looks at them";
+      return "gradients must be unscaled before anything reads them";
     case Place::window:
-      return "a window's gradients must be complete before anything looks at them";
+      return "a window's gradients must be complete before anything reads them";
     case Place::gradients:
-      return "gradients are changed before the rate of the step that uses them is set";
+      return "gradients must be final before the learning rate of their step is set";
     case Place::schedule:
-      return "an average is of the parameters that the step left";
+      return "the averages are computed from the parameters after the optimizer's step";
     default:
       return "";
   }
@@ -77,8 +77,8 @@ void require_order(const std::vector<std::shared_ptr<Stage>>& stages) {
   for (const auto& stage : stages) {
     if (!stage) refuse("a stage of the pipeline is null");
     if (!names.insert(stage->name()).second) {
-      refuse(fmt::format("the pipeline has two stages called {}: give it one, or the second another name()",
-                         stage->name()));
+      refuse(
+          fmt::format("the pipeline has two stages called {}: remove one, or give one another name()", stage->name()));
     }
     const Place place = stage->place();
     if (place == Place::anywhere) continue;
@@ -88,8 +88,8 @@ void require_order(const std::vector<std::shared_ptr<Stage>>& stages) {
                          stage->name()));
     }
     if (before != nullptr && place < before->place()) {
-      refuse(fmt::format("{} stands behind {} in the pipeline: put it before, for {}", stage->name(), before->name(),
-                         reason_for(place)));
+      refuse(fmt::format("{0} comes after {1} in the pipeline: move {0} before {1}, because {2}", stage->name(),
+                         before->name(), reason_for(place)));
     }
     before = stage.get();
   }
@@ -108,7 +108,7 @@ void require_optimizer(const StageContext& context) {
     for (std::size_t i = 0; i < groups[group].params().size(); ++i) {
       if (known.contains(groups[group].params()[i].unsafeGetTensorImpl())) continue;
       refuse(
-          fmt::format("parameter {} of the optimizer's group {} is in no part of the pipeline's module, so its "
+          fmt::format("parameter {} of the optimizer's group {} does not belong to the pipeline's module, so its "
                       "gradient would be neither averaged nor saved: register it in the module",
                       i, group));
     }
@@ -119,13 +119,13 @@ void require_optimizer(const StageContext& context) {
 
 struct Pipeline::Impl {
   Impl(StageContext given, std::vector<AnyStage> list) : context(std::move(given)), window(context.parameters) {
-    if (!context.say) context.say = [](const std::string&) {};  // stages call it as it is
+    if (!context.say) context.say = [](const std::string&) {};  // stages call it without a check
     for (const AnyStage& stage : list) stages.push_back(stage.get());
     require_order(stages);
     require_optimizer(context);
     for (const auto& stage : stages) {
       if (std::exchange(stage->attached_, true)) {
-        refuse(fmt::format("stage {} is in another pipeline already: make one for each", stage->name()));
+        refuse(fmt::format("stage {} already belongs to another pipeline: make one for each", stage->name()));
       }
       stage->attach(context);
       State fresh;
@@ -163,21 +163,22 @@ struct Pipeline::Impl {
     return known;
   }
 
-  // Stages may be added or removed between two starts of a program: a new one begins from scratch, and the state of a
-  // removed one is left out. Both are logged.
+  // Stages may be added or removed between two starts of a program: a new one starts from its initial state, and the
+  // state of a removed one is left out. Both are logged.
   void load_stages(const State& own) {
     std::set<std::string> gone = stages_of(own);
     for (const auto& stage : stages) {
       if (gone.erase(stage->name()) > 0) {
         stage->load(own.nested("stage." + stage->name()));
       } else {
-        say(fmt::format("stage {} of the pipeline is not in the checkpoint: it begins from scratch", stage->name()));
+        say(fmt::format("stage {} of the pipeline is not in the checkpoint: it starts from its initial state",
+                        stage->name()));
       }
     }
     for (const std::string& name : gone) {
       say(fmt::format(
-          "stage {} of the checkpoint is not in the pipeline: its state is left out, and what it set, such as a "
-          "learning rate, stays",
+          "stage {} of the checkpoint is not in the pipeline: its state is left out, but what it changed, such as a "
+          "learning rate, stays changed",
           name));
     }
   }
@@ -187,10 +188,10 @@ struct Pipeline::Impl {
     ++(stepped ? updates : skipped);
     skipped_in_a_row = stepped ? 0 : skipped_in_a_row + 1;
     if (skipped_in_a_row != kHopeless) return;
-    say(
-        fmt::format("the last {} updates were all skipped, for gradients were inf or nan at every loss scale: the loss "
-                    "itself overflows; look at the data and the learning rate, or use bf16",
-                    kHopeless));
+    say(fmt::format(
+        "the last {} updates were all skipped because gradients were inf or nan at every loss scale, so the "
+        "loss itself overflows: check the data and the learning rate, or use bf16",
+        kHopeless));
   }
 
   // Counts the update before, if its outcome was only on the device.
@@ -219,11 +220,11 @@ struct Pipeline::Impl {
         for (const auto& named : context.net.named_parameters()) {
           if (named.value().is_same(parameter)) name = named.key();
         }
-        refuse(
-            fmt::format("parameter {} has a gradient now, but was frozen or not there when the pipeline was made: make "
-                        "the pipeline while all that is ever trained requires gradients, and freeze parameters after "
-                        "that (where Ddp is used, with find_unused)",
-                        name));
+        refuse(fmt::format(
+            "parameter {} has a gradient now, but was frozen or missing when the pipeline was made: make the "
+            "pipeline while every parameter that will be trained requires gradients, and freeze "
+            "parameters afterwards (with Ddp, set find_unused)",
+            name));
       }
     }
   }
@@ -271,12 +272,12 @@ std::unique_ptr<Pipeline::ScopesEnd> Pipeline::begin(const StepFacts& step, Site
 
 void Pipeline::backward(const at::Tensor& loss, Site site) {
   Impl& self = *impl_;
-  if (!self.inside) refuse("pipeline.backward() comes without a pipeline.forward() before it");
+  if (!self.inside) refuse("pipeline.backward() was called without a pipeline.forward() before it");
   if (!loss.defined() || loss.numel() != 1) refuse("the pipeline's function must give the mean loss: one number");
   if (!loss.requires_grad()) {
     refuse(
-        "the loss of the pipeline's function leads to no parameter, so there is nothing to go backward through: it was "
-        "computed under a NoGradGuard, detached, or from none of the module's parameters");
+        "the loss of the pipeline's function does not depend on any parameter, so a backward pass is impossible: it "
+        "was detached, or computed under a NoGradGuard or without the module's parameters");
   }
   self.window.multiply(self.micro.earlier);
   self.window.put_back();
@@ -294,8 +295,7 @@ void Pipeline::backward(const at::Tensor& loss, Site site) {
     // Some parameters already have this batch's gradient and others do not.
     self.window.drop();
     for (const auto& stage : self.stages) stage->drop_window();
-    if (!self.micro.first)
-      self.say("a backward pass failed: the batches that its window had so far are dropped with it");
+    if (!self.micro.first) self.say("a backward pass failed: the earlier batches of its window are dropped too");
     // The other ranks' windows would continue without this one's gradients, so with several ranks all stop.
     self.context.group.operation(
         "backward", [] { throw; }, site);
@@ -350,7 +350,7 @@ Pipeline::Outcome Pipeline::update(Site) {
 }
 
 double Pipeline::loss() const {
-  if (!impl_->last_loss.defined()) refuse("pipeline.loss() comes before the first step");
+  if (!impl_->last_loss.defined()) refuse("pipeline.loss() was called before the first step");
   return impl_->last_loss.item<double>();
 }
 
@@ -406,8 +406,8 @@ void Pipeline::load_shares(const State& own, const std::vector<State>& shares) {
   // The window's update would have been skipped. Without a loss scale nothing would detect the overflow later.
   self.window.load({});
   self.say(
-      "gradients of the window that the run was saved in had overflowed at the loss scale of then, which is another "
-      "now: they are left out, and the window continues with the next batches");
+      "the run was saved inside a window whose gradients had overflowed at the loss scale of that time, which has "
+      "changed since: these gradients are dropped, and the window continues with the next batches");
 }
 
 }  // namespace holdfast

@@ -1,4 +1,4 @@
-// Signals that request a save. They only set flags, so they may come in any phase: start-up, restore, a step, a save.
+// Signals that request a save. They only set flags, so they may arrive in any phase: start-up, restore, a step, a save.
 //
 //   SIGTERM, SIGINT, SIGHUP   save at the next step boundary and stop
 //   SIGUSR1                   save at the next step boundary and continue
@@ -24,7 +24,7 @@
 namespace holdfast {
 
 /// Installs the handlers while it lives and then restores the former ones. At most one at a time in a process; used by
-/// one thread. It does not see signals that came before it was made.
+/// one thread. It does not see signals that arrived before it was made.
 class SignalWatch {
  public:
   /// `answers`: whether this process confirms the first SIGINT to the user, as one of several ranks does.
@@ -35,7 +35,7 @@ class SignalWatch {
 
   /// The first signal that asked to stop; it stays.
   std::optional<int> stop_signal() const;
-  /// Whether SIGUSR1 came since the last call.
+  /// Whether SIGUSR1 arrived since the last call.
   bool take_save_request();
   /// From here on to the end of the process, stop requests have no effect, because the program is already stopping.
   void stop_is_under_way();

@@ -60,11 +60,12 @@ std::uint16_t port_of(std::string_view job) {
 RankEnvironment checked(RankEnvironment ranks) {
   const auto within = [&](int rank, int size, const char* what) {
     if (size >= 1 && rank < size) return;
-    throw Error(StatusCode::invalid, fmt::format("{} says {} rank {} of {}; ranks count from 0 to one below the size",
-                                                 ranks.launcher, what, rank, size));
+    throw Error(StatusCode::invalid,
+                fmt::format("{} gives this process {} {} of {}; ranks count from 0 to one below the size",
+                            ranks.launcher, what, rank, size));
   };
-  within(ranks.rank, ranks.world_size, "this is");
-  within(ranks.local_rank, ranks.local_world_size, "this is local");
+  within(ranks.rank, ranks.world_size, "rank");
+  within(ranks.local_rank, ranks.local_world_size, "local rank");
   return ranks;
 }
 
@@ -100,8 +101,8 @@ RankEnvironment of_torchrun(const detail::Lookup& lookup) {
   read_place_on_host(variables, ranks, "LOCAL_RANK", "LOCAL_WORLD_SIZE");
   if (ranks.world_size > 1 && (!variables.has("MASTER_ADDR") || !variables.has("MASTER_PORT"))) {
     throw Error(StatusCode::invalid,
-                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they say where rank 0 "
-                "listens; start with holdfast launch or torchrun, which set them");
+                "WORLD_SIZE is set, but MASTER_ADDR and MASTER_PORT are not both set: they are the address of rank 0; "
+                "start with holdfast launch or torchrun, which set them");
   }
   read_address(variables, ranks, "127.0.0.1", kFirstPort);
   ranks.launcher_has_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
@@ -150,8 +151,8 @@ RankEnvironment of_mpi(const detail::Lookup& lookup, const MpiNames& names, cons
   ranks.world_size = variables.number(names.size);
   read_place_on_host(variables, ranks, names.local_rank, names.local_size);
   if (ranks.local_known && ranks.local_world_size < ranks.world_size && !variables.has("MASTER_ADDR")) {
-    throw Error(StatusCode::invalid, fmt::format("{0} started ranks on several hosts, but MASTER_ADDR does not say "
-                                                 "where rank 0 is; add {1} to {0}'s options",
+    throw Error(StatusCode::invalid, fmt::format("{0} started ranks on several hosts, but MASTER_ADDR is not set to "
+                                                 "the host of rank 0; add {1} to {0}'s options",
                                                  names.launcher, names.option));
   }
   // The launcher's own number for the job is alike on all its ranks: Open MPI 4 and older, then version 5, Cray. Else

@@ -46,7 +46,7 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 
 constexpr milliseconds kLook{20};
 
-// A store that ends so soon after a rank came to it belonged to an earlier start, whose rank 0 was leaving.
+// A store that ends so soon after a rank connected to it belonged to an earlier start, whose rank 0 was leaving.
 constexpr milliseconds kEarlierStart{5000};
 
 // The store belonged to an earlier start and is gone: there may be a new one.
@@ -59,7 +59,7 @@ constexpr milliseconds kAnswer{2000};
 c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
   auto store = run_detached([address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
   if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
-  throw std::runtime_error("what listens there does not answer, and may be another program");
+  throw std::runtime_error("the program that listens there does not answer and may be an unrelated one");
 }
 
 // Calls `say` once after a time, unless it is destroyed before.
@@ -120,10 +120,10 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
   }
   const Notice notice(options.say_waiting_after, [&] {
     if (ranks.local_rank != 0) return;  // one line from each host
-    const std::string what = tcp.isServer               ? "cannot reach itself yet (MASTER_ADDR)"
+    const std::string what = tcp.isServer               ? "cannot connect to its own address (MASTER_ADDR)"
                              : ranks.launcher_has_store ? "waits for the launcher to listen"
                                                         : "waits for rank 0 to listen";
-    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d, for %lld s at most\n", ranks.rank, what.c_str(),
+    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d; it gives up after %lld s\n", ranks.rank, what.c_str(),
                  ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
   });
   try {
@@ -174,10 +174,9 @@ void introduce(c10d::Store& store, const RankEnvironment& ranks, const std::stri
       throw EarlierStore();
     }
   }
-  refuse(store,
-         fmt::format("two processes say that they are rank {}: {} and {}; give each its own (launch --node-rank on "
-                     "each host, or RANK)",
-                     ranks.rank, rank, who));
+  refuse(store, fmt::format("two processes claim to be rank {}: {} and {}; give each its own (launch --node-rank on "
+                            "each host, or RANK)",
+                            ranks.rank, rank, who));
 }
 
 void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::string& key, const JoinOptions& options,
@@ -194,14 +193,14 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
     const auto waited = Clock::now() - begin;
     if (waited > options.patience) {
       throw Error(StatusCode::unreadable,
-                  fmt::format("{} of {} ranks did not come within {} s: {}; rank {} waited at {}:{}", missing.size(),
+                  fmt::format("{} of {} ranks did not arrive within {} s: {}; rank {} waited at {}:{}", missing.size(),
                               ranks.world_size, options.patience.count() / 1000, fmt::join(missing, ", "), ranks.rank,
                               ranks.address, ranks.port));
     }
     if (ranks.rank == 0 && !said && waited > options.say_waiting_after) {
       said = true;
-      options.say(fmt::format("rank 0 waits at {}:{} for {} of {} ranks to come, for {} s at most: {}", ranks.address,
-                              ranks.port, missing.size(), ranks.world_size, options.patience.count() / 1000,
+      options.say(fmt::format("rank 0 waits at {}:{} for {} of {} ranks, at most {} s: {}", ranks.address, ranks.port,
+                              missing.size(), ranks.world_size, options.patience.count() / 1000,
                               fmt::join(missing, ", ")));
     }
     std::this_thread::sleep_for(kLook);
@@ -233,9 +232,9 @@ c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const s
     } catch (const std::exception&) {
       // It may have been the earlier session's store, whose rank 0 was just leaving.
       if (rendezvous == 0 || left < milliseconds(0)) {
-        throw Error(StatusCode::unreadable, fmt::format("rank 0 at {}:{} ended while rank {} waited for the others to "
-                                                        "come",
-                                                        ranks.address, ranks.port, ranks.rank));
+        throw Error(StatusCode::unreadable,
+                    fmt::format("rank 0 at {}:{} ended while rank {} waited for the other ranks", ranks.address,
+                                ranks.port, ranks.rank));
       }
     }
     std::this_thread::sleep_for(kLook);

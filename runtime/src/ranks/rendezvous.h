@@ -1,6 +1,6 @@
 // The rendezvous of a group's ranks: each connects to the store that rank 0, or the launcher, holds, identifies itself,
 // and waits for the others. Every rank reports a start that cannot succeed (two ranks of one number, hosts with
-// different numbers of ranks, a rank that never comes).
+// different numbers of ranks, a rank that never arrives).
 #pragma once
 
 #include <c10/util/intrusive_ptr.h>
@@ -24,8 +24,8 @@ struct JoinOptions {
 };
 
 /// Sets `greeting` under `<key>/<rank>` in the store and returns when all ranks have done so. `who` is a unique name of
-/// this process, for messages. Throws Error(unreadable) with the ranks that did not come in time, Error(invalid) if two
-/// processes have the same rank or different numbers of ranks.
+/// this process, for messages. Throws Error(unreadable) with the ranks that did not arrive in time, Error(invalid) if
+/// two processes have the same rank or different numbers of ranks.
 c10::intrusive_ptr<c10d::Store> join_store(const RankEnvironment& ranks, const std::string& key,
                                            const std::string& greeting, const std::string& who,
                                            const JoinOptions& options);

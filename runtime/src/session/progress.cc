@@ -41,10 +41,11 @@ std::string in_words(const std::string& kind) {
 void check_position(const LoopPosition& loop, const json& saved, std::size_t index) {
   const std::string kind = saved.at("kind");
   if (kind != kind_of(loop)) {
-    throw Error(StatusCode::misfit,
-                fmt::format("number {} of the program's loops is {}, but in the checkpoint it was {}: keep the loops "
-                            "in their order, or begin a new run",
-                            index + 1, in_words(kind_of(loop)), in_words(kind)));
+    throw Error(
+        StatusCode::misfit,
+        fmt::format("loop {} of the program is {}, but in the checkpoint it was {}: keep the loops in their order, or "
+                    "begin a new run",
+                    index + 1, in_words(kind_of(loop)), in_words(kind)));
   }
   if (loop.loader != nullptr) loop.loader->check_state(saved.at("loader"));
 }
@@ -173,8 +174,7 @@ void Progress::check_state(const json& state) const {
       if (!saved[i].is_null()) check_position(*program_.loops[i], saved[i], i);
     }
   } catch (const json::exception& error) {
-    throw Error(StatusCode::misfit,
-                fmt::format("what the checkpoint holds is not the progress of a run: {}", error.what()));
+    throw Error(StatusCode::misfit, fmt::format("the run's progress in the checkpoint is invalid: {}", error.what()));
   }
 }
 

@@ -89,8 +89,8 @@ Session Session::start(SessionOptions options) {
   if (earlier_sessions().argv == nullptr) {
     if (const std::string given = argument_of_session(); !given.empty()) {
       std::fprintf(stderr,
-                   "holdfast: %s is on the command line, which this program does not pass on: it would have to call "
-                   "Session::start(argc, argv, options); the environment and a configuration file work as it is\n",
+                   "holdfast: %s cannot take effect because this program does not pass its command line to "
+                   "Session::start(argc, argv, options): use the environment or a configuration file\n",
                    given.c_str());
       std::exit(kUsage);
     }
@@ -123,11 +123,10 @@ Session::~Session() {
   if (!impl_ || !impl_->resumed.opened || impl_->finished) return;
   storage::disarm_death_note();
   if (impl_->manager) (void)impl_->manager->metrics().flush();
-  if (impl_->progress.step != impl_->saving.last.step) {
-    impl_->console.say(
-        fmt::format("the program ended without session.finish(): {} steps since the last version are not "
-                    "saved",
-                    storage::format_count(impl_->progress.step - impl_->saving.last.step)));
+  if (const std::uint64_t lost = impl_->progress.step - impl_->saving.last.step; lost != 0) {
+    impl_->console.say(fmt::format("the program ended without session.finish(): {} since the last version {} not saved",
+                                   lost == 1 ? "1 step" : storage::format_count(lost) + " steps",
+                                   lost == 1 ? "is" : "are"));
   }
 }
 
@@ -167,7 +166,8 @@ void Session::done(const std::string& reason) {
 void Session::log(const nlohmann::json& values) {
   Impl& self = impl();
   if (!self.resumed.opened) {
-    throw Error(StatusCode::invalid, "session.log() comes before the run was opened; call session.restore() first");
+    throw Error(StatusCode::invalid,
+                "session.log() was called before the run was opened; call session.restore() first");
   }
   MetricsWriter::check(values);  // on all ranks, although only rank 0 writes them
   if (self.manager) {
@@ -266,7 +266,7 @@ Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = impl();
   detail::TrackedState& state = tracked(name.empty() ? "pipeline" : name);
-  if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it before");
+  if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it first");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,
                        self.group,

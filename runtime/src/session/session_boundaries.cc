@@ -39,9 +39,9 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
     throw Error(
         storage::StatusCode::misfit,
         fmt::format(
-            "the checkpoint was made in a later phase of the program, which tracked '{}', and a loop before "
-            "that phase has steps left: once a later phase has begun, an earlier loop cannot be made longer, and "
-            "'{}' cannot be left out",
+            "the checkpoint was made in a later phase of the program, which tracked '{}', but a loop before that "
+            "phase still has steps left: do not extend an earlier loop after a later phase has begun, and keep "
+            "tracking '{}'",
             *resumed.waiting.begin(), *resumed.waiting.begin()));
   }
   const Clock::time_point now = Clock::now();

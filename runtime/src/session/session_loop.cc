@@ -102,7 +102,7 @@ void Session::Impl::SessionLoop::leave(bool thrown) {
   }
 }
 
-// A step that is left counts as done: the state includes what its body did, and its batch does not come again.
+// A step that is left counts as done: the state includes what its body did, and its batch is not repeated.
 void Session::Impl::SessionLoop::leave_now(bool thrown) {
   LoopPosition& here = *position_;
   session_.leave_next_loop(here, thrown);
@@ -121,7 +121,7 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
   const char* const how = thrown ? "by an exception in" : "in";
   if (top && !at_end) {
     session_.say(fmt::format(
-        "the loop was left {} step {}{}: that step counts, and the next start continues after it; where the loop is "
+        "the loop was left {} step {}{}: that step counts, and the next start continues after it; if the loop is "
         "complete, call session.done() before leaving it",
         how, storage::format_count(here.done),
         here.loader == nullptr && here.target < detail::kEndless
@@ -129,7 +129,7 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
             : ""));
   } else if (top && !is_done && (in_step || thrown)) {
     session_.say(fmt::format("the loop was left {} its last {}, which counts: {}", how, in_step ? "step" : "epoch",
-                             complete ? "the loop is complete" : "the next start goes past the loop"));
+                             complete ? "the loop is complete" : "the next start skips the loop"));
   }
   if (thrown) {  // the other ranks do not know of it
     session_.progress.mark(position_);

@@ -84,10 +84,11 @@ void Session::Impl::start_together(const std::shared_ptr<LoopPosition>& position
 std::optional<StepInfo> Session::Impl::next_step(Site site) {
   if (!next_loop) {
     if (left_when_done && same(left_when_done->first, site)) {
-      throw Error(storage::StatusCode::invalid,
-                  fmt::format("the loop of session.next() in {} was declared done, then another loop began, and now "
-                              "it is called there again: let session.next() end the loop before another one begins",
-                              in_words(site)));
+      throw Error(
+          storage::StatusCode::invalid,
+          fmt::format("session.next() is called again in {}, where its loop was declared done and another loop has "
+                      "begun since: let session.next() return nothing before another loop begins",
+                      in_words(site)));
     }
     LoopPosition position;
     position.target = detail::kEndless;

@@ -150,10 +150,12 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   if (!is_main()) return outcome;
   saving.newest = manifest.uid;
   saving.non_finite = manifest.non_finite ? count_non_finite(manifest) : count_non_finite(tracked.capture());
-  // The steps that its session did after this version are lost and done again.
+  // The steps that its session did after this version are lost and are repeated.
   resumed.steps_lost.clear();
   if (const auto lost = manager->steps_after(manifest.uid, manifest.position.step); lost > 0) {
-    resumed.steps_lost = fmt::format("about {} steps that were not saved are done again", storage::format_count(lost));
+    resumed.steps_lost =
+        fmt::format("repeating about {} that {} not saved",
+                    lost == 1 ? "1 step" : storage::format_count(lost) + " steps", lost == 1 ? "was" : "were");
   }
   return {};
 }
@@ -196,7 +198,7 @@ void Session::Impl::note_generators_alike() {
     };
     if (!std::all_of(all.begin(), all.end(), is_alike)) continue;
     resumed.state.notes.push_back(fmt::format(
-        "'{}' is the same on all ranks: they draw the same numbers; where they should not, seed it with the rank",
+        "'{}' is the same on all ranks, so they draw the same numbers; if they should not, seed it with the rank",
         name));
   }
 }
@@ -207,8 +209,8 @@ void Session::Impl::begin_new_run() {
   if (is_main()) saving.non_finite = count_non_finite(captured);
   if (group.world_size() == 1) return;
   require_alike(group, captured, here, "before the first step",
-                "make it after Session::start, which seeds all ranks alike, and draw from no generator of your own "
-                "that differs between ranks");
+                "make it after Session::start, which seeds all ranks alike, and do not draw its values from a "
+                "generator of your own that differs between ranks");
   seed_all(seed_of_rank(generator_seed, 0, group.rank()));  // from here on ranks draw different numbers: dropout
 }
 
@@ -254,7 +256,7 @@ void Session::Impl::log_start() {
   for (const std::string& note : resumed.state.notes) console.say(note);
   if (!resumed.steps_lost.empty()) console.say(resumed.steps_lost);
   if (options.precision && !has_amp) {
-    console.say(fmt::format("option precision, {}, changes nothing: this program has no pipeline with Amp()",
+    console.say(fmt::format("--holdfast.precision {} has no effect: no pipeline in this program uses Amp()",
                             options.precision->text()));
   }
   if (!tracked.may_hold_parameters()) {

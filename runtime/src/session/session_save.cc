@@ -159,12 +159,11 @@ bool Session::Impl::roll_back(bool insist) {
   if (saving.last.step > rollbacks.at) rollbacks.in_a_row = 0;
   if (rollbacks.in_a_row == kInARow) {
     stop = "NaN or infinite numbers appeared again";
-    throw Error(
-        StatusCode::invalid,
-        fmt::format("step {} has {}, after {} rollbacks with no version in between: the batches are not the "
-                    "cause; change what could be, such as the learning rate, and start again, which continues from "
-                    "version {}",
-                    storage::format_count(progress.step), more, kInARow, saving.version));
+    throw Error(StatusCode::invalid,
+                fmt::format("step {} has {}, after {} rollbacks with no version in between, so the batches are not the "
+                            "cause: change something else, such as the learning rate, and start again to continue from "
+                            "version {}",
+                            storage::format_count(progress.step), more, kInARow, saving.version));
   }
   // load_again() also moves back a loader that the program tracks, so its position is set again below.
   std::vector<std::pair<detail::LoaderBase*, nlohmann::json>> positions;
@@ -193,8 +192,8 @@ bool Session::Impl::roll_back(bool insist) {
   saving.requested = false;
   if (is_main()) {
     say(fmt::format(
-        "step {} has {}: rolled back to that version; {} since then {} undone, and their batches do not come "
-        "again (rollback {} of this run)",
+        "step {} has {}: rolled back to that version; {} since then {} undone, and their batches are not repeated "
+        "(rollback {} of this run)",
         storage::format_count(progress.step), more,
         skipped == 1 ? "the step" : fmt::format("the {} steps", storage::format_count(skipped)),
         skipped == 1 ? "is" : "are", rollbacks.total));

@@ -32,7 +32,7 @@ std::chrono::milliseconds milliseconds(const OptionValue<detail::Duration>& dura
 
 std::string stopped_before_all_met(int rank) {
   return fmt::format(
-      "rank {} was told to stop before all ranks had met: nothing was begun; run the same command again "
+      "rank {} received a stop request before all ranks had met, so nothing has started; run the same command again "
       "(exit code {})",
       rank, static_cast<int>(kRunAgain));
 }
@@ -45,8 +45,8 @@ std::atomic<Session::Impl*> Session::Impl::current{nullptr};
 Session::Impl::Sole::Sole() {
   if (!alive.exchange(true)) return;
   throw Error(StatusCode::invalid,
-              "Session::start was called while another session of this process lives: one at a time, so let the first "
-              "one's scope end before");
+              "Session::start was called while another session of this process is alive: only one is allowed at a "
+              "time, so end the scope of the first one before");
 }
 
 Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
@@ -71,7 +71,7 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
         return choose_device(*options.device, ranks.local_rank, ranks.local_world_size);
       }()),
       group([&] {
-        // The other ranks may need minutes to come, and a stop request must not wait that long.
+        // The other ranks may need minutes to arrive, and a stop request must not wait that long.
         const NothingToSave scope(stopped_before_all_met(ranks.rank), kRunAgain);
         return Group(ranks, device.device,
                      {.join_within = milliseconds(options.join_within),
@@ -149,9 +149,10 @@ void Session::Impl::report_exit() {
   if (session == nullptr || !session->resumed.opened || session->finished) return;
   const std::uint64_t lost = session->progress.step - session->saving.last.step;
   std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start continues from %s\n",
-               lost == 0
-                   ? "a step under way is not saved"
-                   : fmt::format("{} steps and the one under way are not saved", storage::format_count(lost)).c_str(),
+               lost == 0 ? "the current step is not saved"
+                         : fmt::format("{} step{} and the current one are not saved", storage::format_count(lost),
+                                       lost == 1 ? "" : "s")
+                               .c_str(),
                session->saving.version.empty() ? "the beginning" : ("version " + session->saving.version).c_str());
 }
 

@@ -63,12 +63,11 @@ std::string joined(const std::vector<Difference>& differences, std::string Diffe
 std::string changes(const std::vector<Difference>& differences) {
   std::string text;
   if (const std::string calls = joined(differences, &Difference::track_as); !calls.empty()) {
-    text += " Where the program changes shapes or dtypes while it trains, write " + calls + ".";
+    text += " If the program changes shapes or dtypes while it trains, write " + calls + ".";
   }
   if (const std::string modules = joined(differences, &Difference::rebuild); !modules.empty()) {
-    text +=
-        " What a resizable module (" + modules +
-        ") is made of is up to the program: before the loop begins, give it the layers that it had when it was saved.";
+    text += " A restore does not add or remove layers of a resizable module (" + modules +
+            "): before the loop begins, give it the layers that it had when it was saved.";
   }
   return text;
 }
@@ -84,13 +83,13 @@ std::string Compatibility::message(std::size_t limit) const {
   if (is_of_another) {
     limit = std::min(limit, kShownOfAnotherProgram);
     text +=
-        "\n  no name is in both: was the run made by another program? Give this one a run of its own "
-        "(--holdfast.run NAME)";
+        "\n  the checkpoint and the program have no name in common: was the run made by another program? Give this one "
+        "a run of its own (--holdfast.run NAME)";
   }
   for (std::size_t i = 0; i < count && i < limit; ++i) text += "\n  " + differences[i].what;
   if (count > limit) text += "\n  … and " + std::to_string(count - limit) + " more";
   text +=
-      "\nNothing was changed. Take the program this checkpoint was made with, or choose another version "
+      "\nNothing was changed. Use the program that made this checkpoint, or choose another version "
       "(--holdfast.from) or run (--holdfast.run).";
   text += changes(differences);
   const bool can_be_allowed =

@@ -101,8 +101,8 @@ void restore_options(const std::string& title, RestoredGroup& group, const Saved
       const json& value = edited ? given->at(key) : current.at(key);
       Wanted& all = wanted[key];
       if (edited && value != current.at(key)) {
-        all.edits.insert("code says " + value.dump() + ", checkpoint started with " + initial.at(key).dump() +
-                         " and stood at " + current.at(key).dump() + ": the code wins");
+        all.edits.insert(value.dump() + " in the code, but the checkpoint's run started with " +
+                         initial.at(key).dump() + " and was saved with " + current.at(key).dump() + ": the code wins");
       }
       const bool is_new = std::none_of(all.values.begin(), all.values.end(),
                                        [&value = value](const auto& one) { return one.first == value; });

@@ -12,9 +12,9 @@ void throw_null(const char* kind, const std::string& name) {
 
 void throw_changed_form(const std::string& name, const std::string& change) {
   throw Error(storage::StatusCode::invalid,
-              "'" + name + "' is not what it was when the run began: " + change +
+              "'" + name + "' has changed since the run began: " + change +
                   ". A program that begins as this one did could not resume from such a version. Make the change "
-                  "before the loop begins, or, where the program changes it while it trains, write " +
+                  "before the loop begins, or, if the program changes it while it trains, write " +
                   track_as_resizable(name));
 }
 

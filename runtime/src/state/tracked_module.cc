@@ -166,7 +166,8 @@ class TrackedModule : public TrackedItem {
         notes.insert(notes.end(), restored.notes.begin(), restored.notes.end());
       });
     } catch (const nlohmann::json::exception&) {
-      plan.differs(Difference::Kind::value, name(), "is a module in the program and something else in the checkpoint");
+      plan.differs(Difference::Kind::value, name(),
+                   "is a module in the program, but another kind of object in the checkpoint");
     }
   }
 
@@ -174,7 +175,7 @@ class TrackedModule : public TrackedItem {
     if (is_owned_ && owner_.expired()) {
       throw Error(storage::StatusCode::invalid,
                   "'" + name() +
-                      "' was tracked as an object that a shared_ptr held, and is gone: track the "
+                      "' was tracked as an object that a shared_ptr held, and that object no longer exists: track the "
                       "pointer, which may be given another module, instead of what it points to");
     }
     return held_by(module_, "module", name());

@@ -89,7 +89,7 @@ class TrackedOptimizer : public TrackedItem {
       plan_options(plan, saved_groups, code, std::move(groups));
     } catch (const json::exception&) {
       plan.differs(Difference::Kind::value, name(),
-                   "is an optimizer in the program and something else in the checkpoint");
+                   "is an optimizer in the program, but another kind of object in the checkpoint");
     }
   }
 

@@ -95,7 +95,7 @@ class TrackedScheduler : public TrackedItem {
     const bool fits = saved->is_object() && saved->value("kind", nlohmann::json()) == kind_ && has_all_numbers(*saved);
     if (!fits) {
       plan.differs(Difference::Kind::value, name(),
-                   "is a " + kind_ + " in the program and something else in the checkpoint");
+                   "is a " + kind_ + " in the program, but another kind of object in the checkpoint");
       return;
     }
     note_edits(plan, saved->value("constants", nlohmann::json::object()));
@@ -112,8 +112,8 @@ class TrackedScheduler : public TrackedItem {
     const nlohmann::json code = constants();
     for (const auto& [key, value] : code.items()) {
       if (!saved.contains(key) || saved.at(key) == value) continue;
-      plan.fit.notes.push_back(name() + " " + key + ": code says " + value.dump() + ", checkpoint was made with " +
-                               saved.at(key).dump() + ": the code wins");
+      plan.fit.notes.push_back(name() + " " + key + ": " + value.dump() + " in the code, " + saved.at(key).dump() +
+                               " in the checkpoint: the code wins");
     }
   }
 

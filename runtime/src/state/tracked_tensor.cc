@@ -57,7 +57,8 @@ class TrackedTensor : public TrackedItem {
       }
       plan_flag(plan, saved);
     } catch (const nlohmann::json::exception&) {
-      plan.differs(Difference::Kind::value, name(), "is a tensor in the program and something else in the checkpoint");
+      plan.differs(Difference::Kind::value, name(),
+                   "is a tensor in the program, but another kind of object in the checkpoint");
     }
   }
 
@@ -153,7 +154,7 @@ class TrackedTensor : public TrackedItem {
       } else {
         tensor_.set_requires_grad(*code);
         if (*code == *saved) return;
-        notes.push_back(name() + ": code says it " + (*code ? "requires" : "does not require") +
+        notes.push_back(name() + ": in the code it " + (*code ? "requires" : "does not require") +
                         " a gradient, unlike when the checkpoint's run began: the code wins");
       }
     });

@@ -154,7 +154,8 @@ class TrackedObject : public TrackedItem {
         load([&] { in_shares ? access_.load_shares(mine, shares) : access_.load(mine); });
       });
     } catch (const nlohmann::json::exception&) {
-      plan.differs(Difference::Kind::value, name(), "was saved as something else than the program has under this name");
+      plan.differs(Difference::Kind::value, name(),
+                   "was saved as another kind of object than the program has under this name");
     }
   }
 

@@ -26,7 +26,7 @@ void require_storable(const std::string& name, const at::Tensor& tensor);
 /// Whether its bytes are row-major in host memory, as a checkpoint stores them.
 bool has_plain_bytes(const at::Tensor& tensor);
 
-/// The same elements as integers of their width, so that copying them can never change a bit.
+/// A tensor's elements as integers of their width, so that copying them can never change a bit.
 at::Tensor as_bits(const at::Tensor& tensor);
 
 }  // namespace holdfast

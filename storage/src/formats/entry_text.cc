@@ -121,7 +121,7 @@ Result<json> read_fields(std::string_view text, std::string_view kind) {
   auto entry = parse_strict_json(text, kMaxEntryDepth, what);
   if (!entry) return entry;
   if (!entry->contains("holdfast") || (*entry)["holdfast"] != json(kind)) {
-    return corrupt("does not say that it is a Holdfast \"" + std::string(kind) + "\" entry");
+    return corrupt("does not identify itself as a Holdfast \"" + std::string(kind) + "\" entry");
   }
   FieldReader fields(*entry, what);
   const std::uint64_t format = fields.number("format");

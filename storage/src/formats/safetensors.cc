@@ -45,7 +45,8 @@ Status check_names(const SafetensorsHeader& header) {
     const SafetensorsTensor& tensor = header.tensors[i];
     if (!is_utf8(tensor.name)) return {StatusCode::invalid, "a tensor's name is not UTF-8: rename it"};
     if (tensor.name == kMetadataKey) {
-      return {StatusCode::invalid, "a tensor is named \"__metadata__\", which safetensors keeps for itself: rename it"};
+      return {StatusCode::invalid,
+              "a tensor is named \"__metadata__\", which is reserved by the safetensors format: rename it"};
     }
     if (i > 0 && header.tensors[i - 1].name == tensor.name) {
       return {StatusCode::invalid, "two tensors are named " + in_quotes(tensor.name) + ": rename one"};
@@ -232,10 +233,10 @@ Result<SafetensorsHeader> decode_safetensors_header(std::string_view prefix, std
   const std::uint64_t data_bytes = file_bytes - header.data_begin;
   if (reached > data_bytes) {
     return Status(StatusCode::incomplete, "the file is cut short: its tensors have " + std::to_string(reached) +
-                                              " bytes, of which " + std::to_string(data_bytes) + " are there");
+                                              " bytes, but only " + std::to_string(data_bytes) + " are present");
   }
   if (reached < data_bytes)
-    return corrupt("leaves " + std::to_string(data_bytes - reached) + " bytes at the end to no tensor");
+    return corrupt("assigns the last " + std::to_string(data_bytes - reached) + " bytes to no tensor");
   return header;
 }
 

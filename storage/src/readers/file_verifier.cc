@@ -81,7 +81,7 @@ void FileVerifier::check_header() {
   const auto header = read_safetensors_header(object_);
   if (!header) return add(header.code(), "", 0, entry_.header_bytes, header.status().message());
   if (header->data_begin != entry_.header_bytes) {
-    return add(StatusCode::corrupt, "", 0, header->data_begin, "the header has another length than the manifest says");
+    return add(StatusCode::corrupt, "", 0, header->data_begin, "the header's length is not the one in the manifest");
   }
   if (own_ && header->tensors.size() != placed_.size()) {
     add(StatusCode::corrupt, "", 0, entry_.header_bytes, "the header lists other tensors than the manifest");
@@ -96,7 +96,7 @@ void FileVerifier::check_header() {
                       header->data_begin + found->second->end == part->end;
     if (!same) {
       add(StatusCode::corrupt, tensor->name, part->begin, part->end,
-          "the header describes the tensor otherwise than the manifest");
+          "the header and the manifest describe the tensor differently");
     }
   }
 }

@@ -155,7 +155,7 @@ std::vector<Finding> VersionReader::verify(const std::function<void(std::uint64_
     };
     const std::unique_ptr<std::byte[]> bytes(new (std::nothrow) std::byte[tensor.bytes()]);
     if (!bytes) {
-      add(StatusCode::unreadable, "there is not enough memory to put the tensor together from its parts");
+      add(StatusCode::unreadable, "there is not enough memory to assemble the tensor from its parts");
       continue;
     }
     Digest digest;
@@ -163,7 +163,7 @@ std::vector<Finding> VersionReader::verify(const std::function<void(std::uint64_
     if (!status) {
       add(status.code(), status.message());
     } else if (digest != tensor.digest) {
-      add(StatusCode::corrupt, "the tensor does not match its digest, put together from its " +
+      add(StatusCode::corrupt, "the tensor does not match its digest when it is assembled from its " +
                                    std::to_string(tensor.parts.size()) + " parts");
     }
     advance(tensor.bytes());

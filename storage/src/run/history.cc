@@ -100,23 +100,23 @@ bool is_orphan(const History& history, const Uid& uid) {
 /// none.
 std::string trace_of_versions(const History& history) {
   for (const OpenEntry& open : history.opens()) {
-    if (open.base && !history.is_dropped(*open.base)) return "the journal tells of version " + open.base->short_text();
+    if (open.base && !history.is_dropped(*open.base)) return "the journal mentions version " + open.base->short_text();
   }
   for (const Note& note : history.notes()) {
     // Retention drops only older versions, so newer ones existed; `saves` counts acknowledged versions.
     if (note.kind == NoteKind::drop && !note.about.empty() && !is_orphan(history, note.about.front())) {
-      return "the journal tells of version " + note.about.front().short_text() + " and newer ones";
+      return "the journal mentions version " + note.about.front().short_text() + " and newer ones";
     }
     const auto saves = note.details.find("saves");
     if (note.kind == NoteKind::close && saves != note.details.end() && saves->is_number() && *saves > 0) {
-      return "the journal tells of versions that session " + note.uid.session + " saved";
+      return "the journal mentions versions that session " + note.uid.session + " saved";
     }
   }
   // A session writes its open entry first, and open entries are never removed.
   for (const std::string& session : history.payload_sessions()) {
     const auto is_its = [&](const OpenEntry& open) { return open.uid.session == session; };
     if (std::none_of(history.opens().begin(), history.opens().end(), is_its)) {
-      return "data/ holds what session " + session + " saved, which the journal does not know";
+      return "data/ holds files of session " + session + ", which the journal does not contain";
     }
   }
   return "";
@@ -236,8 +236,10 @@ std::optional<VersionName> parse_version_name(const std::string& text) {
 Result<VersionRef> find_version(const History& history, const std::string& text) {
   const auto name = parse_version_name(text);
   if (!name) {
-    return Status(StatusCode::invalid,
-                  in_quotes(text) + " names no version; write its number, such as 42, or 42-7f3a where history forked");
+    return Status(
+        StatusCode::invalid,
+        in_quotes(text) +
+            " is not a version; write its number, such as 42, or 42-7f3a if several versions have this number");
   }
   std::vector<VersionRef> matches;
   for (const VersionRef& version : history.versions()) {
@@ -250,8 +252,8 @@ Result<VersionRef> find_version(const History& history, const std::string& text)
         "there is no version " + text + "; " +
             (history.versions().empty() ? "this run has none" : "there are " + list_of(history.versions(), 10)));
   }
-  return Status(StatusCode::invalid, "version " + text + " could be any of " + list_of(matches, 10) +
-                                         ", for history forked there; add the letters after the number");
+  return Status(StatusCode::invalid, "version " + text + " is ambiguous: it could be any of " + list_of(matches, 10) +
+                                         "; add the letters after the number");
 }
 
 namespace {
@@ -269,13 +271,13 @@ std::string used_up(const History& history, const ChooseOptions& options) {
     return {};
   }
   if (options.fresh && !last->base && !options.job.empty() && last->job == options.job) {
-    return "; this job began from scratch at " + excerpt(last->time) + ", so --holdfast.fresh is done";
+    return "; this job began from scratch at " + excerpt(last->time) + ", so --holdfast.fresh has already taken effect";
   }
   const auto from = options.from ? parse_version_name(*options.from) : std::nullopt;
   if (from && last->base && from->names(*last->base)) {
     return "; the run went back to version " + last->base->short_text() + " at " + excerpt(last->time) +
-           ", so --holdfast.from " + *options.from + " is done (--holdfast.from again:" + *options.from +
-           " goes back once more)";
+           ", so --holdfast.from " + *options.from +
+           " has already taken effect (--holdfast.from again:" + *options.from + " goes back once more)";
   }
   return {};
 }
@@ -291,9 +293,9 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
   if (options.fresh) {
     choice.rewind = true;
     choice.reason = history.versions().empty() ? "starting from scratch"
-                                               : "starting from scratch because that was asked for (--holdfast.fresh); "
-                                                 "earlier versions stay until newer ones take "
-                                                 "their place (--holdfast.keep): " +
+                                               : "starting from scratch as requested (--holdfast.fresh); earlier "
+                                                 "versions stay until newer ones replace them "
+                                                 "(--holdfast.keep): " +
                                                      list_of(history.versions(), 5);
     return choice;
   }
@@ -307,7 +309,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
     if (const auto failed = options.failed.find(version->uid); failed != options.failed.end()) return failed->second;
     choice.version = *version;
     choice.rewind = true;
-    choice.reason = "resuming from version " + version->uid.short_text() + " because that was asked for";
+    choice.reason = "resuming from version " + version->uid.short_text() + " as requested";
     return choice;
   }
 
@@ -341,7 +343,7 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
   }
   if (const std::string trace = trace_of_versions(history); !trace.empty()) {
     return Status(StatusCode::incomplete, trace +
-                                              ", but the journal holds no version any more: was the run copied only in "
+                                              ", but the journal has no versions any more: was the run copied only in "
                                               "part, or is it still being synchronised?" +
                                               kRemedy);
   }

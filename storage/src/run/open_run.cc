@@ -17,7 +17,7 @@ Status check_can_commit(const Store& store) {
   if (lack == nullptr) return {};
   return {StatusCode::unsupported, store.location() + " is on storage that " + lack +
                                        ", so no version saved there could be relied on; choose another folder with "
-                                       "--holdfast.dir. Versions that are there can be read"};
+                                       "--holdfast.dir. Existing versions can still be read"};
 }
 
 }  // namespace
@@ -91,8 +91,8 @@ Status RunWriter::choose(const ChooseOptions& options) {
     return {StatusCode::invalid,
             "a name in journal/ or data/ of " + store_.location() + " has the number " +
                 std::to_string(history_.highest_seq()) +
-                ", which no run reaches by counting, and leaves too few numbers to continue; nothing was "
-                "changed. Move that file away"};
+                ", which is so large that too few numbers are left to continue; nothing was changed. Move that file "
+                "away"};
   }
   auto choice = choose_base(history_, options);
   if (!choice) return choice.status();
@@ -160,8 +160,8 @@ Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
   const auto uid = choice->version ? std::optional(choice->version->uid) : std::nullopt;
   if (uid == open_.base) return {};
   again = true;
-  say_("version " + (uid ? uid->short_text() : std::string("none")) +
-       " is the latest now: another session was still saving; loading again");
+  say_("the latest version is now " + (uid ? uid->short_text() : std::string("none")) +
+       ", because another session was still saving; loading again");
   return {};
 }
 

@@ -54,7 +54,7 @@ LearningRate schedule_of(const json& of) {
                                     .final_div_factor = of["final_div_factor"],
                                     .three_phase = of["three_phase"]});
   }
-  throw std::invalid_argument("no kind of schedule: " + kind);
+  throw std::invalid_argument("unknown kind of schedule: " + kind);
 }
 
 json factors_of(const json& of) {

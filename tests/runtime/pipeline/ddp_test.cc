@@ -106,7 +106,7 @@ TEST_CASE("a_resumed_run_averages_in_the_same_buckets_and_reports_changed_ones",
     };
     const auto whole = train(false);
     if (!train(true).equal(whole)) return "other sums";
-    if (lines.size() != 1 || lines[0].find("averaged in other buckets") == std::string::npos) return "not said once";
+    if (lines.size() != 1 || lines[0].find("averaged in other buckets") == std::string::npos) return "not logged once";
     return "right";
   });
   for (const auto& rank : ended) CHECK(rank.text == "right");
@@ -142,6 +142,55 @@ TEST_CASE("bucket_layouts_hold_every_parameter_once_last_ones_first") {
   std::vector<torch::Tensor> parameters;
   for (const int size : {10, 1000, 3, 500, 20}) parameters.push_back(torch::zeros({size}));
   parameters.push_back(torch::zeros({4}, torch::kDouble));
-  const auto layout = bucket_layout(parameters, 64, 3000);
+  const auto layout = holdfast::detail::bucket_layout(parameters, {.first = 64, .most = 3000, .least = 3000});
   CHECK(layout == std::vector<std::vector<std::size_t>>{{4}, {3, 2, 1}, {0}, {5}});
+}
+
+TEST_CASE("automatic_buckets_become_smaller_towards_the_end_of_the_backward_pass") {
+  // 16 parameters of 40 bytes: after the first bucket, up to 160 bytes, then at most half of what is left, at least 40
+  const std::vector<torch::Tensor> parameters(16, torch::zeros({10}));
+  const auto layout = holdfast::detail::bucket_layout(parameters, {.first = 40, .most = 160, .least = 40});
+  CHECK(layout ==
+        std::vector<std::vector<std::size_t>>{{15}, {14, 13, 12, 11}, {10, 9, 8, 7}, {6, 5, 4, 3}, {2, 1}, {0}});
+
+  constexpr std::int64_t mb = std::int64_t{1} << 20;
+  const auto of_small = holdfast::detail::automatic_bucket_limits(30 * mb, mb).front();
+  const auto of_large = holdfast::detail::automatic_bucket_limits(3000 * mb, mb).front();
+  CHECK((of_small.first == mb && of_small.most == 25 * mb && of_small.least == 25 * mb));
+  CHECK((of_large.first == mb && of_large.most == 200 * mb && of_large.least == 25 * mb));
+}
+
+TEST_CASE("a_resumed_run_keeps_the_buckets_that_an_earlier_version_chose") {
+  const auto ended = ranks::run(2, [](Group& group) -> std::string {
+    struct Large : torch::nn::Module {
+      Large() {
+        for (int i = 0; i < 20; ++i) register_parameter(fmt::format("w{}", i), torch::empty({9 << 18}));  // 9 MB each
+      }
+    } net;
+    torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.1));
+    std::vector<std::string> lines;
+    StageContext context{"test",    group, c10::kCPU, net,
+                         optimizer, {},    {},        [&](const auto& line) { lines.push_back(line); }};
+    for (const auto& one : net.named_parameters()) context.parameters.push_back({one.key(), one.value()});
+    const auto layout_after = [&](const char* saved) {
+      Ddp ddp;
+      ddp.attach(context);
+      State before, after;
+      if (saved != nullptr) {
+        before.put("layout", std::string(saved));
+        ddp.load(before);
+      }
+      ddp.save(after);
+      return after.get<std::string>("layout");
+    };
+    // one parameter, and then 4 a bucket, because a sixth of all gradients is 30 MB
+    const auto* const of_sixths = "665262de3a65e06b130ab0aab6942963";
+    if (layout_after(nullptr) == of_sixths) return "chosen by the earlier rule";
+    if (layout_after(of_sixths) != of_sixths) return "not kept";
+    if (!lines.empty()) return lines.front();
+    if (layout_after("0123456789abcdef") != layout_after(nullptr) || lines.size() != 1)
+      return "another layout is not logged";
+    return "right";
+  });
+  for (const auto& rank : ended) CHECK(rank.text == "right");
 }

@@ -103,7 +103,7 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const json& plan, const 
   const auto options = torch::optim::AdamWOptions(rate).weight_decay(0.1);
   if (name == "FusedAdamW") return std::make_unique<holdfast::FusedAdamW>(net->parameters(), options);
   if (name == "AdamW") return std::make_unique<torch::optim::AdamW>(net->parameters(), options);
-  throw std::invalid_argument("no optimizer of this program: " + name);
+  throw std::invalid_argument("unknown optimizer: " + name);
 }
 
 std::uint64_t updates_of(const json& plan, const SamplesLoader& loader) {

@@ -1,5 +1,5 @@
-// The pipeline itself: when it updates, which stages and steps it refuses, and how its state is loaded when stages come
-// or go.
+// The pipeline itself: when it updates, which stages and steps it refuses, and how its state is loaded when stages are
+// added or removed.
 #include "holdfast/runtime/pipeline/pipeline.h"
 
 #include <torch/torch.h>
@@ -101,7 +101,8 @@ TEST_CASE("a_step_without_a_forward_backward_or_update_call_is_refused") {
   CHECK_THROWS_WITH(no_forward.backward(loss_of()), says("without a pipeline.forward() before it"));
 
   auto no_gradient = made();
-  CHECK_THROWS_WITH(no_gradient.step(step, [&] { return loss_of().detach(); }), says("leads to no parameter"));
+  CHECK_THROWS_WITH(no_gradient.step(step, [&] { return loss_of().detach(); }),
+                    says("does not depend on any parameter"));
   CHECK_THROWS_WITH(no_gradient.step(step, [&] { return torch::ones({2}, torch::requires_grad()); }),
                     says("one number"));
 

@@ -139,7 +139,7 @@ TEST_CASE("invalid_calls_are_refused_with_the_reason_and_the_group_stays_usable"
          group.broadcast(tensor, 7);
        },
        "names rank 7, but the ranks are 0 to 1"},
-      // Refused before anything is sent to the others, so the error also comes when one rank alone makes the call.
+      // Refused before anything is sent to the others, so the error also occurs when one rank alone makes the call.
       {[](Group& group) {
          if (group.is_main()) (void)group.all_reduce(3, holdfast::Reduce::mean);
          throw std::runtime_error("the mean of integers");
@@ -163,7 +163,7 @@ TEST_CASE("invalid_calls_are_refused_with_the_reason_and_the_group_stays_usable"
     }
     auto conjugate = torch::full({3}, c10::complex<float>(static_cast<float>(group.rank()), 2)).conj();
     group.broadcast(conjugate, 1);
-    if (!conjugate.equal(torch::full({3}, c10::complex<float>(1, -2)))) return "a conjugate came as something else";
+    if (!conjugate.equal(torch::full({3}, c10::complex<float>(1, -2)))) return "a conjugate arrived with other values";
     return ranks::Clock::now() - begin < std::chrono::seconds(2) ? "right" : "late";
   });
 }

@@ -1,4 +1,4 @@
-// Ranks find each other at rank 0's address, and say why if they cannot.
+// Ranks find each other at rank 0's address, and report why if they cannot.
 #include "ranks/rendezvous.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ TEST_CASE("ranks_determine_their_local_ranks_if_no_launcher_gives_them") {
         place.local_world_size = 1;
         if (place.listen_fd) ::close(*place.listen_fd);  // like launchers that do not know Holdfast
         place.listen_fd.reset();
-        ::usleep(300000);  // until the address is not listened on any more
+        ::usleep(300000);  // until nothing listens at the address any more
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         const bool right = group.local_rank() == place.rank;
         detail::GroupControl(group).close();
@@ -70,7 +70,7 @@ TEST_CASE("a_failed_rendezvous_reports_the_reason", "[full]") {
   all_with(said([](RankEnvironment& place) { place.world_size += place.rank == 2; }, long_enough),
            "the ranks were started with different numbers of ranks: ");
   all_with(said([](RankEnvironment& place) { place.rank = std::min(place.rank, 1); }, long_enough),
-           "two processes say that they are rank 1: pid ");
+           "two processes claim to be rank 1: pid ");
   const auto alone = said([](RankEnvironment& place) { place.world_size = 5; }, std::chrono::milliseconds(600));
   INFO(alone[0].text);
   const auto error_at = alone[0].text.rfind('\n');  // the line about waiting comes first
@@ -80,7 +80,7 @@ TEST_CASE("a_failed_rendezvous_reports_the_reason", "[full]") {
   }
 }
 
-// Two starts of two ranks with the same address: rank 1 of the second start comes while rank 0 of the first is still
+// Two starts of two ranks with the same address: rank 1 of the second start arrives while rank 0 of the first is still
 // running, as after a restart of several hosts.
 TEST_CASE("ranks_of_a_new_start_wait_until_the_earlier_starts_store_ends", "[full]") {
   const auto ended = ranks::run_processes(

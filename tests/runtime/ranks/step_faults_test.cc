@@ -82,7 +82,7 @@ struct Scenario {
 const std::vector<Scenario> kScenarios = {
     {"SIGKILL in backward", 1, {"rank {} ", "its process ended; ", "in backward at step_faults_test.cc:"}, false},
     {"throw in backward", 2, {"rank {} failed in backward at step_faults_test.cc:", "backward met a NaN"}, false},
-    {"SIGSTOP in backward", 3, {"rank {} ", "has not been heard of", "in backward at step_faults_test.cc:"}, false},
+    {"SIGSTOP in backward", 3, {"rank {} ", "has sent no heartbeat", "in backward at step_faults_test.cc:"}, false},
     {"_Exit in backward", 4, {"rank {} ", "its process ended; ", "in backward at step_faults_test.cc:"}, false},
     {"a step less", 10, {"rank {} ", "step_faults_test.cc:", "backward"}},
     {"another call", 11, {"rank {} ", "barrier at step_faults_test.cc:", "backward at step_faults_test.cc:"}},

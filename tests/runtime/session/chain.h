@@ -102,7 +102,7 @@ inline std::unique_ptr<torch::optim::Optimizer> make_optimizer(const std::string
     return std::make_unique<RMSprop>(parameters, RMSpropOptions(1e-3).momentum(0.5).centered(true));
   if (name == "Adagrad") return std::make_unique<Adagrad>(parameters, AdagradOptions(1e-2));
   if (name == "LBFGS") return std::make_unique<LBFGS>(parameters, LBFGSOptions(0.1).max_iter(3).history_size(4));
-  throw std::invalid_argument("no optimizer " + name);
+  throw std::invalid_argument("unknown optimizer " + name);
 }
 
 /// Kills this process when the save protocol reaches a step.

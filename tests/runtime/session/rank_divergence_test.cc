@@ -1,4 +1,4 @@
-// Ranks that diverge, throw or leave: all of them stop within seconds with an error that says why.
+// Ranks that diverge, throw or leave: all of them stop within seconds with an error that gives the reason.
 #include <torch/torch.h>
 #include <unistd.h>
 

@@ -84,8 +84,8 @@ TEST_CASE("flags_edited_in_the_code_win_and_are_reported") {
   edited.net.norm->eval();
   const auto notes = edited.state.restore(run.newest()).notes;
   REQUIRE(notes.size() == 2);
-  CHECK(lacking(notes[0], {"net.body.bias", "net.body.weight", "code says trained", "frozen"}) == "");
-  CHECK(lacking(notes[1], {"net.norm", "code says eval", "training"}) == "");
+  CHECK(lacking(notes[0], {"net.body.bias", "net.body.weight", "trained in the code", "frozen"}) == "");
+  CHECK(lacking(notes[1], {"net.norm", "eval mode in the code", "training"}) == "");
   CHECK(edited.net.body->weight.requires_grad());
   CHECK_FALSE(edited.net.norm->is_training());
 
@@ -154,5 +154,5 @@ TEST_CASE("requires_grad_of_a_tracked_tensor_is_restored") {
   CHECK(g.requires_grad());
   CHECK(h.requires_grad());
   REQUIRE(notes.size() == 1);
-  CHECK(lacking(notes[0], {"b", "code says it does not require a gradient"}) == "");
+  CHECK(lacking(notes[0], {"b", "in the code it does not require a gradient"}) == "");
 }

@@ -197,7 +197,7 @@ TEST_CASE("edited_options_win_over_saved_ones_and_unedited_ones_are_restored") {
     auto edited = program(0.02, 0.9);
     const auto restored = edited.state.restore(run.newest());
     REQUIRE(restored.notes.size() == 1);
-    CHECK(lacking(restored.notes[0], {"optimizer group 0", "lr", "code says 0.02", "0.01", "0.005"}) == "");
+    CHECK(lacking(restored.notes[0], {"optimizer group 0", "lr", "0.02 in the code", "0.01", "0.005"}) == "");
     CHECK(options(edited).lr() == 0.02);
     CHECK(options(edited).momentum() == 0.9);
   }

@@ -68,8 +68,8 @@ TEST_CASE("scheduler_constants_edited_in_the_code_are_reported_and_win") {
   const auto [edited, step_lr3, plateau3] = program(0.9, 4);
   const auto notes = edited->state.restore(run.newest()).notes;
   REQUIRE(notes.size() == 2);
-  CHECK(lacking(notes[0], {"step_lr gamma", "code says 0.9", "0.5"}) == "");
-  CHECK(lacking(notes[1], {"plateau patience", "code says 4", "1"}) == "");
+  CHECK(lacking(notes[0], {"step_lr gamma", "0.9 in the code", "0.5"}) == "");
+  CHECK(lacking(notes[1], {"plateau patience", "4 in the code", "1"}) == "");
   for (int i = 0; i < 4; ++i) step_lr3->step();
   CHECK(std::abs(edited->optimizer->param_groups()[0].options().get_lr() - 0.09) < 1e-12);
 

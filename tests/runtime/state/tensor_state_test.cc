@@ -185,7 +185,7 @@ TEST_CASE("tensor_variables_take_the_shape_and_dtype_that_were_saved") {
   CHECK_FALSE(gone2.defined());
   REQUIRE(notes.size() == 2);
   CHECK(lacking(notes[0], {"edited", "F32 [8] in the code", "was F32 [4]", "the checkpoint's F32 [4]"}) == "");
-  CHECK(lacking(notes[1], {"edited", "code says it requires a gradient"}) == "");
+  CHECK(lacking(notes[1], {"edited", "in the code it requires a gradient"}) == "");
   TrackedRun next;
   next.save(to);
   RunState again;

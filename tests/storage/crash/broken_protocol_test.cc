@@ -151,13 +151,13 @@ const std::map<std::string, std::string> kNotCaught = {
      "all folders' names must be durable before the first entry, in whatever order"},
     {"swapped F3 sync the folder of runs | F4 sync that one's parent",
      "all folders' names must be durable before the first entry, in whatever order"},
-    {"swapped F4 sync that one's parent | F5 probe", "the probe touches hints/ alone, on which nothing rests"},
-    {"swapped O1 list and choose a base | O2 note the attempt", "nothing rests on an attempt note"},
-    {"swapped O2 note the attempt | O3 load the base", "nothing rests on an attempt note"},
-    {"without O2 note the attempt", "nothing rests on an attempt note: people read it"},
+    {"swapped F4 sync that one's parent | F5 probe", "the probe uses only hints/, and nothing depends on its content"},
+    {"swapped O1 list and choose a base | O2 note the attempt", "nothing depends on an attempt note"},
+    {"swapped O2 note the attempt | O3 load the base", "nothing depends on an attempt note"},
+    {"without O2 note the attempt", "nothing depends on an attempt note; it is for human readers"},
     {"swapped S6 sync the journal | S7 list",
-     "both must come after S5 and before S8; listing last stops a superseded session as late as it can"},
-    {"swapped S7 list | S8 acknowledge", "S8 is the return of the function, whatever its place in the list"},
+     "both must come after S5 and before S8; listing last detects a takeover as late as possible"},
+    {"swapped S7 list | S8 acknowledge", "S8 is the function's return, wherever it is listed"},
 };
 
 }  // namespace

@@ -76,21 +76,21 @@ std::string where(const std::string& fired) {
 
 /// Faults that need not be reported, and why. For code that absorbs another fault, add the reason here.
 const std::map<std::string, std::vector<const char*>> kHarmless = {
-    {"what was written through it is synced, or it only read",
+    {"everything written through it is already synced, or it was only read",
      {"close //home", "close home/runs", "close runs/alpha", "close data", "close data/*", "close journal",
       "close journal/*", "close hints/session.lock", "close hints/start.lock"}},
-    {"the lock is a courtesy between processes of one host",
+    {"the lock only prevents mistakes between processes of one host",
      {"lock hints/start.lock", "lock hints/session.lock", "truncate hints/session.lock", "write hints/session.lock",
       "read hints/session.lock"}},
-    {"whether the folder of runs is itself a run only spares people a slip", {"status runs/journal"}},
+    {"this check only catches a folder of runs that is itself a run, a user's mistake", {"status runs/journal"}},
     {"asked again when the folders are made", {"mount_info runs/alpha"}},
-    {"making the folder tells as well",
+    {"making the folder reports it too",
      {"status //home", "status home/runs", "status runs/alpha", "status data", "status hints", "status journal",
       "status logs", "status metrics"}},
     {"tried again; a note that cannot be read now is read by the next listing",
      {"open data/*", "open journal/*", "read data/*", "read journal/*", "status data/*", "status journal/*"}},
-    {"the probe settles for a lesser way", {"open hints/.*"}},
-    {"left behind under a name that nobody reads; the next session removes it",
+    {"the probe then chooses a weaker way", {"open hints/.*"}},
+    {"left behind under a name that is never read; the next session removes it",
      {"unlink hints/.*", "unlink journal/.*"}},
 };
 
@@ -243,7 +243,7 @@ TEST_CASE("a_session_leaves_no_descriptor_open") {
   CHECK(disk.open_descriptors() == 0);
 }
 
-TEST_CASE("a_full_disk_is_reported_and_takes_nothing_away") {
+TEST_CASE("a_full_disk_is_reported_and_nothing_is_lost") {
   // The payload of the save, which limits the loop.
   constexpr std::size_t kBytes = 256 * 1024;
   std::size_t runs = 0;

@@ -7,8 +7,10 @@ namespace holdfast::storage::crash {
 
 std::string Fault::text() const {
   std::string result = error == 0 ? "half a transfer" : ::strerrorname_np(error);
-  result += lasting == Lasting::once ? " once" : lasting == Lasting::this_call ? " for good" : " for good, everywhere";
-  if (done_anyway) result += ", done anyway";
+  result += lasting == Lasting::once        ? " once"
+            : lasting == Lasting::this_call ? " permanently"
+                                            : " permanently, in every function";
+  if (done_anyway) result += ", although the call took effect";
   return result + ", call " + std::to_string(at);
 }
 

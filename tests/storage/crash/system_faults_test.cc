@@ -173,7 +173,7 @@ int fill_real_disks(const Path& place) {
       };
       if (!saved) {
         ++refused;
-        if (saved.code() != StatusCode::no_space) return fail("not said to be full: " + saved.status().message());
+        if (saved.code() != StatusCode::no_space) return fail("not reported as full: " + saved.status().message());
         if (saved.status().message().find(place.string()) == std::string::npos) return fail("no path in the message");
       }
       if (first.ok()) {
@@ -199,7 +199,7 @@ TEST_CASE("system_calls_that_fail_under_strace_lose_nothing_a_few") { inject(61,
 TEST_CASE("system_calls_that_fail_under_strace_lose_nothing_a_slice", "[full]") { inject(11, 50); }
 TEST_CASE("system_calls_that_fail_under_strace_lose_nothing", "[long]") { inject(1, 500); }
 
-TEST_CASE("a_full_tmpfs_is_reported_and_takes_nothing_away") {
+TEST_CASE("a_full_tmpfs_is_reported_and_nothing_is_lost") {
   const Folder folder("full-tmpfs");
   std::cout.flush();
   const pid_t pid = ::fork();

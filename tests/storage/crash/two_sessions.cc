@@ -65,7 +65,7 @@ class Scene {
     for (const Acknowledged::Version& version : acknowledged.versions) {
       if (!new_session || new_session->choice().rewind || version.uid.session != session_id(1)) continue;
       if (!new_session->base() || new_session->base()->seq < version.uid.seq) {
-        return "version " + version.uid.text() + " was acknowledged, but the new session goes on from an older one";
+        return "version " + version.uid.text() + " was acknowledged, but the new session continues from an older one";
       }
     }
     // The order of sessions counts, not that of their acknowledgements.

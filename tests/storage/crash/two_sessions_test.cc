@@ -7,7 +7,7 @@
 
 namespace holdfast::storage::crash {
 
-TEST_CASE("a_session_that_stands_still_anywhere_while_another_acts_loses_nothing") {
+TEST_CASE("a_session_paused_at_any_call_while_another_acts_loses_nothing") {
   const TwoSessions result = search_two_sessions(nullptr, false);
   print_counts("schedules=" + std::to_string(result.schedules) + " lost=" + std::to_string(result.broken.size()));
   for (const std::string& broken : result.broken) UNSCOPED_INFO(broken);

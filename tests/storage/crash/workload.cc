@@ -37,17 +37,17 @@ std::string wrong_choice(const History& history, const Acknowledged& acknowledge
   if (!chosen) return "starts from scratch although version " + newest.text() + " was acknowledged";
   if (*chosen == newest) return {};
   if (contains(acknowledged.versions, *chosen)) {
-    return "goes on from " + chosen->text() + " although version " + newest.text() + " was acknowledged later";
+    return "continues from " + chosen->text() + " although version " + newest.text() + " was acknowledged later";
   }
   // A session that resumed from a later complete version may drop the newest acknowledged one before its first save.
   if (history.is_dropped(newest) && chosen->seq > newest.seq) return {};
   const std::vector<VersionRef>& versions = history.versions();  // oldest first
   for (const VersionRef& version : versions) {
     if (version.uid == *chosen)
-      return "goes on from " + chosen->text() + ", older than the acknowledged " + newest.text();
+      return "continues from " + chosen->text() + ", older than the acknowledged " + newest.text();
     if (version.uid == newest) return {};
   }
-  return "the newest acknowledged version " + newest.text() + " cannot be seen";
+  return "the newest acknowledged version " + newest.text() + " is not listed";
 }
 
 }  // namespace
@@ -226,7 +226,7 @@ std::string broken_promise(FileOperations& files, const Path& folder, const Ackn
     const auto& seen = history.versions();
     const bool there = std::any_of(seen.begin(), seen.end(), [&](const auto& ref) { return ref.uid == version.uid; });
     if (!there && !history.is_dropped(version.uid)) {
-      return "the acknowledged version " + version.uid.text() + " is gone and no note says that it was dropped";
+      return "the acknowledged version " + version.uid.text() + " is gone without a drop note";
     }
   }
   for (const std::string& session : acknowledged.closes) {
@@ -262,7 +262,7 @@ std::string broken_restart(Machine machine, const Path& folder, const Acknowledg
   }
   if (!opened) return "the next start does not open the run: " + opened.status().message();
   RunWriter& writer = **opened;
-  if (loaded != writer.base()) return "the next start says that it goes on from another version than it loaded";
+  if (loaded != writer.base()) return "the next start reports that it continues from another version than it loaded";
   if (std::string wrong = wrong_choice(writer.history(), acknowledged, loaded); !wrong.empty()) {
     return "the next start " + wrong;
   }

@@ -14,7 +14,7 @@
 
 namespace holdfast::storage::crash {
 
-/// Where a workload runs: its disk, and who performs the steps of its protocols.
+/// Where a workload runs: its disk, and the runner of its protocols' steps.
 struct Machine {
   Machine(FileOperations& disk, StepRunner& runner = steps_in_order()) : files(disk), steps(runner) {}
   Machine(SimulatedDisk& disk) : files(disk), steps(disk) {}
@@ -86,11 +86,11 @@ class Workload {
 
 /// Reads a run as the next start of the program would find it, with the product's own code, and returns one sentence
 /// about a broken promise, or an empty string. It only reads.
-///   1. Every acknowledged open entry is there.
+///   1. Every acknowledged open entry exists.
 ///   2. Every visible version verifies completely. With `publish_may_tear`, a manifest that was never acknowledged and
 ///      does not match its own digest does not count as a version.
 ///   3. An acknowledged version that is gone has a drop note that names it.
-///   4. An acknowledged close note is there.
+///   4. An acknowledged close note exists.
 ///   5. The version to resume from is the newest acknowledged one, or a later one that is complete.
 std::string broken_promise(FileOperations& files, const Path& folder, const Acknowledged& acknowledged,
                            bool publish_may_tear = false);

@@ -68,7 +68,7 @@ const std::string kNoteText =
 }  // namespace
 
 // The digest in each text is what `xxh128sum` prints for the lines above it.
-TEST_CASE("entries_have_the_bytes_that_the_format_says") {
+TEST_CASE("entries_are_encoded_as_the_format_specifies") {
   CHECK(encode(sample_open()) == kOpenText);
   CHECK(encode(sample_note()) == kNoteText);
 }
@@ -108,7 +108,7 @@ TEST_CASE("note_of_every_kind_is_read_back_as_written") {
   }
 }
 
-TEST_CASE("text_that_is_not_utf8_does_not_keep_an_entry_from_being_read") {
+TEST_CASE("an_entry_with_text_that_is_not_utf8_can_be_read") {
   OpenEntry open = sample_open();
   open.host = "caf\xe9";
   const auto back = decode_open(encode(open));
@@ -122,7 +122,7 @@ TEST_CASE("entries_with_keys_of_a_later_release_are_read") {
   CHECK(open->epoch == 4);
 }
 
-TEST_CASE("every_bit_and_every_length_of_an_entry_counts") {
+TEST_CASE("every_changed_bit_or_length_of_an_entry_is_detected") {
   REQUIRE(decode_open(kOpenText));
   std::string text = kOpenText;
   for (std::size_t bit = 0; bit < text.size() * 8; ++bit) {
@@ -147,8 +147,8 @@ TEST_CASE("entries_that_do_not_follow_the_format_are_refused_with_a_sentence") {
   };
   const StatusCode corrupt = StatusCode::corrupt;
   const Row rows[] = {
-      {"\"open\"", "\"save\"", corrupt, "the open entry does not say that it is a Holdfast \"open\" entry"},
-      {"{\"holdfast\":\"open\",", "{", corrupt, "the open entry does not say that it is a Holdfast \"open\" entry"},
+      {"\"open\"", "\"save\"", corrupt, "the open entry does not identify itself as a Holdfast \"open\" entry"},
+      {"{\"holdfast\":\"open\",", "{", corrupt, "the open entry does not identify itself as a Holdfast \"open\" entry"},
       {"\"format\":1", "\"format\":2", StatusCode::unsupported,
        "the open entry has format 2, this Holdfast reads up to 1: use a newer Holdfast"},
       {"\"format\":1", "\"format\":0", corrupt, "the open entry has format 0, which never existed"},
@@ -199,7 +199,7 @@ TEST_CASE("entries_that_do_not_follow_the_format_are_refused_with_a_sentence") {
   }
 }
 
-TEST_CASE("an_entry_is_not_taken_for_one_of_another_kind") {
+TEST_CASE("an_entry_is_never_decoded_as_one_of_another_kind") {
   CHECK(decode_note(kOpenText).code() == StatusCode::corrupt);
   CHECK(decode_open(kNoteText).code() == StatusCode::corrupt);
 }

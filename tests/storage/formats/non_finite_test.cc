@@ -53,7 +53,7 @@ TEST_CASE("every_nan_and_infinity_of_the_small_types_is_counted_and_nothing_else
   CHECK(count(Dtype::c64, ones) == 1024);
 }
 
-TEST_CASE("floats_and_doubles_that_are_not_finite_are_counted_wherever_they_stand") {
+TEST_CASE("non_finite_floats_and_doubles_are_counted_at_every_position") {
   const auto check = [](auto one, Dtype dtype) {
     using Number = decltype(one);
     using Limits = std::numeric_limits<Number>;

@@ -21,7 +21,7 @@ SafetensorsTensor tensor(const std::string& name, Dtype dtype, std::vector<std::
 
 }  // namespace
 
-TEST_CASE("safetensors_header_has_the_bytes_that_the_format_says") {
+TEST_CASE("safetensors_header_is_encoded_as_the_format_specifies") {
   SafetensorsHeader header;
   header.metadata = {{"format", "pt"}, {"holdfast.uid", "000042-7f3a9c1e"}};
   header.tensors = {tensor("b", Dtype::u8, {3}), tensor("a", Dtype::f32, {2, 3}),
@@ -73,7 +73,7 @@ TEST_CASE("safetensors_bytes_do_not_depend_on_the_order_of_tensors") {
   for (const SafetensorsTensor& each : one.tensors) CHECK(each.begin % element_size(each.dtype) == 0);
 }
 
-TEST_CASE("safetensors_header_without_tensors_is_fine") {
+TEST_CASE("safetensors_header_without_tensors_is_valid") {
   SafetensorsHeader header;
   const auto text = encode_safetensors_header(header);
   REQUIRE(text);
@@ -90,7 +90,7 @@ TEST_CASE("tensors_that_safetensors_cannot_hold_are_refused_with_a_sentence") {
   };
   const Row rows[] = {
       {{tensor("__metadata__", Dtype::f32, {1})},
-       "a tensor is named \"__metadata__\", which safetensors keeps for itself: rename it"},
+       "a tensor is named \"__metadata__\", which is reserved by the safetensors format: rename it"},
       {{tensor("a", Dtype::f32, {1}), tensor("b", Dtype::f32, {1}), tensor("a", Dtype::u8, {1})},
        "two tensors are named \"a\": rename one"},
       {{tensor("caf\xe9", Dtype::f32, {1})}, "a tensor's name is not UTF-8: rename it"},
@@ -213,9 +213,9 @@ TEST_CASE("malformed_safetensors_headers_are_refused_with_a_sentence") {
        "the safetensors header places the tensor \"b\" at 0, where the tensors before it reach 4"},
       {one(R"("dtype":"U8","shape":[4],"data_offsets":[18446744073709551612,18446744073709551616])"), 4, corrupt,
        "the safetensors header gives the tensor \"a\" data_offsets that are not whole numbers"},
-      {"{" + a + "}", 5, corrupt, "the safetensors header leaves 1 bytes at the end to no tensor"},
-      {"{}", 1, corrupt, "the safetensors header leaves 1 bytes at the end to no tensor"},
-      {"{" + a + "}", 3, incomplete, "the file is cut short: its tensors have 4 bytes, of which 3 are there"},
+      {"{" + a + "}", 5, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
+      {"{}", 1, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
+      {"{" + a + "}", 3, incomplete, "the file is cut short: its tensors have 4 bytes, but only 3 are present"},
   };
   for (const Row& row : rows) {
     INFO(row.json.substr(0, 200));
@@ -227,7 +227,7 @@ TEST_CASE("malformed_safetensors_headers_are_refused_with_a_sentence") {
   }
 }
 
-TEST_CASE("safetensors_lengths_that_lie_are_refused_before_anything_is_read") {
+TEST_CASE("wrong_safetensors_lengths_are_refused_before_anything_is_read") {
   const auto length = [](std::uint64_t value) {
     std::string text(8, '\0');
     for (int i = 0; i < 8; ++i) text[i] = static_cast<char>(value >> (8 * i) & 0xff);
@@ -245,7 +245,7 @@ TEST_CASE("safetensors_lengths_that_lie_are_refused_before_anything_is_read") {
   CHECK(decode_safetensors_header(length(4) + "{}", 100).code() == StatusCode::invalid);
 }
 
-TEST_CASE("what_a_header_says_is_quoted_short_and_without_control_characters") {
+TEST_CASE("text_of_a_header_is_quoted_short_and_without_control_characters") {
   const std::string dtype = "X\\u001b[31m" + std::string(5 << 20, 'x');
   const std::string prefix = with_length("{\"a\":{\"dtype\":\"" + dtype + "\",\"shape\":[1],\"data_offsets\":[0,1]}}");
   const auto header = decode_safetensors_header(prefix, prefix.size() + 1);

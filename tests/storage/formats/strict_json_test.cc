@@ -17,7 +17,7 @@ Result<nlohmann::json> parse(std::string_view text, int max_depth = 8) {
 
 }  // namespace
 
-TEST_CASE("strict_json_reads_what_it_should") {
+TEST_CASE("strict_json_reads_valid_objects") {
   const auto value =
       parse(R"({"a":[1,-2,2.5,true,null,"x\u00e9\n"],"b":{"c":{}},"":[[],{}],"big":18446744073709551615} )");
   REQUIRE(value);
@@ -75,7 +75,7 @@ TEST_CASE("strict_json_bounds_the_depth") {
   CHECK_FALSE(parse(nested(1000000)));
 }
 
-TEST_CASE("utf8_is_told_from_what_is_not") {
+TEST_CASE("valid_and_invalid_utf8_are_distinguished") {
   for (const char* text : {"", "plain", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80",
                            "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"}) {
     CHECK(is_utf8(text));

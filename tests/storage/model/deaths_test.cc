@@ -106,7 +106,7 @@ void die(Death how) {
     case Death::abrt:
       std::abort();
     case Death::exception:
-      throw std::runtime_error("nobody catches this");
+      throw std::runtime_error("this is never caught");
     case Death::kill:
       raise(SIGKILL);
       break;
@@ -170,7 +170,7 @@ TEST_CASE("two_diagnosed_deaths_pass_over_a_version_and_one_does_not") {
   }
 }
 
-TEST_CASE("a_stack_that_overflows_is_a_diagnosed_death_where_a_signal_has_a_stack_of_its_own") {
+TEST_CASE("a_stack_overflow_is_a_diagnosed_death_on_threads_with_an_alternative_signal_stack") {
   for (const Death how : {Death::overflow, Death::overflow_of_another_stack}) {
     const ScratchFolder folder;
     make_run(folder.path());
@@ -190,7 +190,7 @@ TEST_CASE("two_deaths_of_different_kinds_count_together") {
   CHECK(found_by(folder.path(), "program") == kOlder);
 }
 
-TEST_CASE("deaths_of_another_build_say_nothing_about_this_one") {
+TEST_CASE("deaths_of_another_build_do_not_count") {
   const ScratchFolder folder;
   make_run(folder.path());
   one_death(folder.path(), "earlier build", Death::segv);

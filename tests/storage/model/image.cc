@@ -80,7 +80,7 @@ bool Image::unstage(const std::string& name) {
 void Image::remove(const std::string& name) {
   const auto found = objects_.find(name);
   if (found == objects_.end()) return;
-  if (is_permanent_entry(name)) wrongs_.push_back(name + " was removed, though open entries and notes stay for good");
+  if (is_permanent_entry(name)) wrongs_.push_back(name + " was removed, but open entries and notes are permanent");
   fingerprint_.take_away(name + '\0' + *found->second);
   objects_.erase(found);
 }

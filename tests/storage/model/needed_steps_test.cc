@@ -93,7 +93,7 @@ TEST_CASE("every_step_of_the_protocols_is_needed_or_free_for_a_reason", "[full]"
   }
   // Between these steps there is only a sync, which does not matter to processes that only crash.
   try_fault("S7 before S5", {Fault::Kind::move, "S5", "S7"});
-  std::cout << "model: " << free << " faults that the model finds free; FORMAT.md says why" << std::endl;
+  std::cout << "model: " << free << " faults that the model finds free; FORMAT.md gives the reasons" << std::endl;
 }
 
 }  // namespace

@@ -146,7 +146,7 @@ void run_pairs(int pairs) {
   CHECK(stale >= pairs / 2);
 }
 
-TEST_CASE("a_stopped_process_that_wakes_after_a_takeover_stops_with_its_sentence", "[full]") { run_pairs(20); }
+TEST_CASE("a_suspended_process_that_continues_after_a_takeover_stops_with_an_error", "[full]") { run_pairs(20); }
 
 TEST_CASE("two_hundred_pairs_of_real_processes_lose_nothing", "[long]") { run_pairs(200); }
 

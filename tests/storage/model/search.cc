@@ -49,7 +49,7 @@ SearchResult search(const Scenario& scenario, const SearchOptions& options) {
         result.broken.push_back(scenario.name + ": " + what + describe(scenario, beginning, options.fault, schedule));
       }
       if (schedule.size() > options.most_steps) {
-        result.broken.push_back(scenario.name + ": the writers come to no end" +
+        result.broken.push_back(scenario.name + ": the writers never finish" +
                                 describe(scenario, beginning, options.fault, schedule));
       }
       if (!result.broken.empty() && options.stop_at_first) return result;

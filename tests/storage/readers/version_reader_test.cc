@@ -164,7 +164,7 @@ class NoMemoryElsewhere final : public ImageStore {
 
 }  // namespace
 
-TEST_CASE("memory_that_runs_out_on_another_thread_is_a_status_and_the_process_goes_on") {
+TEST_CASE("out_of_memory_on_another_thread_is_a_status_and_the_process_continues") {
   const auto read = [](const std::vector<Tensor>& tensors) {
     const std::unique_ptr<Store> store = open_memory_store(make_memory_image());
     REQUIRE(publish(*store, kUid, tensors));
@@ -263,7 +263,7 @@ TEST_CASE("tied_names_read_the_bytes_they_are_stored_under") {
   CHECK(bytes == tensors[0].bytes);
 }
 
-TEST_CASE("versions_that_are_not_whole_are_told_apart") {
+TEST_CASE("kinds_of_damaged_versions_are_distinguished") {
   const ImageStore whole = image_of({tensor("a", Dtype::f32, {4})});
   const auto open = [](const ImageStore& image) { return VersionReader::open(image, kUid).status(); };
   REQUIRE(open(whole));
@@ -310,7 +310,7 @@ TEST_CASE("verify_finds_a_manifest_that_contradicts_the_payload") {
   const auto of_name = verify("\n\"b\":", "\n\"c\":");
   REQUIRE(of_name.size() == 1);
   CHECK(of_name[0].tensor == "c");
-  CHECK(of_name[0].what == "the header describes the tensor otherwise than the manifest");
+  CHECK(of_name[0].what == "the header and the manifest describe the tensor differently");
 
   const std::string b_digest = digest_of(tensors[1].bytes).hex();
   const auto of_shape = verify("[4],\"digest\":\"" + b_digest, "[2,2],\"digest\":\"" + b_digest);
@@ -324,7 +324,7 @@ TEST_CASE("verify_finds_a_manifest_that_contradicts_the_payload") {
   CHECK(of_file[0].end == 4128);
 }
 
-TEST_CASE("verify_goes_on_behind_bytes_that_cannot_be_read") {
+TEST_CASE("verify_continues_after_unreadable_bytes") {
   ImageStore image = image_of(
       {tensor("a", Dtype::u8, {3 << 20}), tensor("b", Dtype::u8, {3 << 20}), tensor("c", Dtype::u8, {1 << 20})});
   const auto reader = VersionReader::open(image, kUid);
@@ -344,7 +344,7 @@ TEST_CASE("verify_goes_on_behind_bytes_that_cannot_be_read") {
   CHECK(findings[3].tensor.empty());  // the header describes more data than the file has
 }
 
-TEST_CASE("a_tensor_in_boxes_is_put_together") {
+TEST_CASE("a_tensor_is_assembled_from_its_boxes") {
   // 4 × 6 elements as a left and a right half; the right half is stored in two boxes. Files of three ranks.
   const Tensor whole = tensor("w", Dtype::i16, {4, 6});
   struct Box {

@@ -34,7 +34,7 @@ std::vector<std::uint64_t> numbers_of(const Store& store) {
 
 }  // namespace
 
-TEST_CASE("a_version_knows_how_many_of_its_numbers_are_not_finite") {
+TEST_CASE("a_version_records_how_many_of_its_numbers_are_not_finite") {
   const auto store = open_memory_store(make_memory_image());
   auto session = open_run(*store);
   const auto finite = session->save(version(1));
@@ -61,7 +61,7 @@ TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
   auto session = open_run(*store);
   for (int step = 1; step <= 2; ++step) REQUIRE(session->save(version(step)).ok());
   for (int step = 3; step <= 4; ++step) REQUIRE(session->save(with_nan(step, 20)).ok());
-  SECTION("within a session, and the drop says why") {
+  SECTION("within a session, and the drop note gives the reason") {
     CHECK(session->prune({.keep_last = 2})->size() == 1);
     REQUIRE(session.all_said->size() == 1);
     CHECK(session.all_said->back().find("version 3-aaaa") != std::string::npos);
@@ -89,7 +89,7 @@ TEST_CASE("nan_never_pushes_out_the_last_version_whose_tensors_are_finite") {
     CHECK(left.size() == 2);
     CHECK(left.front() == 5);
   }
-  SECTION("infinities that are there on purpose keep nothing back") {
+  SECTION("infinities in every version do not keep a version longer") {
     const auto other = open_memory_store(make_memory_image());
     auto masked = open_run(*other);
     for (int step = 1; step <= 5; ++step) REQUIRE(masked->save(with_nan(step, 7)).ok());

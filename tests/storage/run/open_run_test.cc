@@ -9,7 +9,7 @@
 
 using namespace run_fixture;
 
-TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_come_back") {
+TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_are_restored") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
   {
@@ -29,7 +29,7 @@ TEST_CASE("a_new_run_starts_from_scratch_and_its_versions_come_back") {
   CHECK(second->base()->text() == "000003-aaaaaaaa");
 }
 
-TEST_CASE("a_corrupt_newest_version_gives_way_to_the_one_before_with_a_verdict") {
+TEST_CASE("a_corrupt_newest_version_is_passed_over_with_a_verdict") {
   const auto store = open_memory_store(make_memory_image());
   Uid newest;
   {
@@ -84,18 +84,18 @@ TEST_CASE("nothing_ever_starts_from_scratch_when_versions_exist") {
     CHECK(session.writer.status().message().find("none can be resumed from; 2-aaaa: ") != std::string::npos);
     CHECK(session.writer.status().message().find("--holdfast.fresh") != std::string::npos);
   }
-  SECTION("they are gone, but the journal tells of one") {
+  SECTION("they are gone, but the journal mentions one") {
     { REQUIRE(open_run(*store, {.session = "bbbbbbbb"}).ok()); }
     REQUIRE(store->remove(entry_name(only, EntryKind::save)).ok());
     const auto session = open_run(*store, {.session = "cccccccc"});
     REQUIRE(session.writer.code() == StatusCode::incomplete);
-    CHECK(session.writer.status().message().find("the journal tells of version 2-aaaa") != std::string::npos);
+    CHECK(session.writer.status().message().find("the journal mentions version 2-aaaa") != std::string::npos);
   }
   SECTION("unless it is asked for") {
     auto session = open_run(*store, {.session = "bbbbbbbb", .fresh = true});
     REQUIRE(session.ok());
     CHECK_FALSE(session.step);
-    CHECK(session->choice().reason.find("because that was asked for (--holdfast.fresh)") != std::string::npos);
+    CHECK(session->choice().reason.find("as requested (--holdfast.fresh)") != std::string::npos);
     REQUIRE(session->save(version(5)).ok());
     session = open_run(*store, {.session = "cccccccc", .take_over = true});
     CHECK(session.step == 5);
@@ -136,7 +136,7 @@ TEST_CASE("a_deliberate_rewind_stays_rewound_and_leaves_the_rest_alone") {
   }
   CHECK(open_run(*store, {.session = "eeeeeeee"}).step == 9);
   CHECK(steps_of(*store) == std::vector<std::uint64_t>{1, 2, 3, 9});
-  SECTION("what does not exist is refused with what does") {
+  SECTION("a version that does not exist is refused with a list of those that do") {
     const auto session = open_run(*store, {.session = "ffffffff", .from = "77"});
     CHECK(session.writer.code() == StatusCode::not_found);
     CHECK(session.writer.status().message().find("there is no version 77; there are 2-aaaa, 3-aaaa, 4-aaaa") == 0);
@@ -258,7 +258,7 @@ TEST_CASE("a_base_that_cannot_be_read_is_tried_again_after_a_pause") {
     CHECK(RunWriter::open(*store, request).ok());
     CHECK(tries == 3);
   }
-  SECTION("and is never passed by") {
+  SECTION("and is never passed over") {
     readable_after = 100;
     CHECK(RunWriter::open(*store, request).code() == StatusCode::unreadable);
     CHECK(tries == 3);

@@ -20,7 +20,7 @@ const std::string kName = payload_name({uid_of(42), 0, 1});
 
 }  // namespace
 
-TEST_CASE("payload_holds_every_tensor_where_its_table_says_with_the_digests_it_says") {
+TEST_CASE("payload_holds_every_tensor_at_the_place_and_with_the_digest_in_its_table") {
   const std::vector<Tensor> tensors = all_sorts();
   ScratchFolder folder;
   std::unique_ptr<Store> stores[] = {open_memory_store(make_memory_image()), open_file_store(folder / "run")};
@@ -93,7 +93,7 @@ TEST_CASE("payload_copies_large_tensors_in_order_and_in_pieces") {
   CHECK(table->file.digest == digest_of(*file));
 }
 
-TEST_CASE("payload_without_tensors_is_a_file_too") {
+TEST_CASE("payload_without_tensors_is_a_valid_file") {
   const std::unique_ptr<Store> store = open_memory_store(make_memory_image());
   const auto table = write_payload(*store, kName, {}, {});
   REQUIRE(table);

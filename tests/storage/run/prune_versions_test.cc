@@ -6,7 +6,7 @@
 
 using namespace run_fixture;
 
-TEST_CASE("retention_keeps_the_last_versions_and_says_what_it_dropped") {
+TEST_CASE("retention_keeps_the_last_versions_and_records_what_it_dropped") {
   const auto store = open_memory_store(make_memory_image());
   auto session = open_run(*store);
   for (int step = 1; step <= 5; ++step) REQUIRE(session->save(version(step)).ok());
@@ -68,7 +68,7 @@ TEST_CASE("orphans_of_closed_sessions_are_removed_and_nothing_else") {
     REQUIRE(session->save(version(1)).ok());
   }
   REQUIRE(store->put("data/000050-aaaaaaaa.r0of1.safetensors", "left by a save that was killed").ok());
-  REQUIRE(store->put("data/000051-99999999.r0of1.safetensors", "of a session nobody knows").ok());
+  REQUIRE(store->put("data/000051-99999999.r0of1.safetensors", "of an unknown session").ok());
   REQUIRE(store->put("journal/.000052-aaaaaaaa.save.json.tmp", "left too").ok());
   auto session = open_run(*store, {.session = "bbbbbbbb"});
   REQUIRE(session.ok());

@@ -70,10 +70,10 @@ TEST_CASE("a_second_start_on_the_same_host_is_refused_with_a_sentence_unless_it_
   CHECK(third->save(version(14)).ok());
 }
 
-TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
+TEST_CASE("a_child_that_outlives_its_session_does_not_block_later_sessions") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
-  SECTION("after an end in order") {
+  SECTION("after a normal end") {
     auto session = open_run(*store);
     const Process child(fork_idle());
     REQUIRE(session->note(NoteKind::close, {}, "end", {}).ok());
@@ -81,7 +81,7 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
     CHECK(next.ok());
     CHECK(next.said.empty());
   }
-  SECTION("after a death, which is said, and the next holder is known again") {
+  SECTION("after a death, which is reported, and the next session holds the lock") {
     int ready[2];
     REQUIRE(::pipe(ready) == 0);
     const pid_t forked = ::fork();
@@ -108,7 +108,7 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
     ::close(ready[0]);
     ::close(ready[1]);
   }
-  SECTION("and its own end gives up nobody's lock") {
+  SECTION("and its own end does not release the lock") {
     auto session = open_run(*store);
     const pid_t child = ::fork();
     if (child == 0) {
@@ -120,7 +120,7 @@ TEST_CASE("a_child_that_outlives_its_session_keeps_nobody_out") {
   }
 }
 
-TEST_CASE("a_holder_that_nobody_here_can_judge_keeps_its_lock") {
+TEST_CASE("a_holder_of_unknown_state_keeps_its_lock") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");
   auto session = open_run(*store);

@@ -115,7 +115,7 @@ std::string text_of_the_dead(Store& store) {
 
 }  // namespace
 
-TEST_CASE("of_two_starts_at_the_same_moment_one_has_the_lock") {
+TEST_CASE("exactly_one_of_two_simultaneous_starts_gets_the_lock") {
   ScratchFolder folder;
   const Path run = folder / "run";
   const auto store = open_file_store(run);

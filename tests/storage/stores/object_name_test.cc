@@ -45,7 +45,7 @@ TEST_CASE("uids_sort_as_their_numbers_and_then_sessions_do") {
   CHECK(Uid{10, "00000000"} < Uid{10, "00000001"});
 }
 
-TEST_CASE("numbers_that_no_run_counts_to_are_refused") {
+TEST_CASE("numbers_too_large_to_be_reached_by_counting_are_refused") {
   for (const char* text : {
            "",
            "-",
@@ -103,7 +103,7 @@ TEST_CASE("foreign_files_in_the_journal_are_not_entries") {
   CHECK_FALSE(parse_entry_name(std::string("journal/000042-7f3a9c1e.save.json\0", 34)));
 }
 
-TEST_CASE("names_that_are_no_payload_are_refused_so_that_no_path_escapes") {
+TEST_CASE("names_that_are_not_payload_names_are_refused_so_that_no_path_escapes") {
   for (const char* name : {
            "",
            "data/",
@@ -142,7 +142,7 @@ TEST_CASE("session_ids_are_eight_digits_and_differ") {
     CHECK(is_session_id(id));
     ids.insert(id);
   }
-  CHECK(ids.size() > 990);  // of 2^32: the probability of two equal ones among 1000 is below 1 in 8000
+  CHECK(ids.size() > 990);  // out of 2^32: the probability of two equal ones among 1000 is below 1 in 8000
   CHECK_FALSE(is_session_id("7f3a9c1"));
   CHECK_FALSE(is_session_id("7F3A9C1E"));
 }

@@ -35,7 +35,7 @@ struct Run {
 
 }  // namespace
 
-TEST_CASE("what_is_no_file_under_a_versions_name_gives_way_to_the_one_before") {
+TEST_CASE("a_version_whose_manifest_or_payload_is_not_a_file_is_passed_over") {
   ::alarm(60);  // a hang is a failure
   Run run;
   for (const std::string& name : {run.manifest(), run.payload()}) {
@@ -60,7 +60,7 @@ TEST_CASE("what_is_no_file_under_a_versions_name_gives_way_to_the_one_before") {
   ::alarm(0);
 }
 
-TEST_CASE("what_is_no_file_under_an_open_entrys_name_stops_nothing") {
+TEST_CASE("an_open_entry_that_is_not_a_file_does_not_stop_a_start") {
   ::alarm(60);
   Run run;
   const std::string name = "journal/000900-cccccccc.open.json";
@@ -75,9 +75,9 @@ TEST_CASE("what_is_no_file_under_an_open_entrys_name_stops_nothing") {
 TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scratch") {
   Run run;
   std::string trace;
-  SECTION("the journal, while the payload is there") {
+  SECTION("the journal, while the payload exists") {
     boost::filesystem::remove_all(run.path("journal"));
-    trace = "data/ holds what session aaaaaaaa saved";
+    trace = "data/ holds files of session aaaaaaaa";
   }
   SECTION("the manifests of a session that counted its saves") {
     {
@@ -85,7 +85,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
       REQUIRE(session->note(NoteKind::close, {}, "end", {{"saves", 2}}).ok());
     }
     for (const Uid& uid : {run.older, run.newest}) REQUIRE(run.store->remove(entry_name(uid, EntryKind::save)).ok());
-    trace = "the journal tells of versions that session bbbbbbbb saved";
+    trace = "the journal mentions versions that session bbbbbbbb saved";
   }
   SECTION("the manifests that retention had left") {
     {
@@ -93,7 +93,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
       REQUIRE(session->drop({run.older}, "keep the last 1").ok());
     }
     REQUIRE(run.store->remove(run.manifest()).ok());
-    trace = "the journal tells of version " + run.older.short_text();
+    trace = "the journal mentions version " + run.older.short_text();
   }
   const auto session = open_run(*run.store, {.session = "cccccccc"});
   REQUIRE(session.writer.code() == StatusCode::incomplete);
@@ -102,7 +102,7 @@ TEST_CASE("a_run_that_lost_its_journal_or_its_manifests_does_not_start_from_scra
   CHECK(run.store->get(run.payload()).ok());
 }
 
-TEST_CASE("a_number_that_leaves_none_to_count_on_to_is_refused_before_a_version_could_be_lost") {
+TEST_CASE("a_number_that_leaves_too_few_larger_ones_is_refused_before_a_version_could_be_lost") {
   Run run;
   REQUIRE(run.store->put("journal/999999999999999-cccccccc.note.json", "").ok());
   const auto session = open_run(*run.store, {.session = "bbbbbbbb"});
@@ -111,7 +111,7 @@ TEST_CASE("a_number_that_leaves_none_to_count_on_to_is_refused_before_a_version_
   CHECK(contains(session.writer.status().message(), "Move that file away"));
 }
 
-TEST_CASE("a_run_with_an_absolute_path_opens_where_the_working_directory_is_gone") {
+TEST_CASE("a_run_with_an_absolute_path_opens_although_the_working_directory_is_gone") {
   Run run;
   const Path before = boost::filesystem::current_path();
   const Path gone = run.folder / "gone";

@@ -12,7 +12,7 @@ TEST_CASE("the_nearest_name_takes_the_fewest_edits") {
   CHECK(nearest_name("same", {"some", "same"}).distance == 0);
 }
 
-TEST_CASE("a_name_that_is_far_from_all_was_not_meant") {
+TEST_CASE("a_name_that_is_far_from_all_others_has_no_nearest_name") {
   CHECK(meant_name("shwo", {"ls", "show", "verify"}) == "show");
   CHECK(meant_name("xy", {"ls", "show"}).empty());
   CHECK(meant_name("optimizer.weights", {"optimizer.weight"}) == "optimizer.weight");

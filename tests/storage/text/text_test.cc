@@ -6,7 +6,7 @@
 
 using namespace holdfast::storage;
 
-TEST_CASE("errors_quote_little_of_a_text_and_nothing_that_a_terminal_would_obey") {
+TEST_CASE("errors_quote_a_short_part_of_a_text_without_control_characters") {
   CHECK(in_quotes("conv1.weight") == "\"conv1.weight\"");
   CHECK(in_quotes("größe 日本") == "\"größe 日本\"");
   CHECK(in_quotes("a\nb\x1b[31m\x7f") == "\"a\\x0ab\\x1b[31m\\x7f\"");
@@ -23,7 +23,7 @@ TEST_CASE("errors_quote_little_of_a_text_and_nothing_that_a_terminal_would_obey"
   }
 }
 
-TEST_CASE("a_file_that_says_too_much_is_refused_with_a_short_sentence") {
+TEST_CASE("a_file_with_a_long_text_is_refused_with_a_short_message") {
   const std::string longest(5'000'000, 'F');
   const auto refused = [](const std::string& header) {
     std::string file(8, '\0');

@@ -9,7 +9,7 @@
 using namespace holdfast::storage;
 using namespace std::chrono_literals;
 
-TEST_CASE("quantities_carry_their_units") {
+TEST_CASE("quantities_are_formatted_with_their_units") {
   CHECK(format_bytes(0) == "0 B");
   CHECK(format_bytes(1023) == "1023 B");
   CHECK(format_bytes(1024) == "1 KiB");

@@ -28,16 +28,16 @@ TEST_CASE("a_wrong_command_line_of_launch_gets_one_sentence") {
   const std::vector<std::pair<Words, std::string>> mistakes = {
       {{}, "there is no program to start"},
       {{"--nproc", "2"}, "there is no program to start"},
-      {{"--nproc", "0", "x"}, "--nproc is auto or a number from 1 to 9999, not \"0\""},
+      {{"--nproc", "0", "x"}, "--nproc must be auto or a number from 1 to 9999, not \"0\""},
       {{"--nporc", "2", "x"}, "did you mean --nproc?"},
       {{"--holdfast.every", "5", "x"}, "--holdfast.every is an option of the program: put it after the program"},
       {{"./train", "--nproc", "2"}, "--nproc comes after the program, so ./train would receive it"},
       {{"--nnodes", "2", "x"}, "needs --node-rank"},
       {{"--nnodes", "2", "--node-rank", "1", "x"}, "needs --rendezvous HOST:PORT"},
       {{"--nnodes", "2", "--node-rank", "2", "x"}, "nodes count from 0"},
-      {{"--rendezvous", "node0", "x"}, "--rendezvous is HOST:PORT, such as node0:29500, not \"node0\""},
-      {{"--max-restarts", "-1", "x"}, "--max-restarts is not below 0"},
-      {{"--grace", "3", "x"}, "--grace is a time such as 500ms, 30s, 2min or 1h, not \"3\""},
+      {{"--rendezvous", "node0", "x"}, "--rendezvous must be HOST:PORT, such as node0:29500, not \"node0\""},
+      {{"--max-restarts", "-1", "x"}, "--max-restarts must be at least 0"},
+      {{"--grace", "3", "x"}, "--grace must be a time such as 500ms, 30s, 2min or 1h, not \"3\""},
   };
   for (const auto& [words, sentence] : mistakes) {
     const Said said = launch(words);

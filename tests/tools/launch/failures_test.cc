@@ -29,7 +29,7 @@ TEST_CASE("after_a_failure_the_others_get_five_seconds_then_sigterm_then_sigkill
   CHECK(launch.err().substr(launch.err().size() - end.size()) == end);
 }
 
-TEST_CASE("nobody_is_told_to_stop_for_the_time_in_which_all_stood_still") {
+TEST_CASE("a_suspension_of_all_processes_does_not_count_towards_deadlines") {
   Launch launch({"--nproc", "2", "sh", "-c",
                  "if [ $RANK = 1 ]; then until [ -e $HERE/go ]; do sleep 0.01; done; exit 3; fi; " +
                      patient("trap 'echo told; exit 0' TERM")});
@@ -44,7 +44,7 @@ TEST_CASE("nobody_is_told_to_stop_for_the_time_in_which_all_stood_still") {
   CHECK_FALSE(contains(launch.out(), "told"));
 }
 
-TEST_CASE("of_failures_seen_together_one_by_a_signal_is_the_first") {
+TEST_CASE("a_failure_by_signal_counts_as_the_first_of_simultaneous_ones") {
   Launch launch({"--nproc", "2", "sh", "-c",
                  "echo $$ >$HERE/$RANK; until [ -e $HERE/go ]; do sleep 0.01; done; "
                  "[ $RANK = 0 ] && exit 1; kill -SEGV $$"});
@@ -70,7 +70,7 @@ TEST_CASE("the_first_failure_is_shown_last_with_its_last_twenty_lines") {
   CHECK(lines[53] == "holdfast launch: rank 1 failed first: exit code 9");
 }
 
-TEST_CASE("exit_codes_0_and_75_are_no_failures") {
+TEST_CASE("exit_codes_0_and_75_are_not_failures") {
   CHECK(launch({"--nproc", "3", "sh", "-c", "exit 0"}).code == 0);
   const Said said = launch({"--nproc", "3", "--max-restarts", "3", "sh", "-c", "[ $RANK = 1 ] && exit 75; exit 0"});
   CHECK(said.code == 75);

@@ -22,7 +22,7 @@ inline std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-/// The lines that begin with `prefix`; those of other ranks may stand between them.
+/// The lines that begin with `prefix`; those of other ranks may be between them.
 inline std::string lines_with(const std::string& prefix, const std::string& text) {
   std::string lines;
   for (const std::string& line : lines_of(text)) {

@@ -23,7 +23,7 @@ TEST_CASE("launch_leaves_no_process_behind_when_it_is_killed") {
   CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
 }
 
-TEST_CASE("a_guard_that_somebody_ended_is_replaced") {
+TEST_CASE("a_guard_that_was_killed_is_replaced") {
   Launch launch({"--nproc", "1", "bash", "-c", "setsid sleep 600 & echo $! >$HERE/away; wait"});
   const pid_t away = launch.process("away");
   const auto guard = [&] {
@@ -53,7 +53,7 @@ TEST_CASE("a_launch_inside_a_launch_that_is_killed_leaves_nothing_behind_either"
   CHECK(soon([&] { return !has_temporary_folder(launch.folder()); }));
 }
 
-TEST_CASE("what_a_rank_started_ends_with_it") {
+TEST_CASE("processes_that_a_rank_started_end_with_it") {
   Launch launch(
       {"--nproc", "2", "bash", "-c",
        "trap '' TERM; sleep 600 & echo $! >$HERE/child$RANK; setsid sleep 600 & echo $! >$HERE/away$RANK; exit 0"});
@@ -63,7 +63,7 @@ TEST_CASE("what_a_rank_started_ends_with_it") {
   for (const std::string name : {"child0", "child1", "away0", "away1"}) CHECK(is_gone(launch.process(name)));
 }
 
-TEST_CASE("what_a_failed_rank_started_ends_while_the_others_go_on") {
+TEST_CASE("processes_of_a_failed_rank_end_while_the_others_continue") {
   // The child could hold open a connection whose end the others wait for.
   Launch launch({"--nproc", "2", "sh", "-c",
                  "if [ $RANK = 1 ]; then sleep 600 & echo $! >$HERE/child; exit 3; fi; " + patient("")});
@@ -75,7 +75,7 @@ TEST_CASE("what_a_failed_rank_started_ends_while_the_others_go_on") {
   CHECK(launch.wait() == 3);
 }
 
-TEST_CASE("a_child_of_a_rank_that_was_told_to_stop_may_finish") {
+TEST_CASE("a_child_of_a_rank_that_was_asked_to_stop_may_finish") {
   // sh ends at the signal; the process that it had started is still saving.
   Launch launch(
       {"--nproc", "2", "sh", "-c",

@@ -78,7 +78,7 @@ TEST_CASE("logs_are_a_file_for_each_rank_and_are_appended_to") {
   CHECK(count(content_of(logs + "/rank-0.log"), "---- start 0 of rank 0 at ") == 2);
 }
 
-TEST_CASE("ranks_go_on_when_the_reader_of_their_output_leaves") {
+TEST_CASE("ranks_continue_when_the_reader_of_their_output_leaves") {
   ScratchFolder scratch;
   const std::string told = (scratch / "told").string(), ends = (scratch / "ends").string();
   const std::string rank = "trap 'echo told >>" + told +
@@ -98,7 +98,7 @@ TEST_CASE("ranks_go_on_when_the_reader_of_their_output_leaves") {
   if (!also_errors) CHECK(contains(content_of(err), "the reader of standard output is gone; the ranks continue"));
 }
 
-TEST_CASE("a_bar_that_rewrites_its_line_is_seen_while_it_moves_where_no_terminal_shows_it") {
+TEST_CASE("a_progress_bar_is_written_as_lines_without_a_terminal") {
   Launch launch({"--nproc", "2", "sh", "-c",
                  "printf '\\r10 %%'; printf '\\r20 %%'; i=0; until [ -e $HERE/end ]; do i=$((i+1)); printf '\\r30 %%'; "
                  "printf \"\\ri=$i\"; sleep 0.01; done; printf '\\r100 %%\\n'; printf 'windows\\r\\n'"});

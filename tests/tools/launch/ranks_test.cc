@@ -3,7 +3,7 @@
 
 #include "launch/launch.h"
 
-TEST_CASE("launch_tells_each_rank_who_it_is_and_where_to_meet") {
+TEST_CASE("launch_gives_each_rank_its_number_and_the_rendezvous") {
   const Said said = launch({"--nproc", "2", "sh", "-c",
                             "echo \"$RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $MASTER_ADDR $HOLDFAST_LAUNCH "
                             "$HOLDFAST_RESTART ${OMP_NUM_THREADS:+threads} ${HOLDFAST_PROGRESS:+progress}\""});
@@ -21,7 +21,7 @@ TEST_CASE("launch_tells_each_rank_who_it_is_and_where_to_meet") {
   CHECK(contains(far.out, "[3] 3/6 1/2 ::1 29500 none\n"));
 }
 
-TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_says_otherwise") {
+TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_sets_the_threads") {
   const std::string cores = "n=$(($(env -u OMP_NUM_THREADS nproc) / 2)); [ $n -gt 0 ] || n=1; ";
   ::unsetenv("OMP_NUM_THREADS");
   const Said shared = launch({"--nproc", "2", "sh", "-c", cores + "[ $OMP_NUM_THREADS = $n ] && echo a half"});
@@ -32,7 +32,7 @@ TEST_CASE("ranks_of_a_host_share_its_cores_unless_the_user_says_otherwise") {
   CHECK(count(said.out, "] 77\n") == 2);
 }
 
-TEST_CASE("launch_hands_rank_0_a_socket_that_listens_and_nobody_else") {
+TEST_CASE("launch_gives_rank_0_alone_a_listening_socket") {
   // Rank 0 waits for rank 1, because the socket listens only until rank 0 ends. The last line counts the rank's
   // descriptors beyond the first three, without those of launch's parent.
   ScratchFolder scratch;
@@ -65,17 +65,17 @@ TEST_CASE("ranks_meet_at_launch_however_launch_itself_was_started") {
   CHECK(!contains(said.out, "77"));
 }
 
-TEST_CASE("too_few_open_files_for_so_many_ranks_are_said") {
+TEST_CASE("too_few_open_files_for_the_ranks_are_reported") {
   ScratchFolder scratch;
   const std::string err = (scratch / "err").string();
   const int status =
       std::system(("ulimit -n 32; " + program_beside("holdfast") + " launch --nproc 40 true 2>" + err).c_str());
   CHECK(WEXITSTATUS(status) == 3);
   CHECK(contains(content_of(err), "rank "));
-  CHECK(contains(content_of(err), "(ulimit -n says how many files may be open here): Too many open files"));
+  CHECK(contains(content_of(err), "(ulimit -n shows how many files may be open here): Too many open files"));
 }
 
-TEST_CASE("how_launch_was_started_changes_nothing_of_what_it_sees") {
+TEST_CASE("launch_works_the_same_however_it_was_started") {
   ScratchFolder scratch;
   const auto code = [&](const std::string& before, const std::string& words, const std::string& after) {
     write_file(scratch / "start", before + "exec " + program_beside("holdfast") + " launch --nproc 2 " + words + after);

@@ -12,7 +12,7 @@ TEST_CASE("ranks_are_started_again_after_a_failure") {
   CHECK(contains(said.err, "exit code 3; restart 2 of 2 in 20 ms\n"));
 }
 
-TEST_CASE("restarts_end_where_they_are_used_up_or_useless") {
+TEST_CASE("restarts_end_when_they_are_used_up_or_useless") {
   const Words often = {"--nproc", "2", "--max-restarts", "9", "--backoff", "1ms", "sh", "-c"};
   const auto with = [&](const std::string& script) {
     Words words = often;
@@ -43,7 +43,7 @@ TEST_CASE("restarts_end_where_they_are_used_up_or_useless") {
   }
 }
 
-TEST_CASE("who_is_told_to_stop_starts_nothing_again") {
+TEST_CASE("launch_restarts_nothing_after_a_stop_request") {
   SECTION("while ranks run") {
     Launch launch({"--nproc", "2", "--max-restarts", "5", "--backoff", "1ms", "sh", "-c", patient("")});
     REQUIRE(launch.prints("ready", 2));

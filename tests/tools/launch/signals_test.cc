@@ -20,7 +20,7 @@ TEST_CASE("ctrl_c_reaches_each_rank_once") {
   CHECK(count(launch.out(), "int 2") == ranks);
 }
 
-TEST_CASE("who_presses_ctrl_c_twice_is_not_kept_waiting_by_ranks_that_are_deaf_to_it") {
+TEST_CASE("a_second_ctrl_c_ends_ranks_that_ignore_signals") {
   Launch launch({"--nproc", "2", "--grace", "200ms", "sh", "-c", patient("trap '' INT TERM")});
   REQUIRE(launch.prints("ready", 2));
   launch.signal(SIGINT);
@@ -30,7 +30,7 @@ TEST_CASE("who_presses_ctrl_c_twice_is_not_kept_waiting_by_ranks_that_are_deaf_t
   CHECK(launch.wait() == 128 + SIGKILL);
 }
 
-TEST_CASE("a_rank_that_stands_still_hears_sigterm_too") {
+TEST_CASE("a_suspended_rank_receives_sigterm_too") {
   Launch launch({"--nproc", "2", "sh", "-c",
                  "[ $RANK = 1 ] && trap 'echo woken; exit 75' TERM && echo $$ >$HERE/still && kill -STOP $$; "
                  "echo ready; sleep 0.1; while :; do sleep 0.02; done"});
@@ -56,7 +56,7 @@ TEST_CASE("signals_are_passed_on_to_every_rank") {
   CHECK(count(launch.out(), "term") == 2);
 }
 
-TEST_CASE("a_hangup_that_the_starter_ignores_is_no_request_to_stop") {
+TEST_CASE("a_hangup_that_the_parent_ignored_is_not_a_stop_request") {
   Launch launch(
       {"--nproc", "2", "--max-restarts", "1", "--backoff", "1ms", "sh", "-c",
        "[ $HOLDFAST_RESTART = 1 ] && exit 0; echo ready; while [ ! -e $HERE/go ]; do sleep 0.01; done; exit 3"},
@@ -67,7 +67,7 @@ TEST_CASE("a_hangup_that_the_starter_ignores_is_no_request_to_stop") {
   CHECK(launch.wait() == 0);  // if it were asked to stop, it would not start them again
 }
 
-TEST_CASE("ranks_stand_still_and_go_on_with_launch") {
+TEST_CASE("ranks_are_suspended_and_continued_with_launch") {
   Launch launch({"--nproc", "2", "sh", "-c", "echo $$ >$HERE/$RANK; exec sleep 600"});
   const pid_t ranks[] = {launch.process("0"), launch.process("1")};
   const auto all = [&](bool stopped) {

@@ -157,12 +157,13 @@ Status not_a_run(const Path& path) {
   if (*place == Place::missing) return no_such_path(path);
   const std::string text = path.string();
   if (*place == Place::file) {
-    return {StatusCode::invalid, text + " is a file, not a run's folder; holdfast show " + text + " looks into it"};
+    return {StatusCode::invalid, text + " is a file, not a run's folder; inspect it with holdfast show " + text};
   }
   Path absolute = absolute_of(path);
   if (absolute.filename_is_dot()) absolute = absolute.parent_path();
   if (is_folder(absolute.parent_path() / "journal")) {
-    return {StatusCode::not_found, text + " is a part of the run " + absolute.parent_path().string() + "; name that"};
+    return {StatusCode::not_found,
+            text + " is a part of the run " + absolute.parent_path().string() + "; name the run instead"};
   }
   const auto runs = runs_in(path);
   if (!runs) return runs.status();
@@ -173,11 +174,11 @@ Status not_a_run(const Path& path) {
     if (!is_folder(path / name)) continue;
     const auto deeper = runs_in(path / name);
     if (deeper && !deeper->empty()) {
-      return {StatusCode::not_found, text + " holds no run; did you mean " + (path / name).string() + "? It holds " +
-                                         first_of(names_of(*deeper))};
+      return {StatusCode::not_found, text + " contains no run; did you mean " + (path / name).string() +
+                                         "? It contains " + first_of(names_of(*deeper))};
     }
   }
-  return {StatusCode::not_found, text + " holds no run: a run's folder has a folder \"journal\" in it"};
+  return {StatusCode::not_found, text + " contains no run: a run's folder contains a folder \"journal\""};
 }
 
 Result<storage::Choice> choose(const RunFolder& run, const std::map<storage::Uid, Status>& failed) {

@@ -30,7 +30,7 @@ Result<Target> version_of(std::shared_ptr<const RunFolder> run, const std::strin
         if (std::to_string(uid.seq) == number || uid.short_text() == number || uid.text() == number) {
           return Status(StatusCode::not_found, "version " + number + " of run " + run->name + " was removed (" +
                                                    note.reason + "); holdfast ls " + run->path.string() +
-                                                   " lists those that are there");
+                                                   " lists the existing versions");
         }
       }
     }
@@ -78,7 +78,7 @@ Result<Target> target_of_file(const Path& path) {
   if (absolute.parent_path().filename() != "journal") {
     return Status(StatusCode::invalid, path.string() +
                                            " is a manifest outside of its run's folder \"journal\", so its "
-                                           "files cannot be found; name it there");
+                                           "files cannot be found; give its path in that folder");
   }
   return target_in(absolute.parent_path().parent_path(), entry->uid.text(), false);
 }

@@ -35,7 +35,7 @@ std::map<storage::Uid, storage::Status> known_failures(const std::vector<Version
 /// Sets `left_behind`, if the next start resumes from `next`.
 void mark_left_behind(const RunFolder& run, const storage::Uid& next, std::vector<VersionRow>& rows);
 
-/// The versions that were removed, as the journal tells, by number.
+/// The versions that were removed, according to the journal, by number.
 std::vector<storage::Uid> dropped_versions(const RunFolder& run, const std::vector<VersionRow>& rows);
 
 }  // namespace holdfast::tools

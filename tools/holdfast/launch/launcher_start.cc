@@ -40,7 +40,7 @@ class Descriptor {
   int number_;
 };
 
-const char* hint_for(int error) { return error == EMFILE ? " (ulimit -n says how many files may be open here)" : ""; }
+const char* hint_for(int error) { return error == EMFILE ? " (ulimit -n shows how many files may be open here)" : ""; }
 
 /// A socket that listens on a free port of 127.0.0.1; -1 with errno if that fails.
 int listen_here(int& port) {

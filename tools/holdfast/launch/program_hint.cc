@@ -58,7 +58,8 @@ std::string why_not_started(const std::string& program, int error) {
   if (there && S_ISDIR(stat.st_mode)) return name + " is a folder, not a program";
   if (error == EACCES) {
     const bool python = program.size() > 3 && program.compare(program.size() - 3, 3, ".py") == 0;
-    return name + " is not executable; chmod +x makes it so" + (python ? ", or start it as: python3 " + program : "");
+    return name + " is not executable; make it executable with chmod +x" +
+           (python ? ", or start it as: python3 " + program : "");
   }
   if (error == ENOENT && there) return name + " cannot be started: the interpreter named in its first line is missing";
   if (error == ENOENT || error == ENOTDIR) {

@@ -43,7 +43,7 @@ Status wrong(std::string sentence) { return {StatusCode::invalid, std::move(sent
 
 Result<std::chrono::milliseconds> duration(const std::string& option, const std::string& text) {
   const auto parsed = storage::parse_duration(text);
-  if (!parsed) return wrong(option + " is a time such as 500ms, 30s, 2min or 1h, not " + in_quotes(text));
+  if (!parsed) return wrong(option + " must be a time such as 500ms, 30s, 2min or 1h, not " + in_quotes(text));
   return std::chrono::ceil<std::chrono::milliseconds>(*parsed);
 }
 
@@ -58,9 +58,9 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
     const bool number = options.nproc.find_first_not_of("0123456789") == std::string::npos && options.nproc.size() < 5;
     world.ranks_here = number ? std::atoi(options.nproc.c_str()) : 0;
     if (world.ranks_here < 1)
-      return wrong("--nproc is auto or a number from 1 to 9999, not " + in_quotes(options.nproc));
+      return wrong("--nproc must be auto or a number from 1 to 9999, not " + in_quotes(options.nproc));
   }
-  if (options.nodes < 1) return wrong("--nnodes is at least 1");
+  if (options.nodes < 1) return wrong("--nnodes must be at least 1");
   world.nodes = options.nodes;
   if (world.nodes > 1 && !options.node) {
     return wrong(
@@ -68,7 +68,7 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
   }
   world.node = options.node.value_or(0);
   if (world.node < 0 || world.node >= world.nodes) {
-    return wrong(fmt::format("--node-rank {} is not below --nnodes {}: nodes count from 0", world.node, world.nodes));
+    return wrong(fmt::format("--node-rank {} must be below --nnodes {}: nodes count from 0", world.node, world.nodes));
   }
   if (world.nodes > 1 && options.rendezvous.empty()) {
     return wrong("--nnodes " + std::to_string(world.nodes) +
@@ -76,12 +76,13 @@ Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::st
   }
   if (!options.rendezvous.empty()) {
     const auto place = parse_rendezvous(options.rendezvous);
-    if (!place) return wrong("--rendezvous is HOST:PORT, such as node0:29500, not " + in_quotes(options.rendezvous));
+    if (!place)
+      return wrong("--rendezvous must be HOST:PORT, such as node0:29500, not " + in_quotes(options.rendezvous));
     world.address = place->address;
     world.port = place->port;
     plan.own_port = false;
   }
-  if (options.max_restarts < 0) return wrong("--max-restarts is not below 0");
+  if (options.max_restarts < 0) return wrong("--max-restarts must be at least 0");
   const auto backoff = duration("--backoff", options.backoff);
   if (!backoff) return backoff.status();
   const auto grace = duration("--grace", options.grace);

@@ -36,7 +36,7 @@ Result<int> run_ls(const Options& options) {
   }
   if (options.path.empty()) {
     return Status(StatusCode::not_found,
-                  "neither the current folder nor a folder \"runs\" in it holds a run; name one: holdfast ls PATH");
+                  "neither the current folder nor a folder \"runs\" in it contains a run; name one: holdfast ls PATH");
   }
   return not_a_run(path);
 }

@@ -53,7 +53,7 @@ void Accumulate::begin(MicroBatch& micro) {
       micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);
   counted_ = false;
   if (!micro.last) return;
-  // Batches may have been left out since the window began: the mean is over those that came.
+  // Batches may have been left out since the window began: the mean is over those that were counted.
   const std::uint64_t expected = samples_ > 0 ? samples_ : length_;
   const std::uint64_t came = samples_ > 0 ? seen_ + micro.step.samples : done_ + 1;
   if (came >= expected) return;

@@ -8,9 +8,13 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <utility>
+#include <vector>
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/formats/digest.h"
@@ -57,26 +61,39 @@ struct AverageHook final : c10d::CppCommHookInterface<c10::intrusive_ptr<c10d::P
   Compress compress;
 };
 
+using Layout = std::vector<std::vector<std::size_t>>;
+
+std::string digest_of(const Layout& layout) { return storage::digest_of(nlohmann::json(layout).dump()).hex(); }
+
 }  // namespace
 
-std::int64_t automatic_bucket_bytes(std::int64_t all_gradients) {
-  return std::clamp(all_gradients / 6, std::int64_t{25} << 20, std::int64_t{400} << 20);
+namespace detail {
+
+std::vector<BucketLimits> automatic_bucket_limits(std::int64_t all_gradients, std::int64_t first) {
+  constexpr std::int64_t mb = std::int64_t{1} << 20;
+  const std::int64_t twelfth = std::clamp(all_gradients / 12, 25 * mb, 200 * mb);
+  const std::int64_t sixth = std::clamp(all_gradients / 6, 25 * mb, 400 * mb);
+  return {{first, twelfth, 25 * mb}, {first, sixth, sixth}};
 }
 
 std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
-                                                    std::int64_t first_bucket_bytes, std::int64_t bucket_bytes) {
+                                                    const BucketLimits& limits) {
   struct Open {
     std::vector<std::size_t> indices;
     std::int64_t bytes = 0;
   };
   std::map<std::pair<c10::ScalarType, std::string>, Open> open;  // by dtype and device
   std::vector<std::vector<std::size_t>> layout;
+  std::int64_t left = 0;  // in no closed bucket
+  for (const at::Tensor& parameter : parameters) left += static_cast<std::int64_t>(parameter.nbytes());
   for (std::size_t i = parameters.size(); i-- > 0;) {
     const at::Tensor& parameter = parameters[i];
     Open& bucket = open[{parameter.scalar_type(), parameter.device().str()}];
     bucket.indices.push_back(i);
     bucket.bytes += static_cast<std::int64_t>(parameter.nbytes());
-    if (bucket.bytes < (layout.empty() ? first_bucket_bytes : bucket_bytes)) continue;
+    const std::int64_t further = std::max(limits.least, std::min(limits.most, left / 2));
+    if (bucket.bytes < (layout.empty() ? limits.first : further)) continue;
+    left -= bucket.bytes;
     layout.push_back(std::move(bucket.indices));
     bucket = {};
   }
@@ -85,6 +102,8 @@ std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor
   }
   return layout;
 }
+
+}  // namespace detail
 
 struct Ddp::Impl {
   // With find_unused, c10d's Reducer notes the parameters that backward passes used since the last average. That
@@ -108,20 +127,21 @@ struct Ddp::Impl {
       if (!tensor.requires_grad()) frozen.push_back(tensor.requires_grad_(true));
     }
     reducer = std::make_unique<Reducer>(
-        tensors, layout, context->group.process_group(), std::vector<bool>(tensors.size(), false), options.bucket_bytes,
-        options.find_unused, /*gradient_as_bucket_view=*/true, std::unordered_map<std::size_t, std::string>(),
-        options.first_bucket_bytes, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
-        std::vector<std::int64_t>());
+        tensors, layout(), context->group.process_group(), std::vector<bool>(tensors.size(), false),
+        options.bucket_bytes, options.find_unused, /*gradient_as_bucket_view=*/true,
+        std::unordered_map<std::size_t, std::string>(), options.first_bucket_bytes,
+        /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, std::vector<std::int64_t>());
     reducer->register_comm_hook(std::make_unique<AverageHook>(context->group.process_group(), options));
     for (const at::Tensor& tensor : frozen) tensor.requires_grad_(false);
   }
 
-  std::string layout_digest() const { return storage::digest_of(nlohmann::json(layout).dump()).hex(); }
+  // The layout in effect is the first of `layouts`; the others are those that earlier versions would have chosen.
+  const Layout& layout() const { return layouts.front(); }
 
   DdpOptions options;
   StageContext* context = nullptr;
   std::vector<at::Tensor> tensors;
-  std::vector<std::vector<std::size_t>> layout;
+  std::vector<Layout> layouts;
   std::unique_ptr<Reducer> reducer;
   bool rebuilt = false;
 };
@@ -143,8 +163,13 @@ void Ddp::attach(StageContext& context) {
     impl_->tensors.push_back(parameter.tensor);
     all += static_cast<std::int64_t>(parameter.tensor.nbytes());
   }
-  if (impl_->options.bucket_bytes == 0) impl_->options.bucket_bytes = automatic_bucket_bytes(all);
-  impl_->layout = bucket_layout(impl_->tensors, impl_->options.first_bucket_bytes, impl_->options.bucket_bytes);
+  DdpOptions& options = impl_->options;
+  const std::vector<detail::BucketLimits> limits =
+      options.bucket_bytes == 0
+          ? detail::automatic_bucket_limits(all, options.first_bucket_bytes)
+          : std::vector<detail::BucketLimits>{{options.first_bucket_bytes, options.bucket_bytes, options.bucket_bytes}};
+  for (const auto& one : limits) impl_->layouts.push_back(detail::bucket_layout(impl_->tensors, one));
+  options.bucket_bytes = limits.front().most;  // for the Reducer, which wants one beside a layout
   if (context.parameters.empty()) {
     throw Error(StatusCode::invalid, "Ddp: the module has no parameter that requires a gradient");
   }
@@ -154,7 +179,7 @@ void Ddp::attach(StageContext& context) {
     const auto* const bag = part.as<torch::nn::EmbeddingBag>();
     if (!(embedding && embedding->options.sparse()) && !(bag && bag->options.sparse())) return;
     throw Error(StatusCode::unsupported,
-                fmt::format("Ddp: the embedding {} gives sparse gradients, which have no place in a bucket: make it "
+                fmt::format("Ddp: the embedding {} gives sparse gradients, which no bucket can hold: construct it "
                             "without sparse(true)",
                             name.empty() ? "of the pipeline" : name));
   });
@@ -170,7 +195,7 @@ std::shared_ptr<void> Ddp::forward_scope(const MicroBatch& micro) {
     // alone, so they are restored.
     context.group.operation(
         "bucket layout", [&] { impl_->reducer->rebuild_buckets(); }, micro.site);
-    impl_->reducer->initialize_buckets(impl_->layout);
+    impl_->reducer->initialize_buckets(impl_->layout());
     impl_->rebuilt = true;
   }
   if (impl_->options.broadcast_buffers && micro.first && context.net.is_training()) {
@@ -210,19 +235,25 @@ void Ddp::after_backward(const MicroBatch& micro) {
     const std::size_t more = without.size() > 3 ? without.size() - 3 : 0;
     without.resize(without.size() - more);
     throw Error(StatusCode::invalid,
-                fmt::format("Ddp: the loss does not depend on {}{}, so gradients could not be averaged: say "
-                            "Ddp({{.find_unused = true}}) where parts of a model are not used in every step",
+                fmt::format("Ddp: the loss does not depend on {}{}, so gradients could not be averaged: use "
+                            "Ddp({{.find_unused = true}}) if some steps do not use every part of the model",
                             without.empty() ? "some parameters" : fmt::format("{}", fmt::join(without, ", ")),
                             more > 0 ? fmt::format(" and {} more parameters", more) : ""));
   }
 }
 
-void Ddp::save(State& state) const { state.put("layout", impl_->layout_digest()); }
+void Ddp::save(State& state) const { state.put("layout", digest_of(impl_->layout())); }
 
 void Ddp::load(const State& state) {
-  if (impl_->context->group.world_size() == 1 || state.get<std::string>("layout") == impl_->layout_digest()) return;
+  if (impl_->context->group.world_size() == 1) return;
+  const auto saved = state.get<std::string>("layout");
+  for (Layout& layout : impl_->layouts) {
+    if (digest_of(layout) != saved) continue;
+    std::swap(impl_->layouts.front(), layout);
+    return;
+  }
   impl_->context->say(
-      "not bit-exact: gradients were averaged in other buckets, for Ddp has other options or the model other "
+      "not bit-exact: gradients were averaged in other buckets, because Ddp has other options or the model has other "
       "parameters");
 }
 

@@ -1,4 +1,4 @@
-// What Linux tells about the processes of this machine. Source: proc(5), /proc/PID/stat.
+// What Linux reports about the processes of this machine. Source: proc(5), /proc/PID/stat.
 #pragma once
 
 #include <sys/types.h>

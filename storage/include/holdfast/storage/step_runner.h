@@ -1,5 +1,6 @@
-// Who performs the storage library's protocols (run_writer.h, file_store.h): their numbered steps, one after the other.
-// Tests give another runner, to kill between steps, or to leave one out or swap two, which proves that each is needed.
+// StepRunner: performs the numbered steps of the storage library's protocols (run_writer.h, file_store.h) in order.
+// Tests pass a runner of their own that kills the process between steps, leaves a step out or swaps two, which proves
+// that each step is needed.
 #pragma once
 
 #include <functional>

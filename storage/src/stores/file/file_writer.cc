@@ -67,8 +67,8 @@ Result<std::unique_ptr<ObjectWriter>> FileWriter::create(FileOperations& files, 
   if (expected_bytes > BufferPool::kBufferBytes) {
     writer->thread_ = start_thread([raw = writer.get()] { raw->write_blocks(); });
     if (!writer->thread_.joinable()) {
-      return Status(StatusCode::no_space, "no thread to write " + path.string() +
-                                              ": the system grants no more of them (ulimit -u shows how many)");
+      return Status(StatusCode::no_space, "cannot start a thread to write " + path.string() +
+                                              ": the system allows no more threads (ulimit -u shows the limit)");
     }
   }
   return std::unique_ptr<ObjectWriter>(std::move(writer));
@@ -105,7 +105,7 @@ Status FileWriter::finish() {
   if (!status.ok()) return status;
   if (offset_ < expected_bytes_) {  // the reservation was larger than the object
     const int cut = uninterrupted([&] { return files_.truncate(fd_, offset_); });
-    if (cut < 0) return status_from_errno(-cut, "cut to length", path_);
+    if (cut < 0) return status_from_errno(-cut, "truncate", path_);
   }
   // After a failed sync the kernel may have dropped the dirty pages, and a second sync of this descriptor could wrongly
   // succeed, so the object is void (Rebello et al., USENIX ATC 2020). An interrupted sync does not count as failed.

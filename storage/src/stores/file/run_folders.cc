@@ -39,7 +39,7 @@ Status make_folder(FileOperations& files, const Path& path) {
   if (made == -EEXIST) {
     if (const std::string link = broken_link(files, path); !link.empty()) {
       return {StatusCode::not_found, link +
-                                         "; make what it leads to, mount it, or choose another folder with "
+                                         "; create or mount its target, or choose another folder with "
                                          "--holdfast.dir"};
     }
     return {StatusCode::invalid, path.string() +

@@ -1,4 +1,4 @@
-// Lets a parameter that is a whole number also accept an object that converts to one.
+// What a whole-number parameter accepts in addition to the built-in types.
 #pragma once
 
 #include <concepts>

@@ -49,7 +49,7 @@ struct SessionOptions {
   OptionValue<LoadMode> load = LoadMode::exact;        // exact | subset
   OptionValue<detail::Duration> join_within = "5min";  // how long to wait for the other ranks at the start
   OptionValue<detail::Duration> silence = "15s";       // a rank without a heartbeat for so long counts as dead
-  OptionValue<detail::Duration> say_waiting = "30s";   // after so long, report once that a slow rank is awaited
+  OptionValue<detail::Duration> say_waiting = "30s";   // log a slow rank once after waiting this long
   std::vector<std::string> allow_missing = {};         // patterns of names that the checkpoint may lack
   std::vector<std::string> allow_unexpected = {};      // patterns of names that the program may lack
   std::vector<std::string> allow_mismatch = {};        // patterns of names that may have another shape or dtype

@@ -90,7 +90,7 @@ class Stage {
   virtual void begin(MicroBatch&) {}
   /// The returned object lives while the user's function computes the loss.
   virtual std::shared_ptr<void> forward_scope(const MicroBatch&) { return nullptr; }
-  /// May replace the loss by what backward() is to run on.
+  /// May replace the loss by the tensor on which backward() then runs.
   virtual void before_backward(const MicroBatch&, at::Tensor&) {}
   virtual void after_backward(const MicroBatch&) {}
   /// The factor that before_backward() gives losses, until before_update() divides it out of the gradients. If it
@@ -103,7 +103,7 @@ class Stage {
   /// may wait. Undefined: the optimizer stepped.
   virtual void after_update(const Update&, const at::Tensor& stepped) { (void)stepped; }
 
-  /// Between steps. The state is everything but what attach() was given.
+  /// Called between steps. The state is everything except what attach() was given.
   virtual void save(State&) const {}
   virtual void load(const State&) {}
 
@@ -112,7 +112,7 @@ class Stage {
   bool attached_ = false;
 };
 
-/// Any stage, as pipelines take them: `{Ddp(), Accumulate(4)}`.
+/// Holds any stage, so that pipelines take lists such as `{Ddp(), Accumulate(4)}`.
 class AnyStage {
  public:
   template <std::derived_from<Stage> S>

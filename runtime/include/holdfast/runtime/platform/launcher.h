@@ -4,7 +4,7 @@
 
 namespace holdfast {
 
-/// What Session::finish() returns, as the exit code of the program. holdfast launch decides by it what follows.
+/// What Session::finish() returns: the program's exit code, from which holdfast launch decides whether to restart.
 enum ExitCode : int {
   kDone = 0,         // the loops are complete and the last version is saved
   kUsage = 64,       // an option is wrong (EX_USAGE)

@@ -179,8 +179,8 @@ class Group {
 
   // For stages, which may need collectives of their own.
 
-  /// Every rank's value, by rank, gathered under the name `operation`. `what` must be alike on all ranks: it says in an
-  /// error how they differ.
+  /// Every rank's value, by rank, gathered under the name `operation`. `what` must be alike on all ranks: an error
+  /// quotes it to show how they differ.
   std::vector<nlohmann::json> compare(const char* operation, const std::string& what, const nlohmann::json& value,
                                       Site site = Site::current());
   /// Runs another operation of all ranks, such as a backward pass that averages gradients. While `act` runs, the others

@@ -23,7 +23,7 @@
 
 namespace holdfast::detail {
 
-/// The archive that a type with holdfast_state() writes its members with.
+/// The archive with which a type with holdfast_state() writes its members.
 struct ColumnWriteArchive {
   template <class T>
   ColumnWriteArchive& operator()(const char* name, const T& member) {

@@ -125,7 +125,7 @@ class State {
   /// Whether a tensor was put by put_alike().
   bool is_alike(const std::string& name) const;
 
-  /// In the order they were put.
+  /// The parts, in the order in which they were put.
   const std::vector<detail::StatePart>& parts() const;
   /// The names of values that are standard engines, from which each rank draws its own numbers.
   const std::set<std::string>& engines() const;

@@ -230,7 +230,7 @@ class Session {
     return group().gather_in_order(mine, site);
   }
   /// This rank's part of a loader's dataset, in the dataset's order: `for (auto& batch :
-  /// session.evaluate(test_loader))`. Over all ranks every sample comes exactly once, so parts may differ in length.
+  /// session.evaluate(test_loader))`. Over all ranks every sample occurs exactly once, so parts may differ in length.
   /// The loader's position does not change.
   template <class Dataset>
   typename Loader<Dataset>::Range evaluate(Loader<Dataset>& loader) {

@@ -45,7 +45,7 @@ struct Note {
   NoteKind kind = NoteKind::close;
   std::vector<Uid> about;
   std::string reason;
-  std::string program;  // deaths of another build say nothing about this one
+  std::string program;  // deaths of another build do not count against this one
   std::string time;
   nlohmann::json details = nlohmann::json::object();
 };

@@ -75,7 +75,7 @@ struct SavedVersion {
 
 class RunWriter {
  public:
-  /// Takes the run over: O1–O5. Creates it if it does not exist.
+  /// Opens the run for writing (O1–O5). Creates it if it does not exist.
   static Result<std::unique_ptr<RunWriter>> open(Store& store, const OpenRequest& request);
 
   const Uid& uid() const { return open_.uid; }  // of the open entry: names this session's metrics and log

@@ -25,7 +25,7 @@ inline constexpr std::uint64_t kMaxObjectBytes = std::uint64_t{1} << 30;
 
 /// What a driver promises. All flags are positive: a new driver that sets none is used in the most careful way.
 struct Capabilities {
-  /// Of two creates of one name, exactly one succeeds. Else no run is opened for writing.
+  /// Exactly one of two creates of one name succeeds. Else no run is opened for writing.
   bool create_only_enforced = false;
   /// A published object is seen whole or not at all, even after a crash. Else durable entries are read back.
   bool atomic_publish = false;
@@ -33,7 +33,7 @@ struct Capabilities {
   bool durable_put = false;
   /// A listing shows every object whose create returned before it began. Else no run is opened for writing.
   bool list_after_create = false;
-  /// A range costs about its own bytes, not the object's.
+  /// Reading a range transfers about the range's bytes, not the whole object.
   bool ranged_read = false;
   /// lock() works between processes of one host. Else it is not called.
   bool host_lock = false;

@@ -20,7 +20,7 @@ bool has_control_characters(std::string_view text);
 /// What an error shows of a text: at most 200 bytes, with control characters and bytes that are not UTF-8 escaped,
 /// because text from any file may end up on a terminal or in the journal.
 std::string excerpt(std::string_view text);
-/// excerpt() in double quotes.
+/// Returns excerpt(text) in double quotes.
 std::string in_quotes(std::string_view text);
 
 /// Appends the last `digits` hexadecimal digits of a number, lower case, the most significant one first.

@@ -3,6 +3,7 @@
 // Reducer. Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,22 +18,34 @@ namespace holdfast {
 enum class Compress { none, bf16, fp16 };
 
 struct DdpOptions {
-  std::int64_t bucket_bytes = 0;  // of gradients exchanged together; 0: automatic_bucket_bytes
+  std::int64_t bucket_bytes = 0;  // of gradients exchanged together; 0: sizes that suit the model, see PIPELINE.md
   std::int64_t first_bucket_bytes = std::int64_t{1} << 20;  // the first one ready: smaller, so that it is sent early
   bool find_unused = false;       // some steps may leave parameters without a gradient; else that is an error
   bool broadcast_buffers = true;  // from rank 0, when a window begins in training mode
   Compress compress = Compress::none;
 };
 
-/// A sixth of all gradients, at least 25 and at most 400 MB: few exchanges disturb concurrent matrix products less than
-/// many, but most of them should be over when backward ends (measured: encoder_bench).
-std::int64_t automatic_bucket_bytes(std::int64_t all_gradients);
+namespace detail {
+
+/// Limits of gradient buckets in bytes. A bucket is closed once it reaches its limit.
+struct BucketLimits {
+  std::int64_t first = 0;  // of the bucket that is ready first
+  std::int64_t most = 0;   // of each further one
+  std::int64_t least = 0;  // of the last ones, which hold at most half of what is left; equal to `most`: no such rule
+};
+
+/// The limits for models with `all_gradients` bytes of gradients, followed by those that earlier versions of Holdfast
+/// chose, because a resumed run keeps the buckets that it began with. A twelfth of all gradients, at least 25 and at
+/// most 200 MB, and less for the last buckets: few exchanges disturb concurrent matrix products less than many, but no
+/// backward work hides the last one (measured: encoder_bench).
+std::vector<BucketLimits> automatic_bucket_limits(std::int64_t all_gradients, std::int64_t first);
 
 /// Which parameters share a bucket: indices by bucket, from the last parameter, whose gradient is ready first, to the
-/// first one. A bucket holds one dtype and is closed once it reaches its limit in bytes. A pure function, so that a
-/// resumed run adds in the same order.
+/// first one. A bucket holds one dtype. A pure function, so that a resumed run adds in the same order.
 std::vector<std::vector<std::size_t>> bucket_layout(const std::vector<at::Tensor>& parameters,
-                                                    std::int64_t first_bucket_bytes, std::int64_t bucket_bytes);
+                                                    const BucketLimits& limits);
+
+}  // namespace detail
 
 class Ddp : public Stage {
  public:

@@ -22,7 +22,7 @@ struct FileInfo {
   std::int64_t modified_ns = 0;  // by the writer's clock, which may be another machine's: for display only
 };
 
-/// What the type of a file system tells about its guarantees.
+/// The type of a file system, and the guarantees that follow from it.
 struct MountInfo {
   std::string type;             // "ext4", "fuse", "tmpfs", "nfs", …, or the magic number in hex
   bool sync_is_durable = true;  // false if fsync guarantees nothing (tmpfs, FUSE)
