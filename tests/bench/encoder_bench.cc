@@ -10,46 +10,22 @@
 //   exchange                   what the exchange costs with nothing running beside it (plain)
 //   quit
 // The answers are lines "bench {JSON}", with times in milliseconds.
-#include <ATen/autocast_mode.h>
-#include <c10/core/CachingDeviceAllocator.h>
-#include <c10/core/Event.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#include <fmt/format.h>
-#include <torch/torch.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <iostream>
-#include <map>
-#include <memory>
+#include <cstdint>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <sstream>
 #include <string>
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
-#include <utility>
-#include <vector>
-#ifdef USE_C10D_NCCL
-#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
-#endif
 
-#include "../../examples/char_gpt/transformer.h"
 #include "device/device.h"
+#include "encoder/loops.h"
+#include "encoder/answers.h"
+#include "encoder/settings.h"
 #include "holdfast/holdfast.h"
-#include "ranks/group_control.h"
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using namespace encoder_bench;
 using nlohmann::json;
 
+<<<<<<< HEAD
 constexpr std::uint64_t kSeed = 1;
 constexpr double kLearningRate = 1e-5;  // small: the power that multipliers use depends on the numbers
 
@@ -521,6 +497,8 @@ int run_plain(const Settings& s) {
   std::_Exit(0);  // the ranks end together; none of their data is kept
 }
 
+=======
+>>>>>>> h-long
 int describe() {
   const TransformerOptions model = Settings().model;
   const std::int64_t of_block = model.width * (4 * model.width + 2 * model.feed_forward);  // its matrices

@@ -117,7 +117,7 @@ nlohmann::json LearningRate::state() const {
                         {"bad", plateau_->bad},
                         {"cooling", plateau_->cooling}};
   }
-  return encode_non_finite(state);  // `best` is infinite before the first observation
+  return state;
 }
 
 void LearningRate::set_state(const nlohmann::json& saved) {
@@ -127,6 +127,7 @@ void LearningRate::set_state(const nlohmann::json& saved) {
 
   nlohmann::json state;
   try {
+    // Checkpoints exist whose infinite `best` is encoded twice; what reads a checkpoint decodes it once.
     state = decode_non_finite(saved["plateau"]);
   } catch (const Error& error) {
     misfit(fmt::format("cannot be read: {}", error.what()));

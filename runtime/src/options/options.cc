@@ -139,6 +139,8 @@ std::vector<Given> read_environment(char** environment) {
   return layer;
 }
 
+// By hand instead of with CLI11, because the session takes only its own arguments: the program's stay in argv in their
+// order, and it may parse them with any library.
 // Removes the session's arguments. `help` becomes true if --holdfast.help is among them.
 std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::vector<std::string>& taken) {
   std::vector<Given> layer;

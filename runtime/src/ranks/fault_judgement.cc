@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "holdfast/storage/text/units.h"
+
 namespace holdfast {
 namespace {
 
@@ -102,10 +104,11 @@ std::optional<Fault> judge(int self, const std::vector<Peer>& peers, std::chrono
   if (auto fault = others([&](int rank, const Peer& peer) -> Text {
         if (peer.silent < silence || peer.heartbeat.state == State::closed) return {};
         return fmt::format(
-            "{} has sent no heartbeat for {:.0f} s (more than --holdfast.silence): it was killed or is suspended; "
+            "{} has sent no heartbeat for {} (more than --holdfast.silence): it was killed or is suspended; "
             "it was {}; {}",
-            name_of(rank, peer.heartbeat), static_cast<double>(peer.silent.count()) / 1000, whereabouts(peer.heartbeat),
-            seen_from(self, peers));
+            name_of(rank, peer.heartbeat),
+            storage::format_duration(std::chrono::round<std::chrono::seconds>(peer.silent)),
+            whereabouts(peer.heartbeat), seen_from(self, peers));
       })) {
     return fault;
   }

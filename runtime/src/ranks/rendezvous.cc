@@ -22,6 +22,7 @@
 
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/process.h"
+#include "holdfast/storage/text/units.h"
 #include "logging/torch_warnings.h"
 #include "process/detached_task.h"
 #include "process/host_name.h"
@@ -45,6 +46,10 @@ std::vector<int> absent(c10d::Store& store, const std::string& key, int world_si
 }
 
 constexpr milliseconds kLook{20};
+
+std::string whole_seconds(milliseconds duration) {
+  return storage::format_duration(std::chrono::floor<std::chrono::seconds>(duration));
+}
 
 // A store that ends so soon after a rank connected to it belonged to an earlier start, whose rank 0 was leaving.
 constexpr milliseconds kEarlierStart{5000};
@@ -123,8 +128,8 @@ c10::intrusive_ptr<c10d::Store> connect_store(const RankEnvironment& ranks, int 
     const std::string what = tcp.isServer               ? "cannot connect to its own address (MASTER_ADDR)"
                              : ranks.launcher_has_store ? "waits for the launcher to listen"
                                                         : "waits for rank 0 to listen";
-    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d; it gives up after %lld s\n", ranks.rank, what.c_str(),
-                 ranks.address.c_str(), ranks.port, static_cast<long long>(left.count() / 1000));
+    std::fprintf(stderr, "holdfast: rank %d %s at %s:%d; it gives up after %s\n", ranks.rank, what.c_str(),
+                 ranks.address.c_str(), ranks.port, whole_seconds(left).c_str());
   });
   try {
     // The prefix separates this session from earlier ones of these processes in a launcher's store.
@@ -193,14 +198,14 @@ void wait_for_all(c10d::Store& store, const RankEnvironment& ranks, const std::s
     const auto waited = Clock::now() - begin;
     if (waited > options.patience) {
       throw Error(StatusCode::unreadable,
-                  fmt::format("{} of {} ranks did not arrive within {} s: {}; rank {} waited at {}:{}", missing.size(),
-                              ranks.world_size, options.patience.count() / 1000, fmt::join(missing, ", "), ranks.rank,
+                  fmt::format("{} of {} ranks did not arrive within {}: {}; rank {} waited at {}:{}", missing.size(),
+                              ranks.world_size, whole_seconds(options.patience), fmt::join(missing, ", "), ranks.rank,
                               ranks.address, ranks.port));
     }
     if (ranks.rank == 0 && !said && waited > options.say_waiting_after) {
       said = true;
-      options.say(fmt::format("rank 0 waits at {}:{} for {} of {} ranks, at most {} s: {}", ranks.address, ranks.port,
-                              missing.size(), ranks.world_size, options.patience.count() / 1000,
+      options.say(fmt::format("rank 0 waits at {}:{} for {} of {} ranks, at most {}: {}", ranks.address, ranks.port,
+                              missing.size(), ranks.world_size, whole_seconds(options.patience),
                               fmt::join(missing, ", ")));
     }
     std::this_thread::sleep_for(kLook);

@@ -31,6 +31,7 @@ std::string Digest::hex() const {
 std::optional<Digest> Digest::parse(std::string_view text) {
   if (text.size() != kHexDigits) return std::nullopt;
   Digest digest;
+  // Not std::from_chars, which also accepts upper case.
   for (std::size_t i = 0; i < kHexDigits; ++i) {
     const char c = text[i];
     std::uint64_t value = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "formats/entry_text.h"
@@ -12,6 +13,7 @@
 #include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/formats/safetensors.h"
 #include "holdfast/storage/text/text.h"
+#include "holdfast/storage/text/units.h"
 
 namespace holdfast::storage {
 
@@ -21,13 +23,7 @@ namespace {
 
 constexpr std::string_view kWhat = "the manifest";
 
-std::string in_mebibytes(std::uint64_t bytes) {
-  constexpr std::uint64_t kMebibyte = 1 << 20;
-  return bytes < kMebibyte ? std::to_string(bytes) + " bytes"
-                           : std::to_string((bytes + kMebibyte / 2) / kMebibyte) + " MiB";
-}
-
-/// The few largest values, largest first: "replay" (1073 MiB), "log" (12 MiB).
+/// The few largest values, largest first: "replay" (1.05 GiB), "log" (12 MiB).
 std::string largest_values(const Manifest& manifest) {
   constexpr std::size_t kShown = 3;
   std::vector<std::pair<std::uint64_t, std::string>> sizes;
@@ -39,17 +35,20 @@ std::string largest_values(const Manifest& manifest) {
   std::sort(sizes.rbegin(), sizes.rend());
   std::string text;
   for (std::size_t i = 0; i < std::min(kShown, sizes.size()); ++i) {
-    text += (i > 0 ? ", " : "") + in_quotes(sizes[i].second) + " (" + in_mebibytes(sizes[i].first) + ")";
+    text += (i > 0 ? ", " : "") + in_quotes(sizes[i].second) + " (" + format_bytes(sizes[i].first) + ")";
   }
   return text;
 }
 
-// --- encoding: keys in the order of the grammar in FORMAT.md, without a json object, because that would sort them
+// --- encoding: keys in the order of the grammar in FORMAT.md
 
 std::string file_text(const FileEntry& file) {
-  return "{\"name\":" + to_text(file.name) + ",\"bytes\":" + std::to_string(file.bytes) + ",\"digest\":\"" +
-         file.digest.hex() + "\",\"header_bytes\":" + std::to_string(file.header_bytes) + ",\"header_digest\":\"" +
-         file.header_digest.hex() + "\"}";
+  const nlohmann::ordered_json object = {{"name", file.name},
+                                         {"bytes", file.bytes},
+                                         {"digest", file.digest.hex()},
+                                         {"header_bytes", file.header_bytes},
+                                         {"header_digest", file.header_digest.hex()}};
+  return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 // --- decoding

@@ -46,10 +46,7 @@ bool is_control(std::string_view character) {
 
 std::string escaped(std::string_view bytes) {
   std::string text;
-  for (const char byte : bytes) {
-    const auto value = static_cast<unsigned char>(byte);
-    text += {'\\', 'x', "0123456789abcdef"[value >> 4], "0123456789abcdef"[value & 0xf]};
-  }
+  for (const char byte : bytes) append_hex(text += "\\x", static_cast<unsigned char>(byte), 2);
   return text;
 }
 
@@ -103,6 +100,8 @@ std::string excerpt(std::string_view text) {
 
 std::string in_quotes(std::string_view text) { return "\"" + excerpt(text) + "\""; }
 
+// By hand because storage does not use fmt: beside LibTorch only LibTorch's copy of it may be used
+// (cmake/FindLibTorch.cmake).
 void append_hex(std::string& text, std::uint64_t number, std::size_t digits) {
   const std::size_t begin = text.size();
   text.resize(begin + digits);

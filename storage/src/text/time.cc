@@ -5,6 +5,7 @@
 
 namespace holdfast::storage {
 
+// With the C library, because storage does not depend on fmt.
 std::string time_text() {
   const std::time_t seconds = std::time(nullptr);
   std::tm time{};

@@ -9,7 +9,7 @@
 namespace holdfast::storage {
 namespace {
 
-// Three significant digits at most: 1.21, 18.4, 512, 1.5, 30.
+// By hand, because the C++ library and fmt know no units. Three significant digits at most: 1.21, 18.4, 512, 1.5, 30.
 std::string three_digits(double value) {
   char digits[32];
   std::snprintf(digits, sizeof digits, "%.*f", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value);

@@ -13,10 +13,13 @@
 #include <string>
 #include <vector>
 
+#include "exact_json.h"
 #include "holdfast/runtime/optim/learning_rate.h"
 
 namespace {
 
+using holdfast::decode_non_finite;
+using holdfast::encode_non_finite;
 using holdfast::LearningRate;
 using nlohmann::json;
 
@@ -63,9 +66,9 @@ json factors_of(const json& of) {
   if (rate.observes()) {
     for (const auto& metric : of["metrics"].get<std::vector<std::string>>()) {
       if (of["resume"] == factors.size()) {
-        const std::string saved = rate.state().dump();
+        const std::string saved = encode_non_finite(rate.state()).dump();
         rate = schedule_of(of);
-        rate.set_state(json::parse(saved));
+        rate.set_state(decode_non_finite(json::parse(saved)));
       }
       rate.observe(std::stod(metric));
       factors.push_back(rate.factor(0));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "catch.h"
+#include "exact_json.h"
 #include "holdfast/runtime/error.h"
 #include "message_parts.h"
 
@@ -187,13 +188,28 @@ TEST_CASE("a_plateau_resumed_at_any_step_continues_identically") {
       auto before = LearningRate::plateau(options);
       auto factors = observed(before, {metrics.begin(), metrics.begin() + stop});
       auto after = LearningRate::plateau(options);
-      const auto saved = json::parse(before.state().dump());
+      const auto saved = decode_non_finite(json::parse(encode_non_finite(before.state()).dump()));
       CHECK(after.differences(saved).empty());
       after.set_state(saved);
       CHECK(after.state() == before.state());
       for (const double factor : observed(after, {metrics.begin() + stop, metrics.end()})) factors.push_back(factor);
       CHECK(factors == expected);
     }
+  }
+}
+
+TEST_CASE("an_infinite_best_metric_is_encoded_once_and_also_read_if_encoded_twice") {
+  for (const char* best : {R"({"$double":"inf"})", R"({"$$double":"inf"})"}) {
+    CAPTURE(best);
+    json stored{
+        {"schedule", "plateau(min)"},
+        {"plateau", {{"mode", "min"}, {"factor", 0.5}, {"best", json::parse(best)}, {"bad", 0}, {"cooling", 0}}}};
+    auto rate = LearningRate::plateau({.factor = 0.5, .patience = 0});
+    rate.set_state(decode_non_finite(stored));
+    stored["schedule"] = rate.name();
+    stored["plateau"]["best"] = {{"$double", "inf"}};
+    CHECK(encode_non_finite(rate.state()) == stored);
+    CHECK(observed(rate, {3, 4}) == std::vector{0.5, 0.25});
   }
 }
 

@@ -17,7 +17,7 @@
 #include "catch.h"
 #include "holdfast/storage/run/death_note.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "world.h"
+#include "work.h"
 
 namespace holdfast::storage::model {
 namespace {

@@ -13,7 +13,7 @@
 #include "../scratch_folder.h"
 #include "catch.h"
 #include "holdfast/storage/stores/file/file_store.h"
-#include "world.h"
+#include "work.h"
 
 namespace holdfast::storage::model {
 namespace {

@@ -115,9 +115,4 @@ class World {
   std::set<std::vector<std::string>> protocols_;
 };
 
-/// Appends a save's number to work and saves it. The number is `session`'s first digit and how many it has saved.
-Result<SavedVersion> save_work(RunWriter& hold, Work& work, std::uint32_t item);
-/// Opens the run and loads its work.
-Result<std::unique_ptr<RunWriter>> open_work(Store& store, OpenRequest request, Work& work);
-
 }  // namespace holdfast::storage::model

@@ -9,16 +9,15 @@
 #include "holdfast/storage/stores/memory_store.h"
 #include "storage/image_store.h"
 #include "storage/sample_version.h"
+#include "stored_version.h"
 
 using namespace holdfast::storage;
 using namespace sample_version;
+using namespace stored_version;
 
 namespace {
 
 constexpr std::size_t kVersionBytes = 64 << 10;
-const Uid kUid = uid_of(42);
-const std::string kManifest = entry_name(kUid, EntryKind::save);
-const std::string kPayload = payload_name({kUid, 0, 1});
 
 /// A version whose manifest and payload have 64 KiB together: its last tensor fills the remaining bytes.
 ImageStore sized_version() {

@@ -1,6 +1,7 @@
 #include "terminal/phrases.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +9,7 @@
 
 namespace holdfast::tools {
 
+// Not format_duration(), whose two units are wider than a column of ages needs.
 std::string format_age(std::int64_t seconds) {
   if (seconds < 1) return "just now";
   if (seconds < 60) return fmt::format("{} s", seconds);
@@ -21,11 +23,7 @@ std::string format_number(double value) {
   return fmt::format("{:.6g}", value);
 }
 
-std::string format_shape(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (const std::int64_t extent : shape) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", extent);
-  return text + "]";
-}
+std::string format_shape(const std::vector<std::int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 std::string plural(std::uint64_t count, std::string_view noun) {
   return fmt::format("{} {}{}", format_count(count), noun, count == 1 ? "" : "s");

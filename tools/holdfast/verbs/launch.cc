@@ -141,6 +141,7 @@ Result<int> run_launch(const Options& options, const std::vector<std::string>& p
 
 }  // namespace
 
+// By hand, because CLI11's prefix_command() passes misspelled options of launch on to the program.
 Result<int> take_launched_program(int argc, char** argv, std::vector<std::string>& program) {
   int at = 2;
   bool marked = false;

@@ -2,10 +2,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
+#include <cstdio>
+#include <memory>
 
-#include "holdfast/storage/readers/version_reader.h"
 #include "inspect/checkpoint.h"
+#include "inspect/verification.h"
 #include "inspect/verified_hint.h"
 #include "terminal/phrases.h"
 #include "terminal/terminal.h"
@@ -29,88 +30,6 @@ struct Options {
   bool json = false;
 };
 
-struct Report {
-  Uid uid;
-  std::string title;
-  std::uint64_t bytes = 0;
-  std::size_t tensors = 0;
-  std::vector<Finding> findings;
-  Status unreadable;     // ok, or why it could not be checked
-  bool removed = false;  // by a living session, during the verification
-  storage::Digest manifest;
-};
-
-/// Whether a status describes the version's bytes and not an error in reaching them.
-bool is_damage(StatusCode code) {
-  return code == StatusCode::corrupt || code == StatusCode::incomplete || code == StatusCode::not_found;
-}
-
-/// Which tensors lie in a file beyond its `there` bytes, at most a few by name because listing all would give a line
-/// for each.
-std::string lost_tensors(const storage::Manifest& manifest, std::size_t file, std::uint64_t there) {
-  constexpr std::size_t kNamed = 3;
-  std::size_t lost = 0;
-  std::string names;
-  for (const storage::TensorEntry& tensor : manifest.tensors) {
-    const bool is_lost = std::any_of(tensor.parts.begin(), tensor.parts.end(), [&](const storage::TensorPart& part) {
-      return part.file == file && part.end > there;
-    });
-    if (is_lost && ++lost <= kNamed) names += (names.empty() ? "" : ", ") + in_quotes(tensor.name);
-  }
-  if (lost == 0) return "";
-  return fmt::format("; {} in it {} lost: {}{}", plural(lost, "tensor"), lost == 1 ? "is" : "are", names,
-                     lost > kNamed ? ", …" : "");
-}
-
-Report verify(const RunFolder& run, const Uid& uid) {
-  Report report;
-  report.uid = uid;
-  report.title = title_of(run, uid);
-  const std::string manifest = entry_name(uid, storage::EntryKind::save);
-  const auto checkpoint = open_version(run, uid);
-  if (!checkpoint) {
-    if (checkpoint.code() == StatusCode::not_found) {
-      report.removed = true;
-    } else if (is_damage(checkpoint.code())) {
-      report.findings.push_back({checkpoint.code(), manifest, "", 0, 0, checkpoint.status().message()});
-    } else {
-      report.unreadable = checkpoint.status();
-    }
-    return report;
-  }
-  report.manifest = checkpoint->manifest_digest;
-  report.bytes = checkpoint->manifest.payload_bytes();
-  report.tensors = checkpoint->manifest.tensors.size();
-
-  const auto reader = storage::VersionReader::open(*run.store, uid);
-  if (reader) {
-    Progress progress("verifying " + label_of(run, uid));
-    report.findings = reader->verify([&](std::uint64_t done, std::uint64_t total) { progress.update(done, total); });
-  } else if (!is_damage(reader.code())) {
-    report.unreadable = reader.status();
-    return report;
-  } else {
-    // The version does not open: report every file that is not as it should be.
-    for (std::size_t i = 0; i < checkpoint->files.size(); ++i) {
-      const storage::FileEntry& file = checkpoint->manifest.files[i];
-      const auto& object = checkpoint->files[i];
-      const std::uint64_t there = object ? object->bytes() : 0;
-      if (object && there == file.bytes) continue;
-      const StatusCode code = there < file.bytes ? StatusCode::incomplete : StatusCode::corrupt;
-      const std::string what =
-          object ? fmt::format("the file has {} bytes instead of {}", there, file.bytes) : "the file is missing";
-      report.findings.push_back({code, file.name, "", std::min(there, file.bytes), std::max(there, file.bytes),
-                                 what + lost_tensors(checkpoint->manifest, i, there)});
-    }
-  }
-  // Files of a version that a living session is removing vanish one by one: the version is gone, not damaged.
-  if (!report.findings.empty() && run.store->open(manifest).code() == StatusCode::not_found) {
-    report.findings.clear();
-    report.removed = true;
-  }
-  return report;
-}
-
 ordered_json to_json(const Finding& finding) {
   return {{"code", to_string(finding.code)},
           {"file", finding.file},
@@ -120,7 +39,7 @@ ordered_json to_json(const Finding& finding) {
           {"message", finding.what}};
 }
 
-ordered_json to_json(const Report& report) {
+ordered_json to_json(const Verification& report) {
   ordered_json json = {{"uid", report.uid.text()},
                        {"ok", report.findings.empty() && report.unreadable.ok() && !report.removed},
                        {"bytes", report.bytes},
@@ -139,7 +58,7 @@ std::string text_of(const Finding& finding) {
   return fmt::format("  {}: {}\n", place, printable(finding.what));
 }
 
-void print_report(const Report& report) {
+void print_report(const Verification& report) {
   if (report.removed)
     return print(fmt::format("{}: removed by the run's own session during the verification\n", report.title));
   if (!report.unreadable.ok()) {
@@ -219,7 +138,7 @@ Result<int> run_verify(const Options& options) {
   VerifiedHint results;
   std::size_t bad = 0;
   for (const Uid& uid : uids) {
-    const Report report = verify(*run, uid);
+    const Verification report = verify(*run, uid);
     if (!report.findings.empty()) {
       code = kFound;
       ++bad;

@@ -5,15 +5,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "holdfast/storage/text/units.h"
+
 namespace holdfast::storage {
-namespace {
-
-std::string mebibytes(std::uint64_t bytes) {
-  return bytes < (1U << 20) ? std::to_string((bytes + 1023) >> 10) + " KiB"
-                            : std::to_string((bytes + (1U << 20) - 1) >> 20) + " MiB";
-}
-
-}  // namespace
 
 Status status_from_errno(int error, const std::string& verb, const Path& path) {
   const std::string what = "cannot " + verb + " " + path.string() + ": ";
@@ -52,8 +46,8 @@ Status status_from_errno(int error, const std::string& verb, const Path& path) {
 Status no_space(FileOperations& files, const Path& path, std::uint64_t needed) {
   MountInfo mount;
   std::string free;
-  if (files.mount_info(path.parent_path(), mount) >= 0) free = ", " + mebibytes(mount.free_bytes) + " are free";
-  return {StatusCode::no_space, "cannot write " + path.string() + ": the disk is full (" + mebibytes(needed) +
+  if (files.mount_info(path.parent_path(), mount) >= 0) free = ", " + format_bytes(mount.free_bytes) + " are free";
+  return {StatusCode::no_space, "cannot write " + path.string() + ": the disk is full (" + format_bytes(needed) +
                                     " are needed" + free +
                                     "); free space there or choose another folder with --holdfast.dir. Versions saved "
                                     "earlier are untouched"};

@@ -85,7 +85,8 @@ class LearningRate {
   /// "function".
   std::string name() const { return name_; }
 
-  /// The name, and what plateau has observed.
+  /// The name, and what plateau has observed. Its best metric may be infinite, which JSON text cannot represent; a
+  /// tracked schedule preserves it.
   nlohmann::json state() const;
   /// Restores what was observed; all parameters stay the program's. The state of another kind changes nothing, and the
   /// best metric of a plateau with another mode is discarded. Throws Error (misfit), and changes nothing, if `saved` is
