@@ -1,11 +1,12 @@
-# A module of a library (cmake/arrows.cmake): its public headers, and an object library of its sources. Both become part
-# of the library.
-#   holdfast_module(<library>/<module> [HEADERS x.h …] [SOURCES x.cc …])
+# A module of a library (cmake/arrows.cmake): its public headers and its sources. Both become part of the library.
+#   holdfast_module(<library>/<module> [HEADERS x.h …] [SOURCES x.cc …] [UNIT name])
+# The sources of all modules with the same UNIT are compiled as one, so that headers which take long, such as LibTorch's,
+# are compiled once a unit. Without UNIT a module is a unit of its own.
 # Flags, include folders and libraries of the sources are those of the interface library holdfast_<library>_sources.
 include("${CMAKE_CURRENT_LIST_DIR}/arrows.cmake")
 
 function(holdfast_module module)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "HEADERS;SOURCES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "UNIT" "HEADERS;SOURCES")
   if(NOT module IN_LIST holdfast_modules)
     message(FATAL_ERROR "${module} is not a module of cmake/arrows.cmake: add it there, with what it may use")
   endif()
@@ -20,11 +21,18 @@ function(holdfast_module module)
     target_sources(holdfast_${library} PUBLIC FILE_SET HEADERS FILES ${arg_HEADERS})
   endif()
   if(arg_SOURCES)
+    set(objects holdfast_${library}_objects)
+    if(NOT TARGET ${objects})
+      add_library(${objects} OBJECT)
+      target_link_libraries(${objects} PRIVATE holdfast_${library}_sources)
+      set_target_properties(${objects} PROPERTIES UNITY_BUILD ${HOLDFAST_UNITY} UNITY_BUILD_MODE GROUP)
+      target_sources(holdfast_${library} PRIVATE $<TARGET_OBJECTS:${objects}>)
+    endif()
+    if(NOT arg_UNIT)
+      string(MAKE_C_IDENTIFIER "${CMAKE_MATCH_2}" arg_UNIT)
+    endif()
     list(TRANSFORM arg_SOURCES PREPEND "src/${folder}")
-    string(REGEX REPLACE "[/.]+" "_" objects "holdfast_${library}_${folder}objects")
-    add_library(${objects} OBJECT ${arg_SOURCES})
-    target_link_libraries(${objects} PRIVATE holdfast_${library}_sources)
-    set_target_properties(${objects} PROPERTIES UNITY_BUILD ${HOLDFAST_UNITY} UNITY_BUILD_BATCH_SIZE 0)
-    target_sources(holdfast_${library} PRIVATE $<TARGET_OBJECTS:${objects}>)
+    target_sources(${objects} PRIVATE ${arg_SOURCES})
+    set_source_files_properties(${arg_SOURCES} PROPERTIES UNITY_GROUP "${arg_UNIT}")
   endif()
 endfunction()

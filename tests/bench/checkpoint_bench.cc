@@ -73,7 +73,7 @@ int main(int argc, char** argv) {
   request.run = "bench";
   request.session = storage::random_session_id();
   request.fresh = true;
-  const auto writer = value_of(storage::RunWriter::open(*store, request));
+  const auto writer = holdfast::detail::value_of(storage::RunWriter::open(*store, request));
   storage::Uid newest;
 
   std::string command;
@@ -85,18 +85,18 @@ int main(int argc, char** argv) {
       storage::SaveRequest save;
       save.values = captured.values;
       save.tensors = std::move(captured.tensors);
-      newest = value_of(writer->save(save)).uid;
+      newest = holdfast::detail::value_of(writer->save(save)).uid;
       took = seconds_since(begin);
-      throw_if(writer->prune({.keep_last = 1}).status());
+      holdfast::detail::throw_if(writer->prune({.keep_last = 1}).status());
     } else if (command == "load" || command == "load-unchecked") {
       const auto begin = Clock::now();
-      const auto version = value_of(storage::VersionReader::open(*store, newest));
+      const auto version = holdfast::detail::value_of(storage::VersionReader::open(*store, newest));
       state.restore(version, {}, {.check_digests = command == "load"});
       took = seconds_since(begin);
     } else if (command == "raw") {
       took = raw_write(folder + "/raw", total);
     } else if (command == "drop") {
-      for (const auto& name : value_of(store->list("data"))) {
+      for (const auto& name : holdfast::detail::value_of(store->list("data"))) {
         const int fd = ::open((folder + "/holdfast/" + name).c_str(), O_RDONLY);
         ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
         ::close(fd);

@@ -15,8 +15,8 @@
 #include <string>
 
 #include "device/device.h"
-#include "encoder/loops.h"
 #include "encoder/answers.h"
+#include "encoder/loops.h"
 #include "encoder/settings.h"
 #include "holdfast/holdfast.h"
 

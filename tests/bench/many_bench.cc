@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
   request.run = "bench";
   request.session = storage::random_session_id();
   request.fresh = true;
-  const auto writer = value_of(storage::RunWriter::open(*store, request));
+  const auto writer = holdfast::detail::value_of(storage::RunWriter::open(*store, request));
   storage::Uid newest;
 
   const std::string net = folder + "/net.pt", optimizer = folder + "/optimizer.pt";
@@ -95,11 +95,11 @@ int main(int argc, char** argv) {
       storage::SaveRequest save;
       save.values = std::move(captured.values);
       save.tensors = std::move(captured.tensors);
-      note("  write", [&] { newest = value_of(writer->save(std::move(save))).uid; });
+      note("  write", [&] { newest = holdfast::detail::value_of(writer->save(std::move(save))).uid; });
     });
     note("load", [&] {
       std::optional<storage::VersionReader> version;
-      note("  open", [&] { version = value_of(storage::VersionReader::open(*store, newest)); });
+      note("  open", [&] { version = holdfast::detail::value_of(storage::VersionReader::open(*store, newest)); });
       note("  restore", [&] { loaded.state.restore(*version); });
     });
     if (is_alone) continue;

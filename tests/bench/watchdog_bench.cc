@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   using namespace holdfast;
   at::set_num_threads(1);
   Group group(read_rank_environment(), c10::kCPU, {.watchdog = std::string(argv[1]) == "on"});
-  GroupControl control(group);
+  holdfast::detail::GroupControl control(group);
   const std::uint64_t steps = std::strtoull(argv[2], nullptr, 10);
   const std::int64_t width = std::atoll(argv[3]);
   torch::manual_seed(1);

@@ -176,9 +176,9 @@ inline std::vector<Ended> run(int count, const std::function<std::string(holdfas
       holdfast::Group group(place, mine, {.join_within = std::chrono::seconds(30), .silence = kSilence});
       try {
         text = body(group);
-        holdfast::GroupControl(group).close();
+        holdfast::detail::GroupControl(group).close();
       } catch (const std::exception& error) {
-        holdfast::GroupControl control(group);
+        holdfast::detail::GroupControl control(group);
         if (!control.fault()) control.fail("rank " + std::to_string(place.rank) + " threw: " + error.what());
         throw;
       }

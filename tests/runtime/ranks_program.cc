@@ -20,9 +20,9 @@ int main(int argc, char** argv) {
       group.barrier();
       std::printf("rank %d of %d, local %d, by %s: sum %d\n", group.rank(), group.world_size(), group.local_rank(),
                   place.launcher.c_str(), sum);
-      holdfast::GroupControl(group).close();
+      holdfast::detail::GroupControl(group).close();
     } catch (const std::exception& error) {
-      holdfast::GroupControl control(group);
+      holdfast::detail::GroupControl control(group);
       if (!control.fault()) control.fail("rank " + std::to_string(group.rank()) + " threw: " + error.what());
       throw;
     }

@@ -25,7 +25,7 @@ class TrackedRun {
     request.host = "host";
     request.load = [](const holdfast::storage::VersionReader&) { return holdfast::storage::Status(); };
     auto writer = holdfast::storage::RunWriter::open(*store_, request);
-    holdfast::throw_if(writer.status());
+    holdfast::detail::throw_if(writer.status());
     writer_ = *std::move(writer);
   }
 
@@ -38,13 +38,13 @@ class TrackedRun {
     request.tied = std::move(captured.tied);
     request.values = std::move(captured.values);
     auto saved = writer_->save(request);
-    holdfast::throw_if(saved.status());
+    holdfast::detail::throw_if(saved.status());
     newest_ = saved->uid;
   }
 
   holdfast::storage::VersionReader newest() const {
     auto version = holdfast::storage::VersionReader::open(*store_, newest_);
-    holdfast::throw_if(version.status());
+    holdfast::detail::throw_if(version.status());
     return *std::move(version);
   }
 
@@ -58,7 +58,7 @@ class TrackedRun {
     const std::string& name = version.manifest().files.at(part.file).name;
     std::string bytes = *store_->get(name);
     bytes[part.begin] = static_cast<char>(bytes[part.begin] ^ 1);
-    holdfast::throw_if(store_->put(name, bytes));
+    holdfast::detail::throw_if(store_->put(name, bytes));
   }
 
  private:

@@ -38,7 +38,7 @@ void CheckpointManager::open(const SessionOptions& options,
   request.steps = &store_steps();
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };
-  writer_ = value_of(storage::RunWriter::open(*store_, request));
+  writer_ = detail::value_of(storage::RunWriter::open(*store_, request));
 
   if (writer_->base()) {
     storage::arm_death_note(store_->location(), writer_->prepare_death_note());
@@ -51,7 +51,7 @@ void CheckpointManager::open(const SessionOptions& options,
 }
 
 storage::VersionReader CheckpointManager::read(const storage::Uid& uid) const {
-  return value_of(storage::VersionReader::open(*store_, uid));
+  return detail::value_of(storage::VersionReader::open(*store_, uid));
 }
 
 storage::Result<storage::SavedVersion> CheckpointManager::save(storage::SaveRequest request) {

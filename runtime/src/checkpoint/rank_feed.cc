@@ -85,7 +85,7 @@ void share(Group& group, const storage::Manifest& manifest, const std::vector<Lo
           return;
         }
         at::Tensor read = at::empty(into.sizes(), at::kByte);  // belongs to another rank
-        throw_if(version->read(
+        detail::throw_if(version->read(
             {{manifest.tensors[index].name, {static_cast<std::byte*>(read.mutable_data_ptr()), read.nbytes()}}}));
         into.copy_(read);
       });
@@ -113,12 +113,12 @@ void MainFeed::fill(const std::vector<LoadTarget>& targets) {
   } catch (const Error& error) {
     outcome = {error.code(), error.what()};
   }
-  throw_if(group_.broadcast(outcome));
+  detail::throw_if(group_.broadcast(outcome));
   share(group_, version_.manifest(), targets, &version_);
 }
 
 void RankFeed::fill(const std::vector<LoadTarget>& targets) {
-  throw_if(group_.broadcast(storage::Status()));
+  detail::throw_if(group_.broadcast(storage::Status()));
   share(group_, manifest_, targets, nullptr);
 }
 

@@ -11,7 +11,7 @@
 #include "data/session_seed.h"
 #include "holdfast/runtime/error.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 namespace {
 
 std::atomic<std::uint64_t> loaders_made{0};
@@ -128,4 +128,4 @@ void LoaderBase::seek(std::uint64_t epoch, std::uint64_t cursor) {
   impl_->seen = epoch * impl_->samples_per_epoch() + cursor;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -11,7 +11,7 @@
 #include "data/loader_impl.h"
 #include "data/sample_order.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 namespace {
 
 at::Tensor default_generator_state() {
@@ -147,4 +147,4 @@ std::function<std::shared_ptr<void>()> LoaderBase::in_order(std::uint64_t begin,
   };
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

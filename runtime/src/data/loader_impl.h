@@ -17,7 +17,7 @@
 #include "data/prefetch_queue.h"
 #include "holdfast/runtime/data/loader_base.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 struct LoaderBase::Impl {
   Impl(const LoaderOptions& given, std::optional<std::size_t> dataset_size, Fetch fetcher, Transfer how);
@@ -67,4 +67,4 @@ struct LoaderBase::Impl {
   std::string change;
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

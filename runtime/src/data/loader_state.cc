@@ -9,7 +9,7 @@
 #include "data/sample_order.h"
 #include "holdfast/runtime/error.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 namespace {
 
 using storage::StatusCode;
@@ -143,4 +143,4 @@ void LoaderBase::set_batches(std::uint64_t count) {
   self.size = count;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

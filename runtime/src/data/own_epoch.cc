@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 BatchCounter::BatchCounter()
     : LoaderBase({.batch_size = 1, .shuffle = false}, 1,
@@ -11,4 +11,4 @@ BatchCounter::BatchCounter()
   count_batches();
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -2,7 +2,7 @@
 
 #include "holdfast/runtime/data/loader_base.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 StepFacts step_facts(const LoaderBase& loader, std::uint64_t number) {
   StepFacts facts;
@@ -17,4 +17,4 @@ StepFacts step_facts(const LoaderBase& loader, std::uint64_t number) {
   return facts;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <torch/version.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 
 #include "device/device.h"
 

@@ -10,13 +10,13 @@
 
 namespace holdfast {
 
-inline constexpr std::string_view kMultiple = "a finite number that is at least 0";
-inline constexpr std::string_view kPart = "a number from 0 to 1";
+inline constexpr std::string_view kMultipleRange = "a finite number that is at least 0";
+inline constexpr std::string_view kFractionRange = "a number from 0 to 1";
 
 /// Throws Error (invalid) unless `right`. `maker`: the function that takes the parameter.
 template <class Value>
-void require(bool right, std::string_view maker, std::string_view parameter, const Value& value,
-             std::string_view what_is_right) {
+void require_parameter(bool right, std::string_view maker, std::string_view parameter, const Value& value,
+                       std::string_view what_is_right) {
   if (right) return;
   throw Error(storage::StatusCode::invalid,
               fmt::format("{}: {} is {}; it must be {}", maker, parameter, value, what_is_right));
@@ -24,10 +24,10 @@ void require(bool right, std::string_view maker, std::string_view parameter, con
 
 // Both are false for NaN.
 inline bool is_multiple(double x) { return x >= 0 && std::isfinite(x); }
-inline bool is_part(double x) { return x >= 0 && x <= 1; }
+inline bool is_fraction(double x) { return x >= 0 && x <= 1; }
 
 inline void require_multiple(double x, std::string_view maker, std::string_view parameter) {
-  require(is_multiple(x), maker, parameter, x, kMultiple);
+  require_parameter(is_multiple(x), maker, parameter, x, kMultipleRange);
 }
 
 }  // namespace holdfast

@@ -18,7 +18,7 @@ namespace holdfast {
 namespace {
 
 void require_some(std::uint64_t count, std::string_view maker, std::string_view parameter) {
-  require(count > 0, maker, parameter, count, "at least 1");
+  require_parameter(count > 0, maker, parameter, count, "at least 1");
 }
 
 double part_of(std::uint64_t step, std::uint64_t total) {
@@ -95,8 +95,9 @@ LearningRate LearningRate::linear_warmup(std::uint64_t warmup) {
 
 LearningRate LearningRate::warmup_cosine(std::uint64_t warmup, std::uint64_t total, double floor) {
   require_some(total, "warmup_cosine", "total");
-  require(warmup <= total, "warmup_cosine", "warmup", warmup, fmt::format("at most total, which is {}", total));
-  require(is_part(floor), "warmup_cosine", "floor", floor, kPart);
+  require_parameter(warmup <= total, "warmup_cosine", "warmup", warmup,
+                    fmt::format("at most total, which is {}", total));
+  require_parameter(is_fraction(floor), "warmup_cosine", "floor", floor, kFractionRange);
   return {fmt::format("warmup_cosine({})", with_floor(fmt::format("{}, {}", warmup, total), floor)),
           [=](std::uint64_t step) {
             return step < warmup ? warmed_up(step, warmup) : cosine_at(step - warmup, total - warmup, floor);
@@ -105,7 +106,7 @@ LearningRate LearningRate::warmup_cosine(std::uint64_t warmup, std::uint64_t tot
 
 LearningRate LearningRate::cosine(std::uint64_t total, double floor) {
   require_some(total, "cosine", "total");
-  require(is_part(floor), "cosine", "floor", floor, kPart);
+  require_parameter(is_fraction(floor), "cosine", "floor", floor, kFractionRange);
   return {fmt::format("cosine({})", with_floor(fmt::format("{}", total), floor)),
           [=](std::uint64_t step) { return cosine_at(step, total, floor); }};
 }
@@ -119,8 +120,8 @@ LearningRate LearningRate::step(std::uint64_t every, double factor) {
 
 LearningRate LearningRate::multi_step(std::vector<std::uint64_t> milestones, double factor) {
   for (std::size_t i = 1; i < milestones.size(); ++i) {
-    require(milestones[i - 1] < milestones[i], "multi_step", fmt::format("milestones[{}]", i), milestones[i],
-            fmt::format("more than the one before it, which is {}", milestones[i - 1]));
+    require_parameter(milestones[i - 1] < milestones[i], "multi_step", fmt::format("milestones[{}]", i), milestones[i],
+                      fmt::format("more than the one before it, which is {}", milestones[i - 1]));
   }
   require_multiple(factor, "multi_step", "factor");
   auto name = fmt::format("multi_step({{{}}}, {})", fmt::join(milestones, ", "), factor);
@@ -154,12 +155,13 @@ LearningRate LearningRate::one_cycle(const OneCycleOptions& options) {
   constexpr std::string_view positive = "a finite number above 0";
   const auto is_positive = [](double x) { return x > 0 && std::isfinite(x); };
   require_some(options.total, "one_cycle", "total");
-  require(is_positive(options.max_lr), "one_cycle", "max_lr", options.max_lr, positive);
-  require(is_part(options.pct_start), "one_cycle", "pct_start", options.pct_start, kPart);
-  require(!options.three_phase || options.pct_start <= 0.5, "one_cycle", "pct_start", options.pct_start,
-          "at most 0.5 with three_phase, because the rate falls as long as it rose before its last descent");
-  require(is_positive(options.div_factor), "one_cycle", "div_factor", options.div_factor, positive);
-  require(is_positive(options.final_div_factor), "one_cycle", "final_div_factor", options.final_div_factor, positive);
+  require_parameter(is_positive(options.max_lr), "one_cycle", "max_lr", options.max_lr, positive);
+  require_parameter(is_fraction(options.pct_start), "one_cycle", "pct_start", options.pct_start, kFractionRange);
+  require_parameter(!options.three_phase || options.pct_start <= 0.5, "one_cycle", "pct_start", options.pct_start,
+                    "at most 0.5 with three_phase, because the rate falls as long as it rose before its last descent");
+  require_parameter(is_positive(options.div_factor), "one_cycle", "div_factor", options.div_factor, positive);
+  require_parameter(is_positive(options.final_div_factor), "one_cycle", "final_div_factor", options.final_div_factor,
+                    positive);
   return {fmt::format("one_cycle(total {}, max_lr {}, pct_start {}, {}, div_factor {}, final_div_factor {}{})",
                       options.total, options.max_lr, options.pct_start, to_string(options.anneal), options.div_factor,
                       options.final_div_factor, options.three_phase ? ", three_phase" : ""),
@@ -167,7 +169,7 @@ LearningRate LearningRate::one_cycle(const OneCycleOptions& options) {
 }
 
 LearningRate LearningRate::function(std::function<double(std::uint64_t step)> factor) {
-  require(factor != nullptr, "function", "factor", "empty", "a function of the step's number");
+  require_parameter(factor != nullptr, "function", "factor", "empty", "a function of the step's number");
   return {"function", std::move(factor)};
 }
 
@@ -177,7 +179,7 @@ double LearningRate::factor(std::uint64_t step) const {
     throw Error(storage::StatusCode::invalid,
                 fmt::format("the learning rate {} gives the factor {} for step {}; it must "
                             "be {}",
-                            name_, value, step, kMultiple));
+                            name_, value, step, kMultipleRange));
   }
   return value;
 }

@@ -69,12 +69,13 @@ std::uint64_t count_in(const nlohmann::json& state, const char* key) {
 
 LearningRate LearningRate::plateau(const PlateauOptions& options) {
   const bool relative = options.threshold_mode == PlateauOptions::ThresholdMode::rel;
-  require(options.factor >= 0 && options.factor < 1, "plateau", "factor", options.factor, "at least 0 and below 1");
+  require_parameter(options.factor >= 0 && options.factor < 1, "plateau", "factor", options.factor,
+                    "at least 0 and below 1");
   require_multiple(options.threshold, "plateau", "threshold");
-  require(!relative || options.mode == PlateauOptions::Mode::max || options.threshold < 1, "plateau", "threshold",
-          options.threshold,
-          "below 1 if it is relative and the mode is min, because otherwise no metric can ever be better");
-  require(is_part(options.min_lr), "plateau", "min_lr", options.min_lr, kPart);
+  require_parameter(!relative || options.mode == PlateauOptions::Mode::max || options.threshold < 1, "plateau",
+                    "threshold", options.threshold,
+                    "below 1 if it is relative and the mode is min, because otherwise no metric can ever be better");
+  require_parameter(is_fraction(options.min_lr), "plateau", "min_lr", options.min_lr, kFractionRange);
   LearningRate rate(fmt::format("plateau({}, factor {}, patience {}, threshold {} {}, cooldown {}, min_lr {})",
                                 to_string(options.mode), options.factor, options.patience, options.threshold,
                                 to_string(options.threshold_mode), options.cooldown, options.min_lr),
@@ -138,7 +139,7 @@ void LearningRate::set_state(const nlohmann::json& saved) {
             .best = number_in(state, "best"),
             .bad = count_in(state, "bad"),
             .cooling = count_in(state, "cooling")};
-  if (!is_part(p.factor)) misfit(fmt::format("has the factor {}; it must be {}", p.factor, kPart));
+  if (!is_fraction(p.factor)) misfit(fmt::format("has the factor {}; it must be {}", p.factor, kFractionRange));
   if (std::isnan(p.best)) misfit("has nan as its best metric; it must be a number");
   if (mode != to_string(p.options.mode)) p.best = worst(p.options.mode);
   plateau_ = p;

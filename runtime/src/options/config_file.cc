@@ -88,7 +88,8 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     const auto here = line_of(text_, read_so_far());
     for (const auto& entry : entries_) {
       if (entry.key != name) continue;
-      refuse(fmt::format("{}:{}: \"{}\" is already in line {}: remove one of them", path_, here, name, entry.line));
+      refuse_options(
+          fmt::format("{}:{}: \"{}\" is already in line {}: remove one of them", path_, here, name, entry.line));
     }
     entries_.push_back({name, here, {}, {}});
     return true;
@@ -99,7 +100,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
     const auto dash = what.find(" - ");
     const auto detail = dash == std::string_view::npos ? what.substr(what.find("] ") + 2) : what.substr(dash + 3);
     if (position == 0 || position > text_.size()) {
-      refuse(fmt::format("{}: {}", place(path_, text_, text_.size()), problem_at_end(detail)));
+      refuse_options(fmt::format("{}: {}", place(path_, text_, text_.size()), problem_at_end(detail)));
     }
     // For strings and numbers `token` is the text; for others it may also hold text before them.
     const auto last = position - 1;
@@ -110,7 +111,7 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
       found = text_.substr(last, 1);
     }
     const auto at = static_cast<std::size_t>(found.data() - text_.data());
-    refuse(fmt::format("{}: {}", place(path_, text_, at), problem(detail, found)));
+    refuse_options(fmt::format("{}: {}", place(path_, text_, at), problem(detail, found)));
   }
 
   std::vector<ConfigEntry> entries() { return std::move(entries_); }
@@ -153,7 +154,8 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
   bool take(ConfigValue value) {
     after_value_ = true;
     if (open_.empty()) {
-      refuse(fmt::format("{}:{}: {}, not {}", path_, line_of(text_, read_so_far() - 1), kShape, in_words(value)));
+      refuse_options(
+          fmt::format("{}:{}: {}, not {}", path_, line_of(text_, read_so_far() - 1), kShape, in_words(value)));
     }
     if (open_.size() == 1)
       entries_.back().value = std::move(value);
@@ -197,13 +199,14 @@ std::string nearest_file(const boost::filesystem::path& path) {
 
 }  // namespace
 
-void refuse(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
+void refuse_options(const std::string& sentence) { throw Error(storage::StatusCode::invalid, sentence); }
 
 std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& path) {
   if (begins_with(text, kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   // nlohmann's lexer treats a NUL as the end of its input.
   if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
-    refuse(fmt::format("{}: a NUL byte is not allowed: a configuration file is JSON in UTF-8", place(path, text, nul)));
+    refuse_options(
+        fmt::format("{}: a NUL byte is not allowed: a configuration file is JSON in UTF-8", place(path, text, nul)));
   }
   std::istringstream stream{std::string(text)};
   EntryBuilder builder(text, path, stream);
@@ -223,14 +226,15 @@ std::string read_config_text(const std::string& path) {
       const auto meant = nearest_file(path);
       if (!meant.empty()) sentence += fmt::format("; the nearest file is '{}'", meant);
     }
-    refuse(sentence);
+    refuse_options(sentence);
   };
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
   if (!file) cannot_read(errno);
   std::string text(kMostBytes + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
   if (std::ferror(file.get())) cannot_read(errno);
-  if (text.size() > kMostBytes) refuse(fmt::format("'{}' is larger than 1 MiB: it is not a configuration file", path));
+  if (text.size() > kMostBytes)
+    refuse_options(fmt::format("'{}' is larger than 1 MiB: it is not a configuration file", path));
   return text;
 }
 

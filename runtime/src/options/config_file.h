@@ -32,7 +32,7 @@ std::vector<ConfigEntry> parse_config(std::string_view text, const std::string& 
 std::string read_config_text(const std::string& path);
 
 /// Throws Error(invalid) with that sentence, about a file or an option.
-[[noreturn]] void refuse(const std::string& sentence);
+[[noreturn]] void refuse_options(const std::string& sentence);
 
 /// The value for messages: the string "5", the number 2.5, true, null, a list, an object.
 std::string in_words(const ConfigValue& value);

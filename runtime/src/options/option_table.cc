@@ -146,18 +146,18 @@ void check_run(const std::string& name) {
   }
 }
 
-Duration parse_duration(const std::string& text) {
+detail::Duration parse_duration(const std::string& text) {
   const auto duration = storage::parse_duration(text);
   if (!duration) wrong(fmt::format("'{}' is not a duration such as 30s, 10min or 2h", text));
   return *duration;
 }
 
-void check_duration(const OptionValue<Duration>& duration) {
-  if (*duration < Duration::zero()) wrong(fmt::format("'{}' is negative", duration.text()));
+void check_duration(const OptionValue<detail::Duration>& duration) {
+  if (*duration < detail::Duration::zero()) wrong(fmt::format("'{}' is negative", duration.text()));
 }
 
 void check_every(const OptionValue<SaveEvery>& every) {
-  if (every->time < Duration::zero()) wrong(fmt::format("'{}' is negative", every.text()));
+  if (every->time < detail::Duration::zero()) wrong(fmt::format("'{}' is negative", every.text()));
 }
 
 void check_on_non_finite(const OptionValue<OnNonFinite>& choice) {
@@ -165,7 +165,7 @@ void check_on_non_finite(const OptionValue<OnNonFinite>& choice) {
   wrong("a rollback needs the number of steps that it may undo, at least 1");
 }
 
-void check_silence(const OptionValue<Duration>& duration) {
+void check_silence(const OptionValue<detail::Duration>& duration) {
   // Heartbeats come every quarter of a second, and any machine may be late by some.
   if (*duration < std::chrono::seconds(1)) wrong(fmt::format("'{}' is less than 1s", duration.text()));
 }
@@ -211,12 +211,12 @@ const std::vector<Option>& option_table() {
       flag("take-over", "take over the run even if another process appears to be using it", &SessionOptions::take_over),
       number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else LibTorch's choice",
              &SessionOptions::threads, kMostThreads),
-      value<Duration>("join-within", "DURATION", "how long to wait for the other ranks at the start",
-                      &SessionOptions::join_within, parse_duration, check_duration),
-      value<Duration>("silence", "DURATION", "stop all ranks if one of them sends nothing for this long",
-                      &SessionOptions::silence, parse_duration, check_silence),
-      value<Duration>("say-waiting", "DURATION", "log a slow rank once after waiting this long",
-                      &SessionOptions::say_waiting, parse_duration, check_duration),
+      value<detail::Duration>("join-within", "DURATION", "how long to wait for the other ranks at the start",
+                              &SessionOptions::join_within, parse_duration, check_duration),
+      value<detail::Duration>("silence", "DURATION", "stop all ranks if one of them sends nothing for this long",
+                              &SessionOptions::silence, parse_duration, check_silence),
+      value<detail::Duration>("say-waiting", "DURATION", "log a slow rank once after waiting this long",
+                              &SessionOptions::say_waiting, parse_duration, check_duration),
       value<LoadMode>("load", "MODE",
                       "exact: checkpoint and program must hold the same names; subset: load the names that both hold",
                       &SessionOptions::load, one_of<LoadMode>({LoadMode::exact, LoadMode::subset})),

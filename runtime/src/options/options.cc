@@ -102,7 +102,7 @@ class Layers {
     try {
       act();
     } catch (const std::exception& error) {
-      refuse(fmt::format("{}: {}", given_as, error.what()));
+      refuse_options(fmt::format("{}: {}", given_as, error.what()));
     }
   }
 
@@ -123,8 +123,8 @@ std::vector<Given> read_environment(char** environment) {
       // Other programs may use the prefix; a name close to one of Holdfast's options is a typing error.
       const auto nearest = storage::nearest_name(option_name(variable), names());
       if (nearest.distance <= (nearest.name.size() < 6 ? 1u : 2u)) {
-        refuse(fmt::format("{} in the environment is not an option; the nearest is {}", variable,
-                           environment_name(nearest.name)));
+        refuse_options(fmt::format("{} in the environment is not an option; the nearest is {}", variable,
+                                   environment_name(nearest.name)));
       }
       continue;
     }
@@ -167,8 +167,8 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::ve
     }
     const auto* option = find(name);
     if (!option) {
-      refuse(fmt::format("{} is not an option; the nearest is {}{} (--holdfast.help lists all)", given_as, kPrefix,
-                         storage::nearest_name(name, names()).name));
+      refuse_options(fmt::format("{} is not an option; the nearest is {}{} (--holdfast.help lists all)", given_as,
+                                 kPrefix, storage::nearest_name(name, names()).name));
     }
     Given given{option, {}, "command line", given_as};
     if (equals != std::string_view::npos) {
@@ -176,12 +176,12 @@ std::vector<Given> read_command_line(int& argc, char** argv, bool& help, std::ve
     } else if (option->argument.empty()) {
       // If the word were left to the program, --holdfast.fresh false would begin from scratch.
       if (const std::string_view word = i + 1 < argc ? argv[i + 1] : ""; word == "true" || word == "false") {
-        refuse(fmt::format("{0} takes its value after =, as in {0}={1}", given_as, word));
+        refuse_options(fmt::format("{0} takes its value after =, as in {0}={1}", given_as, word));
       }
       given.values.emplace_back("true");
     } else {
       if (i + 1 == argc || std::string_view(argv[i + 1]).substr(0, 2) == "--") {
-        refuse(fmt::format("{0} needs a value: {0} {1}", given_as, option->argument));
+        refuse_options(fmt::format("{0} needs a value: {0} {1}", given_as, option->argument));
       }
       given.values.emplace_back(taken.emplace_back(argv[++i]));
     }
@@ -210,9 +210,9 @@ std::string_view wanted(JsonType type) {
 std::vector<std::string> texts_of(const Option& option, const ConfigEntry& entry, const std::string& given_as) {
   const auto refuse_type = [&](const ConfigValue& value) {
     const bool quoted = value.type == JsonType::string;
-    refuse(fmt::format("{} needs {}{}, not {}{}", given_as, wanted(option.type), quoted ? " without quotes" : "",
-                       in_words(value),
-                       value.type == JsonType::null ? "; leave the line out to keep the default" : ""));
+    refuse_options(fmt::format("{} needs {}{}, not {}{}", given_as, wanted(option.type),
+                               quoted ? " without quotes" : "", in_words(value),
+                               value.type == JsonType::null ? "; leave the line out to keep the default" : ""));
   };
   if (option.type == JsonType::list && entry.value.type == JsonType::list) {
     std::vector<std::string> texts;
@@ -236,7 +236,7 @@ std::vector<Given> read_config(const std::string& path, const std::string& path_
     check_path(path);
     text = read_config_text(path);
   } catch (const std::exception& error) {
-    refuse(fmt::format("{}: {}", path_given_as, error.what()));
+    refuse_options(fmt::format("{}: {}", path_given_as, error.what()));
   }
   std::vector<Given> layer;
   for (const auto& entry : parse_config(text, path)) {
@@ -244,14 +244,14 @@ std::vector<Given> read_config(const std::string& path, const std::string& path_
     const auto given_as = fmt::format("{}: \"{}\"", origin, entry.key);
     const auto* option = find(entry.key);
     if (!option) {
-      refuse(
+      refuse_options(
           fmt::format("{} is not an option of the session; the nearest is \"{}\". --holdfast.help lists all; the "
                       "program's own options stay on its command line",
                       given_as, storage::nearest_name(option_name(entry.key), names()).name));
     }
     if (option->name == kConfig) {
-      refuse(fmt::format("{}: a configuration file cannot name another one; use --holdfast.config or HOLDFAST_CONFIG",
-                         given_as));
+      refuse_options(fmt::format(
+          "{}: a configuration file cannot name another one; use --holdfast.config or HOLDFAST_CONFIG", given_as));
     }
     layer.push_back({option, texts_of(*option, entry, given_as), origin, given_as});
   }
@@ -261,6 +261,8 @@ std::vector<Given> read_config(const std::string& path, const std::string& path_
 std::string shown(const std::string& value) { return value.empty() ? "none" : value; }
 
 }  // namespace
+
+namespace detail {
 
 OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment) {
   const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
@@ -286,8 +288,9 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   layers.apply(command_line);
   read.values = layers.values();
   if (!read.help && read.values.fresh && !read.values.from.empty()) {
-    refuse(fmt::format("--holdfast.from {} ({}) and --holdfast.fresh ({}) contradict each other: give one of them",
-                       read.values.from, layers.origin("from"), layers.origin("fresh")));
+    refuse_options(
+        fmt::format("--holdfast.from {} ({}) and --holdfast.fresh ({}) contradict each other: give one of them",
+                    read.values.from, layers.origin("from"), layers.origin("fresh")));
   }
   if (read.values.run.empty()) read.values.run = program_name;
   auto defaults = SessionOptions();
@@ -315,4 +318,5 @@ std::string help_text(const OptionsRead& options) {
   return text;
 }
 
+}  // namespace detail
 }  // namespace holdfast

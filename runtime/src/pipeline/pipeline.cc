@@ -20,6 +20,7 @@
 #include "pipeline/window_gradients.h"
 
 namespace holdfast {
+namespace detail {
 
 // Whether gradients overflowed. The flag may still be on its way from the device to the host.
 class Decision {
@@ -41,6 +42,8 @@ class Decision {
   at::Tensor host_;
   std::optional<c10::Event> arrived_;
 };
+
+}  // namespace detail
 
 namespace {
 
@@ -241,7 +244,7 @@ struct Pipeline::Impl {
   mutable std::uint64_t updates = 0;
   mutable std::uint64_t skipped = 0;
   mutable std::uint64_t skipped_in_a_row = 0;
-  mutable std::shared_ptr<const Decision> undecided;  // of the last update
+  mutable std::shared_ptr<const detail::Decision> undecided;  // of the last update
 };
 
 Pipeline::Pipeline(StageContext context, std::vector<AnyStage> stages)
@@ -330,10 +333,11 @@ Pipeline::Outcome Pipeline::update(Site) {
   } else if (self.scaled != nullptr) {
     self.scaled->step_scaled(at::Tensor(), update.found_inf);
     stepped = (1 - update.found_inf).squeeze();
-    outcome.decision_ = self.undecided = std::make_shared<Decision>(update.found_inf);  // read at the next update
+    outcome.decision_ = self.undecided =
+        std::make_shared<detail::Decision>(update.found_inf);  // read at the next update
   } else {
     // LibTorch's own optimizers cannot skip a step on the device; Python's GradScaler reads the flag here too.
-    outcome.decision_ = std::make_shared<Decision>(update.found_inf);
+    outcome.decision_ = std::make_shared<detail::Decision>(update.found_inf);
     step = !outcome.decision_->overflowed();
     if (step) self.context.optimizer.step();
     stepped = at::full({}, step ? 1.f : 0.f);

@@ -1,5 +1,7 @@
 #include "policy/save_policy.h"
 
+#include <utility>
+
 namespace holdfast {
 namespace {
 

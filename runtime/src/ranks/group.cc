@@ -28,9 +28,9 @@ void say_to_stderr(const std::string& line) { std::fprintf(stderr, "holdfast: %s
 
 }  // namespace
 
-Group::Group(const RankEnvironment& ranks, c10::Device device) : Group(ranks, device, GroupOptions()) {}
+Group::Group(const RankEnvironment& ranks, c10::Device device) : Group(ranks, device, detail::GroupOptions()) {}
 
-Group::Group(const RankEnvironment& ranks, c10::Device device, const GroupOptions& options)
+Group::Group(const RankEnvironment& ranks, c10::Device device, const detail::GroupOptions& options)
     : impl_(std::make_unique<Impl>()) {
   impl_->ranks = ranks;
   impl_->device = device;

@@ -2,7 +2,7 @@
 
 #include "ranks/group_impl.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 StopRequest GroupControl::at_step(std::uint64_t step, std::uint64_t last, const StopRequest& wish, Site site) {
   Group::Impl& group = *group_.impl_;
@@ -31,4 +31,4 @@ void GroupControl::close(Site site) {
   if (group.store) leave_store(*group.store, group.ranks, kLeavePatience);
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

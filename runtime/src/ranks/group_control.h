@@ -11,7 +11,7 @@
 #include "holdfast/runtime/ranks/group.h"
 #include "policy/stop_request.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 struct GroupOptions {
   std::chrono::milliseconds join_within{300000};       // how long to wait for the other ranks at the start
@@ -46,4 +46,4 @@ class GroupControl {
   Group& group_;
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

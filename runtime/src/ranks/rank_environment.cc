@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 
@@ -20,7 +21,7 @@ constexpr std::uint32_t kPorts = 15000;
 
 class Variables {
  public:
-  Variables(const Lookup& lookup, std::string launcher) : lookup_(lookup), launcher_(std::move(launcher)) {}
+  Variables(const detail::Lookup& lookup, std::string launcher) : lookup_(lookup), launcher_(std::move(launcher)) {}
 
   bool has(std::string_view name) const { return lookup_(name).has_value(); }
   std::string text(std::string_view name, const std::string& fallback = {}) const {
@@ -45,7 +46,7 @@ class Variables {
   int number(std::string_view name, int fallback) const { return has(name) ? number(name) : fallback; }
 
  private:
-  const Lookup& lookup_;
+  const detail::Lookup& lookup_;
   std::string launcher_;
 };
 
@@ -89,7 +90,7 @@ void read_place_on_host(const Variables& variables, RankEnvironment& ranks, std:
   ranks.local_world_size = variables.number(size, ranks.world_size);
 }
 
-RankEnvironment of_torchrun(const Lookup& lookup) {
+RankEnvironment of_torchrun(const detail::Lookup& lookup) {
   // holdfast launch removes an outer torchrun's variables, so one that is set comes from an inner torchrun.
   const bool ours = lookup(detail::kLaunchVariable) && !lookup("TORCHELASTIC_USE_AGENT_STORE");
   const Variables variables(lookup, ours ? "holdfast launch" : "torchrun");
@@ -132,7 +133,7 @@ constexpr MpiNames kMpi[] = {
 };
 
 // The names that are set: those of the library whose local rank is set, else of the first whose size is set.
-const MpiNames* mpi_of(const Lookup& lookup) {
+const MpiNames* mpi_of(const detail::Lookup& lookup) {
   const MpiNames* found = nullptr;
   for (const MpiNames& names : kMpi) {
     if (!lookup(names.size)) continue;
@@ -142,7 +143,7 @@ const MpiNames* mpi_of(const Lookup& lookup) {
   return found;
 }
 
-RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names, const std::string& launcher) {
+RankEnvironment of_mpi(const detail::Lookup& lookup, const MpiNames& names, const std::string& launcher) {
   const Variables variables(lookup, names.launcher);
   RankEnvironment ranks;
   ranks.launcher = names.launcher;
@@ -169,13 +170,13 @@ RankEnvironment of_mpi(const Lookup& lookup, const MpiNames& names, const std::s
 
 // srun sets PMI's variables too, but its own ones contain more. A launcher under Slurm starts its ranks from tasks of
 // its own, one per host; their task numbers are also set and have another meaning.
-bool are_sruns_own(const Lookup& lookup, const MpiNames& names) {
+bool are_sruns_own(const detail::Lookup& lookup, const MpiNames& names) {
   const auto tasks = lookup("SLURM_STEP_NUM_TASKS") ? lookup("SLURM_STEP_NUM_TASKS") : lookup("SLURM_NTASKS");
   return names.rank == std::string_view("PMI_RANK") && lookup(names.rank) == lookup("SLURM_PROCID") &&
          lookup(names.size) == tasks;
 }
 
-RankEnvironment of_slurm(const Lookup& lookup) {
+RankEnvironment of_slurm(const detail::Lookup& lookup) {
   const Variables variables(lookup, "srun");
   RankEnvironment ranks;
   ranks.launcher = "srun";
@@ -205,14 +206,14 @@ RankEnvironment of_slurm(const Lookup& lookup) {
   }
   const std::string nodes = variables.text("SLURM_STEP_NODELIST", variables.text("SLURM_NODELIST", "127.0.0.1"));
   const bool one_host = ranks.local_world_size == ranks.world_size;
-  read_address(variables, ranks, one_host ? "127.0.0.1" : first_host(nodes),
+  read_address(variables, ranks, one_host ? "127.0.0.1" : detail::first_host(nodes),
                port_of(variables.text("SLURM_JOB_ID") + "." + variables.text("SLURM_STEP_ID")));
   return checked(ranks);
 }
 
 }  // namespace
 
-RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher) {
+RankEnvironment detail::read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher) {
   if (lookup("RANK") || lookup("WORLD_SIZE")) return of_torchrun(lookup);
   // A batch script without srun has a task number too, but is one process, regardless of the job's tasks.
   const bool is_slurm = lookup("SLURM_PROCID") && lookup("SLURM_STEP_ID");
@@ -230,15 +231,15 @@ RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& m
 }
 
 RankEnvironment read_rank_environment() {
-  const Lookup lookup = [](std::string_view name) -> std::optional<std::string> {
+  const detail::Lookup lookup = [](std::string_view name) -> std::optional<std::string> {
     const char* value = std::getenv(std::string(name).c_str());
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
   };
-  return read_rank_environment(lookup, mpi_launcher_id());
+  return detail::read_rank_environment(lookup, mpi_launcher_id());
 }
 
-std::string first_host(std::string_view node_list) {
+std::string detail::first_host(std::string_view node_list) {
   std::string host;
   for (std::size_t i = 0; i < node_list.size() && node_list[i] != ','; ++i) {
     if (node_list[i] != '[') {

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 using c10::ScalarType;
 
@@ -99,4 +99,4 @@ Fits convert_numbers(ScalarType saved, const void* from, ScalarType wanted, void
   return in_range ? Fits::yes : Fits::out_of_range;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

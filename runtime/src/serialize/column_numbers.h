@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <nlohmann/json_fwd.hpp>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 inline std::size_t width_of(c10::ScalarType type) { return c10::elementSize(type); }
 
@@ -20,4 +20,4 @@ enum class Fits { yes, out_of_range, other_type };
 /// Copies `count` numbers of the type `saved` to numbers of the type `wanted`.
 Fits convert_numbers(c10::ScalarType saved, const void* from, c10::ScalarType wanted, void* to, std::size_t count);
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

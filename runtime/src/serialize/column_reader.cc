@@ -11,7 +11,7 @@
 #include "serialize/column_numbers.h"
 #include "serialize/column_tree.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 using c10::ScalarType;
 using storage::StatusCode;
@@ -169,4 +169,4 @@ nlohmann::json ColumnReader::json() {
 
 State ColumnReader::object() { return state_.nested(name_ + suffix_ + "." + std::to_string(next_object_++)); }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// The suffix that a child's name adds to its column's name.
 inline std::string suffix_of(const char* name) { return name[0] == ':' ? name : std::string(".") + name; }
@@ -30,4 +30,4 @@ Column* find_child(const std::vector<std::pair<const char*, std::unique_ptr<Colu
   return nullptr;
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -11,7 +11,7 @@
 #include "serialize/column_tree.h"
 #include "serialize/growing_bytes.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 using c10::ScalarType;
 
@@ -144,4 +144,4 @@ void ColumnWriter::emit_tensors(State& state, const std::string& key, const std:
       /*is_alike=*/false);
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <new>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 class GrowingBytes {
  public:
@@ -42,4 +42,4 @@ class GrowingBytes {
   std::size_t capacity_ = 0;
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -17,7 +17,7 @@ struct State::Contents {
   std::map<std::string, at::Tensor> tensors;
   std::set<std::string> alike;  // names of tensors
   std::map<std::string, nlohmann::json> values;
-  std::vector<StatePart> parts;
+  std::vector<detail::StatePart> parts;
   std::set<std::string> engines;  // names of values
   bool takes_only_parts = false;
   std::set<std::string> saved_parts;
@@ -99,11 +99,11 @@ std::map<std::string, nlohmann::json> State::values() const { return below(conte
 
 bool State::is_alike(const std::string& name) const { return contents_->alike.contains(prefix_ + name); }
 
-const std::vector<StatePart>& State::parts() const { return contents_->parts; }
+const std::vector<detail::StatePart>& State::parts() const { return contents_->parts; }
 const std::set<std::string>& State::engines() const { return contents_->engines; }
 void State::note_engine(const std::string& name) { contents_->engines.insert(prefix_ + name); }
 bool State::takes_only_parts() const { return contents_->takes_only_parts; }
-void State::add_part(StatePart part) { contents_->parts.push_back(std::move(part)); }
+void State::add_part(detail::StatePart part) { contents_->parts.push_back(std::move(part)); }
 
 void State::require_name(const std::string& name) const {
   if (name.empty()) {
@@ -132,7 +132,7 @@ void State::put_value(const std::string& name, nlohmann::json value) {
   const std::string key = prefix_ + name;
   if (contents_->tensors.contains(key) || contents_->values.contains(key)) throw_taken(key);
   if (is_long(value) || is_columns(value)) {
-    ColumnWriter column;
+    detail::ColumnWriter column;
     column.json(std::move(value));
     column.put_to(*this, name);
   } else {
@@ -185,7 +185,7 @@ nlohmann::json State::value(const std::string& name) const {
     throw Error(StatusCode::misfit, "the checkpoint holds no value '" + prefix_ + name + "' that load() asks for");
   }
   if (!is_columns(*found)) return *found;
-  ColumnReader column(*this, name);
+  detail::ColumnReader column(*this, name);
   return column.json();
 }
 

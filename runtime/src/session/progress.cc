@@ -140,7 +140,7 @@ void LoopPosition::set_state(const json& saved) {
   epoch_body.saved = saved.value("epoch_body", json::array());
 }
 
-Progress::Progress() : first_loader_(LoaderBase::next_number()) {}
+Progress::Progress() : first_loader_(detail::LoaderBase::next_number()) {}
 
 json Progress::state() const {
   json state = {{"step", step}, {"samples", samples}, {"loops", program_.state(here_.lock().get())}};
@@ -217,7 +217,7 @@ std::shared_ptr<LoopPosition> Progress::begin(LoopPosition loop) {
   return where.loops.emplace_back(std::make_shared<LoopPosition>(std::move(loop)));
 }
 
-std::uint64_t Progress::number_of(const LoaderBase& loader) const { return loader.number() - first_loader_; }
+std::uint64_t Progress::number_of(const detail::LoaderBase& loader) const { return loader.number() - first_loader_; }
 
 std::string Progress::resume(LoopPosition& loop) {
   std::string note;

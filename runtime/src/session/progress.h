@@ -27,7 +27,9 @@
 
 namespace holdfast {
 
+namespace detail {
 class LoaderBase;
+}
 struct LoopPosition;
 
 /// The loops that begin in one scope, in that order.
@@ -43,11 +45,11 @@ struct LoopPosition {
   enum class Over { no, left, done };
 
   Kind kind = Kind::counted;
-  LoaderBase* loader = nullptr;   // null: a counted loop, or a loop that is over
-  std::uint64_t target = 0;       // epochs or steps
-  std::uint64_t first_epoch = 0;  // the loader's epoch when the loop first began
-  std::uint64_t done = 0;         // steps of this loop, over all sessions of the run
-  bool nested = false;            // epochs() rather than steps()
+  detail::LoaderBase* loader = nullptr;  // null: a counted loop, or a loop that is over
+  std::uint64_t target = 0;              // epochs or steps
+  std::uint64_t first_epoch = 0;         // the loader's epoch when the loop first began
+  std::uint64_t done = 0;                // steps of this loop, over all sessions of the run
+  bool nested = false;                   // epochs() rather than steps()
 
   Over over = Over::no;
   std::uint64_t id = 0;     // of the loop's place; the same in each session
@@ -130,7 +132,7 @@ struct Progress {
 
  private:
   LoopScope& scope();
-  std::uint64_t number_of(const LoaderBase& loader) const;
+  std::uint64_t number_of(const detail::LoaderBase& loader) const;
 
   LoopScope program_;
   std::weak_ptr<LoopPosition> here_;

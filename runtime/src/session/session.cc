@@ -47,7 +47,7 @@ std::string argument_of_session() {
 
 // The session's options. Exits on a wrong one, because the user must correct it; it is not a program error. Arguments
 // that an earlier session removed from the command line still count.
-OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) {
+detail::OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) {
   try {
     std::vector<std::string> taken = earlier_sessions().arguments;
     std::vector<char*> all(argv, argv + std::min(argc, 1));
@@ -55,12 +55,12 @@ OptionsRead options_or_exit(int& argc, char** argv, const SessionOptions& code) 
     for (int i = 1; i < argc && argv[i] != nullptr; ++i) all.push_back(argv[i]);
     all.push_back(nullptr);
     int count = static_cast<int>(all.size()) - 1;
-    OptionsRead read = read_options(count, all.data(), code);
+    detail::OptionsRead read = detail::read_options(count, all.data(), code);
     if (argc > 0) std::copy(all.begin(), all.begin() + count + 1, argv);
     argc = count;
     earlier_sessions().arguments = read.arguments;
     if (read.help) {
-      std::fputs(help_text(read).c_str(), stdout);
+      std::fputs(detail::help_text(read).c_str(), stdout);
       std::exit(kDone);
     }
     (void)read_rank_environment();
@@ -79,7 +79,7 @@ Session Session::start(int& argc, char** argv, SessionOptions options) {
   EarlierSessions& earlier = earlier_sessions();
   if (earlier.argv != argv) earlier.arguments.clear();  // another command line
   earlier.argv = argv;
-  OptionsRead read = options_or_exit(argc, argv, options);
+  detail::OptionsRead read = options_or_exit(argc, argv, options);
   return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
 }
 
@@ -98,7 +98,7 @@ Session Session::start(SessionOptions options) {
   std::string name = program_invocation_name;
   char* arguments[] = {name.data(), nullptr};
   int count = 1;
-  OptionsRead read = options_or_exit(count, arguments, options);
+  detail::OptionsRead read = options_or_exit(count, arguments, options);
   return Session(std::make_unique<Impl>(std::move(read), read_rank_environment()));
 }
 
@@ -196,7 +196,7 @@ int Session::finish(Site site) {
   return code;
 }
 
-TrackedState& Session::tracked(const std::string& name) {
+detail::TrackedState& Session::tracked(const std::string& name) {
   Impl& self = impl();
   if (self.is_inside()) {
     throw Error(StatusCode::invalid,
@@ -233,7 +233,7 @@ void Session::untrack(const std::string& name) {
   self.lifetimes.forget(name);
 }
 
-BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
+detail::BeginLoop Session::loader_loop(detail::LoaderBase& loader, std::uint64_t epochs, bool nested, Site site) {
   LoopPosition position;
   position.kind = loader.counts_batches() ? LoopPosition::Kind::over_batches : LoopPosition::Kind::over_loader;
   position.loader = &loader;
@@ -242,7 +242,7 @@ BeginLoop Session::loader_loop(LoaderBase& loader, std::uint64_t epochs, bool ne
   return [impl = &impl(), position, site] { return impl->begin_loop(position, site); };
 }
 
-BeginLoop Session::counted_loop(std::uint64_t count, Site site) {
+detail::BeginLoop Session::counted_loop(std::uint64_t count, Site site) {
   LoopPosition position;
   position.target = count;
   return [impl = &impl(), position, site] { return impl->begin_loop(position, site); };
@@ -265,7 +265,7 @@ void Session::average_gradients(const torch::nn::Module& net, Site site) {
 Pipeline Session::make_pipeline(const std::string& name, std::shared_ptr<torch::nn::Module> net,
                                 torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages) {
   Impl& self = impl();
-  TrackedState& state = tracked(name.empty() ? "pipeline" : name);
+  detail::TrackedState& state = tracked(name.empty() ? "pipeline" : name);
   if (!net) throw Error(StatusCode::invalid, "session.pipeline() was given a module that is null: make it first");
   const std::string prefix = name.empty() ? "" : name + ".";
   StageContext context{name,
@@ -302,6 +302,6 @@ std::string Session::describe(Site site) {
 
 Group& Session::group() const { return impl().group; }
 
-void Session::shard(LoaderBase& loader) { loader.shard(impl().group.rank(), impl().group.world_size()); }
+void Session::shard(detail::LoaderBase& loader) { loader.shard(impl().group.rank(), impl().group.world_size()); }
 
 }  // namespace holdfast

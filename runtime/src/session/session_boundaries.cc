@@ -78,8 +78,9 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
                   "gradients are not averaged; call session.average_gradients(net) before optimizer.step(), or use a "
                   "pipeline with Ddp()");
   }
-  const std::uint64_t left = std::min(
-      kEndless, loop.loader != nullptr ? loop.loader->batches_left() : loop.target - std::min(loop.target, loop.done));
+  const std::uint64_t left =
+      std::min(detail::kEndless,
+               loop.loader != nullptr ? loop.loader->batches_left() : loop.target - std::min(loop.target, loop.done));
   StopRequest requests =
       agreement.at_boundary(group, progress.step, progress.step + left, clock_asks_for_save(here), this->here);
   if (loop.nested && loop.in_epoch && epoch_is_over) {
@@ -115,9 +116,9 @@ ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {
   if (loop.loader != nullptr) {
     const bool over = loop.loader->cursor() == 0 && loop.loader->epoch() > loop.first_epoch;
     facts.epoch = loop.loader->epoch() - loop.first_epoch + (over ? 0 : 1);
-    facts.total_epochs = loop.target < kEndless ? loop.target : 0;
-    if (only && loop.target < kEndless) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
-  } else if (only && loop.target < kEndless) {
+    facts.total_epochs = loop.target < detail::kEndless ? loop.target : 0;
+    if (only && loop.target < detail::kEndless) facts.total_steps = loop.target * loop.loader->batches_per_epoch();
+  } else if (only && loop.target < detail::kEndless) {
     facts.total_steps = loop.target;
   }
   facts.values = last_logged;

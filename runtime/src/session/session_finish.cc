@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <new>
+#include <utility>
 
 #include "checkpoint/held_state.h"
 #include "holdfast/runtime/error.h"
@@ -56,7 +59,7 @@ int Session::Impl::finish(Site site) {
   if (finished) return *finished;
   here = site;
   if (!resumed.opened) {  // nothing ran, so nothing must be saved
-    GroupControl(group).close(site);
+    detail::GroupControl(group).close(site);
     return *(finished = kDone);
   }
   storage::disarm_death_note();
@@ -91,7 +94,7 @@ int Session::Impl::finish(Site site) {
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
     }
   }
-  GroupControl(group).close(site);  // the other ranks wait here for rank 0
+  detail::GroupControl(group).close(site);  // the other ranks wait here for rank 0
   return *(finished = code);
 }
 

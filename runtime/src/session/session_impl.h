@@ -39,11 +39,11 @@ struct Session::Impl {
 
   class SessionLoop;  // session_loop.h
 
-  Impl(OptionsRead given, RankEnvironment ranks);
+  Impl(detail::OptionsRead given, RankEnvironment ranks);
   ~Impl();
 
   bool is_main() const { return group.is_main(); }
-  void require_same_options(const std::vector<OptionInForce>& in_force);
+  void require_same_options(const std::vector<detail::OptionInForce>& in_force);
   void restore();
   void seed_generators();
   storage::Status load_on_all(const storage::VersionReader& version);

@@ -15,7 +15,7 @@ StepInfo Session::Impl::SessionLoop::begin_step() {
   here.in_step = true;
   StepFacts facts;
   if (here.loader != nullptr) {
-    facts = step_facts(*here.loader, here.done + 1);
+    facts = detail::step_facts(*here.loader, here.done + 1);
   } else {
     facts.number = here.done + 1;
     facts.steps_left = here.target - here.done - 1;
@@ -53,7 +53,7 @@ void Session::Impl::SessionLoop::begin_epoch() {
 
 void Session::Impl::SessionLoop::begin_epoch_steps() {
   session_.here = site_;
-  if (const LoaderBase& loader = *position_->loader; loader.counts_batches()) {
+  if (const detail::LoaderBase& loader = *position_->loader; loader.counts_batches()) {
     if (session_.group.world_size() > 1) {
       (void)session_.group.compare("session.epochs", fmt::format("{} batches", loader.size()), "", site_);
     }
@@ -124,8 +124,9 @@ void Session::Impl::SessionLoop::leave_now(bool thrown) {
         "the loop was left {} step {}{}: that step counts, and the next start continues after it; if the loop is "
         "complete, call session.done() before leaving it",
         how, storage::format_count(here.done),
-        here.loader == nullptr && here.target < kEndless ? fmt::format(" of {}", storage::format_count(here.target))
-                                                         : ""));
+        here.loader == nullptr && here.target < detail::kEndless
+            ? fmt::format(" of {}", storage::format_count(here.target))
+            : ""));
   } else if (top && !is_done && (in_step || thrown)) {
     session_.say(fmt::format("the loop was left {} its last {}, which counts: {}", how, in_step ? "step" : "epoch",
                              complete ? "the loop is complete" : "the next start skips the loop"));

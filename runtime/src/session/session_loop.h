@@ -9,7 +9,7 @@
 
 namespace holdfast {
 
-class Session::Impl::SessionLoop final : public Loop {
+class Session::Impl::SessionLoop final : public detail::Loop {
  public:
   SessionLoop(Impl& session, std::shared_ptr<LoopPosition> position, Site site)
       : session_(session), position_(std::move(position)), site_(site) {}

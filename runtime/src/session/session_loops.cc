@@ -91,7 +91,7 @@ std::optional<StepInfo> Session::Impl::next_step(Site site) {
                       in_words(site)));
     }
     LoopPosition position;
-    position.target = kEndless;
+    position.target = detail::kEndless;
     next_loop = begin_loop(position, site);
   } else if (progress.open.back().get() == &next_loop->position() && same(next_loop->site(), site)) {
     next_loop->end_step();

@@ -59,7 +59,7 @@ void Session::Impl::open_as_main() {
     } catch (const RankFault&) {
       throw;
     } catch (const Error& error) {
-      if (!GroupControl(group).fault()) {
+      if (!detail::GroupControl(group).fault()) {
         (void)group.broadcast(nlohmann::json{{"failed", storage::Status(error.code(), error.what())}}, 0, here);
       }
       throw;
@@ -71,18 +71,18 @@ void Session::Impl::open_as_main() {
     manager = std::make_unique<CheckpointManager>(options, console);
     return on_all([&] { manager->open(options, [this](const auto& version) { return load_on_all(version); }); });
   }
-  on_all([&] { throw_if(load_on_all(manager->read(*saving.newest))); });
+  on_all([&] { detail::throw_if(load_on_all(manager->read(*saving.newest))); });
 }
 
 void Session::Impl::open_as_other() {
   for (;;) {
     const auto said = group.broadcast(nlohmann::json(), 0, here);
-    if (said.contains("failed")) throw_if(said.at("failed").get<storage::Status>());
+    if (said.contains("failed")) detail::throw_if(said.at("failed").get<storage::Status>());
     if (said.contains("opened")) {
       resumed.has_base = said.at("opened");
       return;
     }
-    const auto manifest = value_of(storage::decode_manifest(said.at("load").get<std::string>()));
+    const auto manifest = detail::value_of(storage::decode_manifest(said.at("load").get<std::string>()));
     RankFeed feed(group, manifest);
     (void)load(manifest, &feed, nullptr);
   }

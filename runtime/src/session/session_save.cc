@@ -166,7 +166,7 @@ bool Session::Impl::roll_back(bool insist) {
                             storage::format_count(progress.step), more, kInARow, saving.version));
   }
   // load_again() also moves back a loader that the program tracks, so its position is set again below.
-  std::vector<std::pair<LoaderBase*, nlohmann::json>> positions;
+  std::vector<std::pair<detail::LoaderBase*, nlohmann::json>> positions;
   for (const auto& loop : progress.open) {
     if (loop->loader != nullptr) positions.emplace_back(loop->loader, loop->loader->state());
   }

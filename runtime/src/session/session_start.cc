@@ -26,7 +26,7 @@ using storage::StatusCode;
 
 namespace {
 
-std::chrono::milliseconds milliseconds(const OptionValue<Duration>& duration) {
+std::chrono::milliseconds milliseconds(const OptionValue<detail::Duration>& duration) {
   return std::chrono::ceil<std::chrono::milliseconds>(*duration);
 }
 
@@ -49,7 +49,7 @@ Session::Impl::Sole::Sole() {
               "time, so end the scope of the first one before");
 }
 
-Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
+Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
       on_non_finite(*options.on_nonfinite),
       every([&] {
@@ -91,7 +91,7 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
   }
   if (ranks.world_size > 1) {
     before_death.emplace([this](const std::string& why) {
-      GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
+      detail::GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
   if (options.threads > 0) {
@@ -109,10 +109,10 @@ Session::Impl::Impl(OptionsRead given, RankEnvironment ranks)
   current = this;
 }
 
-void Session::Impl::require_same_options(const std::vector<OptionInForce>& in_force) {
+void Session::Impl::require_same_options(const std::vector<detail::OptionInForce>& in_force) {
   if (group.world_size() == 1) return;
   std::vector<std::array<std::string, 3>> mine;  // name, value, origin
-  for (const OptionInForce& option : in_force) {
+  for (const detail::OptionInForce& option : in_force) {
     // A configuration file's content must be alike on all hosts, not its path.
     if (option.name != "config") mine.push_back({option.name, option.value, option.origin});
   }

@@ -18,7 +18,7 @@ StopRequest StopAgreement::at_boundary(Group& group, std::uint64_t step, std::ui
     if (wish_is_out_) wish.save.clear();
     stop_was_wished_ |= !wish.stop.empty();
     wish_is_out_ |= !wish.empty();
-    wish = GroupControl(group).at_step(step, last, wish, site);
+    wish = detail::GroupControl(group).at_step(step, last, wish, site);
     if (!wish.empty()) wish_is_out_ = false;
   }
   if (!wish.save.empty()) agreed_.save = wish.save;

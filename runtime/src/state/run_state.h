@@ -27,7 +27,7 @@ struct TrackedVariable {
 
 class TensorFeed;
 
-class RunState : public TrackedState {
+class RunState : public detail::TrackedState {
  public:
   /// The state of one rank: of rank-local state, the rank's own share is saved and restored.
   explicit RunState(const RankPlace& place = {});

@@ -34,7 +34,7 @@ class TrackedItem {
   virtual const void* object() const { return nullptr; }
 
   /// Its current parts, which are tracked under their own names ("name.part").
-  virtual std::vector<StatePart> parts() const { return {}; }
+  virtual std::vector<detail::StatePart> parts() const { return {}; }
   /// The item of which it is a part; null for what the user tracked.
   const TrackedItem* owner() const { return owner_; }
   void belongs_to(const TrackedItem* owner) { owner_ = owner; }
@@ -65,7 +65,7 @@ class TrackedItem {
 
 /// The object that a reference refers to now. Throws Error (invalid) if there is none; `kind`: "module".
 template <class Object>
-Object& held_by(const ObjectReference<Object>& reference, const char* kind, const std::string& name) {
+Object& held_by(const detail::ObjectReference<Object>& reference, const char* kind, const std::string& name) {
   Object* const object = reference.get();
   if (object == nullptr) throw_null(kind, name);
   return *object;

@@ -69,7 +69,7 @@ std::vector<std::string> changes_of(const Forms& began, std::span<const NamedTen
 
 class TrackedModule : public TrackedItem {
  public:
-  TrackedModule(std::string name, const void* variable, ObjectReference<torch::nn::Module> module)
+  TrackedModule(std::string name, const void* variable, detail::ObjectReference<torch::nn::Module> module)
       : TrackedItem(std::move(name)), module_(std::move(module)) {
     const torch::nn::Module& now = module_now();
     if (variable == dynamic_cast<const void*>(&now)) owner_ = now.weak_from_this();
@@ -181,7 +181,7 @@ class TrackedModule : public TrackedItem {
     return held_by(module_, "module", name());
   }
 
-  const ObjectReference<torch::nn::Module> module_;
+  const detail::ObjectReference<torch::nn::Module> module_;
   std::weak_ptr<const torch::nn::Module> owner_;  // of the object itself, if the object is tracked
   bool is_owned_ = false;
   std::optional<ModuleFlags> code_;  // as the code gave them, once the run has begun
@@ -191,7 +191,7 @@ class TrackedModule : public TrackedItem {
 }  // namespace
 
 std::unique_ptr<TrackedItem> make_tracked_module(std::string name, const void* variable,
-                                                 ObjectReference<torch::nn::Module> module) {
+                                                 detail::ObjectReference<torch::nn::Module> module) {
   return std::make_unique<TrackedModule>(std::move(name), variable, std::move(module));
 }
 

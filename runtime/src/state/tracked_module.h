@@ -19,6 +19,6 @@ namespace holdfast {
 /// beginning, {"net.fc.weight": "F32 [3, 2]"}, of tensors of a resizable module that have another form now.
 /// `variable`: the user's. If it is the module itself and a shared_ptr held that, the end of the module is detected.
 std::unique_ptr<TrackedItem> make_tracked_module(std::string name, const void* variable,
-                                                 ObjectReference<torch::nn::Module> module);
+                                                 detail::ObjectReference<torch::nn::Module> module);
 
 }  // namespace holdfast

@@ -30,7 +30,7 @@ using torch::optim::OptimizerParamState;
 
 class TrackedOptimizer : public TrackedItem {
  public:
-  TrackedOptimizer(std::string name, ObjectReference<torch::optim::Optimizer> optimizer)
+  TrackedOptimizer(std::string name, detail::ObjectReference<torch::optim::Optimizer> optimizer)
       : TrackedItem(std::move(name)), reference_(std::move(optimizer)) {
     (void)fields_now();
     for (std::size_t i = 0; i < groups(); ++i) when_tracked_.push_back(options(i));
@@ -307,7 +307,7 @@ class TrackedOptimizer : public TrackedItem {
     present = std::move(wanted);
   }
 
-  const ObjectReference<torch::optim::Optimizer> reference_;
+  const detail::ObjectReference<torch::optim::Optimizer> reference_;
   std::vector<json> when_tracked_;  // each group's options
   std::optional<CodeGroups> code_;  // from begin() or a restore on
 };
@@ -315,7 +315,7 @@ class TrackedOptimizer : public TrackedItem {
 }  // namespace
 
 std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
-                                                    ObjectReference<torch::optim::Optimizer> optimizer) {
+                                                    detail::ObjectReference<torch::optim::Optimizer> optimizer) {
   return std::make_unique<TrackedOptimizer>(std::move(name), std::move(optimizer));
 }
 

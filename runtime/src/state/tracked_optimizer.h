@@ -29,6 +29,6 @@ namespace holdfast {
 /// Throws Error (unsupported) for a class that is neither LibTorch's own nor in fused_optimizers.h. capture() and
 /// plan() throw it, too, for the optimizer that the variable then holds.
 std::unique_ptr<TrackedItem> make_tracked_optimizer(std::string name,
-                                                    ObjectReference<torch::optim::Optimizer> optimizer);
+                                                    detail::ObjectReference<torch::optim::Optimizer> optimizer);
 
 }  // namespace holdfast

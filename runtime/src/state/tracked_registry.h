@@ -19,7 +19,7 @@
 #include "state/tracked_item.h"
 #include "tensors/tensor_names.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 struct TrackedState::Registry {
   explicit Registry(const RankPlace& where) : place(where) {}
@@ -143,4 +143,4 @@ struct TrackedState::Registry {
   const std::unique_ptr<TrackedItem> generators = make_default_generators(place);
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -130,7 +130,7 @@ class TrackedScheduler : public TrackedItem {
 
 class StepCount : public TrackedScheduler {
  public:
-  StepCount(std::string name, ObjectReference<LRScheduler> scheduler)
+  StepCount(std::string name, detail::ObjectReference<LRScheduler> scheduler)
       : TrackedScheduler(std::move(name), "LRScheduler"), scheduler_(std::move(scheduler)) {
     (void)scheduler_now();
   }
@@ -152,12 +152,12 @@ class StepCount : public TrackedScheduler {
 
   LRScheduler& scheduler_now() const { return held_by(scheduler_, "scheduler", name()); }
 
-  const ObjectReference<LRScheduler> scheduler_;
+  const detail::ObjectReference<LRScheduler> scheduler_;
 };
 
 class Plateau : public TrackedScheduler {
  public:
-  Plateau(std::string name, ObjectReference<ReduceLROnPlateauScheduler> scheduler)
+  Plateau(std::string name, detail::ObjectReference<ReduceLROnPlateauScheduler> scheduler)
       : TrackedScheduler(std::move(name), "ReduceLROnPlateauScheduler"), scheduler_(std::move(scheduler)) {
     (void)scheduler_now();
   }
@@ -196,17 +196,17 @@ class Plateau : public TrackedScheduler {
 
   ReduceLROnPlateauScheduler& scheduler_now() const { return held_by(scheduler_, "scheduler", name()); }
 
-  const ObjectReference<ReduceLROnPlateauScheduler> scheduler_;
+  const detail::ObjectReference<ReduceLROnPlateauScheduler> scheduler_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, ObjectReference<LRScheduler> scheduler) {
+std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name, detail::ObjectReference<LRScheduler> scheduler) {
   return std::make_unique<StepCount>(std::move(name), std::move(scheduler));
 }
 
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
-                                                    ObjectReference<ReduceLROnPlateauScheduler> scheduler) {
+                                                    detail::ObjectReference<ReduceLROnPlateauScheduler> scheduler) {
   return std::make_unique<Plateau>(std::move(name), std::move(scheduler));
 }
 

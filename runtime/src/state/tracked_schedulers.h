@@ -19,10 +19,10 @@ namespace holdfast {
 
 /// Saves the step count, which is all that a rate as a function of the step needs.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(std::string name,
-                                                    ObjectReference<torch::optim::LRScheduler> scheduler);
+                                                    detail::ObjectReference<torch::optim::LRScheduler> scheduler);
 
 /// Saves the best metric and the three counters.
 std::unique_ptr<TrackedItem> make_tracked_scheduler(
-    std::string name, ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
+    std::string name, detail::ObjectReference<torch::optim::ReduceLROnPlateauScheduler> scheduler);
 
 }  // namespace holdfast

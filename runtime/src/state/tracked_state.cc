@@ -12,7 +12,7 @@
 #include "state/tracked_tensor.h"
 #include "state/tracked_values.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 TrackedState::TrackedState(std::unique_ptr<Registry> registry) : registry_(std::move(registry)) {}
 TrackedState::~TrackedState() = default;
@@ -107,4 +107,4 @@ void TrackedState::find_parts() const {
   }
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

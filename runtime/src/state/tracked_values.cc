@@ -19,7 +19,8 @@ std::string excerpt(const nlohmann::json& json) {
 
 class TrackedValue : public TrackedItem {
  public:
-  TrackedValue(std::string name, ValueAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
+  TrackedValue(std::string name, detail::ValueAccess access)
+      : TrackedItem(std::move(name)), access_(std::move(access)) {}
 
   void capture(Capture& capture) const override { capture.value(name(), access_.get()); }
 
@@ -48,7 +49,7 @@ class TrackedValue : public TrackedItem {
   }
 
  private:
-  ValueAccess access_;
+  detail::ValueAccess access_;
 };
 
 /// "net" of the object "agent" is "agent.net"; a key without a name of its own contains the separator.
@@ -84,16 +85,17 @@ bool is_object_form(const nlohmann::json& value) {
 // without a name, as a small container is, that value is stored itself.
 class TrackedObject : public TrackedItem {
  public:
-  TrackedObject(std::string name, ObjectAccess access) : TrackedItem(std::move(name)), access_(std::move(access)) {}
+  TrackedObject(std::string name, detail::ObjectAccess access)
+      : TrackedItem(std::move(name)), access_(std::move(access)) {}
 
   bool add_parameters(std::set<const void*>&) const override { return !access_.may_be_optimizer; }
 
-  std::vector<StatePart> parts() const override {
+  std::vector<detail::StatePart> parts() const override {
     if (!access_.may_bear_parts) return {};
     State state = State::of_parts();
     access_.save(state);
-    std::vector<StatePart> parts = state.parts();
-    for (StatePart& part : parts) part.name = joined(name(), part.name);
+    std::vector<detail::StatePart> parts = state.parts();
+    for (detail::StatePart& part : parts) part.name = joined(name(), part.name);
     return parts;
   }
 
@@ -118,7 +120,7 @@ class TrackedObject : public TrackedItem {
       value[tensor.defined() ? "tensors" : "undefined"].push_back(key);
       if (tensor.defined()) capture.tensor(joined(name(), key), tensor, state.is_alike(key));
     }
-    for (const StatePart& part : state.parts()) value["parts"].push_back(part.name);
+    for (const detail::StatePart& part : state.parts()) value["parts"].push_back(part.name);
     capture.value(name(), value);
   }
 
@@ -205,16 +207,16 @@ class TrackedObject : public TrackedItem {
     }
   }
 
-  ObjectAccess access_;
+  detail::ObjectAccess access_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrackedItem> make_tracked_value(std::string name, ValueAccess access) {
+std::unique_ptr<TrackedItem> make_tracked_value(std::string name, detail::ValueAccess access) {
   return std::make_unique<TrackedValue>(std::move(name), std::move(access));
 }
 
-std::unique_ptr<TrackedItem> make_tracked_object(std::string name, ObjectAccess access) {
+std::unique_ptr<TrackedItem> make_tracked_object(std::string name, detail::ObjectAccess access) {
   return std::make_unique<TrackedObject>(std::move(name), std::move(access));
 }
 

@@ -10,8 +10,8 @@
 
 namespace holdfast {
 
-std::unique_ptr<TrackedItem> make_tracked_value(std::string name, ValueAccess access);
+std::unique_ptr<TrackedItem> make_tracked_value(std::string name, detail::ValueAccess access);
 
-std::unique_ptr<TrackedItem> make_tracked_object(std::string name, ObjectAccess access);
+std::unique_ptr<TrackedItem> make_tracked_object(std::string name, detail::ObjectAccess access);
 
 }  // namespace holdfast

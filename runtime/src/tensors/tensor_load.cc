@@ -75,7 +75,7 @@ class Staging {
   }
 
   void read(const storage::VersionReader& version, const storage::ReadOptions& options) {
-    throw_if(version.read(targets_, options));
+    detail::throw_if(version.read(targets_, options));
     for (std::size_t i = 0; i < filled_.size(); ++i) {
       copy_into(*filled_[i]->tensor, at::from_blob(targets_[i].into.data(), filled_[i]->entry->shape,
                                                    at::TensorOptions(to_scalar_type(filled_[i]->entry->dtype))));
@@ -130,7 +130,7 @@ void load_tensors(const storage::VersionReader& version, const std::vector<LoadT
       pinned |= tensor.is_cuda();
     }
   }
-  throw_if(version.read(direct, options));
+  detail::throw_if(version.read(direct, options));
 
   if (!staged.empty()) {
     Staging staging(std::max(largest, std::min(staging_bytes, kStagingBytes)), pinned);

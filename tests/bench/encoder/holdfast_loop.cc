@@ -42,7 +42,7 @@ int run_holdfast(const Settings& s, int argc, char** argv) {
     rounds.after_update();
   }
   // No finish(): it would write gigabytes that are not needed.
-  GroupControl(session.group()).close();
+  holdfast::detail::GroupControl(session.group()).close();
   std::_Exit(0);
 }
 

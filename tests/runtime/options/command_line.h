@@ -17,8 +17,8 @@
 namespace command_line {
 
 using holdfast::Error;
-using holdfast::OptionsRead;
 using holdfast::SessionOptions;
+using holdfast::detail::OptionsRead;
 
 struct CommandLine {
   OptionsRead read;
@@ -34,7 +34,7 @@ inline CommandLine read(std::vector<std::string> arguments, SessionOptions code 
   int argc = static_cast<int>(argv.size());
   argv.push_back(nullptr);
   environment.push_back(nullptr);
-  CommandLine result{holdfast::read_options(argc, argv.data(), code, environment.data()), {}};
+  CommandLine result{holdfast::detail::read_options(argc, argv.data(), code, environment.data()), {}};
   for (int i = 0; i < argc; ++i) result.left.push_back(argv[i]);
   CHECK(argv[argc] == nullptr);
   return result;
@@ -68,7 +68,7 @@ class ConfigFile {
 
 inline OptionsRead read_file(const std::string& text) { return read(ConfigFile(text).argument()).read; }
 
-inline const holdfast::OptionInForce& in_force(const OptionsRead& options, const std::string& name) {
+inline const holdfast::detail::OptionInForce& in_force(const OptionsRead& options, const std::string& name) {
   for (const auto& option : options.in_force) {
     if (option.name == name) return option;
   }

@@ -74,7 +74,7 @@ TEST_CASE("environment_and_command_line_win_over_the_file_and_the_file_over_the_
   CHECK(in_force(options, "keep").origin == "environment");
   CHECK(in_force(options, "run").origin == "command line");
   CHECK(in_force(options, "dir").origin == "default");
-  CHECK(contains(holdfast::help_text(options), "now 2h (" + file.path() + ":2), default 10min"));
+  CHECK(contains(holdfast::detail::help_text(options), "now 2h (" + file.path() + ":2), default 10min"));
 }
 
 TEST_CASE("the_configuration_file_of_the_strongest_layer_is_used") {

@@ -17,7 +17,7 @@ TEST_CASE("a_command_line_can_be_read_twice") {
   char* environment[] = {nothing, nullptr};
   for (int i = 0; i < 2; ++i) {
     int argc = 3;  // as main() received it, because the program kept its own count
-    (void)holdfast::read_options(argc, argv, {}, environment);
+    (void)holdfast::detail::read_options(argc, argv, {}, environment);
     CHECK(argc == 2);
     CHECK(argv[argc] == nullptr);
   }
@@ -151,7 +151,7 @@ TEST_CASE("a_version_to_resume_and_a_fresh_start_are_mutually_exclusive") {
 TEST_CASE("help_lists_every_option_with_default_value_and_origin") {
   const auto [options, left] = read({"--holdfast.help", "--holdfast.keep", "8"}, {.run = "fashion"});
   CHECK(options.help);
-  const auto text = holdfast::help_text(options);
+  const auto text = holdfast::detail::help_text(options);
   for (const char* name :
        {"config",         "dir",     "run",         "seed",          "every",         "keep",
         "device",         "from",    "fresh",       "deterministic", "take-over",     "threads",

@@ -55,14 +55,14 @@ TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
     first.batch_size = 4;
     first.samples_left = left - first.samples;
     first.steps_left = batches - 1;
-    const auto length = window_length(4, first);
-    const auto samples = window_samples(length, first);
+    const auto length = holdfast::detail::window_length(4, first);
+    const auto samples = holdfast::detail::window_samples(length, first);
     CHECK(samples == std::min<std::uint64_t>(16, left));
     double sum = 0;
     for (std::uint64_t i = 0; i < length; ++i) {
       StepFacts step;
       step.samples = std::min<std::uint64_t>(4, left);
-      const double share = window_share(length, samples, step);
+      const double share = holdfast::detail::window_share(length, samples, step);
       CHECK(share == Approx(static_cast<double>(step.samples) / static_cast<double>(samples)));
       sum += share;
       left -= step.samples;
@@ -72,8 +72,8 @@ TEST_CASE("the_shares_of_a_window_add_up_to_one_whatever_its_batches") {
   }
   StepFacts counted;  // a loop that makes its own batches
   counted.steps_left = 1;
-  CHECK(window_length(4, counted) == 2);
-  CHECK(window_share(2, window_samples(2, counted), counted) == 0.5);
+  CHECK(holdfast::detail::window_length(4, counted) == 2);
+  CHECK(holdfast::detail::window_share(2, holdfast::detail::window_samples(2, counted), counted) == 0.5);
 }
 
 TEST_CASE("a_step_without_a_forward_backward_or_update_call_is_refused") {

@@ -52,7 +52,7 @@ Result train(Group& group, const Plan& plan) {
   std::uint64_t number = 0;
   for (int epoch = 0; epoch < 2; ++epoch) {
     while (auto batch = loader.next()) {
-      const StepInfo step(step_facts(loader, ++number));
+      const StepInfo step(holdfast::detail::step_facts(loader, ++number));
       const auto outcome = pipeline.step(step, [&] {
         return F::cross_entropy(net->forward(batch->data.to(group.device())), batch->target.to(group.device()));
       });

@@ -67,7 +67,7 @@ TEST_CASE("warnings_of_the_program_are_shown_with_several_ranks_too") {
           return nullptr;
         });
         (void)workers.pop();
-        GroupControl(group).close();
+        holdfast::detail::GroupControl(group).close();
         return 0;
       },
       std::chrono::seconds(30));

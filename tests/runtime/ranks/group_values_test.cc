@@ -49,8 +49,9 @@ TEST_CASE("values_reach_every_rank_bit_exactly") {
   }
 }
 
-static_assert(JsonValue<std::string> && JsonValue<json> && JsonValue<std::vector<double>>);
-static_assert(!JsonValue<std::string_view>, "it would look into a value that is gone");
+static_assert(holdfast::detail::JsonValue<std::string> && holdfast::detail::JsonValue<json> &&
+              holdfast::detail::JsonValue<std::vector<double>>);
+static_assert(!holdfast::detail::JsonValue<std::string_view>, "it would look into a value that is gone");
 
 TEST_CASE("numbers_are_reduced_identically_on_every_rank") {
   all_say(4, "10 2.5 1 4 0.7000000000000001", [](Group& group) {

@@ -14,11 +14,11 @@ using namespace holdfast;
 using Variables = std::map<std::string, std::string>;
 
 RankEnvironment read(const Variables& variables, const std::string& mpi_launcher = {}) {
-  const Lookup lookup = [&](std::string_view name) -> std::optional<std::string> {
+  const holdfast::detail::Lookup lookup = [&](std::string_view name) -> std::optional<std::string> {
     const auto found = variables.find(std::string(name));
     return found == variables.end() ? std::nullopt : std::optional(found->second);
   };
-  return read_rank_environment(lookup, mpi_launcher);
+  return holdfast::detail::read_rank_environment(lookup, mpi_launcher);
 }
 
 std::string refusal(const Variables& variables) {
@@ -208,8 +208,8 @@ TEST_CASE("incomplete_variables_are_refused_by_name") {
 }
 
 TEST_CASE("the_first_host_of_a_node_list_is_found") {
-  CHECK(first_host("gpu1") == "gpu1");
-  CHECK(first_host("gpu1,gpu2") == "gpu1");
-  CHECK(first_host("gpu[03-05,09],login1") == "gpu03");
-  CHECK(first_host("rack[1-2]node[07,08]-ib") == "rack1node07-ib");
+  CHECK(holdfast::detail::first_host("gpu1") == "gpu1");
+  CHECK(holdfast::detail::first_host("gpu1,gpu2") == "gpu1");
+  CHECK(holdfast::detail::first_host("gpu[03-05,09],login1") == "gpu03");
+  CHECK(holdfast::detail::first_host("rack[1-2]node[07,08]-ib") == "rack1node07-ib");
 }

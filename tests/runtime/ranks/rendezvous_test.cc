@@ -27,7 +27,7 @@ TEST_CASE("ranks_determine_their_local_ranks_if_no_launcher_gives_them") {
         ::usleep(300000);  // until nothing listens at the address any more
         Group group(place, c10::kCPU, {.join_within = std::chrono::seconds(20)});
         const bool right = group.local_rank() == place.rank;
-        GroupControl(group).close();
+        holdfast::detail::GroupControl(group).close();
         return right ? 0 : 1;
       },
       std::chrono::seconds(40));

@@ -100,7 +100,7 @@ TEST_CASE("ranks_that_call_different_operations_stop_with_both_call_sites", "[fu
   every_rank_stops({"a call too few, then the end",
                     [](Group& group) {
                       if (group.rank() != 1) group.barrier();
-                      if (group.rank() == 1) GroupControl(group).close();
+                      if (group.rank() == 1) holdfast::detail::GroupControl(group).close();
                     },
                     {"rank 1 calls finish", "rank 0 calls barrier"}});
 }
@@ -112,7 +112,7 @@ TEST_CASE("a_rank_that_ran_ahead_of_a_divergence_stops_with_both_call_sites", "[
                     [](Group& group) {
                       if (group.rank() == 2) return group.barrier();
                       for (int i = 0; i < 3; ++i) group.operation("backward", [] {});
-                      while (!GroupControl(group).fault()) ::usleep(1000);
+                      while (!holdfast::detail::GroupControl(group).fault()) ::usleep(1000);
                       group.check();
                     },
                     {"the ranks diverge at operation 2",
@@ -182,7 +182,7 @@ TEST_CASE("a_rank_that_throws_stops_all_others_with_its_message", "[full][alone]
   every_rank_stops({"a whole file as the reason",
                     [](Group& group) {
                       if (group.rank() != 1) return;
-                      GroupControl(group).fail("rank 1 threw: " + std::string(20 << 20, 'x'));
+                      holdfast::detail::GroupControl(group).fail("rank 1 threw: " + std::string(20 << 20, 'x'));
                       ::_exit(1);
                     },
                     {"rank 1 threw: xxx", "; it was last in barrier at symmetry_test.cc:"},
@@ -198,8 +198,8 @@ TEST_CASE("a_rank_that_waits_for_the_next_step_is_reported_at_its_loop", "[full]
                           ::kill(::getpid(), SIGKILL);
                         }).detach();
                       }
-                      if (group.rank() != 0) return (void)GroupControl(group).at_step(5, 100, {});
-                      while (!GroupControl(group).fault()) ::usleep(1000);
+                      if (group.rank() != 0) return (void)holdfast::detail::GroupControl(group).at_step(5, 100, {});
+                      while (!holdfast::detail::GroupControl(group).fault()) ::usleep(1000);
                       group.check();
                     },
                     {"rank 1 (pid ", "it was in the next step at symmetry_test.cc:", ", step 6; rank "},

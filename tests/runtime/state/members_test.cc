@@ -64,7 +64,7 @@ bool is_same(const Trainer& a, const Trainer& b) {
 }  // namespace
 
 TEST_CASE("a_class_that_names_its_members_resumes_exactly") {
-  static_assert(holdfast::HasMembers<Trainer>);
+  static_assert(holdfast::detail::HasMembers<Trainer>);
   Trainer whole(1), stopped(1), resumed(2);
   TrackedRun run;
   RunState saved, loaded;

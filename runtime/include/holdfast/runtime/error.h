@@ -20,6 +20,8 @@ class Error : public std::runtime_error {
   storage::StatusCode code_;
 };
 
+namespace detail {
+
 /// Throws Error unless the status is ok.
 inline void throw_if(const storage::Status& status) {
   if (!status.ok()) throw Error(status.code(), status.message());
@@ -32,4 +34,5 @@ T value_of(storage::Result<T> result) {
   return *std::move(result);
 }
 
+}  // namespace detail
 }  // namespace holdfast

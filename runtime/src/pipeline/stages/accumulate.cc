@@ -10,6 +10,7 @@
 #include "holdfast/runtime/error.h"
 
 namespace holdfast {
+namespace detail {
 
 std::uint64_t window_length(std::uint64_t n, const StepFacts& first) { return std::min(n, first.steps_left + 1); }
 
@@ -21,6 +22,8 @@ double window_share(std::uint64_t length, std::uint64_t samples, const StepFacts
   if (samples == 0) return step.weight / static_cast<double>(length);
   return step.weight * static_cast<double>(step.samples) / static_cast<double>(samples);
 }
+
+}  // namespace detail
 
 Accumulate::Accumulate(std::uint64_t n) : n_(n) {
   if (n == 0) throw Error(storage::StatusCode::invalid, "Accumulate(0): a window has at least one batch");
@@ -36,15 +39,15 @@ void Accumulate::begin(MicroBatch& micro) {
     done_ = 0;
   }
   if (done_ == 0) {
-    length_ = window_length(n_, micro.step);
-    samples_ = window_samples(length_, micro.step);
+    length_ = detail::window_length(n_, micro.step);
+    samples_ = detail::window_samples(length_, micro.step);
     seen_ = 0;
     epoch_ = micro.step.epoch;
     loop_ = micro.step.loop;
   }
   require_fit(micro.step);
   micro.first = done_ == 0;
-  micro.share = window_share(length_, samples_, micro.step);
+  micro.share = detail::window_share(length_, samples_, micro.step);
   // If samples are counted, they decide when the window is full, because batches may have another size after a resume.
   micro.last =
       micro.step.steps_left == 0 || (samples_ > 0 ? seen_ + micro.step.samples >= samples_ : done_ + 1 >= length_);

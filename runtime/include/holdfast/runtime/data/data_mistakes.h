@@ -12,7 +12,7 @@ template <typename Data, typename Target>
 struct Example;
 }
 
-namespace holdfast {
+namespace holdfast::detail {
 
 template <class T>
 struct NotALoader {
@@ -54,4 +54,4 @@ constexpr bool is_vector_of_samples = false;
 template <class Data, class Target>
 constexpr bool is_vector_of_samples<std::vector<torch::data::Example<Data, Target>>> = true;
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -58,7 +58,7 @@ struct DatasetTraits<Dataset, std::void_t<typename Dataset::BatchType, typename 
 }  // namespace detail
 
 template <class Dataset>
-class Loader : public LoaderBase {
+class Loader : public detail::LoaderBase {
   using Traits = detail::DatasetTraits<Dataset>;
   static_assert(Traits::is_dataset,
                 "holdfast::Loader takes a torch::data dataset: derive it from torch::data::datasets::Dataset (get) or "
@@ -79,7 +79,7 @@ class Loader : public LoaderBase {
 
   /// Does not compile; the message states what to write instead.
   template <std::integral BatchSize>
-  Loader(Dataset dataset, BatchSize batch_size, typename NotLoaderOptions<BatchSize>::Refused = {});
+  Loader(Dataset dataset, BatchSize batch_size, typename detail::NotLoaderOptions<BatchSize>::Refused = {});
 
   Dataset& dataset() { return *dataset_; }
 
@@ -154,14 +154,15 @@ class Loader : public LoaderBase {
 
  private:
   Loader(std::shared_ptr<Dataset> dataset, const LoaderOptions& options)
-      : LoaderBase(options, dataset->size(),
-                   [dataset](const std::vector<std::size_t>& indices) -> std::shared_ptr<void> {
-                     return std::make_shared<Batch>(dataset->get_batch(indices));
-                   },
-                   {[](void* batch) { replace(batch, [](Batch b) { return bring_to_pinned_memory(std::move(b)); }); },
-                    [](void* batch, c10::Device device) {
-                      replace(batch, [device](Batch b) { return bring_to_device(std::move(b), device); });
-                    }}),
+      : LoaderBase(
+            options, dataset->size(),
+            [dataset](const std::vector<std::size_t>& indices) -> std::shared_ptr<void> {
+              return std::make_shared<Batch>(dataset->get_batch(indices));
+            },
+            {[](void* batch) { replace(batch, [](Batch b) { return detail::bring_to_pinned_memory(std::move(b)); }); },
+             [](void* batch, c10::Device device) {
+               replace(batch, [device](Batch b) { return detail::bring_to_device(std::move(b), device); });
+             }}),
         dataset_(std::move(dataset)) {}
 
   // A batch may have const members, so it is constructed again instead of assigned.

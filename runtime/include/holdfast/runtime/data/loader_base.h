@@ -14,7 +14,7 @@
 
 #include "holdfast/runtime/data/loader_options.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 class LoaderBase {
  public:
@@ -98,4 +98,4 @@ class LoaderBase {
   std::shared_ptr<Impl> impl_;  // never shared; alive() observes it
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

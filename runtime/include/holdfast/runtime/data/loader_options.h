@@ -19,7 +19,7 @@ class BatchSize {
   template <std::integral T>
   constexpr BatchSize(T size)  // NOLINT: implicit, as a number is
       : size_(std::in_range<std::int64_t>(size) ? static_cast<std::int64_t>(size) : -1) {}
-  template <StandsForWholeNumber<BatchSize> T>
+  template <detail::StandsForWholeNumber<BatchSize> T>
   BatchSize(const T& size)  // NOLINT: as above, such as a JSON number
       : size_(static_cast<std::int64_t>(size)) {}
   constexpr operator std::int64_t() const { return size_; }  // NOLINT: as above

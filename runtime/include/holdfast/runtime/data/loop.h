@@ -11,7 +11,7 @@
 
 #include "holdfast/runtime/data/step_info.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// One loop of the program as its session sees it. Throws Error.
 class Loop {
@@ -75,4 +75,4 @@ class RunningLoop {
   int exceptions_ = std::uncaught_exceptions();
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

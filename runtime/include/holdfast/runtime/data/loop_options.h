@@ -17,7 +17,7 @@ class LoopCount {
       if (count < 0) refuse(static_cast<std::int64_t>(count));
     }
   }
-  template <StandsForWholeNumber<LoopCount> T>
+  template <detail::StandsForWholeNumber<LoopCount> T>
   LoopCount(const T& count) : LoopCount(static_cast<std::int64_t>(count)) {}  // NOLINT: as above
   constexpr operator std::uint64_t() const { return count_; }                 // NOLINT: as above
 
@@ -26,15 +26,19 @@ class LoopCount {
   std::uint64_t count_;
 };
 
+namespace detail {
+
 /// The count of a loop whose end the program decides by session.done() or by leaving it.
 inline constexpr std::uint64_t kEndless = std::uint64_t{1} << 60;
+
+}  // namespace detail
 
 struct StepsOptions {
   LoopCount epochs = 1;  // of the loader, over all sessions of the run
 };
 
 struct CountOptions {
-  LoopCount count = kEndless;  // steps (or epochs of the program's own batches), over all sessions of the run
+  LoopCount count = detail::kEndless;  // steps (or epochs of the program's own batches), over all sessions of the run
 };
 
 }  // namespace holdfast

@@ -12,7 +12,7 @@
 #include "holdfast/runtime/data/loader_base.h"
 #include "holdfast/runtime/data/loop.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// Counts the batches of a range that the program holds, as a loader counts its samples.
 class BatchCounter : public LoaderBase {
@@ -82,4 +82,4 @@ class OwnEpoch {
   std::uint64_t number_;
 };
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -21,6 +21,7 @@
 #include "holdfast/runtime/data/step.h"
 
 namespace holdfast {
+namespace detail {
 
 /// The steps over a loader's batches: of a whole loop, across epochs, or of one epoch.
 template <class Dataset>
@@ -79,18 +80,6 @@ class StepRange {
   BeginLoop begin_;
   std::shared_ptr<Loop> epoch_of_;  // the steps of one epoch of this loop
   Loader<Dataset>& loader_;
-};
-
-/// A range of the steps that are left in one epoch.
-template <class Dataset>
-class Epoch : public StepRange<Dataset> {
- public:
-  Epoch(std::shared_ptr<Loop> loop, Loader<Dataset>& loader, std::uint64_t number)
-      : StepRange<Dataset>(std::move(loop), loader), number_(number) {}
-  std::uint64_t number() const { return number_; }  // from 0
-
- private:
-  std::uint64_t number_;
 };
 
 /// A loop over epochs, each a range of its own.
@@ -177,6 +166,20 @@ class CountRange {
 
  private:
   BeginLoop begin_;
+};
+
+}  // namespace detail
+
+/// A range of the steps that are left in one epoch.
+template <class Dataset>
+class Epoch : public detail::StepRange<Dataset> {
+ public:
+  Epoch(std::shared_ptr<detail::Loop> loop, Loader<Dataset>& loader, std::uint64_t number)
+      : detail::StepRange<Dataset>(std::move(loop), loader), number_(number) {}
+  std::uint64_t number() const { return number_; }  // from 0
+
+ private:
+  std::uint64_t number_;
 };
 
 }  // namespace holdfast

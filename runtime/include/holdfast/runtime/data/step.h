@@ -16,11 +16,11 @@ class Step : public Batch, public StepInfo {
   Step(Batch batch, StepInfo info) : Batch(std::move(batch)), StepInfo(info) {}
 };
 template <class Batch>
-requires is_vector_of_samples<Batch>
+requires detail::is_vector_of_samples<Batch>
 class Step<Batch, true> : public Batch, public StepInfo {
  public:
   Step(Batch batch, StepInfo info) : Batch(std::move(batch)), StepInfo(info) {}
-  static constexpr NotStacked<Batch> data{}, target{};
+  static constexpr detail::NotStacked<Batch> data{}, target{};
 };
 template <class Batch>
 class Step<Batch, false> : public StepInfo {

@@ -17,10 +17,14 @@ struct StepFacts {
   std::uint64_t loop = 0;          // number of the loop; the same in each session of the run
 };
 
+namespace detail {
+
 class LoaderBase;
 
 /// The facts of the batch that a loader handed out last.
 StepFacts step_facts(const LoaderBase& loader, std::uint64_t number);
+
+}  // namespace detail
 
 /// A step as the program and its pipelines see it.
 class StepInfo {

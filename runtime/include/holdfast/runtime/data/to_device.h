@@ -12,10 +12,7 @@
 #include <utility>
 
 namespace holdfast {
-
-inline at::Tensor to_device(at::Tensor tensor, c10::Device device) {
-  return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true) : tensor;
-}
+namespace detail {
 
 template <class Batch>
 concept HasDataAndTarget = requires(Batch batch) {
@@ -23,7 +20,13 @@ concept HasDataAndTarget = requires(Batch batch) {
   { batch.target } -> std::convertible_to<at::Tensor>;
 };
 
-template <HasDataAndTarget Batch>
+}  // namespace detail
+
+inline at::Tensor to_device(at::Tensor tensor, c10::Device device) {
+  return tensor.defined() ? tensor.to(device, tensor.scalar_type(), /*non_blocking=*/true) : tensor;
+}
+
+template <detail::HasDataAndTarget Batch>
 Batch to_device(Batch batch, c10::Device device) {
   batch.data = to_device(at::Tensor(std::move(batch.data)), device);
   batch.target = to_device(at::Tensor(std::move(batch.target)), device);
@@ -34,12 +37,14 @@ inline at::Tensor pin_memory(at::Tensor tensor) {
   return tensor.defined() && tensor.is_cpu() ? tensor.pin_memory() : tensor;
 }
 
-template <HasDataAndTarget Batch>
+template <detail::HasDataAndTarget Batch>
 Batch pin_memory(Batch batch) {
   batch.data = pin_memory(at::Tensor(std::move(batch.data)));
   batch.target = pin_memory(at::Tensor(std::move(batch.target)));
   return batch;
 }
+
+namespace detail {
 
 template <class Batch>
 concept PinsMemory = requires(Batch batch) {
@@ -70,4 +75,5 @@ Batch bring_to_device(Batch batch, c10::Device device) {
   }
 }
 
+}  // namespace detail
 }  // namespace holdfast

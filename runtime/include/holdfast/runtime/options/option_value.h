@@ -19,11 +19,11 @@ std::string text_of(const T& value) {
   return to_string(value);
 }
 
-}  // namespace detail
-
 /// What an option of type T takes as a value: what converts to T implicitly and is not a text.
 template <class Value, class T>
 concept ValueOf = std::convertible_to<Value, T> && !std::convertible_to<Value, std::string>;
+
+}  // namespace detail
 
 /// `T` is a duration or has to_string(), whose text is what messages and --holdfast.help show.
 template <class T>
@@ -31,7 +31,7 @@ class OptionValue {
  public:
   OptionValue(const char* text) : text_(text) {}             // NOLINT(google-explicit-constructor): .every = "10min"
   OptionValue(std::string text) : text_(std::move(text)) {}  // NOLINT(google-explicit-constructor)
-  template <ValueOf<T> Value>
+  template <detail::ValueOf<T> Value>
   OptionValue(Value value)  // NOLINT(google-explicit-constructor): .every = SaveEvery{.steps = 500}
       : value_(std::move(value)), text_(detail::text_of(*value_)) {}
 

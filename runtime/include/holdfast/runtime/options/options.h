@@ -26,7 +26,9 @@
 
 namespace holdfast {
 
+namespace detail {
 using Duration = std::chrono::nanoseconds;
+}
 
 /// Code sets a value (`.every = SaveEvery{.steps = 500}`, `.silence = std::chrono::seconds(30)`) or the text that a
 /// user would write for it (`.every = "500"`, `.silence = "30s"`).
@@ -44,16 +46,18 @@ struct SessionOptions {
   std::optional<OptionValue<Precision>> precision = {};    // of pipelines that use Amp; empty: the program's choice
   bool deterministic = false;  // only kernels that give the same bits each time; an error if LibTorch has none
   int threads = 0;             // intra-op; 0: OMP_NUM_THREADS if set, else as saved
-  OptionValue<LoadMode> load = LoadMode::exact;    // exact | subset
-  OptionValue<Duration> join_within = "5min";      // how long to wait for the other ranks at the start
-  OptionValue<Duration> silence = "15s";           // a rank without a heartbeat for so long counts as dead
-  OptionValue<Duration> say_waiting = "30s";       // log a slow rank once after waiting this long
-  std::vector<std::string> allow_missing = {};     // patterns of names that the checkpoint may lack
-  std::vector<std::string> allow_unexpected = {};  // patterns of names that the program may lack
-  std::vector<std::string> allow_mismatch = {};    // patterns of names that may have another shape or dtype
-  bool allow_dataset_change = false;               // in the middle of an epoch: that epoch begins again
-  OptionValue<OnNonFinite> on_nonfinite = "note";  // when NaN or infinities appear: note | stop | rollback:K
+  OptionValue<LoadMode> load = LoadMode::exact;        // exact | subset
+  OptionValue<detail::Duration> join_within = "5min";  // how long to wait for the other ranks at the start
+  OptionValue<detail::Duration> silence = "15s";       // a rank without a heartbeat for so long counts as dead
+  OptionValue<detail::Duration> say_waiting = "30s";   // log a slow rank once after waiting this long
+  std::vector<std::string> allow_missing = {};         // patterns of names that the checkpoint may lack
+  std::vector<std::string> allow_unexpected = {};      // patterns of names that the program may lack
+  std::vector<std::string> allow_mismatch = {};        // patterns of names that may have another shape or dtype
+  bool allow_dataset_change = false;                   // in the middle of an epoch: that epoch begins again
+  OptionValue<OnNonFinite> on_nonfinite = "note";      // when NaN or infinities appear: note | stop | rollback:K
 };
+
+namespace detail {
 
 /// One option with its present value, for --holdfast.help.
 struct OptionInForce {
@@ -80,4 +84,5 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
 /// Every option with its default, its present value and the value's origin.
 std::string help_text(const OptionsRead& options);
 
+}  // namespace detail
 }  // namespace holdfast

@@ -29,6 +29,7 @@
 #include "holdfast/runtime/pipeline/stage.h"
 
 namespace holdfast {
+namespace detail {
 
 /// The first compiler error if step() is called without the loop's step.
 template <class T>
@@ -40,6 +41,8 @@ struct WithoutStep {
 };
 
 class Decision;
+
+}  // namespace detail
 
 class Pipeline {
  public:
@@ -58,7 +61,7 @@ class Pipeline {
    private:
     friend class Pipeline;
     bool window_ended_ = false;
-    std::shared_ptr<const Decision> decision_;  // null: it stepped
+    std::shared_ptr<const detail::Decision> decision_;  // null: it stepped
   };
 
   /// forward, backward and update in one.
@@ -71,7 +74,7 @@ class Pipeline {
 
   template <class LossOf>
   requires std::invocable<LossOf&>
-  typename WithoutStep<LossOf>::Outcome step(LossOf&&);
+  typename detail::WithoutStep<LossOf>::Outcome step(LossOf&&);
 
   /// The loss that `loss_of` computes, inside the stages' scopes.
   template <class LossOf>

@@ -39,6 +39,8 @@ class RankFault : public Error {
 
 enum class Reduce { sum, mean, min, max };
 
+namespace detail {
+
 /// Strings must own their bytes, because a view would point into a received value that is destroyed.
 template <class T>
 concept JsonValue = requires(nlohmann::json json, const T& value) {
@@ -47,9 +49,10 @@ concept JsonValue = requires(nlohmann::json json, const T& value) {
 }
 &&!std::same_as<std::remove_cvref_t<T>, at::Tensor> && !std::same_as<std::remove_cvref_t<T>, std::string_view>;
 
-// Internal to the library.
 struct GroupOptions;
 class GroupControl;
+
+}  // namespace detail
 
 class Group {
  public:
@@ -58,7 +61,8 @@ class Group {
   /// Runs the rendezvous with the other ranks. `device` is where this rank's tensors are. A session makes the program's
   /// group; a test of a stage makes a group of one rank: Group({}, c10::kCPU).
   Group(const RankEnvironment& ranks, c10::Device device);
-  Group(const RankEnvironment& ranks, c10::Device device, const GroupOptions& options);
+  /// The session calls this one. `options` says how long to wait for the other ranks, and where reports go.
+  Group(const RankEnvironment& ranks, c10::Device device, const detail::GroupOptions& options);
   /// If the ranks have not agreed to end before, as session.finish() does, this rank counts as failed and the others
   /// stop.
   ~Group();
@@ -75,17 +79,17 @@ class Group {
   void barrier(Site site = Site::current());
 
   /// Rank `from`'s value, on every rank.
-  template <JsonValue T>
+  template <detail::JsonValue T>
   T broadcast(const T& value, int from = 0, Site site = Site::current()) {
     return broadcast_json(rank() == from ? nlohmann::json(value) : nlohmann::json(), from, site).template get<T>();
   }
   /// Every rank's value, by rank.
-  template <JsonValue T>
+  template <detail::JsonValue T>
   std::vector<T> all_gather(const T& value, Site site = Site::current()) {
     return gather_values("all_gather", "values", value, site);
   }
   /// Every rank's value, by rank, on rank `to`; empty on the others.
-  template <JsonValue T>
+  template <detail::JsonValue T>
   std::vector<T> gather(const T& value, int to = 0, Site site = Site::current()) {
     require_rank("gather", to, site);
     auto all = gather_values("gather", "values" + to_rank(to), value, site);
@@ -126,7 +130,7 @@ class Group {
   template <class Act>
   auto on_main(Act&& act, Site site = Site::current()) {
     using T = std::invoke_result_t<Act>;
-    static_assert(std::is_void_v<T> || JsonValue<T>,
+    static_assert(std::is_void_v<T> || detail::JsonValue<T>,
                   "on_main gives every rank a value that has a JSON form and owns what it holds, as std::string does");
     nlohmann::json result;
     run_on_main(
@@ -165,7 +169,7 @@ class Group {
                           all.begin() + static_cast<std::ptrdiff_t>(end));
   }
   /// Reverses split(): concatenates all ranks' parts, or what was made of them, on every rank.
-  template <JsonValue T>
+  template <detail::JsonValue T>
   std::vector<T> gather_in_order(const std::vector<T>& mine, Site site = Site::current()) {
     std::vector<T> all;
     for (auto& one : gather_values("gather_in_order", "values", mine, site))
@@ -189,7 +193,7 @@ class Group {
   void check() const;
 
  private:
-  friend class GroupControl;  // what the library itself calls
+  friend class detail::GroupControl;  // what the library itself calls
 
   template <class T>
   std::vector<T> gather_values(const char* operation, const std::string& what, const T& value, Site site) {

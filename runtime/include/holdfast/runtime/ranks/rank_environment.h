@@ -30,17 +30,21 @@ struct RankEnvironment {
   std::string attempt = "0";          // distinguishes the keys of one start from those of the next
 };
 
+/// Reads this process's environment. Throws Error(invalid), naming the variable, if a launcher's variables are
+/// incomplete or contradict each other.
+RankEnvironment read_rank_environment();
+
+namespace detail {
+
 /// Returns a variable's value, or nothing if it is not set.
 using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 
-/// Throws Error(invalid), naming the variable, if a launcher's variables are incomplete or contradict each other.
-/// `mpi_launcher`: names the process that started all ranks of this host, for MPI launchers whose variables do not
-/// distinguish two jobs; empty if unknown.
+/// Reads the variables that `lookup` gives; the errors are the same. `mpi_launcher`: names the process that started all
+/// ranks of this host, for MPI launchers whose variables do not distinguish two jobs; empty if unknown.
 RankEnvironment read_rank_environment(const Lookup& lookup, const std::string& mpi_launcher = {});
-/// Reads this process's environment.
-RankEnvironment read_rank_environment();
 
 /// The first host of a Slurm node list: "gpu[03-05,09],login1" gives "gpu03".
 std::string first_host(std::string_view node_list);
 
+}  // namespace detail
 }  // namespace holdfast

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -20,12 +21,7 @@
 #include "holdfast/runtime/serialize/state.h"
 #include "holdfast/runtime/serialize/state_forms.h"
 
-namespace holdfast {
-
-template <class T>
-void write_column(ColumnWriter& column, const T& x);
-template <class T>
-void read_column(ColumnReader& column, T& x);
+namespace holdfast::detail {
 
 /// The archive with which a type with holdfast_state() writes its members.
 struct ColumnWriteArchive {
@@ -352,4 +348,4 @@ void read_column(ColumnReader& column, T& x) {
   }
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

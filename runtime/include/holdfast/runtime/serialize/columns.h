@@ -29,8 +29,11 @@
 
 namespace holdfast {
 
-class GrowingBytes;
 class State;
+
+namespace detail {
+
+class GrowingBytes;
 
 /// The dtype of a C++ number.
 template <class T>
@@ -136,4 +139,5 @@ class ColumnReader {
   std::size_t next_child_ = 0;  // as in ColumnWriter
 };
 
+}  // namespace detail
 }  // namespace holdfast

@@ -10,7 +10,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/serialize/state.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 struct ObjectAccess {
   std::function<void(State&)> save;
@@ -79,4 +79,4 @@ ObjectAccess access_object_through(const std::string& name, T& x) {
   });
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

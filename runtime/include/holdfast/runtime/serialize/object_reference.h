@@ -6,7 +6,7 @@
 #include <memory>
 #include <type_traits>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 template <class Object>
 struct ObjectReference {
@@ -45,4 +45,4 @@ ObjectReference<Object> reference_to(Object& x) {
   return {[&x] { return &x; }};
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

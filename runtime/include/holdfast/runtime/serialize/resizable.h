@@ -24,9 +24,12 @@ struct Resizable {
 };
 inline constexpr Resizable resizable{};
 
+namespace detail {
+
 /// A tensor, or a module itself, its holder, or a pointer to it.
 template <class T>
 concept HasTensorsToResize =
     std::same_as<T, at::Tensor> || std::derived_from<T, torch::nn::Module> || PointsTo<T, torch::nn::Module>;
 
+}  // namespace detail
 }  // namespace holdfast

@@ -49,7 +49,13 @@
 
 namespace holdfast {
 
+namespace detail {
+
 class TrackedState;
+class PartsWriter;
+class PartsReader;
+template <class T>
+struct WholeObject;
 
 /// A type that is sharded over the ranks, such as a part of a sum. If a checkpoint of N ranks is loaded on M ranks,
 /// `shares` are the states of the saved ranks r with r % M == rank; it is empty if there were too few ranks. `own` is
@@ -67,6 +73,8 @@ struct StatePart {
   std::function<void(TrackedState&, const std::string& full_name)> track;
 };
 
+}  // namespace detail
+
 class State {
  public:
   State();
@@ -79,8 +87,8 @@ class State {
   /// Adds a tensor (by handle: its bytes are read while the checkpoint is written; an undefined one is restored as
   /// undefined) or anything else that can be saved. Throws Error for a name that is taken or empty.
   template <class T>
-  requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& put(const std::string& name,
-                                                                                         const T& x);
+  requires(detail::IsSupported<T> ||
+           std::convertible_to<const T&, std::string_view>) State& put(const std::string& name, const T& x);
 
   /// Adds a tensor that is known to be replicated on all ranks, as parameters and their averages are. This avoids the
   /// comparison at every save.
@@ -94,7 +102,8 @@ class State {
   /// contiguous, and owned by the caller.
   template <class T>
   T get(const std::string& name) const {
-    static_assert(!IsPart<T>, "get() cannot make a module, an optimizer, a scheduler or a generator: use get_to()");
+    static_assert(!detail::IsPart<T>,
+                  "get() cannot make a module, an optimizer, a scheduler or a generator: use get_to()");
     if constexpr (std::is_same_v<T, at::Tensor>) {
       return tensor(name);
     } else {
@@ -107,7 +116,7 @@ class State {
   /// Like get(), into `x`. A defined tensor is overwritten in place, on its device, and must have the same shape and
   /// dtype; an undefined one becomes the loaded CPU tensor. Modules, optimizers, schedulers and generators are restored
   /// before load() is called.
-  template <IsSupported T>
+  template <detail::IsSupported T>
   void get_to(const std::string& name, T& x) const;
 
   /// Everything below this state's name; the rest of each name is its key.
@@ -117,7 +126,7 @@ class State {
   bool is_alike(const std::string& name) const;
 
   /// The parts, in the order in which they were put.
-  const std::vector<StatePart>& parts() const;
+  const std::vector<detail::StatePart>& parts() const;
   /// The names of values that are standard engines, from which each rank draws its own numbers.
   const std::set<std::string>& engines() const;
   /// A state that collects parts() only, and drops tensors and values.
@@ -127,12 +136,12 @@ class State {
                         std::set<std::string> parts);
 
  private:
-  friend class ColumnWriter;
-  friend class ColumnReader;
-  friend class PartsWriter;
-  friend class PartsReader;
+  friend class detail::ColumnWriter;
+  friend class detail::ColumnReader;
+  friend class detail::PartsWriter;
+  friend class detail::PartsReader;
   template <class T>
-  friend struct WholeObject;
+  friend struct detail::WholeObject;
 
   struct Contents;
   /// put() for a name that may be empty: "" is the whole object.
@@ -145,7 +154,7 @@ class State {
   void put_columns(const std::string& name, const T& x);
   template <class T, class Set>
   void get_json(const std::string& name, Set set, T& x) const;
-  void add_part(StatePart part);
+  void add_part(detail::StatePart part);
   void note_engine(const std::string& name);
   bool takes_only_parts() const;
   void require_name(const std::string& name) const;
@@ -174,6 +183,14 @@ class State {
   std::string prefix_;  // empty, or ends with a dot
 };
 
+namespace detail {
+
+/// Defined in column_forms.h.
+template <class T>
+void write_column(ColumnWriter& column, const T& x);
+template <class T>
+void read_column(ColumnReader& column, T& x);
+
 /// Defined in state_parts.h.
 template <class T>
 bool bears_parts(const T& x);
@@ -186,6 +203,7 @@ void get_with_parts(const State& state, const std::string& name, T& x);
 template <class T, class... How>
 void track_part(TrackedState& tracked, const std::string& full_name, T& x, How... how);
 
+}  // namespace detail
 }  // namespace holdfast
 
 #include "holdfast/runtime/serialize/column_forms.h"
@@ -195,25 +213,25 @@ namespace holdfast {
 
 template <class T, class... How>
 void State::put_part(const std::string& name, T& x, How... how) {
-  add_part(
-      {prefix_ + name, std::addressof(x), typeid(T), [&x, how...](TrackedState& tracked, const std::string& full_name) {
-         track_part(tracked, full_name, x, how...);
-       }});
+  add_part({prefix_ + name, std::addressof(x), typeid(T),
+            [&x, how...](detail::TrackedState& tracked, const std::string& full_name) {
+              detail::track_part(tracked, full_name, x, how...);
+            }});
 }
 
 template <class T>
 void State::put_columns(const std::string& name, const T& x) {
-  ColumnWriter column;
-  write_column(column, x);
-  if constexpr (has_exact_json<T>()) {
+  detail::ColumnWriter column;
+  detail::write_column(column, x);
+  if constexpr (detail::has_exact_json<T>()) {
     if (column.is_small() && put_small(name, nlohmann::json(x))) return;
   }
   column.put_to(*this, name);
 }
 
 template <class T>
-requires(IsSupported<T> || std::convertible_to<const T&, std::string_view>) State& State::put(const std::string& name,
-                                                                                              const T& x) {
+requires(detail::IsSupported<T> ||
+         std::convertible_to<const T&, std::string_view>) State& State::put(const std::string& name, const T& x) {
   require_name(name);
   add(name, x);
   return *this;
@@ -223,28 +241,28 @@ template <class T>
 void State::add(const std::string& name, const T& x) {
   if constexpr (std::is_convertible_v<const T&, const at::Tensor&>) {
     put_tensor(name, x, /*is_alike=*/false);
-  } else if constexpr (IsPart<T>) {
+  } else if constexpr (detail::IsPart<T>) {
     put_part(name, const_cast<T&>(x));  // a const save() names its object's own members
-  } else if constexpr (HasMembers<T>) {
-    put_with_parts(*this, name, const_cast<T&>(x));
-  } else if constexpr (HasState<T>) {
+  } else if constexpr (detail::HasMembers<T>) {
+    detail::put_with_parts(*this, name, const_cast<T&>(x));
+  } else if constexpr (detail::HasState<T>) {
     State inner = nested(name);
     x.save(inner);
   } else if constexpr (std::convertible_to<const T&, std::string_view>) {
     if (!takes_only_parts()) put_columns(name, std::string(std::string_view(x)));
-  } else if constexpr (HasColumns<T>) {
-    if constexpr (may_bear_parts<T>()) {
-      if (bears_parts(x)) {
-        put_with_parts(*this, name, const_cast<T&>(x));
+  } else if constexpr (detail::HasColumns<T>) {
+    if constexpr (detail::may_bear_parts<T>()) {
+      if (detail::bears_parts(x)) {
+        detail::put_with_parts(*this, name, const_cast<T&>(x));
         return;
       }
     }
     if (!takes_only_parts()) put_columns(name, x);
   } else if (!takes_only_parts()) {
-    if constexpr (HasTextState<T>) {
-      put_value(name, access_text_state(const_cast<T&>(x)).get());
-      if constexpr (IsGenerator<T>) note_engine(name);
-    } else if constexpr (HasJsonState<T>) {
+    if constexpr (detail::HasTextState<T>) {
+      put_value(name, detail::access_text_state(const_cast<T&>(x)).get());
+      if constexpr (detail::IsGenerator<T>) note_engine(name);
+    } else if constexpr (detail::HasJsonState<T>) {
       put_value(name, x.state());
     } else {
       put_value(name, nlohmann::json(x));
@@ -252,33 +270,33 @@ void State::add(const std::string& name, const T& x) {
   }
 }
 
-template <IsSupported T>
+template <detail::IsSupported T>
 void State::get_to(const std::string& name, T& x) const {
   if constexpr (std::is_same_v<T, at::Tensor>) {
     copy_tensor(name, x);
-  } else if constexpr (IsPart<T>) {
+  } else if constexpr (detail::IsPart<T>) {
     require_part(name);
-  } else if constexpr (HasMembers<T>) {
-    get_with_parts(*this, name, x);
-  } else if constexpr (HasState<T>) {
+  } else if constexpr (detail::HasMembers<T>) {
+    detail::get_with_parts(*this, name, x);
+  } else if constexpr (detail::HasState<T>) {
     x.load(nested(name));
-  } else if constexpr (HasColumns<T>) {
-    if constexpr (may_bear_parts<T>()) {
-      if (has_parts(name)) return get_with_parts(*this, name, x);
+  } else if constexpr (detail::HasColumns<T>) {
+    if constexpr (detail::may_bear_parts<T>()) {
+      if (has_parts(name)) return detail::get_with_parts(*this, name, x);
     }
-    if (ColumnReader::is_there(*this, name)) {
-      ColumnReader column(*this, name);
-      read_column(column, x);
-    } else if constexpr (has_json<T>()) {
+    if (detail::ColumnReader::is_there(*this, name)) {
+      detail::ColumnReader column(*this, name);
+      detail::read_column(column, x);
+    } else if constexpr (detail::has_json<T>()) {
       get_json(
           name, [](const nlohmann::json& json, T& into) { json.get_to(into); }, x);
     } else {
       throw_other_type(name, "it was not saved by this library's containers");
     }
-  } else if constexpr (HasTextState<T>) {
+  } else if constexpr (detail::HasTextState<T>) {
     get_json(
-        name, [](const nlohmann::json& json, T& into) { access_text_state(into).set(json); }, x);
-  } else if constexpr (HasJsonState<T>) {
+        name, [](const nlohmann::json& json, T& into) { detail::access_text_state(into).set(json); }, x);
+  } else if constexpr (detail::HasJsonState<T>) {
     x.set_state(value(name));
   } else {
     get_json(
@@ -290,7 +308,7 @@ template <class T, class Set>
 void State::get_json(const std::string& name, Set set, T& x) const {
   const nlohmann::json saved = value(name);
   try {
-    if constexpr (std::default_initializable<T> && std::is_move_assignable_v<T> && !HasTextState<T>) {
+    if constexpr (std::default_initializable<T> && std::is_move_assignable_v<T> && !detail::HasTextState<T>) {
       T fresh{};  // get_to() adds to what some types hold already
       set(saved, fresh);
       x = std::move(fresh);

@@ -40,6 +40,15 @@ namespace holdfast {
 
 class State;
 
+/// Lets a private holdfast_state() be called: `friend struct holdfast::StateMembers;`.
+struct StateMembers {
+  template <class Archive, class T>
+  requires requires(Archive& archive, T& x) { x.holdfast_state(archive); }
+  static void visit(Archive& archive, T& x) { x.holdfast_state(archive); }
+};
+
+namespace detail {
+
 /// A user's type with its own `save(State&) const` and `load(const State&)`.
 template <class T>
 concept HasState = requires(const T& saved, T& loaded, State& state, const State& from) {
@@ -57,13 +66,6 @@ struct AnyArchive {
   AnyArchive& operator()(const char*, T&, Resizable) {
     return *this;
   }
-};
-
-/// Lets a private holdfast_state() be called: `friend struct holdfast::StateMembers;`.
-struct StateMembers {
-  template <class Archive, class T>
-  requires requires(Archive& archive, T& x) { x.holdfast_state(archive); }
-  static void visit(Archive& archive, T& x) { x.holdfast_state(archive); }
 };
 
 /// A user's type that names its members once, for saving and loading:
@@ -309,4 +311,5 @@ constexpr bool has_exact_json() {
   }
 }
 
+}  // namespace detail
 }  // namespace holdfast

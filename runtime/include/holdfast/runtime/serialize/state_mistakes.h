@@ -10,7 +10,7 @@
 #include "holdfast/runtime/never.h"
 #include "holdfast/runtime/serialize/state_forms.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// Whether an argument of type `T&&` outlives the call: it is a variable, or a module whose ownership is passed.
 template <class T>
@@ -76,4 +76,4 @@ constexpr bool is_trackable() {
   }
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -6,9 +6,12 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
+#include <cstddef>
 #include <ranges>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -16,7 +19,7 @@
 #include "holdfast/runtime/serialize/state.h"
 #include "holdfast/runtime/serialize/state_forms.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 template <class T>
 bool bears_parts(const T& x);
@@ -189,4 +192,4 @@ void get_with_parts(const State& state, const std::string& name, T& x) {
   PartsWalk<PartsReader>{PartsReader(state)}.visit(name, x);
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -16,7 +16,7 @@
 #include <string>
 #include <type_traits>
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// Refers to the tracked object. `misfit` throws if `set` would, with a clause such as "is not a whole number", and
 /// changes nothing.
@@ -128,4 +128,4 @@ requires std::is_arithmetic_v<T> ValueAccess access_number(T& x) {
           }};
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

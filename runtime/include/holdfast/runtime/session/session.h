@@ -79,12 +79,12 @@ class Session {
   /// has returned is refused.
   template <class T>
   Session& track(const std::string& name, T&& x) {
-    static_assert(is_kept<T>,
+    static_assert(detail::is_kept<T>,
                   "track() keeps a reference to a variable, and this is a temporary value: give it a name first. For a "
                   "TORCH_MODULE, track the holder itself, track(\"net\", net), not net.get()");
-    if constexpr (!is_kept<T>) {
+    if constexpr (!detail::is_kept<T>) {
       return *this;
-    } else if constexpr (!is_trackable<std::remove_reference_t<T>>()) {
+    } else if constexpr (!detail::is_trackable<std::remove_reference_t<T>>()) {
       return *this;
     } else {
       return track_kept(name, std::forward<T>(x));
@@ -107,18 +107,20 @@ class Session {
 
   /// Steps of a loader, epoch after epoch: `for (auto& batch : session.steps(loader, {.epochs = 10}))`.
   template <class Dataset>
-  StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
+  detail::StepRange<Dataset> steps(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
     return {loader_loop(loader, options.epochs, /*nested=*/false, site), loader};
   }
   /// Epochs with their steps: `for (auto& epoch : session.epochs(loader, 10)) for (auto& batch : epoch)`. A save that
   /// is due at an epoch's last step happens after the epoch's body.
   template <class Dataset>
-  EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
-    return {loader_loop(loader, count, /*nested=*/true, site),
-            [&loader](std::shared_ptr<Loop> loop) { return Epoch<Dataset>(std::move(loop), loader, loader.epoch()); }};
+  detail::EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, LoopCount count, Site site = Site::current()) {
+    return {loader_loop(loader, count, /*nested=*/true, site), [&loader](std::shared_ptr<detail::Loop> loop) {
+              return Epoch<Dataset>(std::move(loop), loader, loader.epoch());
+            }};
   }
   template <class Dataset>
-  EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, StepsOptions options, Site site = Site::current()) {
+  detail::EpochRange<Epoch<Dataset>> epochs(Loader<Dataset>& loader, StepsOptions options,
+                                            Site site = Site::current()) {
     return epochs(loader, options.epochs, site);
   }
   /// Epochs over batches that the program holds, such as a vector: `for (auto& epoch : session.epochs({.count = 10},
@@ -126,18 +128,19 @@ class Session {
   /// changes, make it a function of the epoch, or track what it depends on. A resume in the middle of an epoch needs as
   /// many batches as before. With several ranks each has batches of its own, as many as the others.
   template <std::ranges::forward_range Batches>
-  EpochRange<OwnEpoch<Batches>> epochs(CountOptions options, Batches& batches, Site site = Site::current()) {
-    auto counter = std::make_shared<BatchCounter>();
+  detail::EpochRange<detail::OwnEpoch<Batches>> epochs(CountOptions options, Batches& batches,
+                                                       Site site = Site::current()) {
+    auto counter = std::make_shared<detail::BatchCounter>();
     auto begin = loader_loop(*counter, options.count, /*nested=*/true, site);
-    return {std::move(begin), [counter = std::move(counter), &batches](std::shared_ptr<Loop> loop) {
-              return OwnEpoch<Batches>(std::move(loop), counter, batches, counter->epoch());
+    return {std::move(begin), [counter = std::move(counter), &batches](std::shared_ptr<detail::Loop> loop) {
+              return detail::OwnEpoch<Batches>(std::move(loop), counter, batches, counter->epoch());
             }};
   }
   /// Steps of a program that makes its own batches: `for (auto& step : session.steps({.count = 20000}))`. Without a
   /// count the program ends the loop by session.done(), depending on its state for example: `for (auto& step :
   /// session.steps()) { ...; if (loss < 0.01) session.done("converged"); }`.
-  CountRange steps(CountOptions options = {}, Site site = Site::current()) {
-    return CountRange(counted_loop(options.count, site));
+  detail::CountRange steps(CountOptions options = {}, Site site = Site::current()) {
+    return detail::CountRange(counted_loop(options.count, site));
   }
   /// Steps of the program's own while loop: `while (session.next()) { ... }`, or `while (auto step = session.next())`.
   /// A step ends at the next call. End the loop by session.done(), after which next() returns nothing, or by
@@ -146,12 +149,12 @@ class Session {
 
   /// Common mistakes: the compiler's error for each says what to write instead.
   template <class Batches, std::enable_if_t<!std::is_lvalue_reference_v<Batches>, int> = 0>
-  typename TemporaryBatches<Batches>::Range epochs(CountOptions options, Batches&& batches,
-                                                   Site site = Site::current());
-  template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
-  typename NotALoader<T>::Range steps(T& loader, StepsOptions options, Site site = Site::current());
-  template <class T, std::enable_if_t<!std::derived_from<T, LoaderBase>, int> = 0>
-  typename NotALoader<T>::Range epochs(T& loader, StepsOptions options, Site site = Site::current());
+  typename detail::TemporaryBatches<Batches>::Range epochs(CountOptions options, Batches&& batches,
+                                                           Site site = Site::current());
+  template <class T, std::enable_if_t<!std::derived_from<T, detail::LoaderBase>, int> = 0>
+  typename detail::NotALoader<T>::Range steps(T& loader, StepsOptions options, Site site = Site::current());
+  template <class T, std::enable_if_t<!std::derived_from<T, detail::LoaderBase>, int> = 0>
+  typename detail::NotALoader<T>::Range epochs(T& loader, StepsOptions options, Site site = Site::current());
 
   /// Saves now if no step or epoch body is running, else at the next boundary. `metrics` are kept with the version.
   void save_now(nlohmann::json metrics = nlohmann::json::object(), Site site = Site::current());
@@ -239,7 +242,7 @@ class Session {
   /// optimizer.step(). Each rank's weight is its share of the step's batch. Does nothing on one rank.
   void average_gradients(const torch::nn::Module& net, Site site = Site::current());
   template <class Net>
-  requires IsModuleHolder<Net> || std::convertible_to<Net, std::shared_ptr<torch::nn::Module>>
+  requires detail::IsModuleHolder<Net> || std::convertible_to<Net, std::shared_ptr<torch::nn::Module>>
   void average_gradients(const Net& net, Site site = Site::current()) {
     average_gradients(static_cast<const torch::nn::Module&>(*net), site);
   }
@@ -284,7 +287,7 @@ class Session {
   Impl& impl() const;
   template <class Net>
   static std::shared_ptr<torch::nn::Module> module_of(Net& net) {
-    if constexpr (IsModuleHolder<Net>) {
+    if constexpr (detail::IsModuleHolder<Net>) {
       return net.ptr();
     } else if constexpr (std::derived_from<Net, torch::nn::Module>) {
       return std::shared_ptr<torch::nn::Module>(std::shared_ptr<void>(), &net);  // not owned
@@ -306,16 +309,16 @@ class Session {
                          torch::optim::Optimizer& optimizer, std::vector<AnyStage> stages);
   template <class T>
   Session& track_kept(const std::string& name, T&& x) {
-    if constexpr (std::derived_from<std::remove_cvref_t<T>, LoaderBase>) shard(x);
+    if constexpr (std::derived_from<std::remove_cvref_t<T>, detail::LoaderBase>) shard(x);
     tracked(name).track(name, std::forward<T>(x));
     if constexpr (std::is_lvalue_reference_v<T>) remember_owner(name, std::addressof(x));
     return *this;
   }
-  TrackedState& tracked(const std::string& name);
+  detail::TrackedState& tracked(const std::string& name);
   void remember_owner(const std::string& name, const void* variable);
-  void shard(LoaderBase& loader);
-  BeginLoop loader_loop(LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
-  BeginLoop counted_loop(std::uint64_t count, Site site);
+  void shard(detail::LoaderBase& loader);
+  detail::BeginLoop loader_loop(detail::LoaderBase& loader, std::uint64_t epochs, bool nested, Site site);
+  detail::BeginLoop counted_loop(std::uint64_t count, Site site);
   void print_text(const std::string& text);
 
   std::unique_ptr<Impl> impl_;

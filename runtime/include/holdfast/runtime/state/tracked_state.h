@@ -36,7 +36,7 @@
 #include "holdfast/runtime/serialize/state_mistakes.h"
 #include "holdfast/runtime/serialize/value_access.h"
 
-namespace holdfast {
+namespace holdfast::detail {
 
 /// A TORCH_MODULE holder: `Net net;`.
 template <class T>
@@ -163,4 +163,4 @@ void TrackedState::add(const std::string& name, T& x) {
   }
 }
 
-}  // namespace holdfast
+}  // namespace holdfast::detail

@@ -9,11 +9,15 @@
 
 namespace holdfast {
 
+namespace detail {
+
 /// A window's micro-batches and samples (0: unknown), from its first micro-batch, and the share of one of its
 /// micro-batches. Pure functions.
 std::uint64_t window_length(std::uint64_t n, const StepFacts& first);
 std::uint64_t window_samples(std::uint64_t length, const StepFacts& first);
 double window_share(std::uint64_t length, std::uint64_t samples, const StepFacts& step);
+
+}  // namespace detail
 
 class Accumulate : public Stage {
  public:
