@@ -222,9 +222,9 @@ Result<std::string> encode_checked(const Manifest& manifest, std::uint64_t limit
   if (text.size() <= limit) return text;
   const std::uint64_t bytes = text.size();
   text = {};  // frees it, because it may fill most of the memory
-  return Status(StatusCode::invalid, "the version's values have " + format_bytes(bytes) + " as text, more than the " +
-                                         format_bytes(limit) + " that can be read back; the largest are " +
-                                         largest_values(manifest) +
+  return Status(StatusCode::invalid, "the version's values have " + format_count(bytes) +
+                                         " bytes as text, more than the " + format_count(limit) +
+                                         " that can be read back; the largest are " + largest_values(manifest) +
                                          ": track large data as a tensor, which has no such limit");
 }
 
