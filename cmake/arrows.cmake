@@ -45,7 +45,7 @@ set(holdfast_arrows
   # members of LibTorch's classes that have no accessor
   "runtime/libtorch : . optim"
   # users' classes and containers to values and tensors, and back
-  "runtime/serialize : ."
+  "runtime/serialize : . tensors"
   # what a run tracks: snapshots, restore plans, optimizers by parameter names
   "runtime/state : . tensors optim libtorch serialize"
   # rendezvous, collectives, watchdog, step horizon

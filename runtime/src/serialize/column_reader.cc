@@ -18,7 +18,7 @@ using storage::StatusCode;
 
 namespace {
 
-std::string describe(ScalarType type) { return c10::toString(type); }
+std::string type_name(ScalarType type) { return c10::toString(type); }
 
 }  // namespace
 
@@ -70,13 +70,13 @@ void ColumnReader::numbers(ScalarType type, void* data, std::size_t count) {
     const auto* from = static_cast<const std::byte*>(numbers_.const_data_ptr());
     const ScalarType saved = numbers_.scalar_type();
     const Fits fits = convert_numbers(saved, from + next_number_ * width_of(saved), type, data, count);
-    if (fits != Fits::yes) throw_other_type(describe(saved), type, fits == Fits::out_of_range);
+    if (fits != Fits::yes) throw_other_type(type_name(saved), type, fits == Fits::out_of_range);
   }
   next_number_ += count;
 }
 
 void ColumnReader::throw_other_type(const std::string& saved, ScalarType wanted, bool is_too_large) const {
-  throw Error(StatusCode::misfit, "'" + full_name() + "' is " + saved + " in the checkpoint and " + describe(wanted) +
+  throw Error(StatusCode::misfit, "'" + full_name() + "' is " + saved + " in the checkpoint and " + type_name(wanted) +
                                       " in the program" +
                                       (is_too_large ? ", which cannot hold all of its numbers" : ""));
 }

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <set>
-#include <sstream>
 
 #include "exact_json.h"
 #include "holdfast/runtime/error.h"
+#include "tensors/tensor_form.h"
 
 namespace holdfast {
 
@@ -32,12 +32,6 @@ Map below(const Map& map, const std::string& prefix) {
     found.emplace(it->first.substr(prefix.size()), it->second);
   }
   return found;
-}
-
-std::string describe(const at::Tensor& tensor) {
-  std::ostringstream text;
-  text << tensor.scalar_type() << ' ' << tensor.sizes();
-  return text.str();
 }
 
 [[noreturn]] void throw_taken(const std::string& key) {

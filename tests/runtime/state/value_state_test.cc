@@ -242,7 +242,7 @@ TEST_CASE("user_types_save_and_load_nested_tensors_and_values") {
   CHECK(refusal_lacking(StatusCode::misfit, load, {"'tracker'", "value 'more'", "load()"}) == "");
   average.mean = torch::zeros({4});
   CHECK(refusal_lacking(StatusCode::misfit, load,
-                        {"'tracker'", "'mean'", "Float [3] in the program", "Float [4] in the checkpoint"}) == "");
+                        {"'tracker'", "'mean'", "F32 [3] in the program", "F32 [4] in the checkpoint"}) == "");
 }
 
 TEST_CASE("generators_are_restored_for_dropout") {
