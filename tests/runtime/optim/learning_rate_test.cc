@@ -348,6 +348,6 @@ TEST_CASE("invalid_state_of_a_schedule_is_refused_and_changes_nothing") {
   CHECK(broken({{"plateau", {{"best", {{"$double", "nan"}}}}}}, {"nan", "best metric"}) == "");
   CHECK(broken({{"plateau", {{"best", {{"$double", "low"}}}}}}, {"\"low\"", "\"$double\""}) == "");
   CHECK(broken({{"plateau", {{"factor", 1.5}}}}, {"factor", "1.5", "from 0 to 1"}) == "");
-  CHECK(broken({{"plateau", {{"bad", -1}}}}, {"-1", "\"bad\"", "count"}) == "");
-  CHECK(broken({{"plateau", {{"cooling", 0.5}}}}, {"0.5", "\"cooling\"", "count"}) == "");
+  CHECK(broken({{"plateau", {{"bad", -1}}}}, {"-1", "\"bad\"", "whole number"}) == "");
+  CHECK(broken({{"plateau", {{"cooling", 0.5}}}}, {"0.5", "\"cooling\"", "whole number"}) == "");
 }
