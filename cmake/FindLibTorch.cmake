@@ -22,8 +22,9 @@ Variables
   LibTorch_NCCL   LibTorch_CUDA is ON and nccl.h was found: USE_C10D_NCCL is defined
 #]=]
 
-# The versions that were tested: the last of each minor version, because LibTorch promises no stable C++ API between
-# them. The first is the one that was tested on GPUs. Older ones are refused; newer ones are tried, with a warning.
+# The supported versions: the last patch of each minor version, because LibTorch promises no stable C++ API between minor
+# versions. `tools/run-tests --long` runs the runtime's fast tests with each of them. The first is the one that was
+# tested on GPUs. Older versions are refused; newer ones are tried, with a warning.
 # tools/setup reads this list.
 set(_LibTorch_versions 2.11.0 2.12.1 2.13.0 2.14.1 2.15.0)
 list(TRANSFORM _LibTorch_versions REPLACE "[.][0-9]+$" "" OUTPUT_VARIABLE _LibTorch_minors)

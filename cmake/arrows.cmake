@@ -46,8 +46,10 @@ set(holdfast_arrows
   "runtime/libtorch : . optim"
   # users' classes and containers to values and tensors, and back
   "runtime/serialize : . tensors"
+  # the form of tracked state in a version: its names, what is captured, what a restore does, what fits
+  "runtime/snapshot : . tensors"
   # what a run tracks: snapshots, restore plans, optimizers by parameter names
-  "runtime/state : . tensors optim libtorch serialize"
+  "runtime/state : . tensors optim libtorch serialize snapshot"
   # rendezvous, collectives, watchdog, step horizon
   "runtime/ranks : . logging platform process policy"
   # the step pipeline: stage interface, engine, gradients of a window
@@ -55,9 +57,9 @@ set(holdfast_arrows
   # one file for each stage: DDP, AMP, accumulation, clipping, schedule, averages
   "runtime/pipeline/stages : . pipeline options device optim tensors"
   # one version of all ranks: gathering, sharing, the run on disk
-  "runtime/checkpoint : . logging process options tensors state ranks"
+  "runtime/checkpoint : . logging process options tensors snapshot state ranks"
   # what users call: start, loops, saves, the end
-  "runtime/session : . platform process logging device data policy options serialize state ranks pipeline
+  "runtime/session : . platform process logging device data policy options serialize snapshot state ranks pipeline
     pipeline/stages checkpoint"
 
   # the command and its table of commands

@@ -1,7 +1,7 @@
 // A captured state that no longer depends on the tracked objects.
 #pragma once
 
-#include "state/snapshot.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

@@ -8,7 +8,7 @@
 
 #include "holdfast/storage/formats/non_finite.h"
 #include "holdfast/storage/text/units.h"
-#include "state/stored_name.h"
+#include "snapshot/stored_name.h"
 
 namespace holdfast {
 

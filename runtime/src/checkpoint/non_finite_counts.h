@@ -7,7 +7,7 @@
 #include <string>
 
 #include "holdfast/storage/formats/manifest.h"
-#include "state/snapshot.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

@@ -5,7 +5,7 @@
 
 #include "holdfast/runtime/ranks/group.h"
 #include "holdfast/storage/readers/version_reader.h"
-#include "state/tensor_feed.h"
+#include "snapshot/tensor_feed.h"
 
 namespace holdfast {
 

@@ -11,7 +11,7 @@
 #include "checkpoint/state_digest.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/text/text.h"
-#include "state/rank_names.h"
+#include "snapshot/rank_names.h"
 
 namespace holdfast {
 namespace {

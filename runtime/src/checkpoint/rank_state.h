@@ -3,7 +3,7 @@
 #pragma once
 
 #include "holdfast/runtime/ranks/group.h"
-#include "state/snapshot.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "holdfast/runtime/ranks/group.h"
-#include "state/snapshot.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

@@ -10,7 +10,7 @@
 #include "checkpoint/non_finite_counts.h"
 #include "holdfast/storage/formats/manifest.h"
 #include "policy/save_policy.h"
-#include "state/snapshot.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

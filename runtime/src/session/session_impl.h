@@ -25,7 +25,7 @@
 #include "session/save_state.h"
 #include "session/stop_agreement.h"
 #include "session/tracked_lifetimes.h"
-#include "state/tensor_feed.h"
+#include "snapshot/tensor_feed.h"
 
 namespace holdfast {
 

@@ -6,7 +6,7 @@
 
 #include "checkpoint/held_state.h"
 #include "holdfast/runtime/error.h"
-#include "state/stored_name.h"
+#include "snapshot/stored_name.h"
 
 namespace holdfast {
 

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "libtorch/optimizer_fields.h"
-#include "state/capture.h"
-#include "state/restore_plan.h"
+#include "snapshot/capture.h"
+#include "snapshot/restore_plan.h"
 
 namespace holdfast {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "libtorch/optimizer_fields.h"
-#include "state/restore_plan.h"
+#include "snapshot/restore_plan.h"
 
 namespace holdfast {
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "holdfast/runtime/error.h"
-#include "state/stored_name.h"
-#include "state/tensor_feed.h"
+#include "snapshot/stored_name.h"
+#include "snapshot/tensor_feed.h"
 #include "state/tracked_registry.h"
 #include "tensors/tensor_load.h"
 

@@ -8,9 +8,9 @@
 
 #include "holdfast/runtime/state/tracked_state.h"
 #include "holdfast/storage/readers/version_reader.h"
-#include "state/compatibility.h"
-#include "state/rank_names.h"
-#include "state/snapshot.h"
+#include "snapshot/compatibility.h"
+#include "snapshot/rank_names.h"
+#include "snapshot/snapshot.h"
 
 namespace holdfast {
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "state/rank_names.h"
+#include "snapshot/rank_names.h"
 #include "state/tracked_item.h"
 
 namespace holdfast {

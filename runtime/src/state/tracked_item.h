@@ -8,8 +8,8 @@
 
 #include "holdfast/runtime/serialize/object_reference.h"
 #include "holdfast/runtime/serialize/state.h"
-#include "state/capture.h"
-#include "state/restore_plan.h"
+#include "snapshot/capture.h"
+#include "snapshot/restore_plan.h"
 
 namespace holdfast {
 

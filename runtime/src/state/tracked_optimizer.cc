@@ -17,9 +17,9 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/optim/device_scale.h"
 #include "libtorch/optimizer_fields.h"
+#include "snapshot/stored_name.h"
 #include "state/optimizer_encoding.h"
 #include "state/optimizer_groups.h"
-#include "state/stored_name.h"
 
 namespace holdfast {
 namespace {

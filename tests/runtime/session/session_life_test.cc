@@ -9,7 +9,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
 #include "message_parts.h"
-#include "rank_session.h"
+#include "ranks/rank_session.h"
 #include "ranks.h"
 #include "session_run.h"
 

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "holdfast/storage/formats/manifest.h"
-#include "state/compatibility.h"
-#include "state/rank_names.h"
+#include "snapshot/compatibility.h"
+#include "snapshot/rank_names.h"
 #include "tensors/load_target.h"
 #include "tensors/tensor_form.h"
 #include "tensors/tensor_names.h"

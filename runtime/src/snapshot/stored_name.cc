@@ -1,6 +1,6 @@
-#include "state/stored_name.h"
+#include "snapshot/stored_name.h"
 
-#include "state/rank_names.h"
+#include "snapshot/rank_names.h"
 
 namespace holdfast {
 namespace {

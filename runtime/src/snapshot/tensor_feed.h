@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "state/compatibility.h"
+#include "snapshot/compatibility.h"
 #include "tensors/load_target.h"
 
 namespace holdfast {

@@ -1,4 +1,4 @@
-#include "state/capture.h"
+#include "snapshot/capture.h"
 
 #include <algorithm>
 #include <utility>

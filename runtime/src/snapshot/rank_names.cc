@@ -1,4 +1,4 @@
-#include "state/rank_names.h"
+#include "snapshot/rank_names.h"
 
 #include "holdfast/storage/formats/ranks_of_run.h"
 #include "splitmix64.h"

@@ -1,4 +1,4 @@
-#include "state/restore_plan.h"
+#include "snapshot/restore_plan.h"
 
 #include <fnmatch.h>
 
@@ -7,8 +7,8 @@
 
 #include "exact_json.h"
 #include "holdfast/storage/formats/digest.h"
+#include "snapshot/stored_name.h"
 #include "splitmix64.h"
-#include "state/stored_name.h"
 #include "tensors/dtype.h"
 #include "tensors/tensor_source.h"
 

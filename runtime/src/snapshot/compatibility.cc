@@ -1,4 +1,4 @@
-#include "state/compatibility.h"
+#include "snapshot/compatibility.h"
 
 #include <fnmatch.h>
 
