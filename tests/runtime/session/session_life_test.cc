@@ -9,8 +9,8 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/session/session.h"
 #include "message_parts.h"
-#include "ranks/rank_session.h"
 #include "ranks.h"
+#include "ranks/rank_session.h"
 #include "session_run.h"
 
 namespace {
