@@ -466,7 +466,7 @@ def chosen(words):
         else:
             of_word = [c for i, c in enumerate(CONFIGURATIONS) if word in (str(i), c.name)]
         if not of_word:
-            sys.exit(f"'{word}' is no configuration: --list prints them")
+            sys.exit(f"'{word}' is not a configuration: --list prints them")
         found += of_word
     return found
 
@@ -696,7 +696,7 @@ def require_gpus(options, facts):
     if options.gpus > 1 and not facts["nccl"]:
         sys.exit("encoder_bench was built without NCCL: build it where nccl.h and a CUDA toolkit are, or say --gpus 1")
     if options.gpus == 1:
-        print("one GPU: nothing is said on scaling", file=sys.stderr)
+        print("one GPU: scaling is not measured", file=sys.stderr)
 
 
 def main():

@@ -26,7 +26,7 @@ int run_holdfast(const Settings& s, int argc, char** argv) {
   FusedAdamW optimizer(net->parameters(), torch::optim::AdamWOptions(kLearningRate));
   auto pipeline = session.pipeline(net, optimizer, {Ddp(s.ddp), Amp(Precision::bf16)});
   const Batch batch = make_batch(s, session.rank(), session.device());
-  Rounds rounds(session.device(), [](const std::string& order) -> json { refuse(order + " is no order"); });
+  Rounds rounds(session.device(), [](const std::string& order) -> json { refuse("unknown order " + order); });
   if (s.mark_last_gradient) rounds.mark_last_gradient_of(net->tokens->weight);
   session.restore();
   at::Tensor first = at::ones({1}, at::TensorOptions(session.device()));

@@ -196,7 +196,7 @@ int run_plain(const Settings& s) {
   }
   const Batch batch = make_batch(s, ranks.rank, device);
   Rounds rounds(device, [&](const std::string& order) -> json {
-    if (order != "exchange" || !reducer) refuse(order + " is no order");
+    if (order != "exchange" || !reducer) refuse("unknown order " + order);
     return exchange_alone(*reducer, *group, device);
   });
   if (s.mark_last_gradient) rounds.mark_last_gradient_of(net->tokens->weight);

@@ -27,7 +27,7 @@ Settings read_settings(int argc, char** argv) {
   const auto choice = [](auto& value, const auto& words) {
     return [&value, &words](const std::string& text) {
       const auto found = std::find_if(words.begin(), words.end(), [&](const auto& word) { return word.first == text; });
-      if (found == words.end()) refuse(text + " is no choice");
+      if (found == words.end()) refuse("unknown choice " + text);
       value = found->second;
     };
   };
@@ -50,7 +50,7 @@ Settings read_settings(int argc, char** argv) {
     const std::string argument = argv[i];
     const auto equals = argument.find('=');
     const auto setting = known.find(argument.substr(0, equals));
-    if (equals == std::string::npos || setting == known.end()) refuse(argument + " is no setting");
+    if (equals == std::string::npos || setting == known.end()) refuse("unknown setting " + argument);
     setting->second(argument.substr(equals + 1));
   }
   return s;
