@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "holdfast/storage/stores/store.h"
+#include "storage/read_only_store.h"
 
 namespace holdfast::storage {
 
-class ImageStore : public Store {
+class ImageStore : public ReadOnlyStore {
  public:
   /// Copies every object of journal/ and data/.
   explicit ImageStore(const Store& from) {
@@ -39,16 +39,6 @@ class ImageStore : public Store {
     return std::unique_ptr<ObjectReader>(std::make_unique<Reader>(found->second));
   }
 
-  Status prepare() override { return refused(); }
-  Result<std::unique_ptr<ObjectWriter>> create(const std::string&, std::uint64_t) override { return refused(); }
-  Result<std::unique_ptr<StagedObject>> stage(const std::string&, std::string_view, bool) override { return refused(); }
-  Status sync_folder(const std::string&) override { return refused(); }
-  Status remove(const std::string&) override { return refused(); }
-  Status put(const std::string&, std::string_view) override { return refused(); }
-  Status append(const std::string&, std::string_view) override { return refused(); }
-  Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>&) override { return refused(); }
-  Result<std::unique_ptr<HostLock>> lock(std::string_view) override { return refused(); }
-
  private:
   class Reader final : public ObjectReader {
    public:
@@ -65,8 +55,6 @@ class ImageStore : public Store {
    private:
     const std::string& bytes_;
   };
-
-  static Status refused() { return {StatusCode::read_only, "an image is only read"}; }
 };
 
 }  // namespace holdfast::storage

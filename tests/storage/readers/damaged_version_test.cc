@@ -6,6 +6,7 @@
 #include "catch.h"
 #include "holdfast/storage/readers/version_reader.h"
 #include "storage/image_store.h"
+#include "storage/read_only_store.h"
 #include "storage/sample_version.h"
 #include "storage/sealed_text.h"
 #include "stored_version.h"
@@ -17,7 +18,7 @@ using namespace stored_version;
 namespace {
 
 /// Flips a bit of the payload, at byte `at`, in the first `wrong_reads` reads that include it.
-class FlakyStore final : public Store {
+class FlakyStore final : public ReadOnlyStore {
  public:
   FlakyStore(const Store& store, std::uint64_t at, int wrong_reads)
       : store_(store), at_(at), wrong_reads_(wrong_reads) {}
@@ -29,15 +30,6 @@ class FlakyStore final : public Store {
     if (!object || name != kPayload) return object;
     return std::unique_ptr<ObjectReader>(std::make_unique<Reader>(*this, std::move(*object)));
   }
-  Status prepare() override { return refused(); }
-  Result<std::unique_ptr<ObjectWriter>> create(const std::string&, std::uint64_t) override { return refused(); }
-  Result<std::unique_ptr<StagedObject>> stage(const std::string&, std::string_view, bool) override { return refused(); }
-  Status sync_folder(const std::string&) override { return refused(); }
-  Status remove(const std::string&) override { return refused(); }
-  Status put(const std::string&, std::string_view) override { return refused(); }
-  Status append(const std::string&, std::string_view) override { return refused(); }
-  Result<std::size_t> remove_staged(const std::function<bool(std::string_view)>&) override { return refused(); }
-  Result<std::unique_ptr<HostLock>> lock(std::string_view) override { return refused(); }
 
  private:
   class Reader final : public ObjectReader {
@@ -57,7 +49,6 @@ class FlakyStore final : public Store {
     const FlakyStore& store_;
     std::unique_ptr<ObjectReader> object_;
   };
-  static Status refused() { return {StatusCode::read_only, "only read"}; }
 
   const Store& store_;
   const std::uint64_t at_;
