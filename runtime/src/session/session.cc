@@ -12,6 +12,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/storage/run/death_note.h"
+#include "holdfast/storage/text/plural.h"
 #include "holdfast/storage/text/units.h"
 #include "pipeline/average_gradients.h"
 #include "pipeline/trainable_parameters.h"
@@ -125,8 +126,7 @@ Session::~Session() {
   if (impl_->manager) (void)impl_->manager->metrics().flush();
   if (const std::uint64_t lost = impl_->progress.step - impl_->saving.last.step; lost != 0) {
     impl_->console.say(fmt::format("the program ended without session.finish(): {} since the last version {} not saved",
-                                   lost == 1 ? "1 step" : storage::format_count(lost) + " steps",
-                                   lost == 1 ? "is" : "are"));
+                                   storage::plural(lost, "step"), lost == 1 ? "is" : "are"));
   }
 }
 

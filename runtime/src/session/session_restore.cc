@@ -12,6 +12,7 @@
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/pipeline/stages/amp.h"
 #include "holdfast/runtime/platform/launcher.h"
+#include "holdfast/storage/text/plural.h"
 #include "holdfast/storage/text/units.h"
 #include "ranks/group_control.h"
 #include "ranks/status_json.h"
@@ -154,8 +155,7 @@ storage::Status Session::Impl::load(const storage::Manifest& manifest, TensorFee
   resumed.steps_lost.clear();
   if (const auto lost = manager->steps_after(manifest.uid, manifest.position.step); lost > 0) {
     resumed.steps_lost =
-        fmt::format("repeating about {} that {} not saved",
-                    lost == 1 ? "1 step" : storage::format_count(lost) + " steps", lost == 1 ? "was" : "were");
+        fmt::format("repeating about {} that {} not saved", storage::plural(lost, "step"), lost == 1 ? "was" : "were");
   }
   return {};
 }

@@ -14,7 +14,7 @@
 #include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/storage/stores/file/file_operations.h"
-#include "holdfast/storage/text/units.h"
+#include "holdfast/storage/text/plural.h"
 #include "ranks/group_control.h"
 #include "ranks/rendezvous.h"
 #include "session/earlier_sessions.h"
@@ -150,9 +150,7 @@ void Session::Impl::report_exit() {
   const std::uint64_t lost = session->progress.step - session->saving.last.step;
   std::fprintf(stderr, "holdfast: exit() was called before session.finish(): %s; the next start continues from %s\n",
                lost == 0 ? "the current step is not saved"
-                         : fmt::format("{} step{} and the current one are not saved", storage::format_count(lost),
-                                       lost == 1 ? "" : "s")
-                               .c_str(),
+                         : fmt::format("{} and the current one are not saved", storage::plural(lost, "step")).c_str(),
                session->saving.version.empty() ? "the beginning" : ("version " + session->saving.version).c_str());
 }
 

@@ -25,10 +25,6 @@ std::string format_number(double value) {
 
 std::string format_shape(const std::vector<std::int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-std::string plural(std::uint64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", format_count(count), noun, count == 1 ? "" : "s");
-}
-
 std::int64_t now() { return static_cast<std::int64_t>(std::time(nullptr)); }
 
 std::optional<std::int64_t> age_of(const std::string& time) {

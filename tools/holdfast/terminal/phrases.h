@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "holdfast/storage/text/plural.h"
 #include "holdfast/storage/text/time.h"
 #include "holdfast/storage/text/units.h"
 
@@ -15,13 +16,12 @@ namespace holdfast::tools {
 using storage::format_bytes;
 using storage::format_count;
 using storage::parse_time;
+using storage::plural;
 using storage::time_text;
 
 std::string format_age(std::int64_t seconds);  // "3 min"; "just now" below a second and for clocks that disagree
 std::string format_number(double value);       // six significant digits
 std::string format_shape(const std::vector<std::int64_t>& shape);  // "[32, 1, 3, 3]"
-/// "1 version", "3 versions".
-std::string plural(std::uint64_t count, std::string_view noun);
 
 /// Seconds since the Unix epoch.
 std::int64_t now();
