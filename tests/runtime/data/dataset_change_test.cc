@@ -15,8 +15,8 @@ namespace {
 
 using namespace holdfast;
 
-struct Numbers : torch::data::datasets::Dataset<Numbers> {
-  explicit Numbers(std::size_t count) : count(count) {}
+struct CountedSamples : torch::data::datasets::Dataset<CountedSamples> {
+  explicit CountedSamples(std::size_t count) : count(count) {}
   torch::data::Example<> get(std::size_t index) override {
     return {torch::full({1}, static_cast<float>(index)), torch::zeros({1})};
   }
@@ -38,7 +38,7 @@ struct Program {
   std::vector<std::size_t> seen = {};
 
   int run(Session& session, std::size_t samples, std::uint64_t epochs, std::uint64_t stops_at) {
-    Loader loader(Numbers(samples).map(torch::data::transforms::Stack<>()), loading);
+    Loader loader(CountedSamples(samples).map(torch::data::transforms::Stack<>()), loading);
     const auto step = [&](auto& batch) {
       for (std::int64_t i = 0; i < batch.data.numel(); ++i) {
         seen.push_back(static_cast<std::size_t>(batch.data[i].template item<float>()));
@@ -150,7 +150,7 @@ TEST_CASE("another_order_of_samples_is_refused_inside_an_epoch_and_accepted_betw
 
 TEST_CASE("a_custom_order_of_the_wrong_length_or_with_an_invalid_index_is_refused") {
   const auto refusal_of = [](std::vector<std::size_t> order) {
-    Loader loader(Numbers(3), {.order = [&](std::uint64_t) { return order; }});
+    Loader loader(CountedSamples(3), {.order = [&](std::uint64_t) { return order; }});
     return error_of([&] { loader.next(); });
   };
   CHECK(lacking(refusal_of({0, 1}), {"2 indices", "epoch 0", "3 samples"}) == "");

@@ -37,7 +37,7 @@ GpuFacts facts_of(Gpu gpu) {
           .libtorch_architectures = kWheel};
 }
 
-std::string refusal(DeviceKind wanted, const GpuFacts& facts) {
+std::string refused_gpu(DeviceKind wanted, const GpuFacts& facts) {
   try {
     choose_device(wanted, facts);
   } catch (const Error& error) {
@@ -66,8 +66,8 @@ TEST_CASE("kernels_fit_a_gpu_by_the_rules_of_machine_code_and_ptx") {
 TEST_CASE("a_gpu_without_kernels_is_refused_with_a_remedy_and_cpu_is_always_there") {
   const auto p100 = facts_of({"Tesla P100-PCIE-16GB", 6, 0});
   for (const DeviceKind wanted : {DeviceKind::cuda, DeviceKind::automatic}) {
-    CHECK(contains(refusal(wanted, p100), "no kernels for the Tesla P100-PCIE-16GB (sm_60)"));
-    CHECK(contains(refusal(wanted, p100), "--holdfast.device cpu"));
+    CHECK(contains(refused_gpu(wanted, p100), "no kernels for the Tesla P100-PCIE-16GB (sm_60)"));
+    CHECK(contains(refused_gpu(wanted, p100), "--holdfast.device cpu"));
   }
   CHECK(choose_device(DeviceKind::cpu, p100).device.is_cpu());
   CHECK(choose_device(DeviceKind::automatic, facts_of({"T4", 7, 5})).device == c10::Device(c10::kCUDA, 0));
@@ -101,18 +101,19 @@ TEST_CASE("each_rank_of_a_host_uses_a_different_visible_gpu") {
 
 TEST_CASE("auto_chooses_the_cpu_without_a_usable_gpu_and_cuda_is_refused_with_the_reason") {
   CHECK(choose_device(DeviceKind::automatic, GpuFacts{}).device.is_cpu());
-  CHECK(contains(refusal(DeviceKind::cuda, GpuFacts{}), "no GPU was found"));
+  CHECK(contains(refused_gpu(DeviceKind::cuda, GpuFacts{}), "no GPU was found"));
 
   auto without_cuda = facts_of({"T4", 7, 5});
   without_cuda.libtorch_has_cuda = without_cuda.libtorch_sees_gpu = false;
   CHECK(choose_device(DeviceKind::automatic, without_cuda).device.is_cpu());
   CHECK(contains(choose_device(DeviceKind::automatic, without_cuda).note, "built without CUDA"));
-  CHECK(contains(refusal(DeviceKind::cuda, without_cuda), "built without CUDA"));
+  CHECK(contains(refused_gpu(DeviceKind::cuda, without_cuda), "built without CUDA"));
 
   auto old_driver = facts_of({"T4", 7, 5});
   old_driver.driver_cuda = "12.4";
   old_driver.libtorch_sees_gpu = false;
-  CHECK(contains(refusal(DeviceKind::automatic, old_driver), "built for CUDA 13.0 and the driver serves CUDA 12.4"));
+  CHECK(
+      contains(refused_gpu(DeviceKind::automatic, old_driver), "built for CUDA 13.0 and the driver serves CUDA 12.4"));
 }
 
 TEST_CASE("driver_and_libtorch_agree_on_whether_there_is_a_gpu") {

@@ -72,14 +72,14 @@ int train(const storage::Path& folder, const std::string& run, int act, int culp
   return session.finish();
 }
 
-struct Scenario {
+struct StepFault {
   const char* name;
   int act;
   std::vector<std::string> words;  // printed by every rank that can print; {} is the culprit
   bool speaks = true;              // whether the culprit prints it too
 };
 
-const std::vector<Scenario> kScenarios = {
+const std::vector<StepFault> kStepFaults = {
     {"SIGKILL in backward", 1, {"rank {} ", "its process ended; ", "in backward at step_faults_test.cc:"}, false},
     {"throw in backward", 2, {"rank {} failed in backward at step_faults_test.cc:", "backward met a NaN"}, false},
     {"SIGSTOP in backward", 3, {"rank {} ", "has sent no heartbeat", "in backward at step_faults_test.cc:"}, false},
@@ -96,38 +96,38 @@ const std::vector<Scenario> kScenarios = {
     {"a parameter unused on all ranks", 16, {"two.weight, two.bias", ".find_unused = true"}, false},
 };
 
-void every_rank_stops(int count, int culprit, const char* device, std::chrono::seconds patience) {
+void every_rank_stops_after_each_fault(int count, int culprit, const char* device, std::chrono::seconds patience) {
   const ScratchFolder folder;
-  for (const Scenario& scenario : kScenarios) {
-    INFO(scenario.name);
+  for (const StepFault& fault : kStepFaults) {
+    INFO(fault.name);
     const auto ended = ranks::run_sessions(
-        count, [&] { return train(folder.path(), fmt::format("run{}", scenario.act), scenario.act, culprit, device); },
+        count, [&] { return train(folder.path(), fmt::format("run{}", fault.act), fault.act, culprit, device); },
         patience);
     double slowest = 0;
     for (int rank = 0; rank < count; ++rank) {
       const auto& end = ended[static_cast<std::size_t>(rank)];
       INFO("rank " << rank << " ended with " << end.code << " after " << end.seconds << " s and said: " << end.text);
-      if (rank == culprit && !scenario.speaks) continue;
+      if (rank == culprit && !fault.speaks) continue;
       CHECK(end.code == 1);
-      CHECK(end.seconds < (scenario.act == 3 ? 8 : 5));  // silence is detected only after three seconds
+      CHECK(end.seconds < (fault.act == 3 ? 8 : 5));  // silence is detected only after three seconds
       slowest = std::max(slowest, end.seconds);
-      for (const std::string& word : scenario.words) {
+      for (const std::string& word : fault.words) {
         CHECK(end.text.find(fmt::format(fmt::runtime(word), culprit)) != std::string::npos);
       }
     }
-    std::cout << "fault: " << scenario.name << ", all ranks over after seconds=" << slowest << "\n";
+    std::cout << "fault: " << fault.name << ", all ranks over after seconds=" << slowest << "\n";
   }
 }
 
 }  // namespace
 
 TEST_CASE("faults_inside_a_backward_pass_stop_every_rank_with_the_reason", "[full][alone]") {
-  every_rank_stops(4, 2, "cpu", std::chrono::seconds(9));
+  every_rank_stops_after_each_fault(4, 2, "cpu", std::chrono::seconds(9));
 }
 
 // The gradients travel by NCCL, whose kernels end only by an abort.
 TEST_CASE("faults_inside_nccl_stop_every_rank_with_the_reason", "[gpu][alone]") {
-  if (ranks::are_on_two_gpus()) every_rank_stops(2, 1, "cuda", std::chrono::seconds(40));
+  if (ranks::are_on_two_gpus()) every_rank_stops_after_each_fault(2, 1, "cuda", std::chrono::seconds(40));
 }
 
 // For example while a virtual machine moves to another host, or a page is read from a sleeping disk.

@@ -21,7 +21,7 @@ constexpr std::size_t kSamples = 61;
 constexpr std::uint64_t kBatch = 8, kEpochs = 3;
 
 // A sample's number is in its data.
-class Numbers : public torch::data::datasets::Dataset<Numbers> {
+class Points : public torch::data::datasets::Dataset<Points> {
  public:
   torch::data::Example<> get(std::size_t index) override {
     const double x = static_cast<double>(index);
@@ -46,7 +46,7 @@ struct NetImpl : torch::nn::Module {
 TORCH_MODULE(Net);
 
 // What a rank did in a step: which samples it was given. Written in one piece.
-struct Record {
+struct StepRecord {
   std::uint64_t step = 0;
   std::uint64_t samples = 0;  // one bit each
 };
@@ -67,7 +67,7 @@ int train(const storage::Path& folder, const std::string& run, const char* devic
   Net net;
   net->to(session.device(), torch::kDouble);
   torch::optim::SGD optimizer(net->parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
-  Loader loader(Numbers().map(torch::data::transforms::Stack<>()), {.batch_size = kBatch});
+  Loader loader(Points().map(torch::data::transforms::Stack<>()), {.batch_size = kBatch});
   auto pipeline = session.pipeline(net, optimizer,
                                    {Ddp({.bucket_bytes = 64, .first_bucket_bytes = 32, .find_unused = true}),
                                     Accumulate(3), ClipGradNorm(0.5), Ema(0.9)});
@@ -79,7 +79,7 @@ int train(const storage::Path& folder, const std::string& run, const char* devic
       if (dies && death.inside) ::kill(::getpid(), SIGKILL);
       return loss;
     });
-    Record record{batch.number()};
+    StepRecord record{batch.number()};
     const auto numbers = batch.data.select(1, 0).cpu().contiguous();
     for (std::int64_t i = 0; batch.weight() > 0 && i < numbers.numel(); ++i) {
       record.samples |= std::uint64_t{1} << static_cast<int>(numbers[i].item<double>());
@@ -94,18 +94,19 @@ int train(const storage::Path& folder, const std::string& run, const char* devic
   return session.finish();
 }
 
-struct Ended {
+struct ElasticRun {
   std::vector<ranks::Ended> ranks;
-  std::vector<Record> trace;
+  std::vector<StepRecord> trace;
 };
 
-Ended start(int count, const storage::Path& folder, const std::string& run, const char* device, const Death& death) {
+ElasticRun start(int count, const storage::Path& folder, const std::string& run, const char* device,
+                 const Death& death) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
-  Ended ended;
+  ElasticRun ended;
   ended.ranks = ranks::run_sessions(count, [&] { return train(folder, run, device, ends[1], death); });
   ::close(ends[1]);
-  Record record;
+  StepRecord record;
   while (::read(ends[0], &record, sizeof record) == sizeof record) ended.trace.push_back(record);
   ::close(ends[0]);
   return ended;
@@ -134,7 +135,7 @@ void check(unsigned seed, const std::vector<int>& order, const char* device) {
   INFO(undisturbed.ranks[0].text);
   REQUIRE(undisturbed.ranks[0].code == 0);
   std::map<std::uint64_t, std::uint64_t> expected;  // samples by step
-  for (const Record& record : undisturbed.trace) expected[record.step] = record.samples;
+  for (const StepRecord& record : undisturbed.trace) expected[record.step] = record.samples;
   std::map<int, std::uint64_t> seen;
   for (const auto& [step, samples] : expected) {
     CHECK((std::popcount(samples) == kBatch || std::popcount(samples) == kSamples % kBatch));
@@ -158,7 +159,7 @@ void check(unsigned seed, const std::vector<int>& order, const char* device) {
                   << " of it");
     // Whole steps of this start: the samples of all ranks together.
     std::map<std::uint64_t, std::pair<int, std::uint64_t>> steps;
-    for (const Record& record : ended.trace) {
+    for (const StepRecord& record : ended.trace) {
       auto& [parts, samples] = steps[record.step];
       ++parts;
       CHECK((samples & record.samples) == 0);

@@ -22,13 +22,13 @@ namespace {
 using namespace holdfast;
 using namespace std::chrono_literals;
 
-struct Ended {
+struct StoppedProgram {
   int code = -1;  // or minus the signal
   int signals = 0;
 };
 
 // A program that trains until a stop request, and unloads everything at exit; it gets a stop request every 30 ms.
-Ended stop_again_and_again(const ScratchFolder& folder) {
+StoppedProgram stop_again_and_again(const ScratchFolder& folder) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   std::fflush(nullptr);
@@ -56,7 +56,7 @@ Ended stop_again_and_again(const ScratchFolder& folder) {
   ::close(ends[1]);
   char word;
   REQUIRE(::read(ends[0], &word, 1) == 1);
-  Ended ended;
+  StoppedProgram ended;
   int status = 0;
   while (::waitpid(child, &status, WNOHANG) == 0) {
     ::kill(child, SIGTERM);
@@ -72,7 +72,7 @@ void stop_runs_again_and_again(int runs) {
   const ScratchFolder folder;
   int right = 0, signals = 0;
   for (int run = 0; run < runs; ++run) {
-    const Ended ended = stop_again_and_again(folder);
+    const StoppedProgram ended = stop_again_and_again(folder);
     CHECK(ended.code == kRunAgain);
     right += ended.code == kRunAgain ? 1 : 0;
     signals += ended.signals;

@@ -20,7 +20,7 @@ namespace {
 using namespace holdfast;
 
 // Counts its steps in a tensor beside a mask of -inf; in some steps the tensor becomes NaN.
-struct Program {
+struct PoisonedProgram {
   std::uint64_t count = 10;
   std::set<std::uint64_t> poisoned = {};
   std::uint64_t from_on = std::numeric_limits<std::uint64_t>::max();  // every step from this one on is poisoned
@@ -83,12 +83,12 @@ TEST_CASE("more_nan_is_counted_by_tensor_and_three_tensors_are_named") {
 TEST_CASE("new_nan_is_reported_once_and_a_constant_mask_of_infinities_never") {
   Run run;
   run.every = "2";
-  Program program{.poisoned = {5}};
+  PoisonedProgram program{.poisoned = {5}};
   CHECK(run.session(program) == kDone);
   CHECK(count_lines(run.said(), {" more ", "NaN", " than "}) == 1);
   CHECK(has_line(run.said(), {"1 more", "NaN", "version ", "'weight'"}));
   // A resume compares with the version that it continues from.
-  Program longer{.count = 14};
+  PoisonedProgram longer{.count = 14};
   CHECK(run.session(longer) == kDone);
   CHECK(count_lines(run.said(), {" more ", "NaN", " than "}) == 1);
 }
@@ -96,7 +96,7 @@ TEST_CASE("new_nan_is_reported_once_and_a_constant_mask_of_infinities_never") {
 TEST_CASE("nan_in_a_runs_first_version_is_distinguished_from_a_mask_of_infinities") {
   for (const bool poisoned : {false, true}) {
     const Run run;
-    Program program{.count = 3};
+    PoisonedProgram program{.count = 3};
     if (poisoned) program.poisoned = {2};
     CHECK(run.session(program) == kDone);
     CHECK(count_lines(run.said(), {"1 more", "NaN", "began", "'weight'"}) == (poisoned ? 1 : 0));
@@ -107,7 +107,7 @@ TEST_CASE("nan_in_a_runs_first_version_is_distinguished_from_a_mask_of_infinitie
 TEST_CASE("a_run_that_stops_at_nan_saves_and_continues_only_from_a_chosen_version") {
   Run run;
   run.every = "2";
-  const auto life = [&](Program program, SessionOptions options) {
+  const auto life = [&](PoisonedProgram program, SessionOptions options) {
     const int code = run.session(program, std::move(options));
     CHECK((program.numbers.empty() || program.numbers.back() == (code == kDone ? 10 : 6)));
     return code;
@@ -126,7 +126,7 @@ TEST_CASE("a_run_that_stops_at_nan_saves_and_continues_only_from_a_chosen_versio
 
   SessionOptions from = with(run, "stop");
   from.from = before;
-  Program again;
+  PoisonedProgram again;
   CHECK(run.session(again, from) == kDone);
   CHECK(again.numbers == std::vector<std::uint64_t>{5, 6, 7, 8, 9, 10});
   CHECK(again.weight[0].item<double>() == 10);
@@ -135,7 +135,7 @@ TEST_CASE("a_run_that_stops_at_nan_saves_and_continues_only_from_a_chosen_versio
 
 TEST_CASE("a_rollback_skips_the_steps_since_the_version_before_and_a_kill_changes_nothing") {
   const Run undisturbed;
-  Program program{.count = 12, .poisoned = {5}};
+  PoisonedProgram program{.count = 12, .poisoned = {5}};
   CHECK(undisturbed.session(program, with(undisturbed, "rollback:2")) == kDone);
   CHECK(program.numbers == up_to(12));  // the loop continues from where it is
   CHECK(program.weight[0].item<double>() == 10);
@@ -152,13 +152,13 @@ TEST_CASE("a_rollback_skips_the_steps_since_the_version_before_and_a_kill_change
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      killed.session(Program{.count = 12, .poisoned = {5}, .dies_at = dies_at}, with(killed, "rollback:2"));
+      killed.session(PoisonedProgram{.count = 12, .poisoned = {5}, .dies_at = dies_at}, with(killed, "rollback:2"));
       ::_exit(1);
     }
     int status = 0;
     REQUIRE(::waitpid(child, &status, 0) == child);
     REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 9));
-    Program rest{.count = 12, .poisoned = {5}};
+    PoisonedProgram rest{.count = 12, .poisoned = {5}};
     CHECK(killed.session(rest, with(killed, "rollback:2")) == kDone);
     CHECK(rest.weight[0].item<double>() == 10);
     CHECK(killed.versions().back().values == versions.back().values);
@@ -167,7 +167,7 @@ TEST_CASE("a_rollback_skips_the_steps_since_the_version_before_and_a_kill_change
 
 TEST_CASE("a_run_is_rolled_back_in_its_first_steps_too") {
   const Run run;
-  Program program{.count = 5, .poisoned = {1}};
+  PoisonedProgram program{.count = 5, .poisoned = {1}};
   CHECK(run.session(program, with(run, "rollback:3")) == kDone);
   CHECK(program.weight[0].item<double>() == 2);
 }
@@ -203,7 +203,7 @@ TEST_CASE("a_rollback_does_not_move_the_loader_of_its_loop") {
 
 TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run") {
   const Run run;
-  Program program{.count = 100, .from_on = 5};
+  PoisonedProgram program{.count = 100, .from_on = 5};
   const Error refusal = refusal_of([&] { run.session(program, with(run, "rollback:2")); });
   CHECK(program.numbers == up_to(12));
   INFO(refusal.what());
@@ -211,7 +211,8 @@ TEST_CASE("three_rollbacks_without_a_version_in_between_end_the_run") {
   CHECK(has_line(refusal.what(), {"step 12", "1 more", "NaN", "3 rollbacks"}));
   // Progress in between resets the count.
   const Run other;
-  CHECK(other.session(Program{.count = 20, .poisoned = {3, 7, 11, 15, 19}}, with(other, "rollback:2")) == kDone);
+  CHECK(other.session(PoisonedProgram{.count = 20, .poisoned = {3, 7, 11, 15, 19}}, with(other, "rollback:2")) ==
+        kDone);
   CHECK(count_lines(other.said(), {"rollback 5"}) == 1);
 }
 

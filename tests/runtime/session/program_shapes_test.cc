@@ -14,13 +14,13 @@
 
 namespace {
 
-struct Ended {
+struct EndedShape {
   bool killed = false;
   int code = -1;
   std::vector<shapes::Word> words;
 };
 
-Ended run(const shapes::Shape& shape, const ScratchFolder& folder, const std::string& run, int dies_at) {
+EndedShape run(const shapes::Shape& shape, const ScratchFolder& folder, const std::string& run, int dies_at) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   const pid_t child = ::fork();
@@ -43,7 +43,7 @@ Ended run(const shapes::Shape& shape, const ScratchFolder& folder, const std::st
     ::_exit(shape.train(session, trace));
   }
   ::close(ends[1]);
-  Ended ended;
+  EndedShape ended;
   shapes::Word word;
   while (::read(ends[0], &word, sizeof word) == sizeof word) ended.words.push_back(word);
   ::close(ends[0]);
@@ -60,7 +60,7 @@ TEST_CASE("programs_of_every_shape_resume_exactly_after_a_kill_at_any_point", "[
   int processes = 0, kills = 0, words = 0, differing = 0;
   for (const auto& shape : shapes::all()) {
     const ScratchFolder folder;
-    const Ended undisturbed = run(shape, folder, "undisturbed", 0);
+    const EndedShape undisturbed = run(shape, folder, "undisturbed", 0);
     INFO(shape.name);
     REQUIRE(undisturbed.code == holdfast::kDone);
     std::map<std::string, double> expected;
@@ -68,7 +68,7 @@ TEST_CASE("programs_of_every_shape_resume_exactly_after_a_kill_at_any_point", "[
     REQUIRE(expected.size() == undisturbed.words.size());
 
     // In turn: dies before the first boundary, one further, and two, because not every place is followed by a save.
-    Ended ended;
+    EndedShape ended;
     for (int dies_at = 1;; dies_at = dies_at % 3 + 1) {
       ended = run(shape, folder, "killed", dies_at);
       ++processes;

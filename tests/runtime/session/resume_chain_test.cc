@@ -19,20 +19,18 @@
 
 namespace {
 
-using chain::Program;
-using chain::Record;
 using namespace holdfast::storage;
 
 enum class Start { fork, exec };
 
-struct Ended {
+struct EndedChain {
   bool killed = false;
   int code = -1;
-  std::vector<Record> trace;
+  std::vector<chain::Record> trace;
 };
 
 // This process has loaded LibTorch and started no thread, so a fork of it is like a process that has just started.
-Ended run(Program program, Start start) {
+EndedChain run(chain::Program program, Start start) {
   int ends[2];
   REQUIRE(::pipe(ends) == 0);
   program.trace = ends[1];
@@ -50,8 +48,8 @@ Ended run(Program program, Start start) {
     ::_exit(127);
   }
   ::close(ends[1]);
-  Ended ended;
-  Record record;
+  EndedChain ended;
+  chain::Record record;
   while (::read(ends[0], &record, sizeof record) == sizeof record) ended.trace.push_back(record);
   ::close(ends[0]);
   int status = 0;
@@ -82,7 +80,7 @@ struct Counts {
 Counts check_chain(const std::string& optimizer, int workers, std::uint64_t steps, Start start, unsigned seed) {
   const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   INFO("optimizer " << optimizer << ", workers " << workers << ", seed " << seed);
-  Program program;
+  chain::Program program;
   program.dir = folder.path().string();
   program.optimizer = optimizer;
   program.workers = workers;
@@ -90,7 +88,7 @@ Counts check_chain(const std::string& optimizer, int workers, std::uint64_t step
 
   program.run = "undisturbed";
   program.every = "never";
-  const Ended whole = run(program, start);
+  const EndedChain whole = run(program, start);
   REQUIRE(whole.code == 0);
   REQUIRE(whole.trace.size() >= steps);
   program.run = "killed";
@@ -99,13 +97,13 @@ Counts check_chain(const std::string& optimizer, int workers, std::uint64_t step
   Counts counts;
   std::mt19937 random(seed);
   const std::vector<std::string> inside = {"S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"};
-  std::map<std::uint64_t, Record> seen;
+  std::map<std::uint64_t, chain::Record> seen;
   for (int turn = 0;; ++turn) {
     REQUIRE(counts.processes < static_cast<int>(whole.trace.size()) * 4 + 10);
     program.kill = turn % 3 == 0 ? "before" : turn % 3 == 1 ? inside[random() % inside.size()] : "after";
-    const Ended ended = run(program, start);
+    const EndedChain ended = run(program, start);
     ++counts.processes;
-    for (const Record& record : ended.trace) {
+    for (const chain::Record& record : ended.trace) {
       INFO("step " << record.step);
       REQUIRE(record.step >= 1);
       REQUIRE(record.step <= whole.trace.size());
@@ -130,7 +128,7 @@ Counts check_chain(const std::string& optimizer, int workers, std::uint64_t step
 Counts check_chain_of_ranks(int ranks_of_run, const std::string& precision, std::uint64_t steps, unsigned seed) {
   const ScratchFolder folder(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   INFO(ranks_of_run << " ranks, precision " << precision << ", seed " << seed);
-  Program program;
+  chain::Program program;
   program.dir = folder.path().string();
   program.steps = steps;
   program.precision = precision;
@@ -142,16 +140,16 @@ Counts check_chain_of_ranks(int ranks_of_run, const std::string& precision, std:
     program.trace = ends[1];
     ended = ranks::run_sessions(ranks_of_run, [&] { return chain::train(program); });
     ::close(ends[1]);
-    std::vector<Record> trace;
-    Record record;
+    std::vector<chain::Record> trace;
+    chain::Record record;
     while (::read(ends[0], &record, sizeof record) == sizeof record) trace.push_back(record);
     ::close(ends[0]);
     return trace;
   };
   program.run = "undisturbed";
   program.every = "never";
-  std::map<std::pair<std::uint64_t, int>, Record> whole;
-  for (const Record& record : start()) whole[{record.step, record.rank}] = record;
+  std::map<std::pair<std::uint64_t, int>, chain::Record> whole;
+  for (const chain::Record& record : start()) whole[{record.step, record.rank}] = record;
   for (const auto& rank : ended) {
     INFO(rank.text);
     REQUIRE(rank.code == 0);
@@ -170,7 +168,7 @@ Counts check_chain_of_ranks(int ranks_of_run, const std::string& precision, std:
     program.kill = whens[random() % (program.kill_rank > 0 ? 3 : whens.size())];  // only rank 0 saves
     const auto trace = start();
     ++counts.processes;
-    for (const Record& record : trace) {
+    for (const chain::Record& record : trace) {
       INFO("step " << record.step << ", rank " << record.rank);
       const auto found = whole.find({record.step, record.rank});
       REQUIRE(found != whole.end());

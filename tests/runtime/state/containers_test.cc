@@ -44,7 +44,7 @@ TrackedRun saved_as(const char* name, T& x) {
 
 /// Saves `from` and restores it into `to`.
 template <class T>
-void carry(T& from, T& to) {
+void carry_object(T& from, T& to) {
   const TrackedRun run = saved_as("x", from);
   RunState loaded;
   loaded.track("x", to);
@@ -54,7 +54,7 @@ void carry(T& from, T& to) {
 template <class T>
 T carried(T from) {
   T to{};
-  carry(from, to);
+  carry_object(from, to);
   return to;
 }
 
@@ -204,29 +204,29 @@ TEST_CASE("single_objects_of_every_kind_are_restored") {
   CHECK(comes_back(large));
 
   std::atomic<int> from = 7, to = 0;
-  carry(from, to);
+  carry_object(from, to);
   CHECK(to == 7);
   float weights[2][3] = {{1, 2, 3}, {4, 5, 6}}, others[2][3] = {};
-  carry(weights, others);
+  carry_object(weights, others);
   CHECK(std::memcmp(weights, others, sizeof weights) == 0);
   auto owned = std::make_unique<Entry>(entries(5).back()), same = std::unique_ptr<Entry>();
-  carry(owned, same);
+  carry_object(owned, same);
   REQUIRE(same);
   CHECK(*same == *owned);
   auto shared = std::make_shared<std::vector<double>>(2, 0.5), none = std::make_shared<std::vector<double>>();
-  carry(shared, none);
+  carry_object(shared, none);
   CHECK(*none == *shared);
   shared.reset();
-  carry(shared, none);
+  carry_object(shared, none);
   CHECK_FALSE(none);
   std::vector<std::mt19937> engines{std::mt19937(1), std::mt19937(2)}, loaded;
   engines[1].discard(1000);
-  carry(engines, loaded);
+  carry_object(engines, loaded);
   CHECK(loaded == engines);
   std::normal_distribution<> normal(1, 2), other;
   std::mt19937 engine(3);
   (void)normal(engine);  // the distribution keeps a second number
-  carry(normal, other);
+  carry_object(normal, other);
   CHECK(other == normal);
 }
 
@@ -234,11 +234,11 @@ TEST_CASE("a_hash_map_is_iterated_in_the_same_order") {
   std::unordered_map<std::string, double> map, other;
   for (int i = 0; i < 1000; ++i) map["key" + std::to_string(i * 7919 % 1000)] = i;
   for (int i = 0; i < 500; ++i) map.erase("key" + std::to_string(2 * i));
-  carry(map, other);
+  carry_object(map, other);
   CHECK(std::vector<std::pair<std::string, double>>(map.begin(), map.end()) ==
         std::vector<std::pair<std::string, double>>(other.begin(), other.end()));
   std::unordered_map<int, int> small{{1, 2}, {30, 4}, {5, 6}}, same;
-  carry(small, same);
+  carry_object(small, same);
   CHECK(std::vector<std::pair<int, int>>(small.begin(), small.end()) ==
         std::vector<std::pair<int, int>>(same.begin(), same.end()));
 }

@@ -25,8 +25,8 @@ struct Net : torch::nn::Module {
 };
 
 /// A program that starts with a frozen body and everything in training mode.
-struct Program {
-  explicit Program(bool frozen = true) {
+struct FreezingProgram {
+  explicit FreezingProgram(bool frozen = true) {
     net.freeze(frozen);
     state.track("net", net);
   }
@@ -37,7 +37,7 @@ struct Program {
 }  // namespace
 
 TEST_CASE("flags_changed_during_the_run_are_restored") {
-  Program first;
+  FreezingProgram first;
   first.state.begin();
   first.net.freeze(false);
   first.net.norm->eval();
@@ -45,7 +45,7 @@ TEST_CASE("flags_changed_during_the_run_are_restored") {
   TrackedRun run;
   run.save(first.state);
 
-  Program second;
+  FreezingProgram second;
   CHECK(second.state.restore(run.newest()).notes.empty());
   CHECK(second.net.flags() == first.net.flags());
   // The initial flags of the run are kept over any number of resumes, and over another restore in the same process.
@@ -53,7 +53,7 @@ TEST_CASE("flags_changed_during_the_run_are_restored") {
   second.net.body->bias.set_requires_grad(false);
   TrackedRun next;
   next.save(second.state);
-  Program third;
+  FreezingProgram third;
   CHECK(third.state.restore(next.newest()).notes.empty());
   CHECK(third.net.flags() == second.net.flags());
   CHECK(third.state.restore(run.newest()).notes.empty());
@@ -75,12 +75,12 @@ TEST_CASE("flags_of_submodules_that_are_tracked_separately_are_restored") {
 }
 
 TEST_CASE("flags_edited_in_the_code_win_and_are_reported") {
-  Program first;
+  FreezingProgram first;
   first.state.begin();
   TrackedRun run;
   run.save(first.state);
 
-  Program edited(false);
+  FreezingProgram edited(false);
   edited.net.norm->eval();
   const auto notes = edited.state.restore(run.newest()).notes;
   REQUIRE(notes.size() == 2);
@@ -92,13 +92,13 @@ TEST_CASE("flags_edited_in_the_code_win_and_are_reported") {
   // The edited code now starts with the flags that the run had later: nothing to report.
   first.net.freeze(false);
   run.save(first.state);
-  Program same(false);
+  FreezingProgram same(false);
   CHECK(same.state.restore(run.newest()).notes.empty());
   CHECK(same.net.body->weight.requires_grad());
 }
 
 TEST_CASE("a_version_saved_without_flags_leaves_those_of_the_code") {
-  Program first;
+  FreezingProgram first;
   torch::Tensor tensor = torch::ones({2}, torch::requires_grad());
   first.state.track("tensor", tensor);
   auto captured = first.state.capture();
@@ -106,7 +106,7 @@ TEST_CASE("a_version_saved_without_flags_leaves_those_of_the_code") {
   captured.values["tensor"] = "cpu";
   TrackedRun run;
   run.save(std::move(captured));
-  Program second(false);
+  FreezingProgram second(false);
   torch::Tensor other = torch::ones({2});
   second.state.track("tensor", other);
   second.net.head->eval();

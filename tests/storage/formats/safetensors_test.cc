@@ -15,7 +15,7 @@ std::string with_length(const std::string& json) {
   return file + json;
 }
 
-SafetensorsTensor tensor(const std::string& name, Dtype dtype, std::vector<std::int64_t> shape) {
+SafetensorsTensor entry(const std::string& name, Dtype dtype, std::vector<std::int64_t> shape) {
   return {name, dtype, std::move(shape), 0, 0};
 }
 
@@ -24,9 +24,8 @@ SafetensorsTensor tensor(const std::string& name, Dtype dtype, std::vector<std::
 TEST_CASE("safetensors_header_is_encoded_as_the_format_specifies") {
   SafetensorsHeader header;
   header.metadata = {{"format", "pt"}, {"holdfast.uid", "000042-7f3a9c1e"}};
-  header.tensors = {tensor("b", Dtype::u8, {3}), tensor("a", Dtype::f32, {2, 3}),
-                    tensor("\"\n\xc3\xa9", Dtype::bf16, {}), tensor("z", Dtype::f64, {0, 5}),
-                    tensor("c", Dtype::f32, {1})};
+  header.tensors = {entry("b", Dtype::u8, {3}), entry("a", Dtype::f32, {2, 3}), entry("\"\n\xc3\xa9", Dtype::bf16, {}),
+                    entry("z", Dtype::f64, {0, 5}), entry("c", Dtype::f32, {1})};
   const auto text = encode_safetensors_header(header);
   REQUIRE(text);
   const std::string json = R"({"__metadata__":{"format":"pt","holdfast.uid":"000042-7f3a9c1e"},)"
@@ -44,7 +43,7 @@ TEST_CASE("safetensors_header_is_encoded_as_the_format_specifies") {
 TEST_CASE("safetensors_header_is_read_back_as_written_whatever_its_length") {
   for (std::size_t name_length = 1; name_length < 9000; name_length += 397) {
     SafetensorsHeader header;
-    header.tensors = {tensor(std::string(name_length, 'n'), Dtype::i64, {7}), tensor("small", Dtype::boolean, {2, 2})};
+    header.tensors = {entry(std::string(name_length, 'n'), Dtype::i64, {7}), entry("small", Dtype::boolean, {2, 2})};
     const auto text = encode_safetensors_header(header);
     REQUIRE(text);
     CHECK(text->size() % kPayloadAlignment == 0);
@@ -64,7 +63,7 @@ TEST_CASE("safetensors_header_is_read_back_as_written_whatever_its_length") {
 
 TEST_CASE("safetensors_bytes_do_not_depend_on_the_order_of_tensors") {
   SafetensorsHeader one, other;
-  for (int i = 0; i < 40; ++i) one.tensors.push_back(tensor("t" + std::to_string(i), all_dtypes()[i % 19], {i, 3}));
+  for (int i = 0; i < 40; ++i) one.tensors.push_back(entry("t" + std::to_string(i), all_dtypes()[i % 19], {i, 3}));
   other.tensors.assign(one.tensors.rbegin(), one.tensors.rend());
   const auto a = encode_safetensors_header(one), b = encode_safetensors_header(other);
   REQUIRE(a);
@@ -89,16 +88,16 @@ TEST_CASE("tensors_that_safetensors_cannot_hold_are_refused_with_a_sentence") {
     const char* sentence;
   };
   const Row rows[] = {
-      {{tensor("__metadata__", Dtype::f32, {1})},
+      {{entry("__metadata__", Dtype::f32, {1})},
        "a tensor is named \"__metadata__\", which is reserved by the safetensors format: rename it"},
-      {{tensor("a", Dtype::f32, {1}), tensor("b", Dtype::f32, {1}), tensor("a", Dtype::u8, {1})},
+      {{entry("a", Dtype::f32, {1}), entry("b", Dtype::f32, {1}), entry("a", Dtype::u8, {1})},
        "two tensors are named \"a\": rename one"},
-      {{tensor("caf\xe9", Dtype::f32, {1})}, "a tensor's name is not UTF-8: rename it"},
-      {{tensor("a", Dtype::f32, {-1})}, "the tensor \"a\" has an impossible shape"},
-      {{tensor("a", Dtype::f32, {big, 4})}, "the tensor \"a\" has an impossible shape"},
-      {{tensor("a", Dtype::f64, {big})}, "the tensor \"a\" has an impossible shape"},
-      {{tensor("a", Dtype::u8, {big}), tensor("b", Dtype::u8, {big})}, "the tensor \"b\" has an impossible shape"},
-      {{tensor(std::string(kMaxSafetensorsHeader, 'n'), Dtype::f32, {1})},
+      {{entry("caf\xe9", Dtype::f32, {1})}, "a tensor's name is not UTF-8: rename it"},
+      {{entry("a", Dtype::f32, {-1})}, "the tensor \"a\" has an impossible shape"},
+      {{entry("a", Dtype::f32, {big, 4})}, "the tensor \"a\" has an impossible shape"},
+      {{entry("a", Dtype::f64, {big})}, "the tensor \"a\" has an impossible shape"},
+      {{entry("a", Dtype::u8, {big}), entry("b", Dtype::u8, {big})}, "the tensor \"b\" has an impossible shape"},
+      {{entry(std::string(kMaxSafetensorsHeader, 'n'), Dtype::f32, {1})},
        "the names of 1 tensors make a safetensors header above 100 MB: save fewer or shorter ones"},
   };
   for (const Row& row : rows) {

@@ -20,7 +20,7 @@ using storage::TensorEntry;
 
 namespace {
 
-struct Options {
+struct DiffOptions {
   std::string first;
   std::string second;
   std::string third;
@@ -154,7 +154,7 @@ void print_difference(const Difference& difference, const Checkpoint& a, const C
   print(fmt::format("\n{}: {}\n", styled(Style::bad, "different"), fmt::join(counts, ", ")));
 }
 
-Result<int> run_diff(const Options& options) {
+Result<int> run_diff(const DiffOptions& options) {
   // diff RUN 3 5 compares two versions of one run.
   const bool one_run = !options.third.empty();
   const auto open = [&](const std::string& name, const std::string& number) -> Result<Checkpoint> {
@@ -188,7 +188,7 @@ Result<int> run_diff(const Options& options) {
 }  // namespace
 
 void add_diff(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<DiffOptions>();
   CLI::App* verb =
       app.add_subcommand("diff", "Compare two versions or safetensors files: tensors bit by bit, position and values.");
   verb->add_option("A", options->first, "a version or file; with C, a run")->required()->type_name("");

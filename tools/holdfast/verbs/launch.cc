@@ -28,7 +28,7 @@ namespace {
 const std::vector<std::string> kOptions = {"--nproc", "--nnodes",       "--node-rank", "--rendezvous",
                                            "--logs",  "--max-restarts", "--backoff",   "--grace"};
 
-struct Options {
+struct LaunchOptions {
   std::string nproc = "auto";
   int nodes = 1;
   std::optional<int> node;
@@ -47,7 +47,7 @@ Result<std::chrono::milliseconds> duration(const std::string& option, const std:
   return std::chrono::ceil<std::chrono::milliseconds>(*parsed);
 }
 
-Result<Launcher::Plan> plan_of(const Options& options, const std::vector<std::string>& program) {
+Result<Launcher::Plan> plan_of(const LaunchOptions& options, const std::vector<std::string>& program) {
   if (program.empty()) return wrong("there is no program to start; for example: holdfast launch --nproc 2 ./train");
   Launcher::Plan plan;
   plan.program = program;
@@ -119,7 +119,7 @@ class PrivateFolder {
   std::string path_;
 };
 
-Result<int> run_launch(const Options& options, const std::vector<std::string>& program) {
+Result<int> run_launch(const LaunchOptions& options, const std::vector<std::string>& program) {
   const auto plan = plan_of(options, program);
   if (!plan) return plan.status();
   if (!plan->logs.empty()) {
@@ -180,7 +180,7 @@ Result<int> take_launched_program(int argc, char** argv, std::vector<std::string
 }
 
 void add_launch(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LaunchOptions>();
   CLI::App* verb = app.add_subcommand(
       "launch",
       "Start the ranks of a program on this host and supervise them. If one rank fails, all end. Signals reach every "

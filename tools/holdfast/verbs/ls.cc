@@ -14,12 +14,12 @@ using storage::StatusCode;
 
 namespace {
 
-struct Options {
+struct LsOptions {
   std::string path;
   bool json = false;
 };
 
-Result<int> run_ls(const Options& options) {
+Result<int> run_ls(const LsOptions& options) {
   Path path(options.path);
   // A program keeps its runs in "runs" by default, so that is where a bare `holdfast ls` looks.
   if (options.path.empty()) {
@@ -44,7 +44,7 @@ Result<int> run_ls(const Options& options) {
 }  // namespace
 
 void add_ls(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LsOptions>();
   CLI::App* verb = app.add_subcommand(
       "ls",
       "List the runs in a folder, or the versions of a run. > marks the version that the next start resumes from.");

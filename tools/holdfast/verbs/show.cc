@@ -22,7 +22,7 @@ using storage::StatusCode;
 
 namespace {
 
-struct Options {
+struct ShowOptions {
   std::string version;
   std::string number;
   std::vector<std::string> filters;
@@ -36,7 +36,7 @@ bool matches(const std::string& name, const std::vector<std::string>& filters) {
          });
 }
 
-Result<std::vector<ShownTensor>> select(const Checkpoint& checkpoint, const Options& options) {
+Result<std::vector<ShownTensor>> select(const Checkpoint& checkpoint, const ShowOptions& options) {
   const std::vector<std::string> names = checkpoint.tensor_names();
   std::vector<ShownTensor> lines;
   for (const std::string& name : names) {
@@ -58,7 +58,7 @@ Result<std::vector<ShownTensor>> select(const Checkpoint& checkpoint, const Opti
                                 : "did you mean " + in_quotes(nearest) + "?"));
 }
 
-Result<int> run_show(const Options& options) {
+Result<int> run_show(const ShowOptions& options) {
   const auto target = find_target(options.version, options.number, /*loadable=*/true);
   if (!target) return target.status();
   const auto checkpoint = open_checkpoint(*target);
@@ -89,7 +89,7 @@ Result<int> run_show(const Options& options) {
 }  // namespace
 
 void add_show(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ShowOptions>();
   CLI::App* verb = app.add_subcommand(
       "show", "Show the contents of a version or a safetensors file. Tensor bytes are read only with --stats.");
   verb->add_option("VERSION", options->version, "what to show")->required()->type_name("");

@@ -23,7 +23,7 @@ using storage::Uid;
 
 namespace {
 
-struct Options {
+struct VerifyOptions {
   std::string version;
   std::string number;
   bool all = false;
@@ -75,7 +75,7 @@ void print_report(const Verification& report) {
 }
 
 /// For a single file only the structure can be checked.
-Result<int> verify_file(const storage::Path& file, const Options& options) {
+Result<int> verify_file(const storage::Path& file, const VerifyOptions& options) {
   const auto checkpoint = open_safetensors(file);
   if (!checkpoint && !is_damage(checkpoint.code())) return checkpoint.status();
   if (!checkpoint && checkpoint.code() == StatusCode::not_found) return checkpoint.status();
@@ -107,7 +107,7 @@ Result<int> verify_file(const storage::Path& file, const Options& options) {
   return kOk;
 }
 
-Result<int> run_verify(const Options& options) {
+Result<int> run_verify(const VerifyOptions& options) {
   if (options.all && !options.number.empty())
     return Status(StatusCode::invalid, "--all verifies every version; leave out either --all or the number");
   // The version that a session would try first, damaged or not: verify must not skip the damage that it looks for.
@@ -170,7 +170,7 @@ Result<int> run_verify(const Options& options) {
 }  // namespace
 
 void add_verify(CLI::App& app, Invocation& invocation) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<VerifyOptions>();
   CLI::App* verb = app.add_subcommand("verify",
                                       "Recompute every digest of a version. The result is recorded in the run's folder "
                                       "hints, if it is writable, and holdfast ls shows it.");
