@@ -7,7 +7,9 @@
 
 #include "formats/strict_json.h"
 #include "formats/tensor_bytes.h"
+#include "holdfast/storage/text/plural.h"
 #include "holdfast/storage/text/text.h"
+#include "holdfast/storage/text/units.h"
 
 namespace holdfast::storage {
 
@@ -186,8 +188,8 @@ Result<std::string> encode_safetensors_header(SafetensorsHeader& header) {
   text.resize((text.size() + kPayloadAlignment - 1) / kPayloadAlignment * kPayloadAlignment, ' ');
   if (text.size() - kLengthBytes > kMaxSafetensorsHeader) {
     return Status(StatusCode::invalid,
-                  "the names of " + std::to_string(header.tensors.size()) +
-                      " tensors make a safetensors header above 100 MB: save fewer or shorter ones");
+                  "the names of " + plural(header.tensors.size(), "tensor") +
+                      " need a safetensors header above 100 MB: save fewer tensors or shorter names");
   }
   put_length(text, text.size() - kLengthBytes);
   header.data_begin = text.size();
@@ -233,11 +235,11 @@ Result<SafetensorsHeader> decode_safetensors_header(std::string_view prefix, std
   }
   const std::uint64_t data_bytes = file_bytes - header.data_begin;
   if (reached > data_bytes) {
-    return Status(StatusCode::incomplete, "the file is cut short: its tensors have " + std::to_string(reached) +
-                                              " bytes, but only " + std::to_string(data_bytes) + " are present");
+    return Status(StatusCode::incomplete, "the file is cut short: its tensors have " + plural(reached, "byte") +
+                                              ", but only " + format_count(data_bytes) + " are present");
   }
   if (reached < data_bytes)
-    return corrupt("assigns the last " + std::to_string(data_bytes - reached) + " bytes to no tensor");
+    return corrupt("assigns the last " + plural(data_bytes - reached, "byte") + " to no tensor");
   return header;
 }
 

@@ -56,7 +56,7 @@ TEST_CASE("folders_that_cannot_be_used_are_named_with_the_remedy") {
     for (const Path& run : {folder / "runs" / "run", folder / "runs" / "deeper" / "run"}) {
       const Status status = open_file_store(run)->prepare();
       CHECK(status.code() == StatusCode::not_found);
-      CHECK(status.message().find((folder / "runs").string() + " is a link to /mnt/gone, which is not there; ") !=
+      CHECK(status.message().find((folder / "runs").string() + " is a link to /mnt/gone, which does not exist; ") !=
             std::string::npos);
     }
     boost::filesystem::create_symlink("round", folder / "round");

@@ -22,14 +22,14 @@ bool is_folder(FileOperations& files, const Path& path) {
   return ask(files, path, info) >= 0 && info.is_directory;
 }
 
-/// "PATH is a link to TARGET, which is not there"; empty if it is not a link or its target exists.
+/// "PATH is a link to TARGET, which does not exist"; empty if it is not a link or its target exists.
 std::string broken_link(FileOperations& files, const Path& path) {
   boost::system::error_code error;
   const Path target = boost::filesystem::read_symlink(path, error);
   FileInfo info;
   const int asked = error ? 0 : ask(files, path, info);
   if (asked == -ELOOP) return path.string() + " is a link that leads in a circle";
-  return asked < 0 ? path.string() + " is a link to " + target.string() + ", which is not there" : "";
+  return asked < 0 ? path.string() + " is a link to " + target.string() + ", which does not exist" : "";
 }
 
 Status make_folder(FileOperations& files, const Path& path) {

@@ -27,7 +27,7 @@
 #pragma once
 
 #include <c10/core/Device.h>
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include <concepts>
 #include <cstdint>
