@@ -51,10 +51,11 @@ Status read_range(const ObjectReader& file, std::uint64_t begin, std::span<std::
     if (reader.joinable()) {
       std::unique_lock lock(mutex);
       changed.wait(lock, [&] { return arrived > done || !status; });
+      if (arrived <= done) break;
     } else {
       status = file.read(begin + done, piece);
+      if (!status) break;
     }
-    if (!status) break;
     each(piece);
     done += piece.size();
   }

@@ -98,7 +98,7 @@ TEST_CASE("tensors_that_safetensors_cannot_hold_are_refused_with_a_sentence") {
       {{entry("a", Dtype::f64, {big})}, "the tensor \"a\" has an impossible shape"},
       {{entry("a", Dtype::u8, {big}), entry("b", Dtype::u8, {big})}, "the tensor \"b\" has an impossible shape"},
       {{entry(std::string(kMaxSafetensorsHeader, 'n'), Dtype::f32, {1})},
-       "the names of 1 tensors make a safetensors header above 100 MB: save fewer or shorter ones"},
+       "the names of 1 tensor need a safetensors header above 100 MB: save fewer tensors or shorter names"},
   };
   for (const Row& row : rows) {
     SafetensorsHeader header;
@@ -212,8 +212,8 @@ TEST_CASE("malformed_safetensors_headers_are_refused_with_a_sentence") {
        "the safetensors header places the tensor \"b\" at 0, where the tensors before it reach 4"},
       {one(R"("dtype":"U8","shape":[4],"data_offsets":[18446744073709551612,18446744073709551616])"), 4, corrupt,
        "the safetensors header gives the tensor \"a\" data_offsets that are not whole numbers"},
-      {"{" + a + "}", 5, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
-      {"{}", 1, corrupt, "the safetensors header assigns the last 1 bytes to no tensor"},
+      {"{" + a + "}", 5, corrupt, "the safetensors header assigns the last 1 byte to no tensor"},
+      {"{}", 1, corrupt, "the safetensors header assigns the last 1 byte to no tensor"},
       {"{" + a + "}", 3, incomplete, "the file is cut short: its tensors have 4 bytes, but only 3 are present"},
   };
   for (const Row& row : rows) {

@@ -155,7 +155,7 @@ Status not_a_run(const Path& path) {
   const auto place = place_of(path);
   if (!place) return place.status();
   if (*place == Place::missing) return no_such_path(path);
-  const std::string text = path.string();
+  const std::string& text = path.string();
   if (*place == Place::file) {
     return {StatusCode::invalid, text + " is a file, not a run's folder; inspect it with holdfast show " + text};
   }

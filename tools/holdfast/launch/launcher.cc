@@ -18,7 +18,6 @@ namespace holdfast::tools {
 
 using storage::Result;
 using storage::Status;
-using storage::StatusCode;
 using namespace std::chrono_literals;
 
 namespace {
