@@ -445,7 +445,7 @@ CONFIGURATIONS = [
     *(Configuration(f"Simple, {number} channels", {}, {**SIMPLE, **channels(number)}) for number in (8, 16)),
     Configuration("256 threads a channel", {}, {"NCCL_NTHREADS": "256"}),
     Configuration("buffers of 16 MB, Simple", {}, {**SIMPLE, "NCCL_BUFFSIZE": str(16 << 20)}),
-    Configuration("memory not registered", {}, {"TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK": "0"}),
+    Configuration("registered memory", {}, {"TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK": "1"}),
     # how the device orders the work
     Configuration("one hardware queue", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}),
     Configuration("32 hardware queues", {}, {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}),

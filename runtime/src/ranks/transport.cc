@@ -215,16 +215,11 @@ struct Transport::Backends {
 };
 
 void Transport::prepare(c10::Device device) {
-  if (!device.is_cuda()) return;
-  // Each is set once, because the threads of an earlier group may be reading the environment.
   // Holdfast's watchdog ends waits. NCCL's own watchdog would end the process without a message or a last line in the
-  // log.
+  // log. Set once, because the threads of an earlier group may be reading the environment.
   constexpr const char* kHandling = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
   const char* const present = std::getenv(kHandling);
-  if (present == nullptr || std::strcmp(present, "0") != 0) ::setenv(kHandling, "0", 1);
-  // NCCL reads and writes registered memory of other GPUs directly, without a copy to its own buffers. c10d registers
-  // what the allocator has, unless it uses expandable segments.
-  ::setenv("TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK", "1", 0);
+  if (device.is_cuda() && (present == nullptr || std::strcmp(present, "0") != 0)) ::setenv(kHandling, "0", 1);
 }
 
 Transport::Transport(const RankEnvironment& ranks, c10::intrusive_ptr<c10d::Store> store, c10::Device device)

@@ -21,9 +21,9 @@
 // SIGABRT on rank 0 first write a note to the journal, for ten steps or until finish(), and then take their former
 // action; the handlers and the thread's alternative signal stack stay (death_note.h). With several ranks, LibTorch's
 // log level is raised to errors, unless TORCH_CPP_LOG_LEVEL is set, and Holdfast prints warnings, both to the end of
-// the process (torch_warnings.h); on GPUs TORCH_NCCL_ASYNC_ERROR_HANDLING is 0, and
-// TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK is 1, if unset (transport.h); three threads watch the other ranks until
-// the destructor (watchdog.h). A thread that connects to a rank which never answers stays behind (detached_task.h).
+// the process (torch_warnings.h); TORCH_NCCL_ASYNC_ERROR_HANDLING is 0 on GPUs (transport.h); three threads watch the
+// other ranks until the destructor (watchdog.h). A thread that connects to a rank which never answers stays behind
+// (detached_task.h).
 #pragma once
 
 #include <c10/core/Device.h>
