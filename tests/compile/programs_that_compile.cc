@@ -25,6 +25,8 @@ int main(int argc, char** argv) {
   holdfast::Loader loader(dataset, {.batch_size = 4});
   const std::size_t batch_size = 4;
   holdfast::Loader sized(dataset, {.batch_size = batch_size});
+  const holdfast::LoaderOptions options;
+  holdfast::Loader with_options(dataset, options);
   const int epochs = 2;
   const std::int64_t count = 3;
   for (auto& batch : session.steps(loader, {.epochs = epochs})) (void)batch.data;

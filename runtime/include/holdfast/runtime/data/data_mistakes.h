@@ -2,6 +2,7 @@
 // which states what is wrong and what to write.
 #pragma once
 
+#include <concepts>
 #include <vector>
 
 #include "holdfast/runtime/never.h"
@@ -24,8 +25,11 @@ struct NotALoader {
   using Range = void;
 };
 
+// Without a member for other types, because clang 16 substitutes it before it checks the constructor's constraint.
 template <class T>
-struct NotLoaderOptions {
+struct NotLoaderOptions {};
+template <std::integral T>
+struct NotLoaderOptions<T> {
   static_assert(never<T>, "holdfast::Loader takes the batch size by name: Loader(dataset, {.batch_size = 64})");
   using Refused = int;
 };
