@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks which versions cmake/FindLibTorch.cmake accepts: find_libtorch_test.sh CMAKE COMPILER. Folders that look like
+# Checks which versions cmake/FindLibTorch.cmake accepts: find_libtorch_test.sh CMAKE GENERATOR COMPILER. Folders that look like
 # LibTorch are enough, because nothing is compiled.
 set -euo pipefail
-cmake=$1 compiler=$2
+cmake=$1 generator=$2 compiler=$3
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck source=tools/choose-libtorch
 . "$root/tools/choose-libtorch"
@@ -31,7 +31,7 @@ fake_libtorch() {
 finds() {
   local output code=0
   fake_libtorch "$1"
-  output=$("$cmake" -S "$scratch" -B "$scratch/build" --fresh "-DCMAKE_CXX_COMPILER=$compiler" \
+  output=$("$cmake" -S "$scratch" -B "$scratch/build" -G "$generator" --fresh "-DCMAKE_CXX_COMPILER=$compiler" \
     -DCMAKE_CXX_COMPILER_WORKS=ON "-DLibTorch_ROOT=$scratch/$1" "${@:4}" 2>&1 | tr -s ' \n' ' ') || code=1
   if [ "$code" != "$2" ] || [[ $output != *"$3"* ]]; then
     printf 'LibTorch %s: wanted %s … %s\n  got %s %s\n' "$1" "$2" "$3" "$code" "$output" >&2

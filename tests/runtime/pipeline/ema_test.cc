@@ -71,12 +71,11 @@ TEST_CASE("averages_are_swapped_with_parameters_and_back") {
   {
     const auto swapped = ema.swap_in();
     CHECK((flat(net->parameters()) - (0.75 * first + 0.25 * second)).abs().max().item<double>() < 1e-7);
-    CHECK_THROWS_WITH(ema.swap_in(), Catch::Matchers::Contains("in the parameters' place already"));
-    CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss),
-                      Catch::Matchers::Contains("end the scope of swap_in()"));
+    CHECK_THROWS_WITH(ema.swap_in(), ContainsSubstring("in the parameters' place already"));
+    CHECK_THROWS_WITH(pipeline.step(StepInfo(StepFacts()), loss), ContainsSubstring("end the scope of swap_in()"));
     State state;
-    CHECK_THROWS_WITH(pipeline.save(state), Catch::Matchers::Contains("a save is due while"));
-    CHECK_THROWS_WITH(ema.load(state), Catch::Matchers::Contains("a checkpoint is loaded while"));
+    CHECK_THROWS_WITH(pipeline.save(state), ContainsSubstring("a save is due while"));
+    CHECK_THROWS_WITH(ema.load(state), ContainsSubstring("a checkpoint is loaded while"));
   }
   CHECK(flat(net->parameters()).equal(second));
   pipeline.step(StepInfo(StepFacts()), loss);  // and training continues

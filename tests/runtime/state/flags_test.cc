@@ -4,7 +4,6 @@
 #include "message_parts.h"
 #include "tracked_run.h"
 
-using Catch::Matchers::Contains;
 using holdfast::RunState;
 
 namespace {

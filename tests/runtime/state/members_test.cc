@@ -9,7 +9,6 @@
 
 #include "tracked_run.h"
 
-using Catch::Matchers::Contains;
 using holdfast::RunState;
 using holdfast::State;
 
@@ -112,7 +111,7 @@ TEST_CASE("a_vector_of_agents_with_nets_and_optimizers_resumes_exactly") {
   fewer.pop_back();
   RunState other;
   other.track("agents", fewer);
-  CHECK_THAT(error_of([&] { other.restore(run.newest()); }), Contains("agents.2.net.weight"));
+  CHECK_THAT(error_of([&] { other.restore(run.newest()); }), ContainsSubstring("agents.2.net.weight"));
 }
 
 TEST_CASE("parts_of_a_vector_that_grew_are_found_again") {
@@ -178,7 +177,7 @@ TEST_CASE("each_saved_part_of_an_object_needs_a_name") {
   } nameless;
   RunState state;
   state.track("nameless", nameless);
-  CHECK_THAT(error_of([&] { (void)state.capture(); }), Contains("under an empty name"));
+  CHECK_THAT(error_of([&] { (void)state.capture(); }), ContainsSubstring("under an empty name"));
 }
 
 TEST_CASE("a_part_is_untracked_with_its_object") {
@@ -186,7 +185,7 @@ TEST_CASE("a_part_is_untracked_with_its_object") {
   RunState state;
   state.track("trainer", trainer);
   (void)state.capture();
-  CHECK_THAT(error_of([&] { state.untrack("trainer.net"); }), Contains("part of 'trainer'"));
+  CHECK_THAT(error_of([&] { state.untrack("trainer.net"); }), ContainsSubstring("part of 'trainer'"));
   state.untrack("trainer");
   CHECK(state.capture().tensors.size() == 1);  // that of the generator
   CHECK_FALSE(state.tracks("trainer.net"));

@@ -10,7 +10,6 @@
 #include "state/save_and_restore.h"
 #include "tensors/dtype.h"
 
-using Catch::Matchers::Contains;
 using holdfast::RunState;
 using holdfast::storage::StatusCode;
 
@@ -140,11 +139,12 @@ TEST_CASE("unsupported_tensors_are_refused") {
   unsupported.track("x", complex);
   CHECK(refusal_lacking(StatusCode::unsupported, [&] { unsupported.capture(); },
                         {"'x'", "safetensors", "ComplexDouble"}) == "");
-  CHECK_THAT(refusal(torch::zeros({2}, torch::kComplexHalf)), Contains("ComplexHalf"));
-  CHECK_THAT(refusal(torch::quantize_per_tensor(torch::ones({2}), 0.1, 0, torch::kQInt8)), Contains("QInt8"));
-  CHECK_THAT(refusal(torch::eye(2).to_sparse()), Contains("'x'") && Contains("sparse") && Contains("to_dense()"));
-  CHECK_THAT(refusal(torch::empty({2}, torch::kMeta)), Contains("meta"));
-  CHECK_THAT(refusal(torch::ones({1, 3}).expand({2, 3})), Contains("expand()"));
+  CHECK_THAT(refusal(torch::zeros({2}, torch::kComplexHalf)), ContainsSubstring("ComplexHalf"));
+  CHECK_THAT(refusal(torch::quantize_per_tensor(torch::ones({2}), 0.1, 0, torch::kQInt8)), ContainsSubstring("QInt8"));
+  CHECK_THAT(refusal(torch::eye(2).to_sparse()),
+             ContainsSubstring("'x'") && ContainsSubstring("sparse") && ContainsSubstring("to_dense()"));
+  CHECK_THAT(refusal(torch::empty({2}, torch::kMeta)), ContainsSubstring("meta"));
+  CHECK_THAT(refusal(torch::ones({1, 3}).expand({2, 3})), ContainsSubstring("expand()"));
   CHECK(refusal(torch::ones({1, 3}).expand({1, 3})).empty());
 }
 

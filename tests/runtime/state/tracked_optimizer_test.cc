@@ -89,16 +89,16 @@ TEST_CASE("an_optimizer_that_cannot_be_saved_is_refused_with_its_name_when_a_sav
         "");
   optimizer = std::make_unique<OwnOptimizer>(net->parameters(), optim::SGDOptions(0.1));
   CHECK(find_part(error_of(capture), "'optimizer'") != std::string::npos);
-  CHECK_THAT(error_of(capture), Catch::Matchers::Contains("OwnOptimizer"));
+  CHECK_THAT(error_of(capture), ContainsSubstring("OwnOptimizer"));
   optimizer.reset();
-  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("optimizer 'optimizer' is null"));
+  CHECK_THAT(error_of([&] { state.capture(); }), ContainsSubstring("optimizer 'optimizer' is null"));
 
   auto saved = std::make_unique<SavedOptimizer>(net->parameters(), optim::SGDOptions(0.1));
   state.untrack("optimizer");
   state.track("optimizer", saved);
   CHECK(state.capture().values.at("optimizer").at("values").at("hidden") == 3);
   saved.reset();
-  CHECK_THAT(error_of([&] { state.capture(); }), Catch::Matchers::Contains("'optimizer' is null"));
+  CHECK_THAT(error_of([&] { state.capture(); }), ContainsSubstring("'optimizer' is null"));
 }
 
 TEST_CASE("a_parameter_of_no_tracked_module_is_refused_by_group_and_position") {
@@ -123,7 +123,7 @@ TEST_CASE("a_user_defined_optimizer_needs_save_and_load") {
   RunState state;
   state.track("net", net);
   CHECK_THAT(error_of([&] { state.track("optimizer", own); }),
-             Catch::Matchers::Contains("OwnOptimizer") && Catch::Matchers::Contains("give it save(holdfast::State&)"));
+             ContainsSubstring("OwnOptimizer") && ContainsSubstring("give it save(holdfast::State&)"));
 
   SavedOptimizer saved(net->parameters(), optim::SGDOptions(0.1));
   state.track("optimizer", saved);

@@ -14,7 +14,6 @@
 #include "message_parts.h"
 #include "state/save_and_restore.h"
 
-using Catch::Matchers::Contains;
 using holdfast::RunState;
 using holdfast::State;
 using holdfast::storage::StatusCode;
@@ -167,7 +166,7 @@ TEST_CASE("json_with_text_that_is_not_utf8_is_refused_with_its_name") {
   json text = "\xff";
   RunState state;
   state.track("text", text);
-  CHECK_THAT(error_of([&] { state.capture(); }), Contains("'text'") && Contains("UTF-8"));
+  CHECK_THAT(error_of([&] { state.capture(); }), ContainsSubstring("'text'") && ContainsSubstring("UTF-8"));
 }
 
 namespace {
@@ -275,7 +274,7 @@ TEST_CASE("values_and_generators_change_only_after_every_digest_was_verified") {
   average.decay = 3;
   torch::rand({1});
   const auto generator = bytes_of(state).tensors.at("generator.cpu");
-  CHECK_THAT(error_of([&] { state.restore(run.newest()); }), Contains("digest"));
+  CHECK_THAT(error_of([&] { state.restore(run.newest()); }), ContainsSubstring("digest"));
   CHECK(value == 2);
   CHECK(average.decay == 3);
   CHECK((bytes_of(state).tensors.at("generator.cpu") == generator));

@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include <boost/filesystem/operations.hpp>
-#include <boost/filesystem/string_file.hpp>
 #include <cerrno>
+#include <fstream>
 #include <string>
 
 #include "catch.h"
@@ -177,7 +177,7 @@ TEST_CASE("an_object_has_the_length_of_the_file_that_was_opened") {
       const int fd = ForwardingFiles::open(path, flags, mode);
       if (path.filename() == "a" && (flags & O_CREAT) == 0) {
         boost::filesystem::remove(path);
-        boost::filesystem::save_string_file(path, "x");
+        std::ofstream(path.string()) << "x";
       }
       return fd;
     }

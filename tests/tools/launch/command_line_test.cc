@@ -46,7 +46,7 @@ TEST_CASE("a_wrong_command_line_of_launch_gets_one_sentence") {
     CHECK(contains(said.err, sentence));
     CHECK(count(said.err, "\n") == 1);
   }
-  CHECK(launch({"--", "sh", "-c", "echo $0", "--nproc"}).out == "--nproc\n");
+  CHECK(launch({"--nproc", "1", "--", "sh", "-c", "echo $0", "--nproc"}).out == "--nproc\n");
   const Said help = launch({"--help"});
   CHECK(help.code == 0);
   CHECK(contains(help.out, "Example:\n  holdfast launch "));
