@@ -41,7 +41,7 @@ set(holdfast_arrows
   # decisions with a reason: when to save, to stop, to roll back
   "runtime/policy : ."
   # options from code, file, environment and command line
-  "runtime/options : . policy"
+  "runtime/options : . policy platform"
   # members of LibTorch's classes that have no accessor
   "runtime/libtorch : . optim"
   # users' classes and containers to values and tensors, and back
@@ -70,8 +70,10 @@ set(holdfast_arrows
   "tools/inspect : terminal"
   # the launcher: ranks as processes, signals, restarts
   "tools/launch : terminal runtime/platform"
+  # the machine and its folders, tried before a run
+  "tools/doctor : terminal runtime/platform"
   # one file for each command
-  "tools/verbs : . inspect launch terminal"
+  "tools/verbs : . doctor inspect launch terminal runtime/platform"
 )
 
 # Sets holdfast_modules, and for each module holdfast_uses_<module>.

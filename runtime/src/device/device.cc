@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <regex>
 
 #include "holdfast/runtime/error.h"
 
@@ -31,25 +30,6 @@ GpuFacts find_gpus() {
     if (facts.libtorch_sees_gpu) facts.libtorch_architectures = hooks.showConfig();
   }
   return facts;
-}
-
-bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
-  static const std::regex kCode("code=(sm|compute)_([0-9]+)([0-9])([af]?)");
-  const std::string flags(gencode_flags);
-  bool known = false;
-  for (std::sregex_iterator match(flags.begin(), flags.end(), kCode), end; match != end; ++match) {
-    known = true;
-    const int major = std::stoi((*match)[2]), minor = std::stoi((*match)[3]);
-    const std::string suffix = (*match)[4];
-    if (suffix == "a") {  // architecture-specific: that one alone
-      if (gpu.major == major && gpu.minor == minor) return true;
-    } else if ((*match)[1] == "sm" || suffix == "f") {
-      if (gpu.major == major && gpu.minor >= minor) return true;
-    } else if (gpu.major > major || (gpu.major == major && gpu.minor >= minor)) {
-      return true;
-    }
-  }
-  return !known;
 }
 
 DeviceChoice choose_device(DeviceKind wanted, const GpuFacts& facts, int local_rank, int local_world_size) {

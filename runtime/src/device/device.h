@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "holdfast/runtime/options/option_types.h"
-#include "platform/gpu_driver.h"
+#include "holdfast/runtime/platform/gpu_driver.h"
 
 namespace holdfast {
 
@@ -26,11 +26,6 @@ struct GpuFacts {
 
 /// Asks driver and LibTorch. It initialises the driver: do not call it before a fork whose child uses CUDA.
 GpuFacts find_gpus();
-
-/// Whether kernels built with these -gencode flags run on a GPU: machine code runs on the same major number and the
-/// same or a higher minor one, PTX on its own capability or a higher one. True if the flags are unknown. Source: CUDA
-/// C++ Programming Guide, "Application compatibility".
-bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
 
 struct DeviceChoice {
   c10::Device device = c10::kCPU;

@@ -46,10 +46,11 @@ void write(std::FILE* stream, std::string_view text) {
 }  // namespace
 
 std::string start_line(const StartFacts& facts) {
-  auto line = fmt::format("run {} on {}{}, seed {}; checkpoints in {}", facts.run,
-                          facts.ranks > 1 ? fmt::format("{} ranks of ", facts.ranks) : "", facts.device, facts.seed,
-                          facts.place);
+  auto line = fmt::format(
+      "run {} on {}{}{}, seed {}; checkpoints in {}", facts.run, facts.platform.empty() ? "" : facts.platform + ": ",
+      facts.ranks > 1 ? fmt::format("{} ranks of ", facts.ranks) : "", facts.device, facts.seed, facts.place);
   line += facts.every == "never" ? ", at the end only" : ", every " + facts.every;
+  if (!facts.time.empty()) line += "; " + facts.time;
   line += facts.resumed.empty() ? "; from scratch" : "; resumed " + facts.resumed;
   if (!facts.differences.empty()) {
     line += fmt::format("; {}not bit-exact: {}", facts.sample_exact ? "sample-exact, " : "",

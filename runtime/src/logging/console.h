@@ -18,10 +18,12 @@ namespace holdfast {
 struct StartFacts {
   std::string run = {};
   int ranks = 1;
-  std::string device = {};  // "cpu, 2 threads", "NVIDIA H200"
+  std::string platform = {};  // "Kaggle, interactive"; empty: an ordinary machine
+  std::string device = {};    // "cpu, 2 threads", "NVIDIA H200"
   std::uint64_t seed = 0;
   std::string place = {};                     // where the checkpoints go
   std::string every = {};                     // when, in words
+  std::string time = {};                      // "11 h 57 min left (Colab's limit of 12 h)"; empty: unknown
   std::string resumed = {};                   // "version 42-7f3a, step 1,200"; empty: from scratch
   std::vector<std::string> differences = {};  // what keeps the resume from being bit-exact
   bool sample_exact = false;                  // the difference is the number of ranks, which keeps the order of samples

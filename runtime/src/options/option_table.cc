@@ -170,6 +170,14 @@ void check_silence(const OptionValue<detail::Duration>& duration) {
   if (*duration < std::chrono::seconds(1)) wrong(fmt::format("'{}' is less than 1s", duration.text()));
 }
 
+void check_platform(const std::string& name) {
+  std::vector<std::string> names = platform_names();
+  if (name == "auto" || std::find(names.begin(), names.end(), name) != names.end()) return;
+  names.emplace_back("auto");
+  wrong(fmt::format("'{}' is not a platform; the nearest is {} (all: {})", name,
+                    storage::nearest_name(name, names).name, fmt::join(names, ", ")));
+}
+
 void check_version(const std::string& version) {
   if (version.empty()) wrong("the version is empty; write its number, such as 42");
 }
@@ -191,7 +199,10 @@ const std::vector<Option>& option_table() {
   static const std::vector<Option> rows = {
       text("config", "PATH", "a JSON file of these options: { \"every\": \"10min\", \"keep\": 5 }",
            &SessionOptions::config, check_path),
-      text("dir", "PATH", "the folder that holds the runs", &SessionOptions::dir, check_path),
+      text("platform", "NAME", "auto, or the platform whose defaults apply: kaggle, colab, slurm, …",
+           &SessionOptions::platform, check_platform),
+      text("dir", "PATH", "the folder that holds the runs; by default where the platform keeps files",
+           &SessionOptions::dir, check_path),
       text("run", "NAME", "the name of the run, and of its folder there", &SessionOptions::run, check_run),
       number("seed", "seed of all random generators and of shuffling", &SessionOptions::seed),
       value<SaveEvery>("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",
@@ -211,6 +222,11 @@ const std::vector<Option>& option_table() {
       flag("take-over", "take over the run even if another process appears to be using it", &SessionOptions::take_over),
       number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else LibTorch's choice",
              &SessionOptions::threads, kMostThreads),
+      value<detail::Duration>("time-limit", "DURATION",
+                              "save and stop in time before the program has run this long; 0: the platform's limit",
+                              &SessionOptions::time_limit, parse_duration, check_duration),
+      value<detail::Duration>("time-margin", "DURATION", "the time to keep free between the last save and the limit",
+                              &SessionOptions::time_margin, parse_duration, check_duration),
       value<detail::Duration>("join-within", "DURATION", "how long to wait for the other ranks at the start",
                               &SessionOptions::join_within, parse_duration, check_duration),
       value<detail::Duration>("silence", "DURATION", "stop all ranks if one of them sends nothing for this long",

@@ -18,6 +18,7 @@ namespace {
 constexpr std::string_view kPrefix = "--holdfast.";
 constexpr std::string_view kEnvironmentPrefix = "HOLDFAST_";
 constexpr std::string_view kConfig = "config";
+constexpr std::string_view kAutomatic = "auto";
 
 std::vector<std::string> names() {
   std::vector<std::string> all;
@@ -264,7 +265,8 @@ std::string shown(const std::string& value) { return value.empty() ? "none" : va
 
 namespace detail {
 
-OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment) {
+OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment,
+                         const Surroundings& around) {
   const auto program = std::string(argc > 0 && argv[0] ? argv[0] : "");
   auto program_name = program.substr(program.find_last_of('/') + 1);
   if (program_name.empty() || program_name.front() == '.' || !storage::is_utf8(program_name) ||
@@ -286,6 +288,15 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   if (!path.empty()) layers.apply(read_config(path, config.given_as));
   layers.apply(environment_layer);
   layers.apply(command_line);
+  read.platform = detect(around);
+  if (const std::string& asked = layers.values().platform; asked != kAutomatic) {
+    read.platform.place = {asked, "option platform (" + layers.origin("platform") + ")"};
+  }
+  read.profile = profile_of(read.platform.place.name, around);
+  const std::string of_platform = "platform " + read.profile.name;
+  if (layers.origin("dir") == "default" && read.profile.home != layers.values().dir) {
+    layers.apply({{find("dir"), {read.profile.home}, of_platform, of_platform}});
+  }
   read.values = layers.values();
   if (!read.help && read.values.fresh && !read.values.from.empty()) {
     refuse_options(
@@ -306,7 +317,7 @@ std::string help_text(const OptionsRead& options) {
   std::string text =
       "Options of the session: --holdfast.NAME VALUE on the command line, HOLDFAST_NAME=VALUE in the environment\n"
       "(with _ for -), or \"NAME\": VALUE in a configuration file. The command line wins over the environment,\n"
-      "the environment over the file, the file over the program's code.\n\n";
+      "the environment over the file, the file over the program's code, the code over the platform's defaults.\n\n";
   std::size_t width = 0;
   for (const auto& option : options.in_force) width = std::max(width, option.name.size() + 1 + option.argument.size());
   for (const auto& option : options.in_force) {

@@ -1,10 +1,11 @@
-#include "platform/gpu_driver.h"
+#include "holdfast/runtime/platform/gpu_driver.h"
 
 #include <dlfcn.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <array>
+#include <regex>
+
+#include "holdfast/storage/text/text.h"
 
 namespace holdfast {
 namespace {
@@ -22,7 +23,7 @@ class Driver {
     const auto get = find<int(int*)>("cuDriverGetVersion");
     int version = 0;
     if (!get || get(&version) != 0 || version == 0) return {};
-    return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
   }
   std::vector<Gpu> gpus() {
     const auto count = find<int(int*)>("cuDeviceGetCount");
@@ -45,10 +46,11 @@ class Driver {
       attribute(&gpu.minor, kCapabilityMinor, device);
       gpu.name = text.data();
       if (std::array<unsigned char, 16> id{}; identify && identify(id.data(), device) == 0) {
-        const std::string hex = fmt::format("{:02x}", fmt::join(id, ""));
-        // In the format of nvidia-smi -L.
-        gpu.id = fmt::format("GPU-{}-{}-{}-{}-{}", hex.substr(0, 8), hex.substr(8, 4), hex.substr(12, 4),
-                             hex.substr(16, 4), hex.substr(20));
+        gpu.id = "GPU";  // in the format of nvidia-smi -L
+        for (std::size_t byte = 0; byte < id.size(); ++byte) {
+          if (byte == 0 || byte == 4 || byte == 6 || byte == 8 || byte == 10) gpu.id += '-';
+          storage::append_hex(gpu.id, id[byte], 2);
+        }
       }
       found.push_back(gpu);
     }
@@ -71,6 +73,25 @@ std::string driver_cuda_version() { return Driver().cuda_version(); }
 std::vector<Gpu> list_gpus() {
   Driver driver;
   return driver.start() ? driver.gpus() : std::vector<Gpu>();
+}
+
+bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu) {
+  static const std::regex kCode("code=(sm|compute)_([0-9]+)([0-9])([af]?)");
+  const std::string flags(gencode_flags);
+  bool known = false;
+  for (std::sregex_iterator match(flags.begin(), flags.end(), kCode), end; match != end; ++match) {
+    known = true;
+    const int major = std::stoi((*match)[2]), minor = std::stoi((*match)[3]);
+    const std::string suffix = (*match)[4];
+    if (suffix == "a") {  // architecture-specific: that one alone
+      if (gpu.major == major && gpu.minor == minor) return true;
+    } else if ((*match)[1] == "sm" || suffix == "f") {
+      if (gpu.major == major && gpu.minor >= minor) return true;
+    } else if (gpu.major > major || (gpu.major == major && gpu.minor >= minor)) {
+      return true;
+    }
+  }
+  return !known;
 }
 
 }  // namespace holdfast

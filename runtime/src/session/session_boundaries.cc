@@ -32,6 +32,15 @@ std::string Session::Impl::clock_asks_for_save(Boundary here) const {
   return decide(time, here, saving.last, {}).reason;
 }
 
+// Rank 0's time counts for all ranks.
+void Session::Impl::stop_if_time_is_over(Clock::time_point now) {
+  if (boundary_done) step_costs.add(now - *boundary_done);
+  boundary_done = now;
+  if (!is_main() || !time.left || agreement.clock_stop) return;
+  const auto end = begun + std::chrono::duration_cast<Clock::duration>(*time.left);
+  if (must_stop(now, end, *options.time_margin, step_costs, save_costs)) agreement.clock_stop = time.reason;
+}
+
 // `over`: no iteration of this loop follows.
 void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool over) {
   const LoopPosition& loop = *position;
@@ -45,6 +54,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
             *resumed.waiting.begin(), *resumed.waiting.begin()));
   }
   const Clock::time_point now = Clock::now();
+  stop_if_time_is_over(now);
   progress.mark(position);
   ++progress.boundaries;
   storage::death_note_steps(progress.step - resumed.step);
@@ -107,6 +117,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   agreement.saved();
   if (decision.stop && !stop) stop = requests.stop;
   if (saving.stops_at_non_finite && !here.last && !stop) stop = agreement.program_stop;
+  boundary_done = Clock::now();
 }
 
 ProgressFacts Session::Impl::progress_facts(const LoopPosition& loop) const {

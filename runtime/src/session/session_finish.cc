@@ -74,7 +74,7 @@ int Session::Impl::finish(Site site) {
   const int holds = group.all_reduce(saving.held.has_value() ? 1 : 0, Reduce::min, site);
   if (holds != 0 && !superseded) save_held();
   const bool saved = progress.boundaries == saving.last.boundaries || progress.boundaries == resumed.boundaries;
-  const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop || is_left ? kRunAgain : kDone;
+  const int code = superseded ? kSuperseded : !saved ? kNotSaved : stop || is_left ? profile.stopped_exit_code : kDone;
   if (is_main()) {
     (void)manager->metrics().flush();
     if (stop) {
@@ -82,6 +82,9 @@ int Session::Impl::finish(Site site) {
                              : end_line({*stop, progress.step, saving.version, progress.step - saving.last.step,
                                          options.fresh && job_id().empty(), saving.stops_at_non_finite,
                                          saving.version_before}));
+    }
+    if ((stop || is_left) && code == kDone) {
+      console.say("exit code 0, because " + profile.title + " keeps no output of a run that fails");
     }
     if (!superseded) {
       const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();

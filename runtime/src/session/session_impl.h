@@ -14,6 +14,7 @@
 #include "checkpoint/checkpoint_manager.h"
 #include "device/device.h"
 #include "holdfast/runtime/options/options.h"
+#include "holdfast/runtime/platform/session_clock.h"
 #include "holdfast/runtime/policy/on_non_finite.h"
 #include "holdfast/runtime/ranks/rank_environment.h"
 #include "holdfast/runtime/session/session.h"
@@ -65,6 +66,7 @@ struct Session::Impl {
   Snapshot capture() const { return lifetimes.capture(tracked); }
   bool may_have_diverged();
   std::string clock_asks_for_save(Boundary here) const;
+  void stop_if_time_is_over(Clock::time_point now);
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
@@ -93,6 +95,8 @@ struct Session::Impl {
   static std::atomic<Impl*> current;
 
   SessionOptions options;
+  Platform platform;
+  Profile profile;
   std::uint64_t asked_seed = options.seed;
   std::uint64_t generator_seed = options.seed;
   OnNonFinite on_non_finite;
@@ -126,6 +130,10 @@ struct Session::Impl {
   bool gradients_were_compared = false;
   bool looked_for_optimizers = false;
   Clock::time_point begun = Clock::now();
+  TimeLeft time;                                   // at `begun`
+  std::optional<Clock::time_point> boundary_done;  // when the last one was left
+  Costs step_costs;
+  Costs save_costs;
 
   std::optional<std::string> stop;  // why the run ends early
   bool superseded = false;

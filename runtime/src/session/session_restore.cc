@@ -233,11 +233,15 @@ void Session::Impl::log_start() {
     const std::string precision = ", " + to_string(amp->precision());
     if (amp->precision() != Precision::fp32 && !facts.device.ends_with(precision)) facts.device += precision;
   }
+  if (profile.name != "local") facts.platform = profile.title;
   facts.ranks = group.world_size();
   facts.sample_exact = resumed.ranks_changed && progress.is_over_loader();  // unknown for the program's own batches
   facts.seed = options.seed;
   facts.place = manager->place();
   facts.every = to_string(every);
+  if (time.left) {
+    facts.time = fmt::format("{} left ({})", storage::format_duration(*time.left), time.reason);
+  }
   facts.differences = resumed.not_exact;
   const storage::RunWriter& writer = manager->writer();
   if (writer.base()) {
@@ -252,6 +256,10 @@ void Session::Impl::log_start() {
   }
   for (const storage::PassedOver& passed : choice.passed_over) {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
+  }
+  if (!time.note.empty()) console.say(time.note);
+  if (const Loss loss = loss_in(options.dir, profile, platform, look_around().mounts); !loss.empty()) {
+    console.say(loss.what + ": " + loss.remedy);
   }
   for (const std::string& note : resumed.state.notes) console.say(note);
   if (!resumed.steps_lost.empty()) console.say(resumed.steps_lost);

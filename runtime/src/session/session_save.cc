@@ -61,6 +61,7 @@ bool Session::Impl::write_out(const std::string& reason, Snapshot captured, Cloc
     status = saved.status();
     if (saved) {
       const auto took = Clock::now() - begin;
+      save_costs.add(took);
       version = saved->uid.short_text();
       console.say(saved_line({version, progress.step, reason, saved->bytes, took, took, saved->durability}));
       if (!more.empty()) console.say(fmt::format("version {} has {}", version, more));

@@ -13,6 +13,7 @@
 #include "data/session_seed.h"
 #include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
+#include "holdfast/runtime/platform/machine_age.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/plural.h"
 #include "ranks/group_control.h"
@@ -51,6 +52,8 @@ Session::Impl::Sole::Sole() {
 
 Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
+      platform(std::move(given.platform)),
+      profile(std::move(given.profile)),
       on_non_finite(*options.on_nonfinite),
       every([&] {
         SaveEvery when = *options.every;
@@ -94,6 +97,10 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
       detail::GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
+  const Surroundings around = look_around();
+  time =
+      time_left(profile, machine_age(around), *options.time_limit, around,
+                std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()));
   if (options.threads > 0) {
     at::set_num_threads(options.threads);
   } else if (ranks.local_world_size > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {

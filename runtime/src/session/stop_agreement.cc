@@ -6,7 +6,7 @@ namespace holdfast {
 
 std::string StopAgreement::own_stop() const {
   const auto signal = signals.stop_signal();
-  return signal ? std::string(signal_name(*signal)) : program_stop.value_or("");
+  return signal ? std::string(signal_name(*signal)) : program_stop ? *program_stop : clock_stop.value_or("");
 }
 
 StopRequest StopAgreement::at_boundary(Group& group, std::uint64_t step, std::uint64_t last, const std::string& due,

@@ -1,4 +1,4 @@
-// Requests to save or to stop that only one rank may know of (a signal, a call of session.stop(), rank 0's clock), and
+// Requests to save or to stop that only one rank may know of (a signal, a call of session.stop(), rank 0's clocks), and
 // how all ranks come to act on them at one boundary. Threads: one at a time.
 #pragma once
 
@@ -20,6 +20,7 @@ class StopAgreement {
   // The session also ends the watch of these signals, and sets program_stop; so does a save that finds NaN.
   SignalWatch signals;
   std::optional<std::string> program_stop;  // the reason given to session.stop()
+  std::optional<std::string> clock_stop;    // rank 0's: why its time is over
 
   /// Why this rank wants to stop; empty: it does not.
   std::string own_stop() const;

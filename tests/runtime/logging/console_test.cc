@@ -52,6 +52,8 @@ TEST_CASE("log_lines_have_numbers_and_units") {
   CHECK(lacking(fresh,
                 {"run fashion", "cpu, 2 threads", "seed 42", "in runs/fashion", "every 10 min", "from scratch"}) == "");
   CHECK_FALSE(contains(fresh, "bit-exact"));
+  CHECK(start_line({.run = "fashion", .platform = "Kaggle, Save Version", .device = "cuda:0", .every = "500 steps"})
+            .starts_with("run fashion on Kaggle, Save Version: cuda:0, seed 0"));
   const auto resumed = start_line({.run = "fashion",
                                    .device = "NVIDIA H200",
                                    .seed = 1,

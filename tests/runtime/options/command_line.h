@@ -25,8 +25,9 @@ struct CommandLine {
   std::vector<std::string> left;
 };
 
+/// `around`: the machine; by default one of no particular platform.
 inline CommandLine read(std::vector<std::string> arguments, SessionOptions code = {},
-                        std::vector<std::string> variables = {}) {
+                        std::vector<std::string> variables = {}, const holdfast::Surroundings& around = {}) {
   arguments.insert(arguments.begin(), "/usr/bin/train");
   std::vector<char*> argv, environment;
   for (auto& argument : arguments) argv.push_back(argument.data());
@@ -34,7 +35,7 @@ inline CommandLine read(std::vector<std::string> arguments, SessionOptions code 
   int argc = static_cast<int>(argv.size());
   argv.push_back(nullptr);
   environment.push_back(nullptr);
-  CommandLine result{holdfast::detail::read_options(argc, argv.data(), code, environment.data()), {}};
+  CommandLine result{holdfast::detail::read_options(argc, argv.data(), code, environment.data(), around), {}};
   for (int i = 0; i < argc; ++i) result.left.push_back(argv[i]);
   CHECK(argv[argc] == nullptr);
   return result;

@@ -58,6 +58,27 @@ TEST_CASE("command_line_wins_over_environment_over_code_over_default") {
   CHECK(in_force(options, "dir").origin == "default");
 }
 
+TEST_CASE("platforms_default_applies_unless_the_program_or_its_user_chose_a_folder") {
+  holdfast::Surroundings kaggle;
+  kaggle.environment["KAGGLE_KERNEL_RUN_TYPE"] = "Batch";
+  const auto options = read({}, {}, {}, kaggle).read;
+  CHECK(options.values.dir == "/kaggle/working/holdfast");
+  CHECK(in_force(options, "dir").origin == "platform kaggle-batch");
+  CHECK(options.platform.place.reason == "KAGGLE_KERNEL_RUN_TYPE=Batch");
+  CHECK(options.profile.name == "kaggle-batch");
+  CHECK(read({}, {.dir = "mine"}, {}, kaggle).read.values.dir == "mine");
+  CHECK(read({}, {}, {"HOLDFAST_DIR=/data"}, kaggle).read.values.dir == "/data");
+  CHECK(read({"--holdfast.dir", "runs"}, {}, {}, kaggle).read.values.dir == "runs");
+
+  const auto chosen = read({"--holdfast.platform", "colab"}, {}, {}, kaggle).read;
+  CHECK(chosen.values.dir == "/content/holdfast");
+  CHECK(chosen.platform.place.reason == "option platform (command line)");
+  CHECK(read({}).read.values.dir == "runs");
+  CHECK(read({}).read.profile.name == "local");
+  CHECK(lacking(refusal({"--holdfast.platform", "kagle"}), {"--holdfast.platform", "'kagle'", "nearest is kaggle"}) ==
+        "");
+}
+
 TEST_CASE("an_unknown_option_is_refused_with_the_nearest_name") {
   CHECK(lacking(refusal({"--holdfast.evry", "5"}), {"--holdfast.evry", "--holdfast.every"}) == "");
   CHECK(contains(refusal({"--holdfast.takeover"}), "--holdfast.take-over"));

@@ -1,7 +1,7 @@
 // The session's own options: set by the program in code, and by its user at the start.
 //
-//   code  <  configuration file: "every": "10min"  <  environment: HOLDFAST_EVERY=10min
-//         <  command line: --holdfast.every 10min, --holdfast.every=10min
+//   platform's default  <  code  <  configuration file: "every": "10min"  <  environment: HOLDFAST_EVERY=10min
+//                       <  command line: --holdfast.every 10min, --holdfast.every=10min
 //
 // --holdfast.config, else HOLDFAST_CONFIG, else the code names the file: one JSON object whose keys are options.
 // Comments (// and /* */) are allowed. Text options are strings (or numbers, such as "every": 500), whole numbers are
@@ -21,6 +21,9 @@
 
 #include "holdfast/runtime/options/option_types.h"
 #include "holdfast/runtime/options/option_value.h"
+#include "holdfast/runtime/platform/platform.h"
+#include "holdfast/runtime/platform/profile.h"
+#include "holdfast/runtime/platform/surroundings.h"
 #include "holdfast/runtime/policy/on_non_finite.h"
 #include "holdfast/runtime/policy/save_every.h"
 
@@ -34,7 +37,8 @@ using Duration = std::chrono::nanoseconds;
 /// user would write for it (`.every = "500"`, `.silence = "30s"`).
 struct SessionOptions {
   std::string config = "";                                 // path of a configuration file; empty: none
-  std::string dir = "runs";                                // where runs are kept
+  std::string platform = "auto";                           // whose defaults apply: auto, or a name (platform.h)
+  std::string dir = "runs";                                // where runs are kept; by default the platform chooses
   std::string run = "";                                    // the run's folder in dir; empty: the program's file name
   std::uint64_t seed = 0;                                  // seeds every generator and every order
   OptionValue<SaveEvery> every = "10min";                  // when to save; its texts: parse_save_every (save_every.h)
@@ -47,6 +51,8 @@ struct SessionOptions {
   bool deterministic = false;  // only kernels that give the same bits each time; an error if LibTorch has none
   int threads = 0;             // intra-op; 0: OMP_NUM_THREADS if set, else as saved
   OptionValue<LoadMode> load = LoadMode::exact;        // exact | subset
+  OptionValue<detail::Duration> time_limit = "0s";     // stop in time before so long after start(); 0: the platform's
+  OptionValue<detail::Duration> time_margin = "2min";  // what must be left after the last save
   OptionValue<detail::Duration> join_within = "5min";  // how long to wait for the other ranks at the start
   OptionValue<detail::Duration> silence = "15s";       // a rank without a heartbeat for so long counts as dead
   OptionValue<detail::Duration> say_waiting = "30s";   // log a slow rank once after waiting this long
@@ -66,7 +72,7 @@ struct OptionInForce {
   std::string meaning;
   std::string fallback;  // the default, as text
   std::string value;
-  std::string origin;  // "default", "code", "configs/kaggle.json:4", "environment", "command line"
+  std::string origin;  // "default", "platform kaggle", "code", "configs/kaggle.json:4", "environment", "command line"
 };
 
 struct OptionsRead {
@@ -74,12 +80,15 @@ struct OptionsRead {
   std::vector<OptionInForce> in_force;
   bool help = false;                        // --holdfast.help was given: print help_text and exit with 0
   std::vector<std::string> arguments = {};  // the session's own, as given in argv
+  Platform platform = {};                   // its place is the option's, if one was given
+  Profile profile = {};                     // of that place
 };
 
 /// Reads the configuration file, the environment and the command line, and removes the session's arguments from argv.
 /// Throws Error(invalid) with a sentence that names the option, where it was given (in a file: the line) and, for an
 /// unknown name, the nearest valid one.
-OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment = environ);
+OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, char** environment = environ,
+                         const Surroundings& around = look_around());
 
 /// Every option with its default, its present value and the value's origin.
 std::string help_text(const OptionsRead& options);

@@ -10,7 +10,8 @@ enum ExitCode : int {
   kUsage = 64,       // an option is wrong (EX_USAGE)
   kSuperseded = 69,  // another session took the run over (EX_UNAVAILABLE) and continues it
   kNotSaved = 74,    // the last version could not be saved (EX_IOERR); an earlier one exists
-  kRunAgain = 75,    // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL)
+  kRunAgain = 75,  // stopped early after a save, or a loop was left: run the same command again (EX_TEMPFAIL). A Kaggle
+                   // batch run returns kDone instead, because Kaggle keeps nothing of a run that fails
 };
 
 namespace detail {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace holdfast {
@@ -20,5 +21,10 @@ std::string driver_cuda_version();
 /// In the driver's order; CUDA_VISIBLE_DEVICES applies. Initialises the driver: do not call it before a fork whose
 /// child uses CUDA.
 std::vector<Gpu> list_gpus();
+
+/// Whether kernels built with these -gencode flags run on a GPU: machine code runs on the same major number and the
+/// same or a higher minor one, PTX on its own capability or a higher one. True if the flags are unknown. Source: CUDA
+/// C++ Programming Guide, "Application compatibility".
+bool has_kernels_for(std::string_view gencode_flags, const Gpu& gpu);
 
 }  // namespace holdfast

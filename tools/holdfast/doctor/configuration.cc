@@ -1,0 +1,90 @@
+#include "doctor/configuration.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "holdfast/storage/text/nearest_name.h"
+#include "terminal/phrases.h"
+
+namespace holdfast::tools {
+
+using storage::Result;
+using storage::Status;
+using storage::StatusCode;
+
+namespace {
+
+Status check_platform(const std::string& name, const std::string& from) {
+  const auto names = platform_names();
+  if (name.empty() || std::find(names.begin(), names.end(), name) != names.end()) return {};
+  return {StatusCode::invalid,
+          fmt::format("{}: {} is not a platform; the nearest is {} (all: {})", from, in_quotes(name),
+                      storage::nearest_name(name, names).name, fmt::join(names, ", "))};
+}
+
+std::string text_in(const nlohmann::json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+// A quoted JSON text.
+std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
+
+}  // namespace
+
+Result<Configuration> read_configuration(std::string path, const Surroundings& around) {
+  Configuration found;
+  if (path.empty()) path = around.variable("HOLDFAST_CONFIG").value_or("");
+  if (!path.empty()) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) return Status(StatusCode::not_found, "cannot open " + path + ": " + std::strerror(errno));
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto json = nlohmann::json::parse(text, nullptr, false, /*ignore_comments=*/true);
+    if (!json.is_object()) {
+      return Status(StatusCode::invalid, path + " is not a JSON object of options, such as { \"every\": \"10min\" }");
+    }
+    found = {text_in(json, "platform"), path, text_in(json, "dir")};
+  }
+  if (const auto platform = around.variable("HOLDFAST_PLATFORM"); platform && !platform->empty()) {
+    found.platform = *platform;
+    found.platform_from = "HOLDFAST_PLATFORM";
+  }
+  if (const auto dir = around.variable("HOLDFAST_DIR"); dir && !dir->empty()) found.dir = *dir;
+  if (found.platform == "auto") found.platform.clear();
+  if (Status known = check_platform(found.platform, found.platform_from); !known.ok()) return known;
+  return found;
+}
+
+Status write_configuration(const std::string& path, const Platform& platform, const Profile& profile,
+                           const std::string& dir, const Machine& machine, const MachineLimits& limits) {
+  std::string text =
+      fmt::format("// Written by holdfast doctor on {}.\n{{\n  // {}\n  \"platform\": {},\n  // {}\n  \"dir\": {}",
+                  time_text(), printable(platform.place.reason), quoted(profile.name),
+                  printable(dir == profile.home ? profile.home_reason : "the folder that was tried"), quoted(dir));
+  if (limits.cpus + 0.5 < machine.cpus) {
+    text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from,
+                        std::max(1, static_cast<int>(std::floor(limits.cpus))));
+  }
+  text += "\n}\n";
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (file < 0) {
+    if (errno == EEXIST)
+      return {StatusCode::already_exists, path + " exists and is not overwritten: remove it, or name another file"};
+    return {StatusCode::unreadable, "cannot write " + path + ": " + std::strerror(errno)};
+  }
+  const bool written = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  if (::close(file) == 0 && written) return {};
+  return {StatusCode::unreadable, "cannot write " + path + ": " + std::strerror(errno)};
+}
+
+}  // namespace holdfast::tools

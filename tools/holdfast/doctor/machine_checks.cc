@@ -1,0 +1,138 @@
+#include "doctor/machine_checks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/filesystem/operations.hpp>
+#include <cmath>
+#include <fstream>
+
+#include "holdfast/storage/stores/file/file_operations.h"
+#include "terminal/phrases.h"
+
+namespace holdfast::tools {
+
+using storage::format_duration;
+
+namespace {
+
+constexpr std::chrono::minutes kLittleTime{20};
+constexpr std::uint64_t kLittleMemory = std::uint64_t{2} << 30;
+constexpr std::string_view kFlags = "-gencode;arch=";
+
+// LibTorch writes the flags that it was built with into its CUDA library, for torch.cuda.get_arch_list().
+std::string architectures_in(const storage::Path& library) {
+  std::ifstream file(library.string(), std::ios::binary);
+  std::string block(std::size_t{4} << 20, '\0'), kept;
+  while (file.read(block.data(), static_cast<std::streamsize>(block.size())) || file.gcount() > 0) {
+    const std::string text = kept + block.substr(0, static_cast<std::size_t>(file.gcount()));
+    if (const auto at = text.find(kFlags); at != std::string::npos) {
+      std::string flags = text.substr(at);
+      if (flags.find('\0') == std::string::npos) {  // they go on in the next block
+        flags.resize(flags.size() + 4096);
+        file.read(flags.data() + flags.size() - 4096, 4096);
+      }
+      return flags.substr(0, flags.find('\0'));
+    }
+    kept = text.substr(text.size() - std::min(text.size(), kFlags.size()));
+  }
+  return {};
+}
+
+std::vector<storage::Path> libtorch_folders(const Surroundings& around) {
+  std::vector<storage::Path> folders;
+  for (const char* variable : {"LibTorch_ROOT", "VIRTUAL_ENV"}) {
+    const auto root = around.variable(variable);
+    if (!root || root->empty()) continue;
+    folders.push_back(storage::Path(*root) / "lib");
+    boost::system::error_code error;
+    for (boost::filesystem::directory_iterator entry(storage::Path(*root) / "lib", error), end; !error && entry != end;
+         entry.increment(error)) {
+      if (entry->path().filename().string().starts_with("python3"))
+        folders.push_back(entry->path() / "site-packages" / "torch" / "lib");
+    }
+  }
+  return folders;
+}
+
+}  // namespace
+
+Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age) {
+  const std::string runs =
+      age ? "the machine has been running for " + format_duration(*age) : "the machine's age is unknown";
+  if (!profile.limit) return {Grade::good, "time", runs + "; no limit is known", ""};
+  const std::string limit = fmt::format("{}'s limit is {}", profile.title, format_duration(*profile.limit));
+  if (!age) return {Grade::note, "time", runs + "; " + limit, ""};
+  const auto left = *profile.limit - *age;
+  if (left <= kLittleTime) {
+    return {Grade::note, "time",
+            fmt::format("{}; {}, so {} left", runs, limit,
+                        left.count() <= 0 ? "no time is" : format_duration(left) + " are"),
+            "start a new session before a long run"};
+  }
+  return {Grade::good, "time", fmt::format("{}; {}, so {} are left", runs, limit, format_duration(left)), ""};
+}
+
+Check processor_check(const Machine& machine, const MachineLimits& limits,
+                      const std::optional<std::string>& omp_threads) {
+  const std::string granted = fmt::format("{} of {}", format_number(limits.cpus), plural(machine.cpus, "processor"));
+  if (limits.cpus + 0.5 >= machine.cpus) return {Grade::good, "processors", limits.cpus_from, ""};
+  const std::string what = fmt::format("{} are granted ({})", granted, limits.cpus_from);
+  const int threads = std::max(1, static_cast<int>(std::lround(std::floor(limits.cpus))));
+  if (omp_threads) return {Grade::good, "processors", what + ", and OMP_NUM_THREADS=" + *omp_threads, ""};
+  return {Grade::note, "processors",
+          fmt::format("{}, but LibTorch will start {} because it counts the machine's", what,
+                      plural(machine.cpus, "thread")),
+          fmt::format("set OMP_NUM_THREADS={0}, or --holdfast.threads {0}", threads)};
+}
+
+Check memory_check(const MachineLimits& limits) {
+  const std::string what = fmt::format("{} ({})", format_bytes(limits.memory), limits.memory_from);
+  if (limits.memory >= kLittleMemory) return {Grade::good, "memory", what, ""};
+  return {Grade::note, "memory", what + ", and LibTorch with its data needs about 2 GiB",
+          "give the container or job more memory"};
+}
+
+std::optional<Libtorch> find_libtorch(const Surroundings& around) {
+  boost::system::error_code error;
+  for (const storage::Path& folder : libtorch_folders(around)) {
+    if (!boost::filesystem::exists(folder / "libtorch_cpu.so", error)) continue;
+    Libtorch found{folder.string(), boost::filesystem::exists(folder / "libtorch_cuda.so", error), ""};
+    if (found.has_cuda) found.architectures = architectures_in(folder / "libtorch_cuda.so");
+    return found;
+  }
+  return std::nullopt;
+}
+
+Checks gpu_checks(const std::vector<Gpu>& gpus, const std::string& driver_cuda,
+                  const std::optional<Libtorch>& libtorch) {
+  if (gpus.empty()) {
+    return {{Grade::good, "GPUs",
+             driver_cuda.empty() ? "none; NVIDIA's driver is not installed"
+                                 : "none, although NVIDIA's driver for CUDA " + driver_cuda + " is installed",
+             ""}};
+  }
+  Checks checks;
+  for (std::size_t index = 0; index < gpus.size(); ++index) {
+    const Gpu& gpu = gpus[index];
+    Check check{Grade::good, fmt::format("GPU {}", index),
+                fmt::format("{}, sm_{}{}, driver for CUDA {}", gpu.name, gpu.major, gpu.minor, driver_cuda), ""};
+    if (!libtorch) {
+      check.what += "; no LibTorch was found to compare with (LibTorch_ROOT, VIRTUAL_ENV)";
+    } else if (!libtorch->has_cuda) {
+      check = {Grade::note, check.area, check.what + "; the LibTorch in " + libtorch->folder + " has no CUDA",
+               "install a LibTorch with CUDA, or training runs on the CPU"};
+    } else if (!has_kernels_for(libtorch->architectures, gpu)) {
+      check = {Grade::bad, check.area, check.what + "; the LibTorch in " + libtorch->folder + " has no kernels for it",
+               fmt::format("install a LibTorch whose torch.cuda.get_arch_list() has sm_{}{}, or run with "
+                           "--holdfast.device cpu",
+                           gpu.major, gpu.minor)};
+    } else {
+      check.what += "; the LibTorch in " + libtorch->folder + " has kernels for it";
+    }
+    checks.push_back(std::move(check));
+  }
+  return checks;
+}
+
+}  // namespace holdfast::tools

@@ -1,0 +1,39 @@
+// What the machine offers a run: time, memory, processors, GPUs. The checks are functions of what was found.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "doctor/check.h"
+#include "holdfast/runtime/platform/gpu_driver.h"
+#include "holdfast/runtime/platform/machine_limits.h"
+#include "holdfast/runtime/platform/profile.h"
+
+namespace holdfast::tools {
+
+/// What is left of the platform's limit.
+Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age);
+
+/// Whether programs will start more threads than processors' time was granted: they count the machine's processors.
+Check processor_check(const Machine& machine, const MachineLimits& limits,
+                      const std::optional<std::string>& omp_threads);
+
+Check memory_check(const MachineLimits& limits);
+
+/// A LibTorch that was found without loading it.
+struct Libtorch {
+  std::string folder;         // that holds libtorch_cpu.so
+  bool has_cuda = false;      // libtorch_cuda.so is there
+  std::string architectures;  // the -gencode flags in it; empty: unknown
+};
+
+/// In LibTorch_ROOT or the active virtual environment (VIRTUAL_ENV).
+std::optional<Libtorch> find_libtorch(const Surroundings& around);
+
+/// One for each GPU, or one that says that there is none.
+Checks gpu_checks(const std::vector<Gpu>& gpus, const std::string& driver_cuda,
+                  const std::optional<Libtorch>& libtorch);
+
+}  // namespace holdfast::tools
