@@ -40,6 +40,12 @@ std::string checks_of(const json& report, const std::string& area, const std::st
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+// Whether doctor's words for a folder of this test say that it is lost with the machine: temporary folders are in
+// memory on some machines, and in the container's own layer in some containers.
+bool is_lost(const std::string& text) {
+  return contains(text, "is in memory") || contains(text, "is in the container's own layer");
+}
+
 }  // namespace
 
 TEST_CASE("doctor_tries_a_folder_for_real_and_leaves_nothing_behind") {
@@ -47,9 +53,9 @@ TEST_CASE("doctor_tries_a_folder_for_real_and_leaves_nothing_behind") {
   const std::string place = (scratch / "runs").string();
   const Said said = holdfast_command({"doctor", place, "--size", "2", "--json"});
   INFO(said.out << said.err);
-  CHECK(said.code == 0);
+  CHECK(said.code == (is_lost(said.out) ? 1 : 0));
   const json report = said.json();
-  CHECK(report.at("ok") == true);
+  CHECK(report.at("ok") == (said.code == 0));
   const std::string good = checks_of(report, place, "good");
   CHECK(contains(good, "creates only new files"));
   CHECK(contains(good, "/s until durable"));
@@ -57,7 +63,7 @@ TEST_CASE("doctor_tries_a_folder_for_real_and_leaves_nothing_behind") {
   CHECK(boost::filesystem::is_empty(scratch.path()));
 
   boost::filesystem::create_directories(scratch / "runs" / "mine");
-  CHECK(holdfast_command({"doctor", place, "--size", "1"}).code == 0);
+  CHECK(contains(holdfast_command({"doctor", place, "--size", "1"}).out, "creates only new files"));
   CHECK(boost::filesystem::exists(scratch / "runs" / "mine"));
   CHECK(std::distance(boost::filesystem::directory_iterator(scratch / "runs"), {}) == 1);
 }
@@ -71,7 +77,8 @@ TEST_CASE("doctor_removes_what_a_killed_probe_left_but_not_what_one_is_using") {
   }
   const utimbuf two_hours_ago{std::time(nullptr) - 7200, std::time(nullptr) - 7200};
   REQUIRE(::utime(old.c_str(), &two_hours_ago) == 0);
-  CHECK(holdfast_command({"doctor", scratch.path().string(), "--size", "1"}).code == 0);
+  const Said said = holdfast_command({"doctor", scratch.path().string(), "--size", "1"});
+  CHECK(contains(said.out, "creates only new files"));
   CHECK_FALSE(boost::filesystem::exists(old));
   CHECK(boost::filesystem::exists(recent));
 }
@@ -107,6 +114,7 @@ TEST_CASE("the_configuration_that_doctor_writes_names_platform_and_folder_with_t
   const std::string config = (scratch / "train.json").string();
   const Said said = holdfast_command({"doctor", "--size", "1", "--write-config", config});
   INFO(said.out << said.err);
+  if (is_lost(said.out)) return;  // then it writes none
   REQUIRE(said.code == 0);
   const std::string text = content_of(config);
   const json written = json::parse(text, nullptr, true, /*ignore_comments=*/true);
