@@ -11,8 +11,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -36,9 +36,12 @@ struct Running {
   bool as_any_user = false;  // files without permission are closed to root too
 };
 
+/// What can be read of it: a file of /proc cannot be read to its end when the process has just ended.
 inline std::string content_of(const boost::filesystem::path& path) {
   std::ifstream file(path.string(), std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
 }
 
 inline void write_file(const boost::filesystem::path& path, const std::string& bytes) {

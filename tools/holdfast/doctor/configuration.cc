@@ -10,8 +10,8 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "holdfast/storage/text/nearest_name.h"
 #include "terminal/phrases.h"
@@ -48,8 +48,9 @@ Result<Configuration> read_configuration(std::string path, const Surroundings& a
   if (!path.empty()) {
     std::ifstream file(path, std::ios::binary);
     if (!file) return Status(StatusCode::not_found, "cannot open " + path + ": " + std::strerror(errno));
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    const auto json = nlohmann::json::parse(text, nullptr, false, /*ignore_comments=*/true);
+    std::ostringstream text;
+    text << file.rdbuf();
+    const auto json = nlohmann::json::parse(text.str(), nullptr, false, /*ignore_comments=*/true);
     if (!json.is_object()) {
       return Status(StatusCode::invalid, path + " is not a JSON object of options, such as { \"every\": \"10min\" }");
     }
