@@ -13,7 +13,7 @@
 namespace holdfast {
 namespace {
 
-// Version 1 writes the largest multiple of the page size that 63 bits hold where there is no limit.
+// In version 1 a group without a limit shows the largest multiple of the page size below 2^63.
 constexpr std::uint64_t kNoLimit = std::uint64_t{1} << 60;
 
 std::optional<std::uint64_t> number(std::string_view text) {
@@ -34,8 +34,8 @@ bool has_word(std::string_view list, std::string_view word) {
 
 std::string last_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-// The folders of the process's group and of those above it, for a controller ("cpu", "memory") of version 1, or for
-// all of version 2 if it is empty.
+// The folders of the process's group and of its ancestors. `controller`: "cpu" or "memory" of version 1; empty:
+// version 2.
 std::vector<std::string> group_folders(const Surroundings& around, std::string_view controller) {
   std::string group;
   bool found = false;
