@@ -7,12 +7,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "doctor/machine_checks.h"
 #include "holdfast/storage/text/nearest_name.h"
 #include "terminal/phrases.h"
 
@@ -72,9 +72,8 @@ Status write_configuration(const std::string& path, const Platform& platform, co
       fmt::format("// Written by holdfast doctor on {}.\n{{\n  // {}\n  \"platform\": {},\n  // {}\n  \"dir\": {}",
                   time_text(), printable(platform.place.reason), quoted(profile.name),
                   printable(dir == profile.home ? profile.home_reason : "the folder that was tried"), quoted(dir));
-  if (limits.cpus + 0.5 < machine.cpus) {
-    text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from,
-                        std::max(1, static_cast<int>(std::floor(limits.cpus))));
+  if (const auto threads = threads_to_set(machine, limits)) {
+    text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from, *threads);
   }
   text += "\n}\n";
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);

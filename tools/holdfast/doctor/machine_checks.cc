@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
-#include <cmath>
 #include <fstream>
 
 #include "holdfast/storage/stores/file/file_operations.h"
@@ -73,17 +72,22 @@ Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age
   return {Grade::good, "time", fmt::format("{}; {}, so {} are left", runs, limit, format_duration(left)), ""};
 }
 
+std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits) {
+  if (limits.cpus + 0.5 >= machine.cpus) return std::nullopt;
+  return std::max(1, static_cast<int>(limits.cpus));
+}
+
 Check processor_check(const Machine& machine, const MachineLimits& limits,
                       const std::optional<std::string>& omp_threads) {
-  const std::string granted = fmt::format("{} of {}", format_number(limits.cpus), plural(machine.cpus, "processor"));
-  if (limits.cpus + 0.5 >= machine.cpus) return {Grade::good, "processors", limits.cpus_from, ""};
-  const std::string what = fmt::format("{} are granted ({})", granted, limits.cpus_from);
-  const int threads = std::max(1, static_cast<int>(std::lround(std::floor(limits.cpus))));
+  const auto threads = threads_to_set(machine, limits);
+  if (!threads) return {Grade::good, "processors", limits.cpus_from, ""};
+  const std::string what = fmt::format("{} of {} are granted ({})", format_number(limits.cpus),
+                                       plural(machine.cpus, "processor"), limits.cpus_from);
   if (omp_threads) return {Grade::good, "processors", what + ", and OMP_NUM_THREADS=" + *omp_threads, ""};
   return {Grade::note, "processors",
           fmt::format("{}, but LibTorch will start {} because it counts the machine's", what,
                       plural(machine.cpus, "thread")),
-          fmt::format("set OMP_NUM_THREADS={0}, or --holdfast.threads {0}", threads)};
+          fmt::format("set OMP_NUM_THREADS={0}, or --holdfast.threads {0}", *threads)};
 }
 
 Check memory_check(const MachineLimits& limits) {

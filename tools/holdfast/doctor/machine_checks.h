@@ -16,6 +16,9 @@ namespace holdfast::tools {
 /// What is left of the platform's limit.
 Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age);
 
+/// How many threads fit into the granted processors' time; empty if the machine's number of processors does.
+std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits);
+
 /// Whether programs will start more threads than processors' time was granted: they count the machine's processors.
 Check processor_check(const Machine& machine, const MachineLimits& limits,
                       const std::optional<std::string>& omp_threads);

@@ -4,7 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/filesystem/operations.hpp>
-#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
@@ -134,8 +133,9 @@ Result<int> run_doctor(const DoctorOptions& options) {
 
   const Machine machine = this_machine();
   const MachineLimits limits = limits_of(machine, around);
-  Checks checks = {time_check(profile, machine_age(around)),
-                   processor_check(machine, limits, around.variable("OMP_NUM_THREADS")), memory_check(limits)};
+  const auto age = machine_age(around);
+  Checks checks = {time_check(profile, age), processor_check(machine, limits, around.variable("OMP_NUM_THREADS")),
+                   memory_check(limits)};
   const auto gpus = list_gpus();
   for (const Check& check :
        gpu_checks(gpus, driver_cuda_version(), gpus.empty() ? std::nullopt : find_libtorch(around)))
@@ -157,7 +157,6 @@ Result<int> run_doctor(const DoctorOptions& options) {
     }
     json["home"] = profile.home;
     json["limit_s"] = profile.limit ? ordered_json(profile.limit->count()) : ordered_json();
-    const auto age = machine_age(around);
     json["age_s"] = age ? ordered_json(age->count()) : ordered_json();
     json["cpus"] = limits.cpus;
     json["memory"] = limits.memory;
