@@ -1,7 +1,10 @@
 // The checks of holdfast doctor, over made-up machines and folders.
+#include <fstream>
+
 #include "catch.h"
 #include "doctor/machine_checks.h"
 #include "doctor/place_checks.h"
+#include "storage/scratch_folder.h"
 
 namespace {
 
@@ -64,6 +67,25 @@ TEST_CASE("threads_beyond_the_granted_processors_are_noted_with_the_number_to_se
   CHECK(has(many.remedy, "OMP_NUM_THREADS=2"));
   CHECK(processor_check(machine, limits, "2").grade == Grade::good);
   CHECK(has(processor_check(machine, {0.5, "", 0, ""}, {}).remedy, "OMP_NUM_THREADS=1"));
+}
+
+TEST_CASE("doctor_finds_the_libtorch_of_the_python_that_a_shell_would_start") {
+  const ScratchFolder root;
+  const auto file = [&](const std::string& name) {
+    boost::filesystem::create_directories((root.path() / name).parent_path());
+    std::ofstream((root.path() / name).string()) << "";
+  };
+  file("bin/python3");
+  file("lib/python3.12/dist-packages/torch/lib/libtorch_cpu.so");
+  file("home/.cache/holdfast/libtorch-2.11.0/lib/python3.11/site-packages/torch/lib/libtorch_cpu.so");
+  Surroundings around;
+  CHECK_FALSE(find_libtorch(around));
+  around.environment["HOME"] = (root.path() / "home").string();
+  REQUIRE(find_libtorch(around));
+  CHECK(has(find_libtorch(around)->folder, "libtorch-2.11.0/"));
+  around.environment["PATH"] = "relative:/nowhere:" + (root.path() / "bin").string();
+  REQUIRE(find_libtorch(around));
+  CHECK(find_libtorch(around)->folder == (root.path() / "lib/python3.12/dist-packages/torch/lib").string());
 }
 
 TEST_CASE("a_gpu_without_kernels_in_this_libtorch_is_bad_and_names_the_architecture") {

@@ -288,6 +288,7 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   if (!path.empty()) layers.apply(read_config(path, config.given_as));
   layers.apply(environment_layer);
   layers.apply(command_line);
+  read.around = around;
   read.platform = detect(around);
   if (const std::string& asked = layers.values().platform; asked != kAutomatic) {
     read.platform.place = {asked, "option platform (" + layers.origin("platform") + ")"};

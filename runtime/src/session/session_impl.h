@@ -95,6 +95,7 @@ struct Session::Impl {
   static std::atomic<Impl*> current;
 
   SessionOptions options;
+  Surroundings around;
   Platform platform;
   Profile profile;
   std::uint64_t asked_seed = options.seed;

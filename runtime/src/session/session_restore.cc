@@ -258,7 +258,7 @@ void Session::Impl::log_start() {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   if (!time.note.empty()) console.say(time.note);
-  if (const Loss loss = loss_in(options.dir, profile, platform, look_around().mounts); !loss.empty()) {
+  if (const Loss loss = loss_in(options.dir, profile, platform, around.mounts); !loss.empty()) {
     console.say(loss.what + ": " + loss.remedy);
   }
   for (const std::string& note : resumed.state.notes) console.say(note);

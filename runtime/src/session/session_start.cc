@@ -52,6 +52,7 @@ Session::Impl::Sole::Sole() {
 
 Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
     : options(std::move(given.values)),
+      around(std::move(given.around)),
       platform(std::move(given.platform)),
       profile(std::move(given.profile)),
       on_non_finite(*options.on_nonfinite),
@@ -97,7 +98,6 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
       detail::GroupControl(group).fail(fmt::format("rank {} failed: {}", group.rank(), why), /*leaves=*/true);
     });
   }
-  const Surroundings around = look_around();
   time =
       time_left(profile, machine_age(around), *options.time_limit, around,
                 std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()));

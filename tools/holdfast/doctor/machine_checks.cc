@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
 #include <fstream>
+#include <functional>
+#include <sstream>
 
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "terminal/phrases.h"
@@ -38,17 +40,45 @@ std::string architectures_in(const storage::Path& library) {
   return {};
 }
 
+std::vector<storage::Path> entries_of(const storage::Path& folder, const std::string& prefix) {
+  std::vector<storage::Path> found;
+  boost::system::error_code error;
+  for (boost::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().filename().string().starts_with(prefix)) found.push_back(entry->path());
+  }
+  std::sort(found.begin(), found.end(), std::greater<>());
+  return found;
+}
+
+/// What CMake tries (FindLibTorch.cmake): a folder that was named, the active virtual environment, the Python that a
+/// shell would start (Colab's and Kaggle's have a LibTorch), and those that tools/setup installed.
+std::vector<storage::Path> roots_of_libtorch(const Surroundings& around) {
+  std::vector<storage::Path> roots;
+  for (const char* variable : {"LibTorch_ROOT", "VIRTUAL_ENV"}) {
+    if (const auto root = around.variable(variable); root && !root->empty()) roots.emplace_back(*root);
+  }
+  std::istringstream folders(around.variable("PATH").value_or(""));
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    boost::system::error_code error;
+    if (!folder.starts_with('/') || !boost::filesystem::exists(storage::Path(folder) / "python3", error)) continue;
+    roots.push_back(storage::Path(folder).parent_path());
+    break;
+  }
+  if (const auto home = around.variable("HOME")) {
+    for (const auto& root : entries_of(storage::Path(*home) / ".cache" / "holdfast", "libtorch-"))
+      roots.push_back(root);
+  }
+  return roots;
+}
+
 std::vector<storage::Path> libtorch_folders(const Surroundings& around) {
   std::vector<storage::Path> folders;
-  for (const char* variable : {"LibTorch_ROOT", "VIRTUAL_ENV"}) {
-    const auto root = around.variable(variable);
-    if (!root || root->empty()) continue;
-    folders.push_back(storage::Path(*root) / "lib");
-    boost::system::error_code error;
-    for (boost::filesystem::directory_iterator entry(storage::Path(*root) / "lib", error), end; !error && entry != end;
-         entry.increment(error)) {
-      if (entry->path().filename().string().starts_with("python3"))
-        folders.push_back(entry->path() / "site-packages" / "torch" / "lib");
+  for (const storage::Path& root : roots_of_libtorch(around)) {
+    folders.push_back(root / "lib");
+    for (const storage::Path& python : entries_of(root / "lib", "python3")) {
+      for (const char* packages : {"site-packages", "dist-packages"})
+        folders.push_back(python / packages / "torch" / "lib");
     }
   }
   return folders;
@@ -122,7 +152,7 @@ Checks gpu_checks(const std::vector<Gpu>& gpus, const std::string& driver_cuda,
     Check check{Grade::good, fmt::format("GPU {}", index),
                 fmt::format("{}, sm_{}{}, driver for CUDA {}", gpu.name, gpu.major, gpu.minor, driver_cuda), ""};
     if (!libtorch) {
-      check.what += "; no LibTorch was found to compare with (LibTorch_ROOT, VIRTUAL_ENV)";
+      check.what += "; no LibTorch was found to compare with (set LibTorch_ROOT to its folder)";
     } else if (!libtorch->has_cuda) {
       check = {Grade::note, check.area, check.what + "; the LibTorch in " + libtorch->folder + " has no CUDA",
                "install a LibTorch with CUDA, or training runs on the CPU"};

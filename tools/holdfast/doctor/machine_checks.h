@@ -32,7 +32,7 @@ struct Libtorch {
   std::string architectures;  // the -gencode flags in it; empty: unknown
 };
 
-/// In LibTorch_ROOT or the active virtual environment (VIRTUAL_ENV).
+/// In LibTorch_ROOT, the active virtual environment, the first Python of PATH, or where tools/setup installs one.
 std::optional<Libtorch> find_libtorch(const Surroundings& around);
 
 /// One for each GPU, or one that says that there is none.

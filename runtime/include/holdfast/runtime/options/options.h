@@ -80,6 +80,7 @@ struct OptionsRead {
   std::vector<OptionInForce> in_force;
   bool help = false;                        // --holdfast.help was given: print help_text and exit with 0
   std::vector<std::string> arguments = {};  // the session's own, as given in argv
+  Surroundings around = {};                 // what platform and profile were decided from
   Platform platform = {};                   // its place is the option's, if one was given
   Profile profile = {};                     // of that place
 };
