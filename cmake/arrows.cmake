@@ -21,6 +21,8 @@ set(holdfast_arrows
   "storage/readers : . text stores formats"
   # the commit protocol: history, payload, writer, retention, metrics
   "storage/run : . text stores stores/file formats readers"
+  # copies of a run's versions in other places
+  "storage/tiers : . text stores formats readers run"
 
   # errors, exact JSON numbers, threads
   "runtime/. :"

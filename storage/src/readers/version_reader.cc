@@ -42,13 +42,16 @@ Result<VersionReader> VersionReader::open(const Store& store, const Uid& uid) {
   if (manifest->uid != uid) {
     return Status(StatusCode::corrupt, name + " is the manifest of another version, " + manifest->uid.text());
   }
+  return open(store, *std::move(manifest));
+}
 
+Result<VersionReader> VersionReader::open(const Store& store, Manifest manifest) {
   VersionReader reader;
   reader.store_ = &store;
-  for (const FileEntry& file : manifest->files) {
+  for (const FileEntry& file : manifest.files) {
     auto object = store.open(file.name);
     if (!object && object.code() == StatusCode::not_found) {
-      return Status(StatusCode::incomplete, "version " + uid.short_text() + " lacks its file " + file.name);
+      return Status(StatusCode::incomplete, "version " + manifest.uid.short_text() + " lacks its file " + file.name);
     }
     if (!object) return object.status();
     const std::uint64_t there = (*object)->bytes();
@@ -58,7 +61,7 @@ Result<VersionReader> VersionReader::open(const Store& store, const Uid& uid) {
     }
     reader.files_.push_back(*std::move(object));
   }
-  reader.manifest_ = std::make_shared<const Manifest>(*std::move(manifest));
+  reader.manifest_ = std::make_shared<const Manifest>(std::move(manifest));
   return reader;
 }
 

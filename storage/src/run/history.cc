@@ -124,6 +124,38 @@ std::string trace_of_versions(const History& history) {
 
 }  // namespace
 
+void History::add(const History& other) {
+  const auto has_open = [&](const Uid& uid) {
+    return std::any_of(opens_.begin(), opens_.end(), [&](const OpenEntry& open) { return open.uid == uid; });
+  };
+  for (const OpenEntry& open : other.opens_) {
+    if (!has_open(open.uid)) opens_.push_back(open);
+  }
+  for (const Note& note : other.notes_) {
+    const auto is_it = [&](const Note& mine) { return mine.uid == note.uid && mine.kind == note.kind; };
+    if (note.kind == NoteKind::drop || std::any_of(notes_.begin(), notes_.end(), is_it)) continue;
+    notes_.push_back(note);
+  }
+  for (const VersionRef& version : other.versions_) {
+    if (!has_version(version.uid) && !other.is_dropped(version.uid)) versions_.push_back(version);
+  }
+  highest_seq_ = std::max(highest_seq_, other.highest_seq_);
+  sort();
+}
+
+bool History::has_version(const Uid& uid) const {
+  return std::any_of(versions_.begin(), versions_.end(), [&](const VersionRef& version) { return version.uid == uid; });
+}
+
+void History::sort() {
+  std::sort(opens_.begin(), opens_.end(), [](const OpenEntry& a, const OpenEntry& b) {
+    return std::tie(a.epoch, a.uid.session) < std::tie(b.epoch, b.uid.session);
+  });
+  std::sort(notes_.begin(), notes_.end(), [](const Note& a, const Note& b) { return a.uid < b.uid; });
+  std::sort(versions_.begin(), versions_.end(),
+            [](const VersionRef& a, const VersionRef& b) { return !is_same_or_newer(a, b); });
+}
+
 Status History::refresh(const Store& store) {
   // Data first: a session creates its open entry before its payload, so the journal then shows the entry.
   if (highest_seq_ == 0) {  // numbers in data/ count too, but only those of sessions before this one
@@ -171,11 +203,6 @@ Status History::refresh(const Store& store) {
     read_.insert(name);
     if (!status.ok()) warnings_.push_back(store.location() + "/" + name + " is ignored: " + status.message());
   }
-  std::sort(opens_.begin(), opens_.end(), [](const OpenEntry& a, const OpenEntry& b) {
-    return std::tie(a.epoch, a.uid.session) < std::tie(b.epoch, b.uid.session);
-  });
-  std::sort(notes_.begin(), notes_.end(), [](const Note& a, const Note& b) { return a.uid < b.uid; });
-
   std::map<std::string, std::uint64_t> epochs;
   for (const OpenEntry& open : opens_) epochs[open.uid.session] = open.epoch;
   versions_.clear();
@@ -188,8 +215,7 @@ Status History::refresh(const Store& store) {
     }
     versions_.push_back({uid, {epoch->second, uid.session}});
   }
-  std::sort(versions_.begin(), versions_.end(),
-            [](const VersionRef& a, const VersionRef& b) { return !is_same_or_newer(a, b); });
+  sort();
   return {};
 }
 

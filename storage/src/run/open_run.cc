@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "holdfast/storage/run/run_writer.h"
@@ -86,20 +87,45 @@ Status RunWriter::take_lock(const OpenRequest& request) {
 }
 
 Status RunWriter::choose(const ChooseOptions& options) {
-  if (Status status = history_.refresh(store_); !status.ok()) return status;
-  if (history_.highest_seq() > kMaxSeq - 1'000'000'000) {
-    return {StatusCode::invalid,
-            "a name in journal/ or data/ of " + store_.location() + " has the number " +
-                std::to_string(history_.highest_seq()) +
-                ", which is so large that too few numbers are left to continue; nothing was changed. Move that file "
-                "away"};
-  }
-  auto choice = choose_base(history_, options);
+  auto choice = choose_among_all(options);
   if (!choice) return choice.status();
   choice_ = std::move(*choice);
   open_.base = choice_.version ? std::optional(choice_.version->uid) : std::nullopt;
   open_.rewind = choice_.rewind;
   return {};
+}
+
+// A place that cannot be read now may hold the newest version: without it, a run never starts from scratch by itself.
+Result<Choice> RunWriter::choose_among_all(const ChooseOptions& options) {
+  if (Status status = history_.refresh(store_); !status.ok()) return status;
+  known_ = history_;
+  std::string unread;
+  for (Searched& other : others_) {
+    const Store& store = *other.place.store;
+    if (other.place.reached.ok()) other.place.reached = other.history.refresh(store);
+    if (other.place.reached.ok()) {
+      known_.add(other.history);
+      continue;
+    }
+    unread += (unread.empty() ? "" : "; ") + other.place.reached.message();
+    if (std::exchange(other.is_reported, true)) continue;
+    say_("no versions are looked for in " + store.location() + ": " + other.place.reached.message());
+  }
+  if (known_.highest_seq() > kMaxSeq - 1'000'000'000) {
+    return Status(StatusCode::invalid,
+                  "a name in journal/ or data/ of " + store_.location() + " has the number " +
+                      std::to_string(known_.highest_seq()) +
+                      ", which is so large that too few numbers are left to continue; nothing was changed. Move that "
+                      "file away");
+  }
+  last_seq_ = std::max(last_seq_, known_.highest_seq());
+  auto choice = choose_base(known_, options);
+  if (unread.empty() || options.fresh || (choice.ok() && choice->version)) return choice;
+  return Status(
+      choice.ok() ? StatusCode::unreadable : choice.code(),
+      (choice.ok() ? "no version of run " + run_ + " was found in " + store_.location() : choice.status().message()) +
+          ", but not every place can be read: " + unread +
+          ". If no version is there, start from scratch with --holdfast.fresh");
 }
 
 Status RunWriter::note_attempt() {
@@ -111,15 +137,45 @@ Status RunWriter::note_attempt() {
   return publish_note(std::move(attempt), /*durable=*/false);
 }
 
+// The places of a version, best first. A version that no place lists has just vanished, which reading it at home finds.
+std::vector<const Store*> RunWriter::places_of(const Uid& uid) const {
+  std::vector<const Store*> places;
+  if (history_.has_version(uid)) places.push_back(&store_);
+  for (const Searched& other : others_) {
+    if (other.history.has_version(uid) && !other.history.is_dropped(uid)) places.push_back(other.place.store);
+  }
+  if (places.empty()) places.push_back(&store_);
+  return places;
+}
+
+Status RunWriter::load_from(const Store& place, const OpenRequest& request) {
+  Status status;
+  for (const double seconds : {0.0, 0.2, 1.0}) {  // an access that fails may succeed a moment later
+    if (seconds > 0) pause_(seconds);
+    auto version = VersionReader::open(place, *open_.base);
+    status = version ? (request.load ? request.load(*version) : Status()) : version.status();
+    if (is_permanent(status.code())) break;
+  }
+  if (status.ok()) base_place_ = &place;
+  return status;
+}
+
 Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, bool& again) {
   if (!open_.base) return {};
   const Uid base = *open_.base;
   Status status;
-  for (const double seconds : {0.0, 0.2, 1.0}) {  // an access that fails may succeed a moment later
-    if (seconds > 0) pause_(seconds);
-    auto version = VersionReader::open(store_, base);
-    status = version ? (request.load ? request.load(*version) : Status()) : version.status();
-    if (is_permanent(status.code())) break;
+  const auto places = places_of(base);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    Status here = load_from(*places[i], request);
+    const bool is_damaged = here.code() == StatusCode::corrupt || here.code() == StatusCode::incomplete ||
+                            here.code() == StatusCode::not_found;
+    if (is_permanent(here.code()) && !is_damaged) return here;  // loaded, or no other copy would fit either
+    if (places.size() > 1) here = {here.code(), here.message() + " (in " + places[i]->location() + ")"};
+    if (i + 1 < places.size()) {
+      say_("version " + base.short_text() + " is read from " + places[i + 1]->location() + ": " + here.message());
+    }
+    // An older version would not do as long as a whole copy of this one may exist.
+    if (status.ok() || !is_permanent(here.code())) status = here;
   }
   if (!is_permanent(status.code())) {
     return {status.code(), "version " + base.short_text() + " cannot be read now: " + status.message() +
@@ -127,7 +183,6 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
                                "--holdfast.from"};
   }
   const bool vanished = status.code() == StatusCode::not_found;  // dropped by a session that is still running
-  if (status.code() != StatusCode::corrupt && status.code() != StatusCode::incomplete && !vanished) return status;
   options.failed.emplace(base, status);
   if (vanished) {
     again = true;
@@ -146,7 +201,7 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
 
 Status RunWriter::create_open() {
   open_.uid = next_uid();
-  open_.epoch = history_.highest_epoch() + 1;
+  open_.epoch = known_.highest_epoch() + 1;
   open_.time = wall_time_();
   const auto text = encode_checked(open_);
   if (!text) return text.status();
@@ -154,8 +209,8 @@ Status RunWriter::create_open() {
 }
 
 Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
-  if (Status status = check_not_superseded(); !status.ok()) return status;
-  auto choice = choose_base(history_, options);
+  auto choice = choose_among_all(options);
+  if (Status status = check_not_superseded_in(known_); !status.ok()) return status;
   if (!choice) return choice.status();
   const auto uid = choice->version ? std::optional(choice->version->uid) : std::nullopt;
   if (uid == open_.base) return {};

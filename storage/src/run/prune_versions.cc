@@ -3,29 +3,13 @@
 
 #include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/run/run_writer.h"
+#include "run/version_files.h"
 
 namespace holdfast::storage {
-namespace {
-
-/// All files that the existing versions refer to. Empty if a manifest cannot be read, because its files are unknown.
-std::optional<std::set<std::string>> live_files(const Store& store, const std::vector<VersionRef>& versions) {
-  std::set<std::string> live;
-  for (const VersionRef& version : versions) {
-    auto bytes = store.get(entry_name(version.uid, EntryKind::save));
-    if (!bytes) return std::nullopt;
-    const auto head = decode_manifest_head(*bytes);
-    if (!head) return std::nullopt;
-    for (const FileEntry& file : head->manifest.files) live.insert(file.name);
-  }
-  return live;
-}
-
-}  // namespace
-
-Result<std::vector<Uid>> RunWriter::prune(const Retention& retention) {
+Result<std::vector<Uid>> RunWriter::prune(const Retention& retention, const std::set<Uid>& in_use) {
   // P1: plan over the current journal.
   if (Status status = check_not_superseded(); !status.ok()) return status;
-  std::set<Uid> pinned;
+  std::set<Uid> pinned = in_use;
   if (newest_) pinned.insert(*newest_);
   std::set<Uid> doubtful = doubtful_;
   for (const Note& note : history_.notes()) {
@@ -68,15 +52,7 @@ Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reas
     dropped.insert(uid);
   }
   if (dropped.empty()) return {};
-  std::set<std::string> files;
-  for (const Uid& uid : dropped) {
-    auto bytes = store_.get(entry_name(uid, EntryKind::save));
-    if (bytes.code() == StatusCode::not_found) continue;
-    const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
-    if (!head) continue;  // its payload stays for remove_orphans()
-    for (const FileEntry& file : head->manifest.files) files.insert(file.name);
-  }
-
+  const std::set<std::string> files = files_of(store_, dropped);
   return steps_.perform({
       {"P2 note the drop",
        [&] {
@@ -87,24 +63,12 @@ Status RunWriter::drop(const std::vector<Uid>& versions, const std::string& reas
          return publish_note(std::move(note), /*durable=*/true);
        }},
       {"P3 list", [&] { return check_not_superseded(); }},
-      {"P4 remove the manifests",
-       [&] {
-         for (const Uid& uid : dropped) {
-           if (Status status = store_.remove(entry_name(uid, EntryKind::save)); !status.ok()) return status;
-         }
-         return store_.sync_folder("journal");
-       }},
+      {"P4 remove the manifests", [&] { return remove_manifests(store_, dropped); }},
       {"P5 remove the payload",
        [&] {
          std::vector<VersionRef> left = history_.versions();
          std::erase_if(left, [&](const VersionRef& version) { return dropped.contains(version.uid); });
-         const auto live = live_files(store_, left);
-         if (!live) return Status();  // a manifest that cannot be read may refer to any of them
-         for (const std::string& file : files) {
-           if (live->contains(file)) continue;
-           if (Status status = store_.remove(file); !status.ok()) return status;
-         }
-         return Status();
+         return remove_unreferenced(store_, files, left);
        }},
   });
 }

@@ -37,6 +37,7 @@ RunWriter::RunWriter(Store& store, const OpenRequest& request)
   if (!seconds_) seconds_ = system_seconds;
   if (!pause_) pause_ = [](double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); };
   if (!say_) say_ = [](const std::string&) {};
+  for (const OtherPlace& other : request.others) others_.push_back({other});
   open_.uid.session = request.session;
   open_.host = request.host;
   open_.pid = request.pid;
@@ -55,10 +56,23 @@ SessionOrder RunWriter::order() const { return {open_.epoch, open_.uid.session};
 Status RunWriter::check_not_superseded() {
   if (ended_) return *ended_;
   if (Status status = history_.refresh(store_); !status.ok()) return status;
-  const OpenEntry* by = history_.superseded_by(order());
+  return check_not_superseded_in(history_);
+}
+
+Status RunWriter::check_not_superseded_in(const History& history) {
+  const OpenEntry* by = history.superseded_by(order());
   if (!by) return {};
   ended_ = superseded(run_, *by);
   return *ended_;
+}
+
+Result<VersionReader> RunWriter::read(const Uid& uid) const {
+  Result<VersionReader> version = Status(StatusCode::not_found, "");
+  for (const Store* place : places_of(uid)) {
+    version = VersionReader::open(*place, uid);
+    if (version) break;
+  }
+  return version;
 }
 
 Status RunWriter::note(NoteKind kind, const std::vector<Uid>& about, const std::string& reason,

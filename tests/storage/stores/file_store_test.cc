@@ -11,6 +11,7 @@
 
 #include "catch.h"
 #include "storage/forwarding_files.h"
+#include "storage/run_fixture.h"
 #include "storage/scratch_folder.h"
 #include "written_objects.h"
 
@@ -124,6 +125,56 @@ TEST_CASE("a_file_system_that_vouches_for_nothing_claims_nothing") {
   const auto b = open_file_store(folder / "b", {}, no_folder_sync);
   REQUIRE(b->prepare().ok());
   CHECK_FALSE(b->capabilities().durable_put);
+}
+
+// google-drive-ocamlfuse and Colab's mount: no links, unreliable renames, trash that counts against the quota.
+TEST_CASE("in_a_mounted_drive_files_are_only_created_and_removed") {
+  class Drive final : public ForwardingFiles {
+   public:
+    int mount_info(const Path& path, MountInfo& info) override {
+      const int asked = ForwardingFiles::mount_info(path, info);
+      info.type = "fuse";
+      info.sync_is_durable = false;
+      info.creates_and_removes_only = true;
+      return asked;
+    }
+    int link(const Path&, const Path&) override { return ++refused, -EPERM; }
+    int rename_exclusive(const Path&, const Path&) override { return ++refused, -EINVAL; }
+    int lock(int) override { return ++refused, -ENOSYS; }
+    int unlink(const Path& path) override {
+      FileInfo info;
+      if (path.filename().string().front() != '.' && status(path, info) >= 0) removed_bytes += info.bytes;
+      return ForwardingFiles::unlink(path);
+    }
+    int refused = 0;
+    std::uint64_t removed_bytes = 0;
+  } drive;
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run", {}, drive);
+  auto session = run_fixture::open_run(*store);
+  REQUIRE(session.ok());
+  for (const std::uint64_t step : {1, 2, 3}) {
+    const auto saved = session->save(run_fixture::version(step));
+    REQUIRE(saved.ok());
+    CHECK(saved->durability == "process-safe");
+  }
+  REQUIRE(session->prune({.keep_last = 1}).ok());
+  CHECK(store->list("data")->size() == 1);
+  CHECK(drive.refused == 0);
+  CHECK(drive.removed_bytes == 0);
+  CHECK(run_fixture::open_run(*store, {.session = "bbbbbbbb"}).step == 3);
+}
+
+TEST_CASE("a_drive_that_is_no_longer_mounted_is_not_an_empty_run") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  CHECK(store->list("journal")->empty());
+  REQUIRE(store->prepare().ok());
+  CHECK(store->list("journal")->empty());
+  boost::filesystem::rename(folder / "run", folder / "elsewhere");
+  const auto listed = store->list("journal");
+  CHECK(listed.code() == StatusCode::unreadable);
+  CHECK(listed.status().message().find("mounted") != std::string::npos);
 }
 
 TEST_CASE("a_failure_in_the_writing_thread_reaches_the_caller") {

@@ -36,8 +36,7 @@ class FileStore final : public Store {
  public:
   FileStore(const Path& run_folder, FileStoreOptions options, FileOperations& files, StepRunner& steps)
       : root_(run_folder), options_(options), files_(files), steps_(steps), pool_(std::make_shared<BufferPool>()) {
-    MountInfo mount;
-    if (files_.mount_info(root_, mount) >= 0) sync_is_durable_ = mount.sync_is_durable;
+    if (MountInfo mount; files_.mount_info(root_, mount) >= 0) set_mount(mount);
   }
 
   Capabilities capabilities() const override {
@@ -47,7 +46,7 @@ class FileStore final : public Store {
     can.durable_put = sync_is_durable_;
     can.list_after_create = true;
     can.ranged_read = true;
-    can.host_lock = true;
+    can.host_lock = !creates_and_removes_only_;
     return can;
   }
   std::string location() const override { return root_.string(); }
@@ -69,7 +68,12 @@ class FileStore final : public Store {
            if (!made_home && status.code() == StatusCode::permission_denied) return Status();
            return status;
          }},
-        {"F5 probe", [&] { return probe_publishing(files_, root_ / "hints", publishing_); }},
+        {"F5 probe",
+         [&] {
+           prepared_ = true;
+           return creates_and_removes_only_ ? probe_in_place(files_, root_ / "hints", publishing_)
+                                            : probe_publishing(files_, root_ / "hints", publishing_);
+         }},
     });
   }
 
@@ -88,7 +92,13 @@ class FileStore final : public Store {
   Result<std::vector<std::string>> list(const std::string& folder) const override {
     std::vector<std::string> found;
     const int listed = list_names(files_, root_ / folder, found);
-    if (listed == -ENOENT) return std::vector<std::string>();
+    if (listed == -ENOENT) {
+      FileInfo info;
+      if (!prepared_ || uninterrupted([&] { return files_.status(root_, info); }) != -ENOENT) {
+        return std::vector<std::string>();
+      }
+      return Status(StatusCode::unreadable, root_.string() + " is no longer there; is its drive still mounted?");
+    }
     if (listed < 0) return status_from_errno(-listed, "list", root_ / folder);
     std::erase_if(found, [](const std::string& name) { return name.starts_with('.'); });
     for (std::string& name : found) name.insert(0, folder + "/");
@@ -114,6 +124,7 @@ class FileStore final : public Store {
 
   Status remove(const std::string& name) override {
     if (Status status = writable(); !status.ok()) return status;
+    if (creates_and_removes_only_) empty(root_ / name);
     const int removed = uninterrupted([&] { return files_.unlink(root_ / name); });
     return removed < 0 && removed != -ENOENT ? status_from_errno(-removed, "remove", root_ / name) : Status();
   }
@@ -154,8 +165,21 @@ class FileStore final : public Store {
     MountInfo mount;
     const int asked = uninterrupted([&] { return files_.mount_info(root_, mount); });
     if (asked < 0) return status_from_errno(-asked, "ask about the file system of", root_);
-    sync_is_durable_ = mount.sync_is_durable;
+    set_mount(mount);
     return {};
+  }
+
+  void set_mount(const MountInfo& mount) {
+    sync_is_durable_ = mount.sync_is_durable;
+    creates_and_removes_only_ = mount.creates_and_removes_only;
+  }
+
+  /// A folder of Google Drive keeps what is removed in its trash, which counts against the quota: the bytes go first.
+  void empty(const Path& path) {
+    const int fd = uninterrupted([&] { return files_.open(path, O_WRONLY, 0); });
+    if (fd < 0) return;
+    (void)uninterrupted([&] { return files_.truncate(fd, 0); });
+    files_.close(fd);
   }
 
   /// A folder that cannot be synced is not an error, but from then on this store does not claim durability.
@@ -186,6 +210,8 @@ class FileStore final : public Store {
   const std::shared_ptr<BufferPool> pool_;
   Publishing publishing_;
   bool sync_is_durable_ = false;
+  bool creates_and_removes_only_ = false;
+  bool prepared_ = false;
 };
 
 }  // namespace

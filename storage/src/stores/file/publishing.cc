@@ -75,6 +75,18 @@ class StagedInPlace final : public StagedObject {
   const bool durable_;
 };
 
+Path probe_path(const Path& folder) { return folder / (".probe-" + std::to_string(::getpid())); }
+
+Status try_in_place(FileOperations& files, const Path& from, Publishing& found) {
+  found.way = Publishing::Way::in_place;
+  Status first = write_new_file(files, from, "probe", false);
+  if (!first.ok() && first.code() != StatusCode::already_exists) return first;
+  const int fd = uninterrupted([&] { return files.open(from, O_WRONLY | O_CREAT | O_EXCL, 0666); });
+  if (fd >= 0) files.close(fd);
+  found.create_only_enforced = fd == -EEXIST;
+  return {};
+}
+
 int probe_rename(FileOperations& files, const Path& from, const Path& to, Status& status, Publishing& found) {
   int result = uninterrupted([&] { return files.rename_exclusive(from, to); });
   if (result < 0) return result;
@@ -86,20 +98,18 @@ int probe_rename(FileOperations& files, const Path& from, const Path& to, Status
   return result;
 }
 
-Status probe_in_place(FileOperations& files, const Path& from, Publishing& found) {
-  found.way = Publishing::Way::in_place;
-  Status first = write_new_file(files, from, "probe", false);
-  if (!first.ok() && first.code() != StatusCode::already_exists) return first;
-  const int fd = uninterrupted([&] { return files.open(from, O_WRONLY | O_CREAT | O_EXCL, 0666); });
-  if (fd >= 0) files.close(fd);
-  found.create_only_enforced = fd == -EEXIST;
-  return {};
-}
-
 }  // namespace
 
+Status probe_in_place(FileOperations& files, const Path& folder, Publishing& found) {
+  const Path path = probe_path(folder);
+  files.unlink(path);
+  Status status = try_in_place(files, path, found);
+  files.unlink(path);
+  return status;
+}
+
 Status probe_publishing(FileOperations& files, const Path& folder, Publishing& found) {
-  const Path from = folder / (".probe-" + std::to_string(::getpid()));
+  const Path from = probe_path(folder);
   const Path to = from.string() + ".published";
   files.unlink(from);
   files.unlink(to);
@@ -116,7 +126,7 @@ Status probe_publishing(FileOperations& files, const Path& folder, Publishing& f
     if (status.ok() && result < 0 && result != -EEXIST && !is_lack(-result)) {
       status = status_from_errno(-result, "publish", to);
     }
-    if (status.ok() && result != -EEXIST) status = probe_in_place(files, from, found);
+    if (status.ok() && result != -EEXIST) status = try_in_place(files, from, found);
   }
   files.unlink(from);
   files.unlink(to);

@@ -21,6 +21,8 @@ struct Publishing {
 
 /// Finds the best way that works here: link, exclusive rename, O_EXCL in place. Tries it with files in `folder`.
 Status probe_publishing(FileOperations& files, const Path& folder, Publishing& found);
+/// The same for a file system where only O_EXCL in place may be used.
+Status probe_in_place(FileOperations& files, const Path& folder, Publishing& found);
 
 /// Writes the bytes to a file with a temporary name beside `path`; in place, keeps them in memory.
 Result<std::unique_ptr<StagedObject>> stage_file(FileOperations& files, const Path& path, std::string_view bytes,

@@ -102,6 +102,7 @@ class SystemFiles final : public FileOperations {
       if (known.magic != magic) continue;
       info.type = known.name;
       info.sync_is_durable = known.sync_is_durable;
+      info.creates_and_removes_only = info.type == "fuse";
     }
     return 0;
   }

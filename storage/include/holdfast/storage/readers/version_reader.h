@@ -40,6 +40,8 @@ class VersionReader {
   /// Reads and checks the manifest, then checks that every file exists with its length. `incomplete`: a file is missing
   /// or short; `corrupt`: the manifest does not match its digest.
   static Result<VersionReader> open(const Store& store, const Uid& uid);
+  /// The same with a manifest that the store need not hold yet.
+  static Result<VersionReader> open(const Store& store, Manifest manifest);
 
   const Manifest& manifest() const { return *manifest_; }
 

@@ -37,6 +37,10 @@ class History {
   /// Lists the folders and reads new entries. Torn, unreadable and foreign entries become warnings, not failures: only
   /// a listing that fails is an error.
   Status refresh(const Store& store);
+  /// Adds what another place of the same run holds. A place drops its own versions: what `other` dropped is not added,
+  /// and its drop notes do not count here.
+  void add(const History& other);
+  bool has_version(const Uid& uid) const;
 
   const std::vector<OpenEntry>& opens() const { return opens_; }         // by (epoch, session)
   const std::vector<VersionRef>& versions() const { return versions_; }  // by (epoch, session, seq): oldest first
@@ -53,6 +57,8 @@ class History {
   const OpenEntry* superseded_by(const SessionOrder& mine) const;
 
  private:
+  void sort();
+
   std::vector<OpenEntry> opens_;
   std::vector<VersionRef> versions_;
   std::vector<Note> notes_;

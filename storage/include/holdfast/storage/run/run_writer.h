@@ -24,6 +24,13 @@
 
 namespace holdfast::storage {
 
+/// Another place of the run: a mirror, or the output of an earlier session. The writer only reads it, while it opens
+/// the run and in read().
+struct OtherPlace {
+  const Store* store = nullptr;  // must outlive the writer
+  Status reached = {};           // why it cannot be read now, if the caller knows
+};
+
 struct OpenRequest {
   std::string run;      // its name, for manifests and messages
   std::string session;  // random_session_id()
@@ -35,6 +42,8 @@ struct OpenRequest {
   bool fresh = false;
   std::string job = {};
   bool take_over = false;  // start although a living process of this host holds the run
+  /// In the order of preference. Versions are looked for at all of them (O1), and saved only at home.
+  std::vector<OtherPlace> others = {};
   /// Loads a version into the program (O3). `misfit` ends the opening, as does a failure that may pass (is_permanent())
   /// after three attempts; `corrupt` and `incomplete` pass the version over. Must not change the program before the
   /// version is known to be compatible. May be called more than once.
@@ -79,9 +88,14 @@ class RunWriter {
   static Result<std::unique_ptr<RunWriter>> open(Store& store, const OpenRequest& request);
 
   const Uid& uid() const { return open_.uid; }  // of the open entry: names this session's metrics and log
+  SessionOrder order() const;                   // this session's place in the order of takeovers
   const std::optional<Uid>& base() const { return open_.base; }
   const Choice& choice() const { return choice_; }
   const History& history() const { return history_; }
+  /// The place that the base was loaded from; null if there is no base.
+  const Store* base_place() const { return base_place_; }
+  /// Opens a version where it can be read: at home, else at the other places.
+  Result<VersionReader> read(const Uid& uid) const;
 
   /// S1–S8. Ok means acknowledged: the version survives what its durability class covers. `superseded`: a later session
   /// owns the run, and every later call returns this too. `unknown`: published, but its name could not be made durable.
@@ -89,8 +103,8 @@ class RunWriter {
   Result<SavedVersion> save(SaveRequest request);
 
   /// Plans retention and removes the dropped versions: P1–P5. Returns them. Reports which version is kept longer
-  /// because those after it hold NaN or infinities.
-  Result<std::vector<Uid>> prune(const Retention& retention);
+  /// because those after it hold NaN or infinities. `in_use`: versions that are kept now, because they are read.
+  Result<std::vector<Uid>> prune(const Retention& retention, const std::set<Uid>& in_use = {});
   /// Removes these versions: P2–P5. `invalid` for the newest acknowledged one, or for this session's base before
   /// its first save.
   Status drop(const std::vector<Uid>& versions, const std::string& reason);
@@ -105,20 +119,30 @@ class RunWriter {
  private:
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
-  SessionOrder order() const;
   Status take_lock(const OpenRequest& request);
   Status choose(const ChooseOptions& options);                                                  // O1
   Status note_attempt();                                                                        // O2
   Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);            // O3
+  Status load_from(const Store& place, const OpenRequest& request);                             // O3
   Status create_open();                                                                         // O4
   Status confirm_base(const ChooseOptions& options, bool& again);                               // O5
   Status describe(SaveRequest& request, std::vector<PayloadTable> tables, Manifest& manifest);  // S3
   Status check_not_superseded();                                                                // S7, P3
+  Status check_not_superseded_in(const History& history);
   void sign(Note& note);
   Status publish_note(Note note, bool durable);
   std::uint64_t non_finite_of(const Uid& uid);
 
+  struct Searched {
+    OtherPlace place;
+    History history = {};
+    bool is_reported = false;  // that it cannot be read
+  };
+  Result<Choice> choose_among_all(const ChooseOptions& options);
+  std::vector<const Store*> places_of(const Uid& uid) const;
+
   Store& store_;
+  std::vector<Searched> others_;
   StepRunner& steps_;
   std::string run_;
   std::string program_;
@@ -128,7 +152,9 @@ class RunWriter {
   std::function<void(const std::string&)> say_;
   OpenEntry open_;
   Choice choice_;
-  History history_;
+  const Store* base_place_ = nullptr;
+  History history_;  // of the home
+  History known_;    // of all places, when the run was opened
   std::unique_ptr<HostLock> lock_;
   std::uint64_t last_seq_ = 0;
   std::optional<Uid> newest_;  // the newest acknowledged version of this session, else its base

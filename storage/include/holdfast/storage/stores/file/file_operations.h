@@ -26,6 +26,8 @@ struct FileInfo {
 struct MountInfo {
   std::string type;             // "ext4", "fuse", "tmpfs", "nfs", …, or the magic number in hex
   bool sync_is_durable = true;  // false if fsync guarantees nothing (tmpfs, FUSE)
+  /// FUSE, such as a mounted Google Drive: links, renames and locks fail, or are lost on the way to the server.
+  bool creates_and_removes_only = false;
   std::uint64_t free_bytes = 0;
 };
 

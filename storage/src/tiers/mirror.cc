@@ -1,0 +1,262 @@
+#include "holdfast/storage/tiers/mirror.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "holdfast/storage/formats/digest.h"
+#include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/readers/version_reader.h"
+#include "holdfast/storage/text/text.h"
+#include "holdfast/storage/text/time.h"
+#include "run/publish_entry.h"
+#include "run/version_files.h"
+
+namespace holdfast::storage {
+namespace {
+
+Status cancelled() { return {StatusCode::incomplete, "the copy was cancelled"}; }
+
+/// Publishes the bytes of an entry of home. A torn one of the same name, which an earlier attempt left behind, is
+/// removed first.
+Status publish_copy(Store& store, const std::string& name, const std::string& bytes) {
+  const auto found = store.get(name);
+  if (found && *found == bytes) return {};
+  if (!found && found.code() != StatusCode::not_found && found.code() != StatusCode::corrupt) return found.status();
+  if (found.code() != StatusCode::not_found) {
+    if (Status status = store.remove(name); !status.ok()) return status;
+  }
+  return publish_entry(store, name, bytes);
+}
+
+bool travels(const EntryName& entry, const std::string& bytes) {
+  if (entry.kind == EntryKind::open) return true;
+  const auto note = decode_note(bytes);
+  return note && (note->kind == NoteKind::close || note->kind == NoteKind::death);
+}
+
+}  // namespace
+
+Mirror::Mirror(const Store& home, Store& far, MirrorOptions options)
+    : home_(home),
+      far_(far),
+      options_(std::move(options)),
+      steps_(options_.steps != nullptr ? *options_.steps : steps_in_order()) {
+  if (!options_.wall_time) options_.wall_time = time_text;
+}
+
+Status Mirror::open() {
+  if (Status status = far_.prepare(); !status.ok()) return status;
+  if (Status status = check_not_superseded(); !status.ok()) return status;
+  return send_entries();
+}
+
+// As when a run is opened, both sides create first and list afterwards: a session that opens the run from this mirror
+// finds our version in its listing, or we find its open entry in ours and report the version as superseded.
+//
+//   M1  list the mirror: a higher open → stop
+//   M2  send the open entries and notes that it lacks
+//   M3  copy the payload that it lacks, comparing digests with the manifest
+//   M4  read the payload back
+//   M5  publish the manifest, create-only
+//   M6  make the manifest's name durable
+//   M7  list the mirror again: a higher open → stop
+//   M8  drop the mirror's older versions
+Result<MirroredVersion> Mirror::copy(const Uid& uid) {
+  MirroredVersion mirrored;
+  mirrored.uid = uid;
+  const std::string name = entry_name(uid, EntryKind::save);
+  std::string text;
+  Manifest manifest;
+  std::map<std::string, std::uint64_t> copied;  // files, with their bytes
+  Status status = steps_.perform({
+      {"M1 list the mirror", [&] { return check_not_superseded(); }},
+      {"M2 send entries", [&] { return send_entries(); }},
+      {"M3 copy the payload",
+       [&] {
+         auto bytes = home_.get(name);
+         if (!bytes) return bytes.status();
+         auto decoded = decode_manifest(*bytes);
+         if (!decoded) return decoded.status();
+         text = *std::move(bytes);
+         manifest = *std::move(decoded);
+         return copy_payload(manifest, copied);
+       }},
+      {"M4 read the payload back",
+       [&] {
+         std::string damaged;
+         Status status = read_back(manifest, damaged);
+         // What was there before may be the remainder of a copy that was interrupted.
+         if (status.ok() || damaged.empty() || copied.contains(damaged)) return status;
+         if (status = far_.remove(damaged); !status.ok()) return status;
+         if (status = copy_payload(manifest, copied); !status.ok()) return status;
+         return read_back(manifest, damaged);
+       }},
+      {"M5 publish the manifest", [&] { return publish_copy(far_, name, text); }},
+      {"M6 sync the journal", [&] { return far_.sync_folder("journal"); }},
+      {"M7 list the mirror again", [&] { return check_not_superseded(); }},
+      {"M8 drop older versions",
+       [&] {
+         if (options_.drops) mirrored.dropping = retain(uid);
+         return mirrored.dropping.code() == StatusCode::superseded ? mirrored.dropping : Status();
+       }},
+  });
+  if (!status.ok()) return status;
+  for (const auto& [file, bytes] : copied) mirrored.bytes += bytes;
+  mirrored.durability = far_.capabilities().durable_put ? "fsynced" : "process-safe";
+  return mirrored;
+}
+
+std::vector<Uid> Mirror::versions() const {
+  std::vector<Uid> versions;
+  for (const VersionRef& version : history_.versions()) {
+    if (!history_.is_dropped(version.uid)) versions.push_back(version.uid);
+  }
+  return versions;
+}
+
+Status Mirror::check_not_superseded() {
+  if (Status status = history_.refresh(far_); !status.ok()) return status;
+  const OpenEntry* by = history_.superseded_by(options_.session);
+  if (by == nullptr) return {};
+  return {StatusCode::superseded, "session " + by->uid.session + " on host " + excerpt(by->host) +
+                                      " has opened the run in " + far_.location() + " at " + excerpt(by->time)};
+}
+
+Status Mirror::send_entries() {
+  const auto names = home_.list("journal");
+  if (!names) return names.status();
+  for (const std::string& name : *names) {
+    const auto entry = parse_entry_name(name);
+    if (!entry || entry->kind == EntryKind::save || known_.contains(name)) continue;
+    const auto bytes = home_.get(name, kMaxEntryBytes);
+    if (!bytes && !is_permanent(bytes.code())) return bytes.status();
+    if (bytes && travels(*entry, *bytes)) {
+      if (Status status = publish_copy(far_, name, *bytes); !status.ok()) return status;
+    }
+    known_.insert(name);
+  }
+  return {};
+}
+
+Status Mirror::copy_payload(const Manifest& manifest, std::map<std::string, std::uint64_t>& copied) {
+  for (const FileEntry& file : manifest.files) {
+    if (const auto there = far_.open(file.name); there) {
+      if ((*there)->bytes() == file.bytes) continue;  // M4 reads it back
+      if (Status status = far_.remove(file.name); !status.ok()) return status;
+    } else if (there.code() != StatusCode::not_found) {
+      return there.status();
+    }
+    if (Status status = copy_whole(file.name, file.bytes, &file.digest); !status.ok()) return status;
+    copied[file.name] = file.bytes;
+  }
+  return far_.sync_folder("data");
+}
+
+/// `damaged`: the first file that does not match its digests.
+Status Mirror::read_back(const Manifest& manifest, std::string& damaged) const {
+  damaged.clear();
+  const auto there = VersionReader::open(far_, manifest);
+  if (!there) return there.status();
+  std::uint64_t read = 0;
+  const auto findings =
+      there->verify([&](std::uint64_t done, std::uint64_t) { (void)proceeds(done - std::exchange(read, done)); });
+  if (findings.empty()) return {};
+  damaged = findings.front().file;
+  return {StatusCode::unreadable,
+          far_.location() + " does not give back what was written to it: " + damaged + ": " + findings.front().what};
+}
+
+Status Mirror::copy_whole(const std::string& name, std::uint64_t bytes, const Digest* expected) {
+  const auto from = home_.open(name);
+  if (!from) return from.status();
+  if ((*from)->bytes() < bytes) return {StatusCode::corrupt, home_.location() + "/" + name + " is too short"};
+  auto into = far_.create(name, bytes);
+  // Not the version is gone, but the mirror's folder.
+  if (into.code() == StatusCode::not_found) return {StatusCode::unreadable, into.status().message()};
+  if (!into) return into.status();
+  DigestStream digest;
+  for (std::uint64_t done = 0; done < bytes;) {
+    std::span<std::byte> piece = (*into)->buffer();
+    piece = piece.first(std::min<std::uint64_t>(piece.size(), bytes - done));
+    if (Status status = (*from)->read(done, piece); !status.ok()) return status;
+    digest.update(piece);
+    if (Status status = (*into)->advance(piece.size()); !status.ok()) return status;
+    done += piece.size();
+    if (!proceeds(piece.size())) return cancelled();
+  }
+  if (Status status = (*into)->finish(); !status.ok()) return status;
+  if (expected == nullptr || digest.finish() == *expected) return {};
+  (void)far_.remove(name);
+  return {StatusCode::corrupt, home_.location() + "/" + name + " does not match its digest"};
+}
+
+// Drops what retention does not keep, and payload without a manifest: remainders of copies that were never finished.
+// The note has the number of the version whose arrival caused it, which no other note has.
+Status Mirror::retain(const Uid& arrived) {
+  const Uid noted{arrived.seq, options_.session.session};
+  const std::string name = entry_name(noted, EntryKind::note);
+  const RetentionPlan plan =
+      plan_retention(history_, options_.retention, {arrived}, {}, [&](const Uid& uid) -> std::uint64_t {
+        const auto bytes = far_.get(entry_name(uid, EntryKind::save));
+        const auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
+        return manifest ? manifest->non_finite.value_or(0) : 0;
+      });
+  std::set<Uid> dropped(plan.drop.begin(), plan.drop.end());
+  const auto data = far_.list("data");
+  const auto live = live_files(far_, history_.versions());
+  if (!data) return data.status();
+  std::set<std::string> orphans;
+  std::set<Uid> about = dropped;
+  for (const std::string& file : *data) {
+    const auto payload = parse_payload_name(file);
+    if (!payload || !live || live->contains(file)) continue;
+    orphans.insert(file);
+    about.insert(payload->uid);
+  }
+  if (about.empty()) return {};
+  if (const auto before = far_.get(name, kMaxEntryBytes); before) {  // this session was interrupted here
+    const auto note = decode_note(*before);
+    const std::set<Uid> allowed = note ? std::set<Uid>(note->about.begin(), note->about.end()) : std::set<Uid>();
+    std::erase_if(dropped, [&](const Uid& uid) { return !allowed.contains(uid); });
+    std::erase_if(orphans, [&](const std::string& file) { return !allowed.contains(parse_payload_name(file)->uid); });
+  } else {
+    Note note;
+    note.uid = noted;
+    note.epoch = options_.session.epoch;
+    note.kind = NoteKind::drop;
+    note.about.assign(about.begin(), about.end());
+    note.reason = dropped.empty() ? "remainders of copies that were not finished" : plan.reason;
+    note.time = options_.wall_time();
+    const auto text = encode_checked(note);
+    if (!text) return text.status();
+    if (Status status = publish_entry(far_, name, *text); !status.ok()) return status;
+  }
+  if (Status status = check_not_superseded(); !status.ok()) return status;
+  const std::set<std::string> files = files_of(far_, dropped);
+  if (Status status = remove_manifests(far_, dropped); !status.ok()) return status;
+  std::vector<VersionRef> left = history_.versions();
+  std::erase_if(left, [&](const VersionRef& version) { return dropped.contains(version.uid); });
+  if (Status status = remove_unreferenced(far_, files, left); !status.ok()) return status;
+  return remove_unreferenced(far_, orphans, left);
+}
+
+Status Mirror::copy_records() {
+  if (Status status = send_entries(); !status.ok()) return status;
+  for (const char* folder : {"metrics", "logs"}) {
+    const auto names = home_.list(folder);
+    if (!names) return names.status();
+    for (const std::string& name : *names) {
+      const auto record = home_.open(name);
+      if (!record) continue;
+      if (const auto there = far_.open(name); there) {
+        if ((*there)->bytes() == (*record)->bytes()) continue;
+        if (Status status = far_.remove(name); !status.ok()) return status;
+      }
+      if (Status status = copy_whole(name, (*record)->bytes(), nullptr); !status.ok()) return status;
+    }
+  }
+  return {};
+}
+
+}  // namespace holdfast::storage
