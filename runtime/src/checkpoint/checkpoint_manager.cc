@@ -15,27 +15,36 @@
 
 namespace holdfast {
 
+namespace {
+
+// To answer at the start. A mounted Drive may need a minute to list a large folder for the first time.
+constexpr std::chrono::seconds kToAnswer{60};
+
+}  // namespace
+
 CheckpointManager::CheckpointManager(const SessionOptions& options, Console& console)
     : console_(console),
-      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files(), store_steps())) {}
+      store_(storage::open_file_store(storage::Path(options.dir) / options.run, {}, store_files(), store_steps())),
+      mirrors_(std::make_unique<Mirrors>(store_, options)) {}
 
 // The console outlives the manager, and its later lines must not reach the store.
 CheckpointManager::~CheckpointManager() { console_.set_log(nullptr); }
 
-void CheckpointManager::open(const SessionOptions& options,
+void CheckpointManager::open(const SessionOptions& options, const std::string& platform,
                              std::function<storage::Status(const storage::VersionReader&)> load) {
   storage::OpenRequest request;
   request.run = options.run;
   request.session = storage::random_session_id();
   request.host = host_name();
   request.pid = ::getpid();
-  request.platform = "local";
+  request.platform = platform;
   request.program = program_id();
   if (!options.from.empty()) request.from = options.from;
   request.fresh = options.fresh;
   request.job = job_id();
   request.take_over = options.take_over;
   request.steps = &store_steps();
+  request.others = mirrors_->places(kToAnswer);
   request.load = std::move(load);
   request.say = [this](const std::string& line) { console_.say(line); };
   writer_ = detail::value_of(storage::RunWriter::open(*store_, request));
@@ -44,6 +53,8 @@ void CheckpointManager::open(const SessionOptions& options,
     storage::arm_death_note(store_->location(), writer_->prepare_death_note());
     report_uncaught_errors();  // runs before the note's own handler, because a reported error does not count as a death
   }
+  mirrors_->start(writer_->order());
+  if (writer_->base_place() == store_.get()) mirrors_->saved(*writer_->base());
   metrics_ = std::make_unique<MetricsWriter>(*store_, writer_->uid());
   console_.set_log([this, name = storage::log_name(writer_->uid())](std::string_view text) {
     (void)store_->append(name, text);  // a log that cannot be written does not stop the run
@@ -51,12 +62,23 @@ void CheckpointManager::open(const SessionOptions& options,
 }
 
 storage::VersionReader CheckpointManager::read(const storage::Uid& uid) const {
-  return detail::value_of(storage::VersionReader::open(*store_, uid));
+  return detail::value_of(writer_->read(uid));
+}
+
+std::string CheckpointManager::base_elsewhere() const {
+  const storage::Store* const place = writer_->base_place();
+  return place == nullptr || place == store_.get() ? "" : place->location();
 }
 
 storage::Result<storage::SavedVersion> CheckpointManager::save(storage::SaveRequest request) {
   (void)metrics_->flush();
-  return writer_->save(std::move(request));
+  auto saved = writer_->save(std::move(request));
+  if (saved) mirrors_->saved(saved->uid);
+  return saved;
+}
+
+storage::Result<std::vector<storage::Uid>> CheckpointManager::prune(std::uint64_t keep) {
+  return writer_->prune({.keep_last = keep}, mirrors_->in_use());
 }
 
 void CheckpointManager::close(const std::string& reason, nlohmann::json details) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 
+#include "checkpoint/mirrors.h"
 #include "holdfast/runtime/options/options.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/store.h"
@@ -27,8 +28,12 @@ class CheckpointManager {
   ~CheckpointManager();
 
   /// Takes the run over (O1–O6); `load` as in storage::OpenRequest. Throws Error if that is impossible.
-  void open(const SessionOptions& options, std::function<storage::Status(const storage::VersionReader&)> load);
+  void open(const SessionOptions& options, const std::string& platform,
+            std::function<storage::Status(const storage::VersionReader&)> load);
 
+  Mirrors& mirrors() { return *mirrors_; }
+  /// Where the version that was loaded lies, if it is not at home; else empty.
+  std::string base_elsewhere() const;
   storage::RunWriter& writer() { return *writer_; }
   const storage::RunWriter& writer() const { return *writer_; }
   MetricsWriter& metrics() { return *metrics_; }
@@ -41,6 +46,8 @@ class CheckpointManager {
   storage::Result<storage::SavedVersion> save(storage::SaveRequest request);
   /// Ends this session in the journal.
   void close(const std::string& reason, nlohmann::json details);
+  /// Removes versions that retention does not keep; not those that a mirror reads.
+  storage::Result<std::vector<storage::Uid>> prune(std::uint64_t keep);
 
   /// Removes payload and temporary files of sessions that ended.
   void remove_orphans();
@@ -53,7 +60,8 @@ class CheckpointManager {
   std::string hint_name(const std::string& session) const { return "hints/" + session + ".step"; }
 
   Console& console_;
-  std::unique_ptr<storage::Store> store_;
+  std::shared_ptr<storage::Store> store_;
+  std::unique_ptr<Mirrors> mirrors_;
   std::unique_ptr<storage::RunWriter> writer_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::chrono::steady_clock::time_point next_step_note_;

@@ -120,6 +120,18 @@ Option list(std::string_view name, std::string_view meaning, std::vector<std::st
           [field](SessionOptions& options) { (options.*field).clear(); }};
 }
 
+// "none" replaces the platform's default by no folder.
+Option folders(std::string_view name, std::string_view meaning, std::vector<std::string> SessionOptions::*field,
+               std::function<void(const std::string&)> check) {
+  Option option = list(name, meaning, field);
+  option.argument = "PATH";
+  option.set = [field, check](SessionOptions& options, const std::string& value) {
+    check(value);
+    if (value != "none") (options.*field).push_back(value);
+  };
+  return option;
+}
+
 template <class T>
 Parse<T> one_of(std::vector<T> values) {
   return [values = std::move(values)](const std::string& text) {
@@ -203,6 +215,13 @@ const std::vector<Option>& option_table() {
            &SessionOptions::platform, check_platform),
       text("dir", "PATH", "the folder that holds the runs; by default where the platform keeps files",
            &SessionOptions::dir, check_path),
+      folders("mirror",
+              "a folder that receives copies of the versions in the background, such as a mounted Drive, and that is "
+              "searched at the start; repeatable; none: no mirror",
+              &SessionOptions::mirror, check_path),
+      folders("search",
+              "a folder below which earlier output of this run is looked for at the start; repeatable; none: nowhere",
+              &SessionOptions::search, check_path),
       text("run", "NAME", "the name of the run, and of its folder there", &SessionOptions::run, check_run),
       number("seed", "seed of all random generators and of shuffling", &SessionOptions::seed),
       value<SaveEvery>("every", "INTERVAL", "when to save: 500, 10min, 2h, 1epoch, several with commas, or never",

@@ -295,9 +295,16 @@ OptionsRead read_options(int& argc, char** argv, const SessionOptions& code, cha
   }
   read.profile = profile_of(read.platform.place.name, around);
   const std::string of_platform = "platform " + read.profile.name;
-  if (layers.origin("dir") == "default" && read.profile.home != layers.values().dir) {
-    layers.apply({{find("dir"), {read.profile.home}, of_platform, of_platform}});
+  const auto of_profile = [&](const char* name, const std::vector<std::string>& values) {
+    if (layers.origin(name) != "default" || values.empty()) return;
+    layers.apply({{find(name), values, of_platform, of_platform}});
+  };
+  // Mirrors complete the platform's folder; whoever chose another folder chose where versions go.
+  if (layers.origin("dir") == "default") {
+    if (read.profile.home != layers.values().dir) of_profile("dir", {read.profile.home});
+    of_profile("mirror", read.profile.mirrors);
   }
+  of_profile("search", read.profile.search);
   read.values = layers.values();
   if (!read.help && read.values.fresh && !read.values.from.empty()) {
     refuse_options(

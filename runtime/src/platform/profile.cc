@@ -29,6 +29,7 @@ Profile kaggle(const Surroundings& around) {
           .title = "Kaggle, interactive",
           .home = "/kaggle/working/holdfast",
           .home_reason = "/kaggle/working is kept when the notebook is saved as a version",
+          .search = {"/kaggle/input"},
           .limit = hours(tpu ? 9 : 12),
           .quota = Quota{"/kaggle/working", 20 * kGigabyte},
           .loss = {"Kaggle keeps /kaggle/working of an interactive session only if the notebook is saved",
@@ -59,10 +60,11 @@ Profile colab(const Surroundings& around) {
                               "drive.mount('/content/drive')"},
                      .disk = "/content"};
   if (const Mount* drive = drive_mount(around.mounts)) {
-    profile.home = in(drive->point, "MyDrive/holdfast");
-    profile.home_reason = "Drive is mounted and outlives the machine";
-    profile.quota = Quota{profile.home, 15 * kGigabyte};
-    profile.loss.remedy = "name a folder in Drive with --holdfast.dir, such as " + profile.home;
+    const std::string folder = in(drive->point, "MyDrive/holdfast");
+    profile.home_reason = "the machine's own disk is fast; versions are copied to Drive, which outlives the machine";
+    profile.mirrors = {folder};
+    profile.quota = Quota{folder, 15 * kGigabyte};
+    profile.loss.remedy = "name a folder in Drive with --holdfast.mirror, such as " + folder;
   }
   return profile;
 }

@@ -76,7 +76,7 @@ Group::~Group() {
 // Gloo waits forever for a rank that died while all connect. So another thread connects, and this one listens to the
 // watchdog.
 void Group::Impl::connect() {
-  auto opened = run_detached([ranks = ranks, store = store, device = device] {
+  auto opened = run_detached("to connect to the other ranks", [ranks = ranks, store = store, device = device] {
     const c10::DeviceGuard on_device(device);
     return std::make_unique<Transport>(ranks, store, device);
   });

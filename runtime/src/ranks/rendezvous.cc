@@ -62,7 +62,8 @@ constexpr milliseconds kAnswer{2000};
 
 // c10d itself waits without limit for the first answer of the listening program, which may not be a store.
 c10::intrusive_ptr<c10d::Store> open_store(const std::string& address, const c10d::TCPStoreOptions& tcp) {
-  auto store = run_detached([address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
+  auto store = run_detached("to connect to the other ranks",
+                            [address, tcp] { return c10::make_intrusive<c10d::TCPStore>(address, tcp); });
   if (store.wait_for(tcp.timeout + kAnswer) == std::future_status::ready) return store.get();
   throw std::runtime_error("the program that listens there does not answer and may be an unrelated one");
 }

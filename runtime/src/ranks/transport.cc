@@ -180,6 +180,7 @@ StoreConnection::StoreConnection(c10d::Store& store, std::uint16_t port) {
   const auto before = open_sockets();
   // clone() retries even if nothing listens any more; check() on the store reports that at once.
   auto made = run_detached(
+      "to connect to the other ranks",
       [store = c10::intrusive_ptr<c10d::Store>::unsafe_reclaim_from_nonowning(&store)] { return store->clone(); });
   try {
     while (made.wait_for(kLook) != std::future_status::ready) (void)store.check({"there"});

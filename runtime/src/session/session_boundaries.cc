@@ -60,7 +60,10 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   storage::death_note_steps(progress.step - resumed.step);
   if (progress.step - resumed.step == storage::kPoisonSteps) storage::disarm_death_note();
   console.progress(progress.step, now, [&] { return progress_facts(loop); });
-  if (manager) manager->note_step(progress.step);
+  if (manager) {
+    manager->note_step(progress.step);
+    manager->mirrors().report([this](const std::string& line) { console.say(line); });
+  }
 
   Boundary here;
   here.step = progress.step;

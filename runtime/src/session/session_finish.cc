@@ -13,6 +13,12 @@
 #include "session/session_impl.h"
 
 namespace holdfast {
+namespace {
+
+// A mirror that takes no byte for this long is given up at the end.
+constexpr std::chrono::minutes kWithoutProgress{2};
+
+}  // namespace
 
 // Keeps the present state, for a save that may be needed when the tracked objects are gone.
 void Session::Impl::hold(const std::string& reason) {
@@ -55,6 +61,17 @@ void Session::Impl::save_between_loops(Site site) {
   if (!save("save_now", /*insist=*/false) && !superseded) hold("save_now");
 }
 
+// When mirrors are given up: shortly before the machine goes away, if that is known.
+std::optional<Session::Impl::Clock::time_point> Session::Impl::end_of_copies() const {
+  constexpr std::chrono::seconds kUsualNotice{30};  // of Slurm (KillWait) and Kubernetes
+  constexpr std::chrono::seconds kToEnd{3};
+  if (stop && !agreement.clock_stop && !agreement.program_stop) {
+    return Clock::now() + profile.notice.value_or(kUsualNotice) - kToEnd;
+  }
+  if (!time.left) return std::nullopt;
+  return begun + std::chrono::duration_cast<Clock::duration>(*time.left) - kToEnd;
+}
+
 int Session::Impl::finish(Site site) {
   if (finished) return *finished;
   here = site;
@@ -95,6 +112,8 @@ int Session::Impl::finish(Site site) {
                                 {"lost_steps", progress.step - saving.last.step}};
       if (progress.rollbacks.total > 0) details["rollbacks"] = progress.rollbacks.total;
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
+      manager->mirrors().finish(end_of_copies(), kWithoutProgress,
+                                [this](const std::string& line) { console.say(line); });
     }
   }
   detail::GroupControl(group).close(site);  // the other ranks wait here for rank 0

@@ -82,6 +82,7 @@ struct Session::Impl {
   static void report_exit();
   bool is_inside() const { return !progress.open.empty(); }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
+  std::optional<Clock::time_point> end_of_copies() const;
   int finish(Site site);
 
   // One session at a time, because signals, seeds and the rendezvous belong to the process.

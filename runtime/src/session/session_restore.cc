@@ -70,7 +70,8 @@ void Session::Impl::open_as_main() {
   };
   if (!resumed.opened) {
     manager = std::make_unique<CheckpointManager>(options, console);
-    return on_all([&] { manager->open(options, [this](const auto& version) { return load_on_all(version); }); });
+    return on_all(
+        [&] { manager->open(options, profile.name, [this](const auto& version) { return load_on_all(version); }); });
   }
   on_all([&] { detail::throw_if(load_on_all(manager->read(*saving.newest))); });
 }
@@ -238,6 +239,7 @@ void Session::Impl::log_start() {
   facts.sample_exact = resumed.ranks_changed && progress.is_over_loader();  // unknown for the program's own batches
   facts.seed = options.seed;
   facts.place = manager->place();
+  for (const std::string& mirror : options.mirror) facts.place += ", copies in " + mirror;
   facts.every = to_string(every);
   if (time.left) {
     facts.time = fmt::format("{} left ({})", storage::format_duration(*time.left), time.reason);
@@ -247,6 +249,7 @@ void Session::Impl::log_start() {
   if (writer.base()) {
     facts.resumed =
         fmt::format("version {}, step {}", writer.base()->short_text(), storage::format_count(progress.step));
+    if (const std::string place = manager->base_elsewhere(); !place.empty()) facts.resumed += ", from " + place;
   }
   facts.note = device.note;
   console.say(start_line(facts));
@@ -258,7 +261,8 @@ void Session::Impl::log_start() {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   if (!time.note.empty()) console.say(time.note);
-  if (const Loss loss = loss_in(options.dir, profile, platform, around.mounts); !loss.empty()) {
+  if (const Loss loss = loss_in(options.dir, profile, platform, around.mounts);
+      options.mirror.empty() && !loss.empty()) {
     console.say(loss.what + ": " + loss.remedy);
   }
   for (const std::string& note : resumed.state.notes) console.say(note);

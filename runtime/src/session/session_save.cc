@@ -139,8 +139,10 @@ storage::Result<storage::SavedVersion> Session::Impl::write(const std::string& r
 void Session::Impl::prune() {
   std::string lost_to;  // the session that took the run over
   if (is_main()) {
-    const auto dropped = manager->writer().prune({.keep_last = options.keep});
-    if (dropped.code() == StatusCode::superseded) {
+    const auto dropped = manager->prune(options.keep);
+    if (const auto by = manager->mirrors().superseded()) {
+      lost_to = *by + "; this session stops and saves nothing more";
+    } else if (dropped.code() == StatusCode::superseded) {
       lost_to = dropped.status().message();
     } else if (!dropped) {
       console.say("old versions stay: " + dropped.status().message());

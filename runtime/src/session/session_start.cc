@@ -31,6 +31,15 @@ std::chrono::milliseconds milliseconds(const OptionValue<detail::Duration>& dura
   return std::chrono::ceil<std::chrono::milliseconds>(*duration);
 }
 
+// Paths count from the working directory at start(), which may differ when the run is opened.
+std::string absolute(const std::string& path) {
+  boost::system::error_code gone;
+  const storage::Path given(path);
+  storage::Path whole = given.is_relative() ? boost::filesystem::current_path(gone) / given : given;
+  whole = whole.lexically_normal();
+  return (whole.filename_is_dot() ? whole.parent_path() : whole).string();
+}
+
 std::string stopped_before_all_met(int rank) {
   return fmt::format(
       "rank {} received a stop request before all ranks had met, so nothing has started; run the same command again "
@@ -84,10 +93,14 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
                       .say = [this](const std::string& line) { console.say_of_rank(line); }});
       }()),
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
-  // The path counts from the working directory at start(), which may differ when the run is opened.
-  boost::system::error_code gone;
-  if (const storage::Path dir(options.dir); dir.is_relative()) {
-    options.dir = (boost::filesystem::current_path(gone) / dir).string();
+  options.dir = absolute(options.dir);
+  for (std::string& folder : options.search) folder = absolute(folder);
+  for (std::string& folder : options.mirror) {
+    folder = absolute(folder);
+    if (folder != options.dir) continue;
+    throw Error(StatusCode::invalid, fmt::format("mirror {} is the folder of the runs itself: name another folder with "
+                                                 "--holdfast.mirror, or none",
+                                                 folder));
   }
   require_same_options(given.in_force);
   if (ranks.world_size > 1) {

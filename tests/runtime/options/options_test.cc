@@ -164,6 +164,25 @@ TEST_CASE("a_switch_takes_its_value_after_an_equals_sign_only") {
   CHECK(read({"--holdfast.help=true"}).read.help);
 }
 
+TEST_CASE("platforms_mirror_applies_unless_a_folder_or_none_was_chosen") {
+  holdfast::Surroundings colab;
+  colab.environment["COLAB_GPU"] = "1";
+  colab.mounts.push_back({"/content/drive", "fuse.drive", "drive", "/"});
+  using Folders = std::vector<std::string>;
+  const auto mirrors = [&](std::vector<std::string> arguments, holdfast::SessionOptions code = {},
+                           std::vector<std::string> environment = {}) {
+    return read(arguments, code, environment, colab).read.values.mirror;
+  };
+  CHECK(mirrors({}) == Folders{"/content/drive/MyDrive/holdfast"});
+  CHECK(in_force(read({}, {}, {}, colab).read, "mirror").origin == "platform colab");
+  CHECK(mirrors({"--holdfast.mirror", "none"}).empty());
+  CHECK(mirrors({}, {}, {"HOLDFAST_MIRROR=none"}).empty());
+  CHECK(mirrors({"--holdfast.dir", "runs"}).empty());
+  CHECK(mirrors({"--holdfast.dir", "runs", "--holdfast.mirror", "/a", "--holdfast.mirror=/b"}) == Folders{"/a", "/b"});
+  CHECK(mirrors({}, {.mirror = {"/mine"}}) == Folders{"/mine"});
+  CHECK(contains(refusal({"--holdfast.mirror", "~/copies"}), "~/copies"));
+}
+
 TEST_CASE("a_version_to_resume_and_a_fresh_start_are_mutually_exclusive") {
   CHECK(lacking(refusal({"--holdfast.from", "42"}, {}, {"HOLDFAST_FRESH=1"}),
                 {"--holdfast.from 42 (command line)", "--holdfast.fresh (environment)"}) == "");
@@ -173,11 +192,11 @@ TEST_CASE("help_lists_every_option_with_default_value_and_origin") {
   const auto [options, left] = read({"--holdfast.help", "--holdfast.keep", "8"}, {.run = "fashion"});
   CHECK(options.help);
   const auto text = holdfast::detail::help_text(options);
-  for (const char* name :
-       {"config",         "dir",     "run",         "seed",          "every",         "keep",
-        "device",         "from",    "fresh",       "deterministic", "take-over",     "threads",
-        "join-within",    "silence", "say-waiting", "load",          "allow-missing", "allow-unexpected",
-        "allow-mismatch", "help"}) {
+  for (const char* name : {"config",         "dir",         "run",    "seed",          "every",
+                           "keep",           "device",      "from",   "fresh",         "deterministic",
+                           "take-over",      "threads",     "mirror", "search",        "join-within",
+                           "silence",        "say-waiting", "load",   "allow-missing", "allow-unexpected",
+                           "allow-mismatch", "help"}) {
     CHECK(contains(text, std::string("--holdfast.") + name + " "));
   }
   CHECK(contains(text, "--holdfast.allow-dataset-change "));

@@ -100,10 +100,11 @@ TEST_CASE("every_platform_has_a_profile_and_its_home_is_named_with_a_reason") {
 
 TEST_CASE("colab_keeps_versions_in_drive_only_if_drive_is_really_mounted") {
   const Profile mounted = profile_of("colab", machine({}, {}, test::kDrive));
-  CHECK(mounted.home == "/content/drive/MyDrive/holdfast");
+  CHECK(mounted.mirrors == std::vector<std::string>{"/content/drive/MyDrive/holdfast"});
+  CHECK(mounted.home == "/content/holdfast");
   // A folder of this name on the machine's own disk is not Drive.
   const Profile folder = profile_of("colab", machine({}, {{"/content/drive/MyDrive", ""}}));
-  CHECK(folder.home == "/content/holdfast");
+  CHECK(folder.mirrors.empty());
   CHECK(folder.loss.remedy.find("drive.mount") != std::string::npos);
 }
 

@@ -39,6 +39,8 @@ struct SessionOptions {
   std::string config = "";                                 // path of a configuration file; empty: none
   std::string platform = "auto";                           // whose defaults apply: auto, or a name (platform.h)
   std::string dir = "runs";                                // where runs are kept; by default the platform chooses
+  std::vector<std::string> mirror = {};                    // folders of runs that receive copies of the versions
+  std::vector<std::string> search = {};                    // folders below which versions of the run are looked for
   std::string run = "";                                    // the run's folder in dir; empty: the program's file name
   std::uint64_t seed = 0;                                  // seeds every generator and every order
   OptionValue<SaveEvery> every = "10min";                  // when to save; its texts: parse_save_every (save_every.h)

@@ -35,6 +35,8 @@ struct Profile {
   std::string title;                                // "Kaggle, interactive"
   std::string home;                                 // the folder that holds the runs: the default of option dir
   std::string home_reason;                          // "/kaggle/working is kept with the notebook's version"
+  std::vector<std::string> mirrors = {};            // folders that outlive the machine: the default of option mirror
+  std::vector<std::string> search = {};             // where the output of earlier sessions is mounted
   std::optional<std::chrono::seconds> limit = {};   // of the machine's age; empty: none is known
   std::optional<std::chrono::seconds> notice = {};  // from SIGTERM to SIGKILL; empty: no notice is known
   std::optional<Quota> quota = {};
