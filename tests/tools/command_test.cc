@@ -17,7 +17,7 @@ TEST_CASE("an_unknown_command_gets_the_nearest_one") {
   CHECK(said.code == 2);
   CHECK(said.err == "holdfast: unknown command \"verfy\"; did you mean verify?\n");
   CHECK(holdfast_command({"frobnicate"}).err ==
-        "holdfast: unknown command \"frobnicate\"; the commands are ls, show, verify, diff, doctor, launch\n");
+        "holdfast: unknown command \"frobnicate\"; the commands are ls, show, verify, diff, copy, doctor, launch\n");
 }
 
 TEST_CASE("an_unknown_argument_is_named_with_a_remedy") {
@@ -27,7 +27,7 @@ TEST_CASE("an_unknown_argument_is_named_with_a_remedy") {
       {{"show", "x", "--filter"}, "--filter needs a value; see holdfast show --help"},
       {{"launch", "--logs"}, "--logs needs a value; see holdfast launch --help"},
       {{"--nope", "ls"},
-       "\"--nope\" is not an option of holdfast; begin with a command: ls, show, verify, diff, doctor, launch"},
+       "\"--nope\" is not an option of holdfast; begin with a command: ls, show, verify, diff, copy, doctor, launch"},
   };
   for (const auto& [words, sentence] : mistakes) {
     const Said said = holdfast_command(words);

@@ -66,7 +66,8 @@ int finish(int code) {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Inspects checkpoints: lists, shows, verifies and compares runs and versions, and changes none of them. Checks "
+      "Inspects checkpoints: lists, shows, verifies, compares and copies runs and versions, and changes none of them. "
+      "Checks "
       "machines, and launches programs with several ranks.",
       "holdfast");
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
@@ -83,6 +84,7 @@ int run(int argc, char** argv) {
   add_show(app, invocation);
   add_verify(app, invocation);
   add_diff(app, invocation);
+  add_copy(app, invocation);
   add_doctor(app, invocation);
   add_launch(app, invocation);
 

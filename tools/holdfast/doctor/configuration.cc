@@ -37,6 +37,15 @@ std::string text_in(const nlohmann::json& json, const char* key) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+// As the option reads it: a text or a list of texts, where "none" stands for no folder.
+std::vector<std::string> folders_of(const nlohmann::json& value) {
+  std::vector<std::string> folders;
+  for (const auto& one : value.is_array() ? value : nlohmann::json::array({value})) {
+    if (one.is_string() && one != "none") folders.push_back(one.get<std::string>());
+  }
+  return folders;
+}
+
 // A quoted JSON text.
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
@@ -54,24 +63,35 @@ Result<Configuration> read_configuration(std::string path, const Surroundings& a
     if (!json.is_object()) {
       return Status(StatusCode::invalid, path + " is not a JSON object of options, such as { \"every\": \"10min\" }");
     }
-    found = {text_in(json, "platform"), path, text_in(json, "dir")};
+    found = {text_in(json, "platform"), path, text_in(json, "dir"), std::nullopt};
+    if (const auto mirror = json.find("mirror"); mirror != json.end()) found.mirrors = folders_of(*mirror);
   }
   if (const auto platform = around.variable("HOLDFAST_PLATFORM"); platform && !platform->empty()) {
     found.platform = *platform;
     found.platform_from = "HOLDFAST_PLATFORM";
   }
   if (const auto dir = around.variable("HOLDFAST_DIR"); dir && !dir->empty()) found.dir = *dir;
+  if (const auto mirrors = around.variable("HOLDFAST_MIRROR"); mirrors && !mirrors->empty()) {
+    nlohmann::json folders = nlohmann::json::array();
+    std::istringstream text(*mirrors);
+    for (std::string folder; std::getline(text, folder, ',');) folders.push_back(folder);
+    found.mirrors = folders_of(folders);
+  }
   if (found.platform == "auto") found.platform.clear();
   if (Status known = check_platform(found.platform, found.platform_from); !known.ok()) return known;
   return found;
 }
 
 Status write_configuration(const std::string& path, const Platform& platform, const Profile& profile,
-                           const std::string& dir, const Machine& machine, const MachineLimits& limits) {
+                           const std::string& dir, const std::vector<std::string>& mirrors, const Machine& machine,
+                           const MachineLimits& limits) {
   std::string text =
       fmt::format("// Written by holdfast doctor on {}.\n{{\n  // {}\n  \"platform\": {},\n  // {}\n  \"dir\": {}",
                   time_text(), printable(platform.place.reason), quoted(profile.name),
                   printable(dir == profile.home ? profile.home_reason : "the folder that was tried"), quoted(dir));
+  if (!mirrors.empty()) {
+    text += fmt::format(",\n  // copies of the versions\n  \"mirror\": {}", nlohmann::json(mirrors).dump());
+  }
   if (const auto threads = threads_to_set(machine, limits)) {
     text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from, *threads);
   }

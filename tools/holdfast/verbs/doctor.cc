@@ -83,6 +83,7 @@ void print_report(const Platform& platform, const Profile& profile, const Checks
   }
   print(
       fmt::format("default folder of runs: {}, because {}\n", printable(profile.home), printable(profile.home_reason)));
+  for (const std::string& mirror : profile.mirrors) print("default mirror: " + printable(mirror) + "\n");
   if (profile.notice) {
     print(fmt::format("notice: SIGTERM {} before the machine goes away\n", storage::format_duration(*profile.notice)));
   }
@@ -99,17 +100,23 @@ void print_report(const Platform& platform, const Profile& profile, const Checks
   if (number == 0) print("\nNothing has to be done.\n");
 }
 
-Checks checks_of_places(const std::vector<std::string>& places, const Platform& platform, const Profile& profile,
-                        const Surroundings& around, const DoctorOptions& options) {
+// What is mirrored survives its machine; a mirror must do so itself.
+Checks checks_of_places(const std::vector<std::string>& places, const std::vector<std::string>& mirrors,
+                        const Platform& platform, const Profile& profile, const Surroundings& around,
+                        const DoctorOptions& options) {
   Checks checks;
-  for (const std::string& place : places) {
+  std::vector<std::string> all = places;
+  all.insert(all.end(), mirrors.begin(), mirrors.end());
+  for (const std::string& place : all) {
+    const bool is_mirrored = !mirrors.empty() && place == places.front();
     const Path folder = absolute_of(place);
     Progress progress("trying " + folder.string());
     progress.update(0, 1);
     const PlaceFacts facts =
         probe_place(folder, options.megabytes << 20, std::chrono::seconds(static_cast<std::int64_t>(options.patience)));
-    const Checks found = place_checks(folder.string(), facts, mount_of(folder.string(), around.mounts),
-                                      loss_in(folder.string(), profile, platform, around.mounts));
+    const Checks found =
+        place_checks(folder.string(), facts, mount_of(folder.string(), around.mounts),
+                     is_mirrored ? Loss() : loss_in(folder.string(), profile, platform, around.mounts));
     checks.insert(checks.end(), found.begin(), found.end());
   }
   if (const auto& quota = profile.quota) {
@@ -128,8 +135,12 @@ Result<int> run_doctor(const DoctorOptions& options) {
   Platform platform = detect(around);
   if (!configured->platform.empty()) platform.place = {configured->platform, configured->platform_from};
   const Profile profile = profile_of(platform.place.name, around);
-  std::vector<std::string> places = options.places;
-  if (places.empty()) places.push_back(configured->dir.empty() ? profile.home : configured->dir);
+  std::vector<std::string> places = options.places, mirrors;
+  if (places.empty()) {
+    places.push_back(configured->dir.empty() ? profile.home : configured->dir);
+    const std::vector<std::string> none;
+    mirrors = configured->mirrors.value_or(configured->dir.empty() ? profile.mirrors : none);
+  }
 
   const Machine machine = this_machine();
   const MachineLimits limits = limits_of(machine, around);
@@ -140,13 +151,14 @@ Result<int> run_doctor(const DoctorOptions& options) {
   for (const Check& check :
        gpu_checks(gpus, driver_cuda_version(), gpus.empty() ? std::nullopt : find_libtorch(around)))
     checks.push_back(check);
-  for (const Check& check : checks_of_places(places, platform, profile, around, options)) checks.push_back(check);
+  for (const Check& check : checks_of_places(places, mirrors, platform, profile, around, options))
+    checks.push_back(check);
 
   const bool bad = std::any_of(checks.begin(), checks.end(), [](const Check& one) { return one.grade == Grade::bad; });
   const bool writes = !options.write_config.empty() && !bad;
   if (writes) {
     const Status written =
-        write_configuration(options.write_config, platform, profile, places.front(), machine, limits);
+        write_configuration(options.write_config, platform, profile, places.front(), mirrors, machine, limits);
     if (!written.ok()) return written;
   }
   if (options.json) {
@@ -156,6 +168,7 @@ Result<int> run_doctor(const DoctorOptions& options) {
           finding.name.empty() ? ordered_json() : ordered_json{{"name", finding.name}, {"reason", finding.reason}};
     }
     json["home"] = profile.home;
+    json["mirrors"] = profile.mirrors;
     json["limit_s"] = profile.limit ? ordered_json(profile.limit->count()) : ordered_json();
     json["age_s"] = age ? ordered_json(age->count()) : ordered_json();
     json["cpus"] = limits.cpus;
@@ -183,9 +196,10 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
       "doctor",
       "Check this machine before a run: which platform it is and why, what it grants, and whether a folder keeps "
       "checkpoints. It writes, reads and removes a small run of its own in each folder.");
-  verb->add_option("PLACE", options->places,
-                   "folders to try; by default where programs keep runs here (HOLDFAST_DIR, the configuration file, or "
-                   "the platform's folder)")
+  verb->add_option(
+          "PLACE", options->places,
+          "folders to try; by default where programs keep runs and copies here (HOLDFAST_DIR and HOLDFAST_MIRROR, the "
+          "configuration file, or the platform's folders)")
       ->type_name("");
   verb->add_option("--config", options->config, "the configuration file that your program uses")->type_name("FILE");
   verb->add_option("--write-config", options->write_config, "write the configuration file that this machine needs")
@@ -199,7 +213,8 @@ void add_doctor(CLI::App& app, Invocation& invocation) {
   verb->add_flag("--json", options->json, "print one JSON object instead of text");
   verb->footer(help_footer(
       "  holdfast doctor\n  holdfast doctor /content/drive/MyDrive/runs\n  holdfast doctor --write-config colab.json",
-      "  platform, title, reason, scheduler, launcher, container, cloud (each null, or name and reason), home,\n"
+      "  platform, title, reason, scheduler, launcher, container, cloud (each null, or name and reason), home, "
+      "mirrors[],\n"
       "  limit_s and age_s (null: unknown), cpus, memory (bytes), ok (false: a check is bad),\n"
       "  checks[]: grade (good, note, bad), area, what, remedy\n"
       "  an error: error: code, message, exit",

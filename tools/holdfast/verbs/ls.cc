@@ -60,6 +60,7 @@ void add_ls(CLI::App& app, Invocation& invocation) {
       "            durability, parent, non_finite (numbers that are NaN or infinite; null: not counted), metrics,\n"
       "            verified: ok, time (null: not verified); state (ok, corrupt,\n"
       "            incomplete, unreadable, unsupported, dropping), problem, next, left_behind, notes[];\n"
+      "            mirrors[]: place, versions (uid: durability), as of the last copy;\n"
       "            sessions[]: session, order, time, host, pid, platform, base, rewind, ended\n"
       "  an error: error: code, message, exit",
       "  0  listed, damaged versions included\n  2  wrong command line\n"

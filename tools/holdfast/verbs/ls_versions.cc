@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "holdfast/storage/tiers/mirror_hint.h"
 #include "inspect/version_rows.h"
 #include "terminal/phrases.h"
 #include "terminal/terminal.h"
@@ -23,7 +24,8 @@ struct VersionList {
   Result<storage::Choice> choice;  // of the next start
   std::optional<Uid> next;         // the version that it resumes from
   std::vector<Uid> gone;           // removed earlier
-  std::uint64_t bytes = 0;         // on disk
+  std::vector<storage::MirrorHint> mirrors;
+  std::uint64_t bytes = 0;  // on disk
 };
 
 VersionList list_of(const RunFolder& run) {
@@ -32,7 +34,8 @@ VersionList list_of(const RunFolder& run) {
   const std::optional<Uid> next = choice && choice->version ? std::optional(choice->version->uid) : std::nullopt;
   if (next) mark_left_behind(run, *next, rows);
   std::vector<Uid> gone = dropped_versions(run, rows);
-  return {std::move(rows), std::move(choice), next, std::move(gone), bytes_on_disk(*run.store)};
+  return {std::move(rows),          std::move(choice), next, std::move(gone), read_mirror_hints(*run.store),
+          bytes_on_disk(*run.store)};
 }
 
 ordered_json uid_or_null(const std::optional<Uid>& uid) { return uid ? ordered_json(uid->text()) : ordered_json(); }
@@ -105,6 +108,12 @@ ordered_json to_json(const RunFolder& run, const VersionList& list) {
   for (const VersionRow& row : list.rows) json["versions"].push_back(to_json(row, list.next == row.uid));
   json["dropped"] = ordered_json::array();
   for (const Uid& uid : list.gone) json["dropped"].push_back(uid.text());
+  json["mirrors"] = ordered_json::array();
+  for (const storage::MirrorHint& mirror : list.mirrors) {
+    ordered_json versions = ordered_json::object();
+    for (const auto& [uid, durability] : mirror.versions) versions[uid.text()] = durability;
+    json["mirrors"].push_back({{"place", mirror.place}, {"versions", std::move(versions)}});
+  }
   json["sessions"] = sessions_json(run);
   json["warnings"] = run.history.warnings();
   return json;
@@ -154,6 +163,17 @@ std::string table_text(const RunFolder& run, const VersionList& list) {
   return table.text();
 }
 
+/// "mirror /drive/runs/mnist: 41, 42 (process-safe)", as it was when a session last copied to it.
+std::string mirror_text(const RunFolder& run, const storage::MirrorHint& mirror) {
+  std::map<std::string, std::vector<std::string>> labels;  // by what is guaranteed
+  for (const auto& [uid, durability] : mirror.versions) labels[durability].push_back(label_of(run, uid));
+  std::vector<std::string> groups;
+  for (const auto& [durability, of_it] : labels)
+    groups.push_back(fmt::format("{} ({})", fmt::join(of_it, ", "), printable(durability)));
+  return fmt::format("mirror {}: {}\n", printable(mirror.place),
+                     groups.empty() ? "no versions" : fmt::format("{}", fmt::join(groups, "; ")));
+}
+
 void print_list(const RunFolder& run, const VersionList& list) {
   print(fmt::format("{} in {}\n", styled(Style::bold, "run " + printable(run.name)), printable(run.path.string())));
   if (!list.rows.empty()) print(table_text(run, list));
@@ -163,6 +183,7 @@ void print_list(const RunFolder& run, const VersionList& list) {
     summary +=
         fmt::format("; {} removed earlier, up to number {}", format_count(list.gone.size()), list.gone.back().seq);
   print(summary + "\n");
+  for (const storage::MirrorHint& mirror : list.mirrors) print(mirror_text(run, mirror));
   if (!list.choice) {
     print(styled(Style::bad, "the next start stops: " + printable(list.choice.status().message())) + "\n");
   } else if (list.next) {
