@@ -48,6 +48,14 @@ Mirror::Mirror(const Store& home, Store& far, MirrorOptions options)
 Status Mirror::open() {
   if (Status status = far_.prepare(); !status.ok()) return status;
   if (Status status = check_not_superseded(); !status.ok()) return status;
+  // Dropping versions twice, or what home is just writing, would lose them.
+  const auto is_ours = [&](const OpenEntry& open) { return open.uid.session == options_.session.session; };
+  if (options_.drops && !is_open_ && std::any_of(history_.opens().begin(), history_.opens().end(), is_ours)) {
+    return {StatusCode::invalid, far_.location() +
+                                     " is the folder of the run itself, or of another of its mirrors, by another name: "
+                                     "name a different folder"};
+  }
+  is_open_ = true;  // from here on our entry may be there
   return send_entries();
 }
 
@@ -70,7 +78,7 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
   Manifest manifest;
   std::map<std::string, std::uint64_t> copied;  // files, with their bytes
   Status status = steps_.perform({
-      {"M1 list the mirror", [&] { return check_not_superseded(); }},
+      {"M1 list the mirror", [&] { return is_open_ ? check_not_superseded() : open(); }},
       {"M2 send entries", [&] { return send_entries(); }},
       {"M3 copy the payload",
        [&] {

@@ -214,6 +214,22 @@ TEST_CASE("damaged_payload_is_not_mirrored") {
   CHECK_FALSE(resumed_from(*far));
 }
 
+TEST_CASE("mirror_that_is_the_home_by_another_name_is_refused") {
+  const auto image = make_memory_image();
+  const auto home = open_memory_store(image), same = open_memory_store(image);
+  auto session = open_run(*home);
+  const Uid uid = save(session, 1);
+  Mirror mirror(*home, *same, of(session));
+  CHECK(mirror.open().code() == StatusCode::invalid);
+  CHECK(mirror.copy(uid).code() == StatusCode::invalid);
+
+  const auto other = empty_store();
+  Mirror first(*home, *other, of(session)), twin(*home, *other, of(session));
+  REQUIRE(first.copy(uid).ok());
+  CHECK(twin.copy(uid).code() == StatusCode::invalid);
+  CHECK(first.open().ok());
+}
+
 TEST_CASE("version_that_home_dropped_is_not_found") {
   const auto home = empty_store(), far = empty_store();
   auto session = open_run(*home);
@@ -267,27 +283,27 @@ TEST_CASE("mirror_killed_before_any_step_holds_whole_versions_only") {
     }
     std::string before;
   };
-  for (const char* step : {"M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8"}) {
-    CAPTURE(step);
-    const auto home = empty_store(), far = empty_store();
-    auto session = open_run(*home);
-    Killed steps;
-    MirrorOptions options = of(session);
-    options.retention.keep_last = 1;
-    options.steps = &steps;
-    {
+  for (const std::string step : {"M1", "M2", "M3", "M4", "M5", "M6", "M7", "M8"}) {
+    for (const bool is_same_session : {true, false}) {
+      CAPTURE(step, is_same_session);
+      const auto home = empty_store(), far = empty_store();
+      auto session = open_run(*home);
+      Killed steps;
+      MirrorOptions options = of(session);
+      options.retention.keep_last = 1;
+      options.steps = &steps;
       Mirror mirror(*home, *far, options);
       REQUIRE(mirror.copy(save(session, 1)).ok());
       steps.before = step;
       CHECK_THROWS(mirror.copy(save(session, 2)));
-      const bool published = std::string(step) > "M5";
-      CHECK(resumed_from(*far) == (published ? 2 : 1));
+      CHECK(resumed_from(*far) == (step > "M5" ? 2 : 1));
+      steps.before.clear();
+      if (!is_same_session) options.session = {session->order().epoch + 1, "bbbbbbbb"};
+      Mirror later(*home, *far, options);
+      REQUIRE((is_same_session ? mirror : later).copy(save(session, 3)).ok());
+      CHECK(resumed_from(*far) == 3);
+      CHECK(payload(*far).size() == 1);
     }
-    steps.before.clear();
-    Mirror next(*home, *far, options);
-    REQUIRE(next.copy(save(session, 3)).ok());
-    CHECK(resumed_from(*far) == 3);
-    CHECK(payload(*far).size() == 1);
   }
 }
 

@@ -47,7 +47,8 @@ class Mirror {
   Mirror(const Store& home, Store& far, MirrorOptions options);
 
   /// Makes the mirror's folders and publishes this session's open entry there, before anything else of it.
-  /// `superseded`: a later session has opened the run there.
+  /// `superseded`: a later session has opened the run there. `invalid`: the mirror is the home itself, or another
+  /// mirror of this session, by another name.
   Status open();
 
   /// Copies a version that home holds: M1–M8. Ok means that the mirror holds it, read back with all digests, whatever
@@ -75,6 +76,7 @@ class Mirror {
   Store& far_;
   MirrorOptions options_;
   StepRunner& steps_;
+  bool is_open_ = false;
   History history_;              // of the mirror
   std::set<std::string> known_;  // entries of home that need not be sent
 };
