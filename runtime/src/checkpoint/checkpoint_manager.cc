@@ -53,7 +53,7 @@ void CheckpointManager::open(const SessionOptions& options, const std::string& p
     storage::arm_death_note(store_->location(), writer_->prepare_death_note());
     report_uncaught_errors();  // runs before the note's own handler, because a reported error does not count as a death
   }
-  mirrors_->start(writer_->order());
+  mirrors_->start(*writer_);
   if (writer_->base_place() == store_.get()) mirrors_->saved(*writer_->base());
   metrics_ = std::make_unique<MetricsWriter>(*store_, writer_->uid());
   console_.set_log([this, name = storage::log_name(writer_->uid())](std::string_view text) {

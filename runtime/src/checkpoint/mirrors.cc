@@ -1,8 +1,11 @@
 #include "checkpoint/mirrors.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <boost/filesystem/operations.hpp>
 #include <condition_variable>
 #include <exception>
 #include <future>
@@ -43,6 +46,21 @@ Status of_mirror(const Status& status) {
   return {status.code(), message};
 }
 
+// An unmounted mount point is an empty folder on the system's own disk, and must not be taken for an empty mirror.
+Status check_mounted(const storage::Path& folder) {
+  namespace fs = boost::filesystem;
+  boost::system::error_code error;
+  const fs::path parent = folder.parent_path();
+  if (fs::exists(folder, error) || !fs::is_directory(parent, error) || !fs::is_empty(parent, error)) return {};
+  struct stat of_parent {
+  }, of_system{};
+  if (::stat(parent.c_str(), &of_parent) != 0 || ::stat("/", &of_system) != 0) return {};
+  if (of_parent.st_dev != of_system.st_dev) return {};
+  return {StatusCode::unreadable,
+          fmt::format("{0} is empty and on the system's own disk: mount the drive that belongs there, or make {1}",
+                      parent.string(), folder.string())};
+}
+
 Status no_answer(const std::string& place, std::chrono::milliseconds waited) {
   return {StatusCode::unreadable, fmt::format("{} did not answer within {}", place, storage::format_duration(waited))};
 }
@@ -61,11 +79,18 @@ class Mirrors::Copier {
   /// What the session reads; the thread has a store object of its own.
   storage::Store& searched() { return *searched_; }
   std::string place() const { return far_->location(); }
-  /// The session has, or has not, seen the mirror's journal before it opened the run.
-  void set_was_read(bool was_read) { was_read_ = was_read; }
+  /// Makes the mirror's folders and lists its journal, so that what hangs does so here.
+  Status reach() {
+    if (Status status = check_mounted(storage::Path(place()).parent_path()); !status.ok()) return status;
+    if (Status status = searched_->prepare(); !status.ok()) return status;
+    const auto listed = searched_->list("journal");
+    return listed ? Status() : listed.status();
+  }
 
-  static void start(const std::shared_ptr<Copier>& copier, const storage::SessionOrder& session) {
+  /// `was_read`: the session has seen the mirror's journal, and has announced itself there.
+  static void start(const std::shared_ptr<Copier>& copier, const storage::SessionOrder& session, bool was_read) {
     copier->session_ = session;
+    copier->was_read_ = was_read;
     copier->runs_ = true;
     (void)run_detached("to copy versions to a mirror", [copier] {
       try {
@@ -139,6 +164,7 @@ class Mirrors::Copier {
     storage::MirrorOptions options;
     options.session = session_;
     options.retention.keep_last = keep_;
+    options.is_announced = was_read_;
     options.proceed = [this](std::uint64_t) {
       const std::lock_guard lock(mutex_);
       ++pieces_;
@@ -148,7 +174,8 @@ class Mirrors::Copier {
     bool is_open = false;
     int failures = 0;
     while (const auto version = next(is_open, failures)) {
-      Status status = is_open ? Status() : of_mirror(mirror.open());
+      Status status = is_open ? Status() : check_mounted(storage::Path(place()).parent_path());
+      if (status.ok() && !is_open) status = of_mirror(mirror.open());
       is_open = is_open || status.ok();
       if (status.ok() && version->seq > 0) status = copy(mirror, *version);
       if (status.ok()) {
@@ -312,27 +339,31 @@ std::vector<storage::OtherPlace> Mirrors::places(std::chrono::milliseconds patie
   // prepare() needs the folder that the mirror's lies in, so a drive that is not mounted is not taken for an empty one.
   std::vector<std::future<Status>> prepared;
   for (const auto& copier : copiers_) {
-    prepared.push_back(run_detached("to reach a mirror", [copier] { return copier->searched().prepare(); }));
+    prepared.push_back(run_detached("to reach a mirror", [copier] { return copier->reach(); }));
   }
   auto found = run_detached("to search for runs", [roots = search_, run = run_] { return find_runs(roots, run); });
   const Clock::time_point until = Clock::now() + patience;
   for (std::size_t i = 0; i < copiers_.size(); ++i) {
     const bool answered = prepared[i].wait_until(until) == std::future_status::ready;
     const Status reached = answered ? of_mirror(prepared[i].get()) : no_answer(copiers_[i]->place(), patience);
-    copiers_[i]->set_was_read(reached.ok());
-    places.push_back({&copiers_[i]->searched(), reached});
+    places.push_back({&copiers_[i]->searched(), reached, &copiers_[i]->searched()});
   }
-  if (found.wait_until(until) == std::future_status::ready) {
-    for (const storage::Path& folder : found.get()) {
-      searched_.push_back(storage::open_file_store(folder, {.read_only = true}, store_files()));
-      places.push_back({searched_.back().get()});
-    }
+  const bool was_searched = found.wait_until(until) == std::future_status::ready;
+  const RunSearch search =
+      was_searched ? found.get() : RunSearch{{}, no_answer(fmt::format("{}", fmt::join(search_, ", ")), patience)};
+  for (const storage::Path& folder : search.found) {
+    searched_.push_back(storage::open_file_store(folder, {.read_only = true}, store_files()));
+    places.push_back({searched_.back().get(), {}, nullptr});
+  }
+  if (!search.complete.ok()) {
+    searched_.push_back(storage::open_file_store(search_.front(), {.read_only = true}, store_files()));
+    places.push_back({searched_.back().get(), search.complete, nullptr});
   }
   return places;
 }
 
-void Mirrors::start(const storage::SessionOrder& session) {
-  for (const auto& copier : copiers_) Copier::start(copier, session);
+void Mirrors::start(const storage::RunWriter& writer) {
+  for (const auto& copier : copiers_) Copier::start(copier, writer.order(), writer.was_read(copier->searched()));
 }
 
 void Mirrors::saved(const storage::Uid& version) {
@@ -358,7 +389,7 @@ std::optional<std::string> Mirrors::superseded() const {
   return std::nullopt;
 }
 
-void Mirrors::finish(const std::optional<Clock::time_point>& until, std::chrono::milliseconds patience,
+void Mirrors::finish(const std::function<std::optional<Clock::time_point>()>& until, std::chrono::milliseconds patience,
                      const Say& say) {
   constexpr std::chrono::milliseconds kBetweenLooks{200};
   constexpr std::chrono::seconds kUntilReported{2};
@@ -372,7 +403,8 @@ void Mirrors::finish(const std::optional<Clock::time_point>& until, std::chrono:
       const Clock::time_point now = Clock::now();
       const std::uint64_t pieces_now = copier->pieces();
       if (std::exchange(pieces, pieces_now) != pieces_now) last = now;
-      if (now - last > patience || (until && now > *until)) break;
+      const auto end = until();
+      if (now - last > patience || (end && now > *end)) break;
       if (!is_reported && now - begin > kUntilReported) {
         say(fmt::format("waiting for mirror {}", copier->place()));
         is_reported = true;

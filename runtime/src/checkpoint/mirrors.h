@@ -34,8 +34,8 @@ class Mirrors {
   /// Every other place of the run. One that does not answer within `patience` counts as unreadable.
   std::vector<storage::OtherPlace> places(std::chrono::milliseconds patience);
 
-  /// From now on versions are copied, in the name of this session.
-  void start(const storage::SessionOrder& session);
+  /// From now on versions are copied, in the name of this session, which has opened the run with places().
+  void start(const storage::RunWriter& writer);
   /// A version was acknowledged at home. A mirror that is still busy with an older one skips those in between.
   void saved(const storage::Uid& version);
   /// Versions that a mirror reads, or will read next: home must keep them.
@@ -46,8 +46,9 @@ class Mirrors {
   std::optional<std::string> superseded() const;
 
   /// Ends the copies: waits until each mirror holds the newest version, and reports what is where. A mirror that makes
-  /// no progress for `patience`, or is not done at `until`, is given up.
-  void finish(const std::optional<Clock::time_point>& until, std::chrono::milliseconds patience, const Say& say);
+  /// no progress for `patience`, or is not done at `until()`, is given up.
+  void finish(const std::function<std::optional<Clock::time_point>()>& until, std::chrono::milliseconds patience,
+              const Say& say);
 
  private:
   class Copier;

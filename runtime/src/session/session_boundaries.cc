@@ -54,6 +54,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
             *resumed.waiting.begin(), *resumed.waiting.begin()));
   }
   const Clock::time_point now = Clock::now();
+  if (agreement.signals.stop_signal() && !stop_arrived) stop_arrived = boundary_done.value_or(begun);
   stop_if_time_is_over(now);
   progress.mark(position);
   ++progress.boundaries;

@@ -61,13 +61,13 @@ void Session::Impl::save_between_loops(Site site) {
   if (!save("save_now", /*insist=*/false) && !superseded) hold("save_now");
 }
 
-// When mirrors are given up: shortly before the machine goes away, if that is known.
-std::optional<Session::Impl::Clock::time_point> Session::Impl::end_of_copies() const {
+// When mirrors are given up: shortly before the machine goes away, if that is known. A signal may also arrive while the
+// session waits for them.
+std::optional<Session::Impl::Clock::time_point> Session::Impl::end_of_copies() {
   constexpr std::chrono::seconds kUsualNotice{30};  // of Slurm (KillWait) and Kubernetes
   constexpr std::chrono::seconds kToEnd{3};
-  if (stop && !agreement.clock_stop && !agreement.program_stop) {
-    return Clock::now() + profile.notice.value_or(kUsualNotice) - kToEnd;
-  }
+  if (agreement.signals.stop_signal() && !stop_arrived) stop_arrived = Clock::now();
+  if (stop_arrived) return *stop_arrived + profile.notice.value_or(kUsualNotice) - kToEnd;
   if (!time.left) return std::nullopt;
   return begun + std::chrono::duration_cast<Clock::duration>(*time.left) - kToEnd;
 }
@@ -112,7 +112,7 @@ int Session::Impl::finish(Site site) {
                                 {"lost_steps", progress.step - saving.last.step}};
       if (progress.rollbacks.total > 0) details["rollbacks"] = progress.rollbacks.total;
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
-      manager->mirrors().finish(end_of_copies(), kWithoutProgress,
+      manager->mirrors().finish([this] { return end_of_copies(); }, kWithoutProgress,
                                 [this](const std::string& line) { console.say(line); });
     }
   }

@@ -82,7 +82,7 @@ struct Session::Impl {
   static void report_exit();
   bool is_inside() const { return !progress.open.empty(); }
   ProgressFacts progress_facts(const LoopPosition& loop) const;
-  std::optional<Clock::time_point> end_of_copies() const;
+  std::optional<Clock::time_point> end_of_copies();
   int finish(Site site);
 
   // One session at a time, because signals, seeds and the rendezvous belong to the process.
@@ -134,6 +134,7 @@ struct Session::Impl {
   Clock::time_point begun = Clock::now();
   TimeLeft time;                                   // at `begun`
   std::optional<Clock::time_point> boundary_done;  // when the last one was left
+  std::optional<Clock::time_point> stop_arrived;   // a signal's, at the earliest
   Costs step_costs;
   Costs save_costs;
 

@@ -95,8 +95,13 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
       tracked(RankPlace{ranks.rank, ranks.world_size, device.device}) {
   options.dir = absolute(options.dir);
   for (std::string& folder : options.search) folder = absolute(folder);
-  for (std::string& folder : options.mirror) {
+  for (std::size_t i = 0; i < options.mirror.size(); ++i) {
+    std::string& folder = options.mirror[i];
     folder = absolute(folder);
+    const auto before = options.mirror.begin() + static_cast<std::ptrdiff_t>(i);
+    if (std::find(options.mirror.begin(), before, folder) != before) {
+      throw Error(StatusCode::invalid, fmt::format("mirror {} is named twice", folder));
+    }
     if (folder != options.dir) continue;
     throw Error(StatusCode::invalid, fmt::format("mirror {} is the folder of the runs itself: name another folder with "
                                                  "--holdfast.mirror, or none",

@@ -137,7 +137,9 @@ void History::add(const History& other) {
     notes_.push_back(note);
   }
   for (const VersionRef& version : other.versions_) {
-    if (!has_version(version.uid) && !other.is_dropped(version.uid)) versions_.push_back(version);
+    if (other.is_dropped(version.uid)) continue;
+    kept_elsewhere_.insert(version.uid);
+    if (!has_version(version.uid)) versions_.push_back(version);
   }
   highest_seq_ = std::max(highest_seq_, other.highest_seq_);
   sort();
@@ -225,6 +227,7 @@ std::uint64_t History::highest_epoch() const {
 }
 
 bool History::is_dropped(const Uid& uid) const {
+  if (kept_elsewhere_.contains(uid)) return false;
   return std::any_of(notes_.begin(), notes_.end(), [&](const Note& note) {
     return note.kind == NoteKind::drop && std::find(note.about.begin(), note.about.end(), uid) != note.about.end();
   });
@@ -309,6 +312,8 @@ std::string used_up(const History& history, const ChooseOptions& options) {
 }
 
 }  // namespace
+
+std::vector<VersionRef> latest_line(const History& history) { return by_preference(history); }
 
 Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
   ChooseOptions options = given;

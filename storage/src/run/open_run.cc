@@ -64,6 +64,7 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
     settled = true;
   }
   writer->newest_ = writer->open_.base;
+  writer->keep_line_of_home(options);
   return writer;
 }
 
@@ -102,14 +103,15 @@ Result<Choice> RunWriter::choose_among_all(const ChooseOptions& options) {
   std::string unread;
   for (Searched& other : others_) {
     const Store& store = *other.place.store;
-    if (other.place.reached.ok()) other.place.reached = other.history.refresh(store);
-    if (other.place.reached.ok()) {
+    const Status status = other.place.reached.ok() ? other.history.refresh(store) : other.place.reached;
+    other.was_read = other.was_read || status.ok();
+    if (other.was_read) {  // what was listed once stays known if it cannot be listed again
       known_.add(other.history);
       continue;
     }
-    unread += (unread.empty() ? "" : "; ") + other.place.reached.message();
+    unread += (unread.empty() ? "" : "; ") + status.message();
     if (std::exchange(other.is_reported, true)) continue;
-    say_("no versions are looked for in " + store.location() + ": " + other.place.reached.message());
+    say_("no versions are looked for in " + store.location() + ": " + status.message());
   }
   if (known_.highest_seq() > kMaxSeq - 1'000'000'000) {
     return Status(StatusCode::invalid,
@@ -140,7 +142,7 @@ Status RunWriter::note_attempt() {
 // The places of a version, best first. A version that no place lists has just vanished, which reading it at home finds.
 std::vector<const Store*> RunWriter::places_of(const Uid& uid) const {
   std::vector<const Store*> places;
-  if (history_.has_version(uid)) places.push_back(&store_);
+  if (history_.has_version(uid) && !history_.is_dropped(uid)) places.push_back(&store_);
   for (const Searched& other : others_) {
     if (other.history.has_version(uid) && !other.history.is_dropped(uid)) places.push_back(other.place.store);
   }
@@ -205,7 +207,49 @@ Status RunWriter::create_open() {
   open_.time = wall_time_();
   const auto text = encode_checked(open_);
   if (!text) return text.status();
-  return publish_entry(store_, entry_name(open_.uid, EntryKind::open), *text);
+  const std::string name = entry_name(open_.uid, EntryKind::open);
+  if (Status status = publish_entry(store_, name, *text); !status.ok()) return status;
+  return announce(name, *text);
+}
+
+// A session that copies to the same mirror from another machine finds our entry in its next listing there, or we find
+// what it has copied in ours (O5). A mirror that cannot be written now gets the entry later, from the copier.
+Status RunWriter::announce(const std::string& name, const std::string& text) {
+  for (const Searched& other : others_) {
+    if (other.place.mirror == nullptr || !other.was_read) continue;
+    const Status status = publish_entry(*other.place.mirror, name, text);
+    if (status.code() == StatusCode::already_exists) {  // nobody else has our id
+      return {StatusCode::invalid,
+              "mirror " + other.place.store->location() +
+                  " is the folder of the run itself, or of another mirror, by another name: name a "
+                  "different folder"};
+    }
+    if (!status.ok())
+      say_("this session is not announced in " + other.place.store->location() + ": " + status.message());
+  }
+  return {};
+}
+
+bool RunWriter::was_read(const Store& place) const {
+  return std::any_of(others_.begin(), others_.end(),
+                     [&](const Searched& other) { return other.place.store == &place && other.was_read; });
+}
+
+// While a mirror could not be read, this home and another machine may have continued the run apart. The other line is
+// the later one, but the work at home is not dropped without a word.
+void RunWriter::keep_line_of_home(const ChooseOptions& options) {
+  if (!choice_.version || choice_.rewind || others_.empty()) return;
+  const auto of_home = latest_line(history_);
+  const auto line = latest_line(known_);
+  if (of_home.empty() || options.failed.contains(of_home.front().uid)) return;
+  const VersionRef& newest = of_home.front();
+  if (std::find(line.begin(), line.end(), newest) != line.end()) return;
+  left_behind_ = newest.uid;
+  say_("version " + newest.uid.short_text() + " in " + store_.location() + " is not a part of what version " +
+       choice_.version->uid.short_text() +
+       " continues: the run was continued in two places apart. It is kept during this session; to continue from it "
+       "instead: --holdfast.from " +
+       newest.uid.short_text());
 }
 
 Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {

@@ -15,6 +15,14 @@
 namespace holdfast::storage {
 namespace {
 
+/// Of an access to the mirror. A name that is missing there means that its folder is, not that home dropped a version;
+/// a torn entry may be whole after the next attempt.
+Status of_mirror(Status status) {
+  const bool is_gone = status.code() == StatusCode::not_found || status.code() == StatusCode::corrupt ||
+                       status.code() == StatusCode::incomplete;
+  return is_gone ? Status(StatusCode::unreadable, status.message()) : status;
+}
+
 Status cancelled() { return {StatusCode::incomplete, "the copy was cancelled"}; }
 
 /// Publishes the bytes of an entry of home. A torn one of the same name, which an earlier attempt left behind, is
@@ -50,7 +58,8 @@ Status Mirror::open() {
   if (Status status = check_not_superseded(); !status.ok()) return status;
   // Dropping versions twice, or what home is just writing, would lose them.
   const auto is_ours = [&](const OpenEntry& open) { return open.uid.session == options_.session.session; };
-  if (options_.drops && !is_open_ && std::any_of(history_.opens().begin(), history_.opens().end(), is_ours)) {
+  if (options_.drops && !options_.is_announced && !is_open_ &&
+      std::any_of(history_.opens().begin(), history_.opens().end(), is_ours)) {
     return {StatusCode::invalid, far_.location() +
                                      " is the folder of the run itself, or of another of its mirrors, by another name: "
                                      "name a different folder"};
@@ -78,8 +87,8 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
   Manifest manifest;
   std::map<std::string, std::uint64_t> copied;  // files, with their bytes
   Status status = steps_.perform({
-      {"M1 list the mirror", [&] { return is_open_ ? check_not_superseded() : open(); }},
-      {"M2 send entries", [&] { return send_entries(); }},
+      {"M1 list the mirror", [&] { return of_mirror(is_open_ ? check_not_superseded() : open()); }},
+      {"M2 send entries", [&] { return of_mirror(send_entries()); }},
       {"M3 copy the payload",
        [&] {
          auto bytes = home_.get(name);
@@ -95,14 +104,14 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
          std::string damaged;
          Status status = read_back(manifest, damaged);
          // What was there before may be the remainder of a copy that was interrupted.
-         if (status.ok() || damaged.empty() || copied.contains(damaged)) return status;
+         if (status.ok() || damaged.empty() || copied.contains(damaged)) return of_mirror(status);
          if (status = far_.remove(damaged); !status.ok()) return status;
          if (status = copy_payload(manifest, copied); !status.ok()) return status;
-         return read_back(manifest, damaged);
+         return of_mirror(read_back(manifest, damaged));
        }},
-      {"M5 publish the manifest", [&] { return publish_copy(far_, name, text); }},
-      {"M6 sync the journal", [&] { return far_.sync_folder("journal"); }},
-      {"M7 list the mirror again", [&] { return check_not_superseded(); }},
+      {"M5 publish the manifest", [&] { return of_mirror(publish_copy(far_, name, text)); }},
+      {"M6 sync the journal", [&] { return of_mirror(far_.sync_folder("journal")); }},
+      {"M7 list the mirror again", [&] { return of_mirror(check_not_superseded()); }},
       {"M8 drop older versions",
        [&] {
          if (options_.drops) mirrored.dropping = retain(uid);
@@ -158,7 +167,7 @@ Status Mirror::copy_payload(const Manifest& manifest, std::map<std::string, std:
     if (Status status = copy_whole(file.name, file.bytes, &file.digest); !status.ok()) return status;
     copied[file.name] = file.bytes;
   }
-  return far_.sync_folder("data");
+  return of_mirror(far_.sync_folder("data"));
 }
 
 /// `damaged`: the first file that does not match its digests.
@@ -170,9 +179,11 @@ Status Mirror::read_back(const Manifest& manifest, std::string& damaged) const {
   const auto findings =
       there->verify([&](std::uint64_t done, std::uint64_t) { (void)proceeds(done - std::exchange(read, done)); });
   if (findings.empty()) return {};
-  damaged = findings.front().file;
+  const Finding& finding = findings.front();
+  if (finding.code != StatusCode::corrupt) return {finding.code, finding.file + ": " + finding.what};
+  damaged = finding.file;
   return {StatusCode::unreadable,
-          far_.location() + " does not give back what was written to it: " + damaged + ": " + findings.front().what};
+          far_.location() + " does not give back what was written to it: " + damaged + ": " + finding.what};
 }
 
 Status Mirror::copy_whole(const std::string& name, std::uint64_t bytes, const Digest* expected) {
@@ -214,11 +225,18 @@ Status Mirror::retain(const Uid& arrived) {
   const auto data = far_.list("data");
   const auto live = live_files(far_, history_.versions());
   if (!data) return data.status();
+  std::map<std::string, SessionOrder> sessions;
+  for (const OpenEntry& open : history_.opens()) sessions[open.uid.session] = {open.epoch, open.uid.session};
+  // Payload of a session that nothing is known of may belong to a later one, which is just copying it.
+  const auto is_over = [&](const std::string& session) {
+    const auto found = sessions.find(session);
+    return found != sessions.end() && found->second <= options_.session;
+  };
   std::set<std::string> orphans;
   std::set<Uid> about = dropped;
   for (const std::string& file : *data) {
     const auto payload = parse_payload_name(file);
-    if (!payload || !live || live->contains(file)) continue;
+    if (!payload || !live || live->contains(file) || !is_over(payload->uid.session)) continue;
     orphans.insert(file);
     about.insert(payload->uid);
   }

@@ -1,5 +1,7 @@
 // Versions reach the mirrors in the background, training never waits for them, and a run continues from any place that
 // holds its newest version.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
 #include <condition_variable>
@@ -139,6 +141,25 @@ TEST_CASE("a_mirror_that_is_not_mounted_never_means_a_start_from_scratch") {
   CHECK(sum == kSum);
 }
 
+TEST_CASE("an_empty_mount_point_is_not_an_empty_mirror") {
+  const Run run;
+  struct stat here {
+  }, system{};
+  REQUIRE(::stat(run.folder.path().c_str(), &here) == 0);
+  REQUIRE(::stat("/", &system) == 0);
+  if (here.st_dev != system.st_dev) return;  // an empty folder of another disk may well be meant
+  fs::create_directory(run.folder / "nas");
+  SessionOptions options = run.options();
+  options.dir = (run.folder / "home").string();
+  options.mirror = {(run.folder / "nas" / "holdfast").string()};
+  std::uint64_t sum = 0;
+  const auto start = [&] { return run.session([&](Session& s) { return count(s, sum); }, options); };
+  CHECK_THROWS_AS(start(), Error);
+  CHECK(fs::is_empty(run.folder / "nas"));
+  fs::create_directory(run.folder / "nas" / "holdfast");
+  CHECK(start() == kDone);
+}
+
 TEST_CASE("a_mirror_that_fails_is_reported_once_and_again_when_it_works") {
   const Run run;
   const fs::path mirror = run.folder / "drive" / "holdfast";
@@ -150,7 +171,7 @@ TEST_CASE("a_mirror_that_fails_is_reported_once_and_again_when_it_works") {
   std::uint64_t sum = 0;
   const auto mount_at_30 = [&](std::uint64_t step) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    if (step == 30) fs::create_directory(run.folder / "drive");
+    if (step == 30) fs::create_directories(mirror);
   };
   CHECK(run.session([&](Session& s) { return count(s, sum, kSteps, mount_at_30); }, options) == kDone);
   CHECK(sum == kSum);
@@ -272,8 +293,10 @@ TEST_CASE("search_finds_runs_by_name_and_enters_no_folder_twice") {
   fs::create_directories(root / "1/2/3/4/5/run/journal");  // too deep
   fs::create_directory_symlink(root.path(), root / "a/again");
   const std::vector<storage::Path> expected = {root / "run", root / "a/b/run", root / "1/2/3/4/run"};
-  CHECK(find_runs({root.path().string()}, "run") == expected);
-  CHECK(find_runs({(root / "gone").string()}, "run").empty());
+  CHECK(find_runs({root.path().string()}, "run").found == expected);
+  const RunSearch none = find_runs({(root / "gone").string()}, "run");
+  CHECK(none.found.empty());
+  CHECK(none.complete.ok());
 }
 
 TEST_CASE("a_mirror_in_the_folder_of_the_runs_is_refused") {
@@ -281,5 +304,11 @@ TEST_CASE("a_mirror_in_the_folder_of_the_runs_is_refused") {
   SessionOptions options = run.options();
   options.mirror = {(run.folder.path() / ".").string()};
   std::uint64_t sum = 0;
-  CHECK_THROWS_AS(run.session([&](Session& s) { return count(s, sum); }, options), Error);
+  const auto start = [&] { return run.session([&](Session& s) { return count(s, sum); }, options); };
+  CHECK_THROWS_AS(start(), Error);
+  fs::create_directory_symlink(run.folder.path(), run.folder / "link");
+  options.mirror = {(run.folder / "link").string()};
+  CHECK_THROWS_AS(start(), Error);
+  options.mirror = {(run.folder / "a").string(), (run.folder / "b" / ".." / "a").string()};
+  CHECK_THROWS_AS(start(), Error);
 }

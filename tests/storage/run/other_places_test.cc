@@ -7,6 +7,8 @@
 #include "catch.h"
 #include "holdfast/storage/run/run_writer.h"
 #include "holdfast/storage/stores/memory_store.h"
+#include "holdfast/storage/tiers/mirror.h"
+#include "storage/forwarding_store.h"
 #include "storage/run_fixture.h"
 
 using namespace holdfast::storage;
@@ -150,4 +152,109 @@ TEST_CASE("epoch_and_numbers_exceed_those_of_every_place") {
   History here;
   REQUIRE(here.refresh(*home).ok());
   CHECK(here.highest_epoch() == there.highest_epoch() + 1);
+}
+
+TEST_CASE("place_that_fails_after_it_was_listed_does_not_lead_to_an_older_version") {
+  class FailsLater final : public ForwardingStore {
+   public:
+    using ForwardingStore::ForwardingStore;
+    Result<std::vector<std::string>> list(const std::string& folder) const override {
+      if (++lists > 2) return Status(StatusCode::unreadable, "/drive failed");  // data/ and journal/ in O1
+      return ForwardingStore::list(folder);
+    }
+    mutable int lists = 0;
+  };
+  const auto home = run_with({1});
+  auto ahead = empty_store();
+  {
+    auto session = resume(*ahead, {{home.get()}}, "a1a1a1a1");
+    REQUIRE((*session.writer)->save(version(5)).ok());
+  }
+  const FailsLater place(std::move(ahead));
+  const auto session = resume(*home, {{&place}});
+  REQUIRE(session.writer.ok());
+  CHECK(place.lists > 2);
+  CHECK(session.step == 5);
+}
+
+TEST_CASE("session_is_announced_in_its_mirrors_before_it_decides") {
+  const auto home = empty_store(), far = empty_store();
+  const auto session = resume(*home, {{far.get(), {}, far.get()}});
+  REQUIRE(session.writer.ok());
+  History there;
+  REQUIRE(there.refresh(*far).ok());
+  REQUIRE(there.opens().size() == 1);
+  CHECK(there.opens().front().uid == (*session.writer)->uid());
+  SECTION("what another session copies there in the meantime is found") {
+    class Late final : public ForwardingStore {
+     public:
+      using ForwardingStore::ForwardingStore;
+      Result<std::unique_ptr<StagedObject>> stage(const std::string& name, std::string_view bytes,
+                                                  bool durable) override {
+        auto session = open_run(*other, {.session = "eeeeeeee"});  // its version arrives before our entry
+        REQUIRE(session->save(version(9)).ok());
+        return ForwardingStore::stage(name, bytes, durable);
+      }
+      Store* other = nullptr;
+    };
+    const auto image = make_memory_image();
+    const auto other = open_memory_store(image);
+    Late mirror(open_memory_store(image));
+    mirror.other = other.get();
+    const auto fresh_home = empty_store();
+    const auto late = resume(*fresh_home, {{&mirror, {}, &mirror}});
+    // The other session took over, as its epoch and ours are equal and its name is later.
+    CHECK(late.writer.code() == StatusCode::superseded);
+  }
+}
+
+TEST_CASE("mirror_that_is_the_home_by_another_name_ends_the_opening") {
+  const auto image = make_memory_image();
+  const auto home = open_memory_store(image), same = open_memory_store(image);
+  const auto session = resume(*home, {{same.get(), {}, same.get()}});
+  CHECK(session.writer.code() == StatusCode::invalid);
+  CHECK(session.writer.status().message().find(same->location()) != std::string::npos);
+}
+
+TEST_CASE("version_that_home_dropped_is_resumed_from_a_place_that_kept_it") {
+  const auto home = empty_store(), far = empty_store();
+  Uid first;
+  {
+    auto session = open_run(*home);
+    first = session->save(version(1))->uid;
+    MirrorOptions options;
+    options.session = session->order();
+    REQUIRE(Mirror(*home, *far, options).copy(first).ok());
+    REQUIRE(session->save(version(2)).ok());
+    REQUIRE(session->drop({first}, "test").ok());
+  }
+  damage_newest_payload(*home);
+  CHECK(resume(*home, {{far.get()}}).step == 1);
+}
+
+TEST_CASE("work_that_only_home_has_is_reported_and_kept_when_another_line_is_later") {
+  const auto far = empty_store();
+  const auto home = run_with({1});
+  for (const char* session : {"a1a1a1a1", "a2a2a2a2"}) {  // another machine continues, twice
+    auto other = resume(*far, {{home.get()}}, session);
+    REQUIRE((*other.writer)->save(version(5)).ok());
+  }
+  Uid apart;
+  {
+    auto alone = resume(*home, {{far.get(), Status(StatusCode::unreadable, "not mounted")}}, "b0b0b0b0");
+    const auto saved = (*alone.writer)->save(version(50));
+    REQUIRE(saved.ok());
+    apart = saved->uid;
+  }
+  auto session = resume(*home, {{far.get()}}, "cccccccc");
+  CHECK(session.step == 5);
+  REQUIRE(session.said.size() == 1);
+  CHECK(session.said.front().find("--holdfast.from " + apart.short_text()) != std::string::npos);
+  for (const std::uint64_t step : {6, 7, 8}) {
+    REQUIRE((*session.writer)->save(version(step)).ok());
+    REQUIRE((*session.writer)->prune({.keep_last = 1}).ok());
+  }
+  History here;
+  REQUIRE(here.refresh(*home).ok());
+  CHECK(here.has_version(apart));
 }

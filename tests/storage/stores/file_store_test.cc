@@ -165,6 +165,18 @@ TEST_CASE("in_a_mounted_drive_files_are_only_created_and_removed") {
   CHECK(run_fixture::open_run(*store, {.session = "bbbbbbbb"}).step == 3);
 }
 
+TEST_CASE("an_abandoned_object_does_not_take_a_new_one_of_its_name_with_it") {
+  ScratchFolder folder;
+  const auto store = open_file_store(folder / "run");
+  REQUIRE(store->prepare().ok());
+  auto abandoned = store->create("data/a", 100);
+  REQUIRE(abandoned.ok());
+  REQUIRE(store->remove("data/a").ok());
+  REQUIRE(write_object(*store, "data/a", "new", 3).ok());
+  abandoned->reset();
+  CHECK(*store->get("data/a") == "new");
+}
+
 TEST_CASE("a_drive_that_is_no_longer_mounted_is_not_an_empty_run") {
   ScratchFolder folder;
   const auto store = open_file_store(folder / "run");

@@ -198,6 +198,70 @@ TEST_CASE("mirror_that_does_not_give_back_what_was_written_never_holds_the_versi
   CHECK(history.versions().empty());
 }
 
+TEST_CASE("read_error_in_the_mirror_removes_nothing_there") {
+  class Failing final : public ForwardingStore {
+   public:
+    using ForwardingStore::ForwardingStore;
+    Result<std::unique_ptr<ObjectReader>> open(const std::string& name) const override {
+      auto whole = ForwardingStore::open(name);
+      if (!whole || !fails || !name.starts_with("data/")) return whole;
+      return std::unique_ptr<ObjectReader>(std::make_unique<Broken>((*whole)->bytes()));
+    }
+    Status remove(const std::string& name) override {
+      ++removals;
+      return ForwardingStore::remove(name);
+    }
+    bool fails = false;
+    int removals = 0;
+
+   private:
+    struct Broken final : ObjectReader {
+      explicit Broken(std::uint64_t bytes) : bytes_(bytes) {}
+      std::uint64_t bytes() const override { return bytes_; }
+      Status read(std::uint64_t, std::span<std::byte>) const override { return {StatusCode::unreadable, "EIO"}; }
+      std::uint64_t bytes_;
+    };
+  };
+  const auto home = empty_store();
+  Failing far(empty_store());
+  auto session = open_run(*home);
+  const Uid uid = save(session, 4);
+  Mirror mirror(*home, far, of(session));
+  REQUIRE(mirror.copy(uid).ok());
+  far.fails = true;
+  CHECK(mirror.copy(uid).code() == StatusCode::unreadable);
+  far.fails = false;
+  CHECK(far.removals == 0);
+  CHECK(resumed_from(far) == 4);
+}
+
+TEST_CASE("payload_of_a_session_that_the_mirror_does_not_know_is_not_a_remainder") {
+  const auto home = empty_store(), far = empty_store();
+  auto session = open_run(*home);
+  Mirror mirror(*home, *far, of(session));
+  REQUIRE(mirror.copy(save(session, 1)).ok());
+  const std::string late = payload_name({{60, "ffffffff"}, 0, 1});  // its open entry is still on the way
+  overwrite(*far, late, "a part");
+  REQUIRE(mirror.copy(save(session, 2)).ok());
+  CHECK(far->get(late).ok());
+}
+
+TEST_CASE("mirror_whose_folder_vanished_is_not_taken_for_a_version_that_home_dropped") {
+  class Gone final : public ForwardingStore {
+   public:
+    using ForwardingStore::ForwardingStore;
+    Result<std::unique_ptr<StagedObject>> stage(const std::string& name, std::string_view bytes,
+                                                bool durable) override {
+      if (name.ends_with(".save.json")) return Status(StatusCode::not_found, "journal/ is gone");
+      return ForwardingStore::stage(name, bytes, durable);
+    }
+  };
+  const auto home = empty_store();
+  Gone far(empty_store());
+  auto session = open_run(*home);
+  CHECK(Mirror(*home, far, of(session)).copy(save(session, 1)).code() == StatusCode::unreadable);
+}
+
 TEST_CASE("damaged_payload_is_not_mirrored") {
   const auto home = empty_store(), far = empty_store();
   auto session = open_run(*home);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <boost/filesystem/operations.hpp>
+#include <mutex>
 #include <utility>
 
 #include "stores/file/file_io.h"
@@ -35,11 +36,10 @@ class FileReader final : public ObjectReader {
 class FileStore final : public Store {
  public:
   FileStore(const Path& run_folder, FileStoreOptions options, FileOperations& files, StepRunner& steps)
-      : root_(run_folder), options_(options), files_(files), steps_(steps), pool_(std::make_shared<BufferPool>()) {
-    if (MountInfo mount; files_.mount_info(root_, mount) >= 0) set_mount(mount);
-  }
+      : root_(run_folder), options_(options), files_(files), steps_(steps), pool_(std::make_shared<BufferPool>()) {}
 
   Capabilities capabilities() const override {
+    know_mount();
     Capabilities can;
     can.create_only_enforced = publishing_.create_only_enforced;
     can.atomic_publish = publishing_.way != Publishing::Way::in_place;
@@ -124,6 +124,7 @@ class FileStore final : public Store {
 
   Status remove(const std::string& name) override {
     if (Status status = writable(); !status.ok()) return status;
+    know_mount();
     if (creates_and_removes_only_) empty(root_ / name);
     const int removed = uninterrupted([&] { return files_.unlink(root_ / name); });
     return removed < 0 && removed != -ENOENT ? status_from_errno(-removed, "remove", root_ / name) : Status();
@@ -165,11 +166,19 @@ class FileStore final : public Store {
     MountInfo mount;
     const int asked = uninterrupted([&] { return files_.mount_info(root_, mount); });
     if (asked < 0) return status_from_errno(-asked, "ask about the file system of", root_);
+    std::call_once(mount_is_known_, [] {});
     set_mount(mount);
     return {};
   }
 
-  void set_mount(const MountInfo& mount) {
+  // Not in the constructor, because a mount that hangs blocks this call.
+  void know_mount() const {
+    std::call_once(mount_is_known_, [this] {
+      if (MountInfo mount; files_.mount_info(root_, mount) >= 0) set_mount(mount);
+    });
+  }
+
+  void set_mount(const MountInfo& mount) const {
     sync_is_durable_ = mount.sync_is_durable;
     creates_and_removes_only_ = mount.creates_and_removes_only;
   }
@@ -209,8 +218,9 @@ class FileStore final : public Store {
   StepRunner& steps_;
   const std::shared_ptr<BufferPool> pool_;
   Publishing publishing_;
-  bool sync_is_durable_ = false;
-  bool creates_and_removes_only_ = false;
+  mutable std::once_flag mount_is_known_;
+  mutable bool sync_is_durable_ = false;
+  mutable bool creates_and_removes_only_ = false;
   bool prepared_ = false;
 };
 

@@ -86,9 +86,17 @@ FileWriter::FileWriter(FileOperations& files, Path path, int fd, std::uint64_t e
 FileWriter::~FileWriter() {
   stop_thread();
   if (filling_) pool_->give_back(std::move(filling_));
-  if (fd_ >= 0) files_.close(fd_);
   // No manifest refers to an unfinished payload, so its space is freed, which matters most on a full disk.
-  if (!finished_) files_.unlink(path_);
+  const bool is_removed = !finished_ && is_still_ours();
+  if (fd_ >= 0) files_.close(fd_);
+  if (is_removed) files_.unlink(path_);
+}
+
+// A later session may have removed this file and begun its own of the same name, a copy of the same version.
+bool FileWriter::is_still_ours() const {
+  FileInfo mine, named;
+  if (fd_ < 0 || files_.status_of(fd_, mine) < 0 || files_.status(path_, named) < 0) return true;
+  return mine.inode == named.inode;
 }
 
 std::span<std::byte> FileWriter::buffer() { return {filling_.get() + filled_, BufferPool::kBufferBytes - filled_}; }

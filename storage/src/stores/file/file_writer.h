@@ -56,6 +56,7 @@ class FileWriter final : public ObjectWriter {
     std::uint64_t offset = 0;
   };
 
+  bool is_still_ours() const;
   FileWriter(FileOperations& files, Path path, int fd, std::uint64_t expected_bytes, bool direct,
              std::shared_ptr<BufferPool> pool);
   Status submit();

@@ -116,6 +116,7 @@ class SystemFiles final : public FileOperations {
   static int take(const struct stat& found, FileInfo& info) {
     info.is_directory = S_ISDIR(found.st_mode);
     info.bytes = static_cast<std::uint64_t>(found.st_size);
+    info.inode = static_cast<std::uint64_t>(found.st_ino);
     info.modified_ns = std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
     return 0;
   }

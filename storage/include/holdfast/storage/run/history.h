@@ -38,7 +38,7 @@ class History {
   /// a listing that fails is an error.
   Status refresh(const Store& store);
   /// Adds what another place of the same run holds. A place drops its own versions: what `other` dropped is not added,
-  /// and its drop notes do not count here.
+  /// and what it still holds does not count as dropped here any more.
   void add(const History& other);
   bool has_version(const Uid& uid) const;
 
@@ -65,6 +65,7 @@ class History {
   std::vector<std::string> warnings_;
   std::set<std::string> read_;
   std::set<std::string> payload_sessions_;
+  std::set<Uid> kept_elsewhere_;
   std::map<std::string, SessionOrder> version_orders_;
   std::uint64_t highest_seq_ = 0;
 };
@@ -104,6 +105,9 @@ struct Choice {
 /// starting point that a restarted command repeats counts once. Errors: `from` names no version (or several); versions
 /// exist but none of them can be chosen.
 Result<Choice> choose_base(const History& history, const ChooseOptions& options);
+
+/// The versions that the latest session continues, newest first: its own, then those of the sessions before it.
+std::vector<VersionRef> latest_line(const History& history);
 
 /// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.
 Result<VersionRef> find_version(const History& history, const std::string& text);

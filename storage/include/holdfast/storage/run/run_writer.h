@@ -24,11 +24,12 @@
 
 namespace holdfast::storage {
 
-/// Another place of the run: a mirror, or the output of an earlier session. The writer only reads it, while it opens
-/// the run and in read().
+/// Another place of the run: a mirror, or the output of an earlier session. The writer reads it while it opens the run
+/// and in read().
 struct OtherPlace {
   const Store* store = nullptr;  // must outlive the writer
   Status reached = {};           // why it cannot be read now, if the caller knows
+  Store* mirror = nullptr;       // the same, if it receives copies: our open entry is announced there (O4)
 };
 
 struct OpenRequest {
@@ -94,6 +95,8 @@ class RunWriter {
   const History& history() const { return history_; }
   /// The place that the base was loaded from; null if there is no base.
   const Store* base_place() const { return base_place_; }
+  /// Whether the journal of this other place was read when the run was opened.
+  bool was_read(const Store& place) const;
   /// Opens a version where it can be read: at home, else at the other places.
   Result<VersionReader> read(const Uid& uid) const;
 
@@ -136,10 +139,13 @@ class RunWriter {
   struct Searched {
     OtherPlace place;
     History history = {};
+    bool was_read = false;
     bool is_reported = false;  // that it cannot be read
   };
   Result<Choice> choose_among_all(const ChooseOptions& options);
   std::vector<const Store*> places_of(const Uid& uid) const;
+  void keep_line_of_home(const ChooseOptions& options);
+  Status announce(const std::string& name, const std::string& text);  // O4
 
   Store& store_;
   std::vector<Searched> others_;
@@ -157,7 +163,8 @@ class RunWriter {
   History known_;    // of all places, when the run was opened
   std::unique_ptr<HostLock> lock_;
   std::uint64_t last_seq_ = 0;
-  std::optional<Uid> newest_;  // the newest acknowledged version of this session, else its base
+  std::optional<Uid> newest_;       // the newest acknowledged version of this session, else its base
+  std::optional<Uid> left_behind_;  // the newest version at home, if another place's line was chosen
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;

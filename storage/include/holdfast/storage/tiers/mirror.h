@@ -27,6 +27,7 @@ namespace holdfast::storage {
 struct MirrorOptions {
   SessionOrder session;                              // that copies: of its open entry
   Retention retention = {};                          // of the versions in the mirror
+  bool is_announced = false;                         // the session's open entry is there already (O4)
   bool drops = true;                                 // M8; false: the mirror keeps whatever it has
   std::function<std::string()> wall_time = nullptr;  // as in OpenRequest
   /// Called with the bytes of each piece that was copied or read back; false cancels the copy.

@@ -19,6 +19,7 @@ using Path = boost::filesystem::path;
 struct FileInfo {
   bool is_directory = false;
   std::uint64_t bytes = 0;
+  std::uint64_t inode = 0;
   std::int64_t modified_ns = 0;  // by the writer's clock, which may be another machine's: for display only
 };
 
