@@ -142,9 +142,8 @@ class EntryBuilder final : public nlohmann::json_sax<nlohmann::json> {
   std::string problem_at_end(std::string_view detail) const {
     if (begins_with(detail, "invalid string: missing closing quote")) return kOpenString;
     // nlohmann/json 3.11.3 has a message of its own for an empty text.
-    if (!begins_with(detail, "unexpected") && !begins_with(detail, "attempting to parse an empty input")) {
-      return std::string(detail);
-    }
+    const bool is_empty = detail.find("attempting to parse an empty input") != std::string_view::npos;
+    if (!is_empty && !begins_with(detail, "unexpected")) return std::string(detail);
     if (open_.empty()) return fmt::format("the file is empty: {}", kShape);
     return fmt::format("the file ends too early: '{}' is missing", open_.back() == '[' ? ']' : '}');
   }
