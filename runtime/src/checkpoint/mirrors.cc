@@ -214,8 +214,8 @@ class Mirrors::Copier {
     changed_.notify_all();
   }
 
-  // A session that began later continues this run, and this one stops. But the history of a mirror that could not be
-  // read at the start may be older than this session, so it is no reason to stop.
+  // A session that began later continues this run, so this one stops. The history of a mirror that could not be read at
+  // the start may be older than this session: then only the mirror is given up.
   void give_up(const Status& superseded, bool is_later) {
     const std::lock_guard lock(mutex_);
     failure_ = superseded.message();

@@ -23,7 +23,7 @@ std::vector<fs::path> folders_in(const fs::path& folder, storage::Status& comple
     boost::system::error_code unknown;
     if (fs::is_directory(entry->status(unknown))) folders.push_back(entry->path());
   }
-  // Folders of other users are no reason to stop.
+  // Folders of other users are skipped.
   if (error && error.value() != EACCES && error.value() != ENOENT && complete.ok()) {
     complete = {storage::StatusCode::unreadable, folder.string() + " could not be searched: " + error.message()};
   }

@@ -97,7 +97,7 @@ class FileStore final : public Store {
       if (!prepared_ || uninterrupted([&] { return files_.status(root_, info); }) != -ENOENT) {
         return std::vector<std::string>();
       }
-      return Status(StatusCode::unreadable, root_.string() + " is no longer there; is its drive still mounted?");
+      return Status(StatusCode::unreadable, root_.string() + " has disappeared; is its drive still mounted?");
     }
     if (listed < 0) return status_from_errno(-listed, "list", root_ / folder);
     std::erase_if(found, [](const std::string& name) { return name.starts_with('.'); });
