@@ -67,8 +67,7 @@ int finish(int code) {
 int run(int argc, char** argv) {
   CLI::App app(
       "Inspects checkpoints: lists, shows, verifies, compares and copies runs and versions, and changes none of them. "
-      "Checks "
-      "machines, and launches programs with several ranks.",
+      "Checks machines, and launches programs with several ranks.",
       "holdfast");
   app.set_version_flag("--version", "holdfast " HOLDFAST_VERSION);
   app.require_subcommand(1);

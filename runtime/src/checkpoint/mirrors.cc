@@ -267,7 +267,6 @@ class Mirrors::Copier {
     {
       const std::lock_guard lock(mutex_);
       mirrored_ = version;
-      durability_ = mirrored->durability;
       failure_.clear();
       skipped = std::exchange(skipped_, 0);
     }
@@ -284,8 +283,7 @@ class Mirrors::Copier {
 
   void write_hint(const storage::Mirror& mirror) {
     storage::MirrorHint hint{place(), {}};
-    const char* const durability = far_->capabilities().durable_put ? "fsynced" : "process-safe";
-    for (const storage::Uid& uid : mirror.versions()) hint.versions[uid] = durability;
+    for (const storage::Uid& uid : mirror.versions()) hint.versions[uid] = mirror.durability();
     (void)storage::write_mirror_hint(*home_, hint);
   }
 
@@ -311,7 +309,6 @@ class Mirrors::Copier {
   std::optional<storage::Uid> copied_now_;  // being copied
   std::optional<storage::Uid> newest_;      // acknowledged at home
   std::optional<storage::Uid> mirrored_;    // the last one that arrived
-  std::string durability_;                  // of that one
   std::string failure_;                     // of the last attempt; empty after a success
   std::uint64_t skipped_ = 0;
   std::uint64_t pieces_ = 0;  // that were copied or read back: shows that the mirror answers
@@ -341,13 +338,16 @@ std::vector<storage::OtherPlace> Mirrors::places(std::chrono::milliseconds patie
   for (const auto& copier : copiers_) {
     prepared.push_back(run_detached("to reach a mirror", [copier] { return copier->reach(); }));
   }
-  auto found = run_detached("to search for runs", [roots = search_, run = run_] { return find_runs(roots, run); });
+  std::future<RunSearch> found;
+  if (!search_.empty())
+    found = run_detached("to search for runs", [roots = search_, run = run_] { return find_runs(roots, run); });
   const Clock::time_point until = Clock::now() + patience;
   for (std::size_t i = 0; i < copiers_.size(); ++i) {
     const bool answered = prepared[i].wait_until(until) == std::future_status::ready;
     const Status reached = answered ? of_mirror(prepared[i].get()) : no_answer(copiers_[i]->place(), patience);
     places.push_back({&copiers_[i]->searched(), reached, &copiers_[i]->searched()});
   }
+  if (!found.valid()) return places;
   const bool was_searched = found.wait_until(until) == std::future_status::ready;
   const RunSearch search =
       was_searched ? found.get() : RunSearch{{}, no_answer(fmt::format("{}", fmt::join(search_, ", ")), patience)};

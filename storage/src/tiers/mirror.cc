@@ -120,9 +120,11 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
   });
   if (!status.ok()) return status;
   for (const auto& [file, bytes] : copied) mirrored.bytes += bytes;
-  mirrored.durability = far_.capabilities().durable_put ? "fsynced" : "process-safe";
+  mirrored.durability = durability();
   return mirrored;
 }
+
+std::string Mirror::durability() const { return far_.capabilities().durable_put ? "fsynced" : "process-safe"; }
 
 std::vector<Uid> Mirror::versions() const {
   std::vector<Uid> versions;

@@ -8,6 +8,7 @@
 #include "holdfast/storage/stores/file/file_store.h"
 #include "holdfast/storage/tiers/mirror.h"
 #include "inspect/target.h"
+#include "inspect/verification.h"
 #include "terminal/phrases.h"
 #include "terminal/terminal.h"
 #include "verb.h"
@@ -141,9 +142,7 @@ Result<int> run_copy(const CopyOptions& options) {
   for (const Uid& uid : source->versions) {
     const auto copied = mirror.copy(uid);
     if (copied.code() == StatusCode::superseded) return copied.status();
-    const bool is_damaged = copied.code() == StatusCode::corrupt || copied.code() == StatusCode::incomplete ||
-                            copied.code() == StatusCode::not_found;
-    if (!copied && !is_damaged) return of_command(copied.status());
+    if (!copied && !is_damage(copied.code())) return of_command(copied.status());
     if (!copied) code = kFound;
     versions.push_back(to_json(uid, copied));
     lines += text_of(run, uid, copied);

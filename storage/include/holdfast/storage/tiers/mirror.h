@@ -39,7 +39,7 @@ struct MirrorOptions {
 struct MirroredVersion {
   Uid uid;
   std::uint64_t bytes = 0;  // that were copied; payload that was there already is only read back
-  std::string durability;   // what the mirror guarantees: "process-safe" | "fsynced"
+  std::string durability;   // Mirror::durability()
   Status dropping;          // why older versions may still be there (M8)
 };
 
@@ -61,6 +61,8 @@ class Mirror {
   /// nothing appends to them any more.
   Status copy_records();
 
+  /// What the mirror guarantees for its versions: "process-safe" | "fsynced".
+  std::string durability() const;
   /// The versions that the mirror held when it was last listed.
   std::vector<Uid> versions() const;
 
