@@ -8,6 +8,7 @@
 #include "catch.h"
 #include "message_parts.h"
 #include "options/command_line.h"
+#include "source_folder.h"
 
 using namespace command_line;
 using namespace std::string_literals;
@@ -244,7 +245,7 @@ TEST_CASE("a_file_that_cannot_be_read_is_named_with_the_reason_and_the_nearest")
 
 TEST_CASE("the_shipped_configuration_files_are_valid") {
   int files = 0;
-  for (const auto& entry : boost::filesystem::directory_iterator(HOLDFAST_CONFIGS)) {
+  for (const auto& entry : boost::filesystem::directory_iterator(source_folder() + "/configs")) {
     const auto path = entry.path().string();
     CAPTURE(path);
     ++files;

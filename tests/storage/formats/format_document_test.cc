@@ -8,6 +8,7 @@
 #include "holdfast/storage/formats/entries.h"
 #include "holdfast/storage/run/payload.h"
 #include "holdfast/storage/stores/memory_store.h"
+#include "source_folder.h"
 #include "storage/sample_version.h"
 
 using namespace holdfast::storage;
@@ -18,7 +19,7 @@ namespace {
 const Uid kUid = uid_of(42);
 
 std::string document() {
-  std::ifstream file(HOLDFAST_FORMAT_DOCUMENT, std::ios::binary);
+  std::ifstream file(source_folder() + "/storage/FORMAT.md", std::ios::binary);
   REQUIRE(file);
   return {std::istreambuf_iterator<char>(file), {}};
 }
