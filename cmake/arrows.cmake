@@ -30,6 +30,8 @@ set(holdfast_arrows
   "runtime/platform : ."
   # this process: signals, its end, its name, detached work
   "runtime/process : . platform"
+  # preemption notices of the clouds
+  "runtime/notices : . platform"
   # log lines, progress, the metrics file
   "runtime/logging : ."
   # choice of the device, and the settings that bit-exactness needs
@@ -61,7 +63,7 @@ set(holdfast_arrows
   # one version of all ranks: gathering, sharing, the run on disk
   "runtime/checkpoint : . logging process options tensors snapshot state ranks"
   # what users call: start, loops, saves, the end
-  "runtime/session : . platform process logging device data policy options serialize snapshot state ranks pipeline
+  "runtime/session : . platform process notices logging device data policy options serialize snapshot state ranks pipeline
     pipeline/stages checkpoint"
 
   # the command and its table of commands

@@ -11,39 +11,10 @@ import tempfile
 import threading
 import time
 
+from drive import Drive, is_possible
+
 gan = os.path.join(sys.argv[1], "gan")
 holdfast = os.path.join(sys.argv[1], "holdfast")
-
-
-class Drive:
-    def __init__(self, folder):
-        self.real = os.path.join(folder, "server")
-        self.mount_point = os.path.join(folder, "drive")
-        os.mkdir(self.real)
-        os.mkdir(os.path.join(self.real, "MyDrive"))
-        os.mkdir(self.mount_point)
-        self.daemon = None
-
-    def mount(self):
-        self.daemon = subprocess.Popen(["bindfs", "-f", self.real, self.mount_point], stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 20
-        while not os.path.ismount(self.mount_point):
-            if self.daemon.poll() is not None or time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        return True
-
-    def hang(self, hangs):
-        os.kill(self.daemon.pid, signal.SIGSTOP if hangs else signal.SIGCONT)
-
-    def kill(self):
-        self.daemon.kill()
-        self.daemon.wait()
-
-    def unmount(self):
-        subprocess.run(["umount", "-l", self.mount_point], check=False, stderr=subprocess.DEVNULL)
-        if self.daemon.poll() is None:
-            self.kill()
 
 
 class Program:
@@ -123,14 +94,11 @@ def run_tests(folder, drive):
     assert program.stop() == 75, program.lines
 
 
-if shutil.which("bindfs") is None:
-    print("bindfs is not installed")
+if not is_possible():
     sys.exit(77)
 with tempfile.TemporaryDirectory() as folder:
     drive = Drive(folder)
-    if not drive.mount():
-        print(f"FUSE cannot be used here: {drive.daemon.stderr.read()}")
-        sys.exit(77)
+    assert drive.mount()
     try:
         run_tests(folder, drive)
     finally:

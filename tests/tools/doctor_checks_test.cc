@@ -57,6 +57,21 @@ TEST_CASE("time_left_counts_from_the_machines_start_and_little_time_is_noted") {
   CHECK(time_check(colab, {}).grade == Grade::note);
 }
 
+TEST_CASE("notices_are_recommended_on_a_clouds_machine_and_not_on_a_hosted_notebooks") {
+  const holdfast::Finding google{"gce", "the firmware's product is Google Compute Engine"};
+  for (const char* place : {"gce", "slurm", "kubernetes", "container"}) {
+    CHECK(notices_to_set({.place = {place, ""}, .cloud = google}) == "gce");
+  }
+  for (const char* place : {"colab", "kaggle", "kaggle-batch", "sagemaker", "modal"}) {
+    CHECK_FALSE(notices_to_set({.place = {place, ""}, .cloud = google}));
+  }
+  CHECK_FALSE(notices_to_set({.place = {"slurm", ""}}));
+  const Check check = notices_check({.place = {"gce", ""}, .cloud = google}, "gce");
+  CHECK(check.grade == Grade::note);
+  CHECK(has(check.what, "Google Compute Engine"));
+  CHECK(has(check.remedy, "--holdfast.notices gce"));
+}
+
 TEST_CASE("threads_beyond_the_granted_processors_are_noted_with_the_number_to_set") {
   const Machine machine{16, 64 * kGiB};
   CHECK(processor_check(machine, {16, "16 processors", 64 * kGiB, ""}, {}).grade == Grade::good);

@@ -190,6 +190,14 @@ void check_platform(const std::string& name) {
                     storage::nearest_name(name, names).name, fmt::join(names, ", ")));
 }
 
+void check_notices(const std::string& cloud) {
+  for (const char* known : {"none", "auto", "ec2", "gce", "azure"}) {
+    if (cloud == known) return;
+  }
+  wrong(fmt::format("'{}' is not a cloud whose preemption notices are known: choose none, auto, ec2, gce or azure",
+                    cloud));
+}
+
 void check_version(const std::string& version) {
   if (version.empty()) wrong("the version is empty; write its number, such as 42");
 }
@@ -246,6 +254,11 @@ const std::vector<Option>& option_table() {
                               &SessionOptions::time_limit, parse_duration, check_duration),
       value<detail::Duration>("time-margin", "DURATION", "the time to keep free between the last save and the limit",
                               &SessionOptions::time_margin, parse_duration, check_duration),
+      text(
+          "notices", "CLOUD",
+          "save and stop when the cloud announces that it takes the machine back: ec2, gce, azure; auto: the one whose "
+          "machine this is; none",
+          &SessionOptions::notices, check_notices),
       value<detail::Duration>("join-within", "DURATION", "how long to wait for the other ranks at the start",
                               &SessionOptions::join_within, parse_duration, check_duration),
       value<detail::Duration>("silence", "DURATION", "stop all ranks if one of them sends nothing for this long",

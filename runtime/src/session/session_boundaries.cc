@@ -41,6 +41,20 @@ void Session::Impl::stop_if_time_is_over(Clock::time_point now) {
   if (must_stop(now, end, *options.time_margin, step_costs, save_costs)) agreement.clock_stop = time.reason;
 }
 
+// The cloud's notice to one host counts for all ranks.
+void Session::Impl::stop_if_preempted() {
+  if (!notices) return;
+  notices->report([this](const std::string& line) { console.say_of_rank(line); });
+  if (machine_end) return;
+  const Notice notice = notices->notice();
+  if (!notice) return;
+  agreement.clock_stop = notice->reason;
+  machine_end = Clock::now() + profile_of(notices->cloud(), around).notice.value_or(kUsualNotice);
+  if (!notice->machine_end) return;
+  const std::chrono::system_clock::time_point end{std::chrono::seconds(*notice->machine_end)};
+  machine_end = Clock::now() + std::max(end - std::chrono::system_clock::now(), std::chrono::system_clock::duration(0));
+}
+
 // `over`: no iteration of this loop follows.
 void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool over) {
   const LoopPosition& loop = *position;
@@ -56,6 +70,7 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   const Clock::time_point now = Clock::now();
   if (agreement.signals.stop_signal() && !stop_arrived) stop_arrived = boundary_done.value_or(begun);
   stop_if_time_is_over(now);
+  stop_if_preempted();
   progress.mark(position);
   ++progress.boundaries;
   storage::death_note_steps(progress.step - resumed.step);

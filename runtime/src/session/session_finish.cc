@@ -61,13 +61,18 @@ void Session::Impl::save_between_loops(Site site) {
   if (!save("save_now", /*insist=*/false) && !superseded) hold("save_now");
 }
 
-// When mirrors are given up: shortly before the machine goes away, if that is known. A signal may also arrive while the
-// session waits for them.
+// When mirrors are given up: shortly before the machine goes away, if that is known. A signal or a notice may also
+// arrive while the session waits for them.
 std::optional<Session::Impl::Clock::time_point> Session::Impl::end_of_copies() {
-  constexpr std::chrono::seconds kUsualNotice{30};  // of Slurm (KillWait) and Kubernetes
   constexpr std::chrono::seconds kToEnd{3};
+  stop_if_preempted();
   if (agreement.signals.stop_signal() && !stop_arrived) stop_arrived = Clock::now();
-  if (stop_arrived) return *stop_arrived + profile.notice.value_or(kUsualNotice) - kToEnd;
+  std::optional<Clock::time_point> end = machine_end;
+  if (stop_arrived) {
+    const auto kill = *stop_arrived + profile.notice.value_or(kUsualNotice);
+    end = end ? std::min(*end, kill) : kill;
+  }
+  if (end) return *end - kToEnd;
   if (!time.left) return std::nullopt;
   return begun + std::chrono::duration_cast<Clock::duration>(*time.left) - kToEnd;
 }

@@ -19,6 +19,7 @@
 #include "holdfast/runtime/ranks/rank_environment.h"
 #include "holdfast/runtime/session/session.h"
 #include "logging/console.h"
+#include "notices/notice_watch.h"
 #include "policy/save_policy.h"
 #include "process/uncaught_error.h"
 #include "session/progress.h"
@@ -31,6 +32,9 @@
 namespace holdfast {
 
 inline constexpr const char* kVersion = "0.1.0";
+
+/// From SIGTERM to SIGKILL where nothing else is known: of Slurm (KillWait) and Kubernetes.
+inline constexpr std::chrono::seconds kUsualNotice{30};
 
 /// How many times a save that must not fail is tried.
 inline constexpr int kAttemptsAtTheEnd = 3;
@@ -67,6 +71,7 @@ struct Session::Impl {
   bool may_have_diverged();
   std::string clock_asks_for_save(Boundary here) const;
   void stop_if_time_is_over(Clock::time_point now);
+  void stop_if_preempted();
   void start_together(const std::shared_ptr<LoopPosition>& loop);
   bool save(const std::string& reason, bool insist);
   bool try_save(const std::string& reason, const std::string& afterwards);
@@ -135,6 +140,8 @@ struct Session::Impl {
   TimeLeft time;                                   // at `begun`
   std::optional<Clock::time_point> boundary_done;  // when the last one was left
   std::optional<Clock::time_point> stop_arrived;   // a signal's, at the earliest
+  std::unique_ptr<NoticeWatch> notices;            // the first rank's on each host, if they were asked for
+  std::optional<Clock::time_point> machine_end;    // as the cloud has announced
   Costs step_costs;
   Costs save_costs;
 

@@ -244,6 +244,7 @@ void Session::Impl::log_start() {
   if (time.left) {
     facts.time = fmt::format("{} left ({})", storage::format_duration(*time.left), time.reason);
   }
+  if (notices) facts.time += (facts.time.empty() ? "" : ", ") + ("preemption notices of " + notices->title());
   facts.differences = resumed.not_exact;
   const storage::RunWriter& writer = manager->writer();
   if (writer.base()) {
@@ -261,6 +262,11 @@ void Session::Impl::log_start() {
     console.say(fmt::format("version {} was passed over: {}", passed.uid.short_text(), passed.reason));
   }
   if (!time.note.empty()) console.say(time.note);
+  if (options.notices == "auto" && !notices) {
+    console.say(
+        "--holdfast.notices auto has no effect, because this machine's firmware names no cloud that is known: "
+        "name it, such as --holdfast.notices ec2");
+  }
   if (const Loss loss = loss_in(options.dir, profile, platform, around.mounts);
       options.mirror.empty() && !loss.empty()) {
     console.say(loss.what + ": " + loss.remedy);

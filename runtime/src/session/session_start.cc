@@ -119,6 +119,10 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
   time =
       time_left(profile, machine_age(around), *options.time_limit, around,
                 std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()));
+  if (options.notices != "none" && ranks.local_rank == 0) {
+    const std::string cloud = options.notices == "auto" ? platform.cloud.name : options.notices;
+    if (auto source = notice_source(cloud, around)) notices = std::make_unique<NoticeWatch>(cloud, std::move(source));
+  }
   if (options.threads > 0) {
     at::set_num_threads(options.threads);
   } else if (ranks.local_world_size > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {

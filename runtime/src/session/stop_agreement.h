@@ -20,7 +20,7 @@ class StopAgreement {
   // The session also ends the watch of these signals, and sets program_stop; so does a save that finds NaN.
   SignalWatch signals;
   std::optional<std::string> program_stop;  // the reason given to session.stop()
-  std::optional<std::string> clock_stop;    // rank 0's: why its time is over
+  std::optional<std::string> clock_stop;    // why this machine's time is over: rank 0's clock, the cloud's notice
 
   /// Why this rank wants to stop; empty: it does not.
   std::string own_stop() const;

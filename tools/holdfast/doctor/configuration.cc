@@ -92,6 +92,9 @@ Status write_configuration(const std::string& path, const Platform& platform, co
   if (!mirrors.empty()) {
     text += fmt::format(",\n  // copies of the versions\n  \"mirror\": {}", nlohmann::json(mirrors).dump());
   }
+  if (const auto cloud = notices_to_set(platform)) {
+    text += fmt::format(",\n  // {}\n  \"notices\": {}", printable(platform.cloud.reason), quoted(*cloud));
+  }
   if (const auto threads = threads_to_set(machine, limits)) {
     text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from, *threads);
   }

@@ -102,6 +102,19 @@ Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age
   return {Grade::good, "time", fmt::format("{}; {}, so {} are left", runs, limit, format_duration(left)), ""};
 }
 
+std::optional<std::string> notices_to_set(const Platform& platform) {
+  for (const char* place : {"ec2", "gce", "azure", "slurm", "kubernetes", "container"}) {
+    if (platform.place.name == place && !platform.cloud.name.empty()) return platform.cloud.name;
+  }
+  return std::nullopt;
+}
+
+Check notices_check(const Platform& platform, const std::string& cloud) {
+  return {Grade::note, "notices",
+          fmt::format("{}: a spot machine is announced to be taken back", platform.cloud.reason),
+          fmt::format("on a spot machine, let programs stop in time: --holdfast.notices {}", cloud)};
+}
+
 std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits) {
   if (limits.cpus + 0.5 >= machine.cpus) return std::nullopt;
   return std::max(1, static_cast<int>(limits.cpus));

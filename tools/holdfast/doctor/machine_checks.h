@@ -16,6 +16,13 @@ namespace holdfast::tools {
 /// What is left of the platform's limit.
 Check time_check(const Profile& profile, std::optional<std::chrono::seconds> age);
 
+/// The cloud whose preemption notices a run here should ask for; empty if none is known to give them to users, who
+/// cannot reach those of a hosted notebook's machine.
+std::optional<std::string> notices_to_set(const Platform& platform);
+
+/// Whether the cloud announces that it takes this machine back. Only called where notices_to_set() names one.
+Check notices_check(const Platform& platform, const std::string& cloud);
+
 /// How many threads fit into the granted processors' time; empty if the machine's number of processors does.
 std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits);
 

@@ -147,6 +147,7 @@ Result<int> run_doctor(const DoctorOptions& options) {
   const auto age = machine_age(around);
   Checks checks = {time_check(profile, age), processor_check(machine, limits, around.variable("OMP_NUM_THREADS")),
                    memory_check(limits)};
+  if (const auto cloud = notices_to_set(platform)) checks.push_back(notices_check(platform, *cloud));
   const auto gpus = list_gpus();
   for (const Check& check :
        gpu_checks(gpus, driver_cuda_version(), gpus.empty() ? std::nullopt : find_libtorch(around)))

@@ -55,6 +55,7 @@ struct SessionOptions {
   OptionValue<LoadMode> load = LoadMode::exact;        // exact | subset
   OptionValue<detail::Duration> time_limit = "0s";     // stop in time before so long after start(); 0: the platform's
   OptionValue<detail::Duration> time_margin = "2min";  // what must be left after the last save
+  std::string notices = "none";                        // whose preemption notices: none, auto, ec2, gce, azure
   OptionValue<detail::Duration> join_within = "5min";  // how long to wait for the other ranks at the start
   OptionValue<detail::Duration> silence = "15s";       // a rank without a heartbeat for so long counts as dead
   OptionValue<detail::Duration> say_waiting = "30s";   // log a slow rank once after waiting this long
