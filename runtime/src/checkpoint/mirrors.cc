@@ -263,6 +263,13 @@ class Mirrors::Copier {
     if (!mirrored->dropping.ok()) {
       add_news(fmt::format("old versions stay in {}: {}", place(), mirrored->dropping.message()));
     }
+    for (const storage::Uid& end : mirrored->other_lines) {
+      if (!reported_lines_.insert(end).second) continue;
+      add_news(
+          fmt::format("version {} in {} is not a part of what this run continues: the run was continued in two "
+                      "places apart. It is kept there; to continue from it instead: --holdfast.from {}",
+                      end.short_text(), place(), end.short_text()));
+    }
     std::uint64_t skipped = 0;
     {
       const std::lock_guard lock(mutex_);
@@ -313,6 +320,7 @@ class Mirrors::Copier {
   std::uint64_t skipped_ = 0;
   std::uint64_t pieces_ = 0;  // that were copied or read back: shows that the mirror answers
   std::vector<std::string> news_;
+  std::set<storage::Uid> reported_lines_;  // the copier's thread alone uses it
   std::optional<std::string> superseded_;
   int attempts_at_the_end_ = 0;
   bool ends_ = false;

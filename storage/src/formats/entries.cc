@@ -65,6 +65,7 @@ std::string encode(const OpenEntry& entry) {
   writer.field("program", entry.program);
   writer.field("time", entry.time);
   if (!entry.job.empty()) writer.field("job", entry.job);
+  if (entry.left_behind) writer.field("left_behind", entry.left_behind->text());
   return std::move(writer).finish();
 }
 
@@ -105,6 +106,7 @@ Result<OpenEntry> decode_open(std::string_view bytes) {
   open.program = fields.text("program");
   open.time = fields.text("time");
   if (entry->contains("job")) open.job = fields.text("job");
+  if (entry->contains("left_behind")) open.left_behind = fields.uid("left_behind");
   if (!fields.ok()) return fields.status();
   return open;
 }

@@ -315,6 +315,58 @@ std::string used_up(const History& history, const ChooseOptions& options) {
 
 std::vector<VersionRef> latest_line(const History& history) { return by_preference(history); }
 
+namespace {
+
+/// For each session that another one continues, the number of the newest version that is part of the other's line.
+/// Sessions of which no whole version is left here continue nothing: their work is elsewhere.
+std::map<std::string, std::uint64_t> continued(const History& history,
+                                               const std::function<bool(const Uid&)>& is_whole) {
+  std::map<std::string, std::optional<Uid>> bases;
+  for (const OpenEntry& open : history.opens()) bases[open.uid.session] = open.base;
+  std::map<std::string, std::uint64_t> newest;
+  std::set<std::string> walked;
+  for (const VersionRef& version : history.versions()) {
+    if (walked.contains(version.uid.session) || !is_whole(version.uid)) continue;
+    for (std::string session = version.uid.session; walked.insert(session).second;) {
+      const auto base = bases[session];
+      if (!base) break;
+      auto& seq = newest[base->session];
+      seq = std::max(seq, base->seq);
+      session = base->session;
+    }
+  }
+  return newest;
+}
+
+/// Whether a rewind left the line of which this is the end: it was the newest version before it.
+bool is_rewound(const History& history, const VersionRef& end) {
+  return std::any_of(history.opens().begin(), history.opens().end(), [&](const OpenEntry& open) {
+    const SessionOrder order{open.epoch, open.uid.session};
+    if (!open.rewind || order < end.order) return false;
+    const auto after = std::find_if(history.versions().begin(), history.versions().end(),
+                                    [&](const VersionRef& version) { return !(version.order < order); });
+    return after != history.versions().begin() && *std::prev(after) == end;
+  });
+}
+
+}  // namespace
+
+std::set<Uid> ends_of_other_lines(const History& history, const std::function<bool(const Uid&)>& is_whole) {
+  const auto newest_continued = continued(history, is_whole);
+  std::map<std::string, const VersionRef*> ends;  // of whole versions, oldest first
+  for (const VersionRef& version : history.versions()) {
+    if (is_whole(version.uid)) ends[version.uid.session] = &version;
+  }
+  std::set<Uid> left;
+  for (const auto& [session, end] : ends) {
+    const auto by = newest_continued.find(session);
+    const bool is_continued = by != newest_continued.end() && by->second >= end->uid.seq;
+    const bool is_latest = !history.opens().empty() && session == history.opens().back().uid.session;
+    if (!is_latest && !is_continued && !is_rewound(history, *end)) left.insert(end->uid);
+  }
+  return left;
+}
+
 Result<Choice> choose_base(const History& history, const ChooseOptions& given) {
   ChooseOptions options = given;
   const std::string used = used_up(history, options);

@@ -64,7 +64,13 @@ Result<std::unique_ptr<RunWriter>> RunWriter::open(Store& store, const OpenReque
     settled = true;
   }
   writer->newest_ = writer->open_.base;
-  writer->keep_line_of_home(options);
+  if (const auto& left = writer->open_.left_behind) {
+    writer->say_("version " + left->short_text() + " in " + store.location() + " is not a part of what version " +
+                 writer->open_.base->short_text() +
+                 " continues: the run was continued in two places apart. It is kept; to continue from it instead: "
+                 "--holdfast.from " +
+                 left->short_text());
+  }
   return writer;
 }
 
@@ -87,17 +93,18 @@ Status RunWriter::take_lock(const OpenRequest& request) {
   return {};
 }
 
-Status RunWriter::choose(const ChooseOptions& options) {
+Status RunWriter::choose(ChooseOptions& options) {
   auto choice = choose_among_all(options);
   if (!choice) return choice.status();
   choice_ = std::move(*choice);
   open_.base = choice_.version ? std::optional(choice_.version->uid) : std::nullopt;
   open_.rewind = choice_.rewind;
+  open_.left_behind = left_behind(options);
   return {};
 }
 
 // A place that cannot be read now may hold the newest version: without it, a run never starts from scratch by itself.
-Result<Choice> RunWriter::choose_among_all(const ChooseOptions& options) {
+Result<Choice> RunWriter::choose_among_all(ChooseOptions& options) {
   if (Status status = history_.refresh(store_); !status.ok()) return status;
   known_ = history_;
   std::string unread;
@@ -121,6 +128,12 @@ Result<Choice> RunWriter::choose_among_all(const ChooseOptions& options) {
                       "file away");
   }
   last_seq_ = std::max(last_seq_, known_.highest_seq());
+  // A copy of a version that did not load may have arrived at another place since.
+  std::erase_if(options.failed, [this](const auto& one) {
+    const auto places = places_of(one.first);
+    const auto& tried = tried_[one.first];
+    return std::any_of(places.begin(), places.end(), [&](const Store* place) { return !tried.contains(place); });
+  });
   auto choice = choose_base(known_, options);
   if (unread.empty() || options.fresh || (choice.ok() && choice->version)) return choice;
   return Status(
@@ -169,6 +182,7 @@ Status RunWriter::load_base(const OpenRequest& request, ChooseOptions& options, 
   const auto places = places_of(base);
   for (std::size_t i = 0; i < places.size(); ++i) {
     Status here = load_from(*places[i], request);
+    tried_[base].insert(places[i]);
     const bool is_damaged = here.code() == StatusCode::corrupt || here.code() == StatusCode::incomplete ||
                             here.code() == StatusCode::not_found;
     if (is_permanent(here.code()) && !is_damaged) return here;  // loaded, or no other copy would fit either
@@ -236,23 +250,18 @@ bool RunWriter::was_read(const Store& place) const {
 }
 
 // While a mirror could not be read, this home and another machine may have continued the run apart. The other line is
-// the later one, but the work at home is not dropped without a word.
-void RunWriter::keep_line_of_home(const ChooseOptions& options) {
-  if (!choice_.version || choice_.rewind || others_.empty()) return;
+// the later one, but the work at home is not dropped: our open entry names its newest version.
+std::optional<Uid> RunWriter::left_behind(const ChooseOptions& options) const {
+  if (!choice_.version || choice_.rewind || others_.empty()) return std::nullopt;
   const auto of_home = latest_line(history_);
   const auto line = latest_line(known_);
-  if (of_home.empty() || options.failed.contains(of_home.front().uid)) return;
+  if (of_home.empty() || options.failed.contains(of_home.front().uid)) return std::nullopt;
   const VersionRef& newest = of_home.front();
-  if (std::find(line.begin(), line.end(), newest) != line.end()) return;
-  left_behind_ = newest.uid;
-  say_("version " + newest.uid.short_text() + " in " + store_.location() + " is not a part of what version " +
-       choice_.version->uid.short_text() +
-       " continues: the run was continued in two places apart. It is kept during this session; to continue from it "
-       "instead: --holdfast.from " +
-       newest.uid.short_text());
+  const bool is_continued = std::find(line.begin(), line.end(), newest) != line.end();
+  return is_continued ? std::nullopt : std::optional(newest.uid);
 }
 
-Status RunWriter::confirm_base(const ChooseOptions& options, bool& again) {
+Status RunWriter::confirm_base(ChooseOptions& options, bool& again) {
   auto choice = choose_among_all(options);
   if (Status status = check_not_superseded_in(known_); !status.ok()) return status;
   if (!choice) return choice.status();

@@ -10,7 +10,6 @@ Result<std::vector<Uid>> RunWriter::prune(const Retention& retention, const std:
   // P1: plan over the current journal.
   if (Status status = check_not_superseded(); !status.ok()) return status;
   std::set<Uid> pinned = in_use;
-  if (left_behind_) pinned.insert(*left_behind_);
   if (newest_) pinned.insert(*newest_);
   std::set<Uid> doubtful = doubtful_;
   for (const Note& note : history_.notes()) {

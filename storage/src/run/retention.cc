@@ -24,13 +24,18 @@ RetentionPlan plan_retention(const History& history, const Retention& retention,
                              const std::function<std::uint64_t(const Uid&)>& non_finite) {
   RetentionPlan plan;
   if (retention.keep_last == 0) return plan;
+  std::set<Uid> left_behind;
+  for (const OpenEntry& open : history.opens()) {
+    if (open.left_behind) left_behind.insert(*open.left_behind);
+  }
   std::size_t kept = 0;
   std::vector<Uid> reliable_kept, reliable_dropped;  // newest first
   const auto& versions = history.versions();
   for (auto version = versions.rbegin(); version != versions.rend(); ++version) {
     // A version that an earlier session began to drop is not reliable.
     const bool reliable = !doubtful.contains(version->uid) && !history.is_dropped(version->uid);
-    const bool drops = kept >= retention.keep_last && !pinned.contains(version->uid);
+    const bool drops =
+        kept >= retention.keep_last && !pinned.contains(version->uid) && !left_behind.contains(version->uid);
     if (drops) plan.drop.push_back(version->uid);
     if (reliable) (drops ? reliable_dropped : reliable_kept).push_back(version->uid);
     if (reliable && kept < retention.keep_last) ++kept;

@@ -6,6 +6,7 @@
 
 #include "holdfast/storage/formats/digest.h"
 #include "holdfast/storage/formats/entries.h"
+#include "holdfast/storage/formats/manifest_head.h"
 #include "holdfast/storage/readers/version_reader.h"
 #include "holdfast/storage/text/text.h"
 #include "holdfast/storage/text/time.h"
@@ -25,11 +26,19 @@ Status of_mirror(Status status) {
 
 Status cancelled() { return {StatusCode::incomplete, "the copy was cancelled"}; }
 
-/// Publishes the bytes of an entry of home. A torn one of the same name, which an earlier attempt left behind, is
-/// removed first.
-Status publish_copy(Store& store, const std::string& name, const std::string& bytes) {
+/// Whether an entry's bytes are whole. A folder that was copied by hand may hold torn ones.
+bool is_whole(const EntryName& entry, const std::string& bytes) {
+  if (entry.kind == EntryKind::open) return decode_open(bytes).ok();
+  if (entry.kind == EntryKind::note) return decode_note(bytes).ok();
+  return decode_manifest(bytes).ok();
+}
+
+/// Publishes the bytes of a whole entry of home. A torn one of the same name, which an earlier attempt left behind, is
+/// removed first; a whole one stays.
+Status publish_copy(Store& store, const EntryName& entry, const std::string& bytes) {
+  const std::string name = entry_name(entry.uid, entry.kind);
   const auto found = store.get(name);
-  if (found && *found == bytes) return {};
+  if (found && is_whole(entry, *found)) return {};
   if (!found && found.code() != StatusCode::not_found && found.code() != StatusCode::corrupt) return found.status();
   if (found.code() != StatusCode::not_found) {
     if (Status status = store.remove(name); !status.ok()) return status;
@@ -37,8 +46,13 @@ Status publish_copy(Store& store, const std::string& name, const std::string& by
   return publish_entry(store, name, bytes);
 }
 
+Status superseded(const OpenEntry& by, const Store& place) {
+  return {StatusCode::superseded, "session " + by.uid.session + " on host " + excerpt(by.host) +
+                                      " has opened the run in " + place.location() + " at " + excerpt(by.time)};
+}
+
 bool travels(const EntryName& entry, const std::string& bytes) {
-  if (entry.kind == EntryKind::open) return true;
+  if (entry.kind == EntryKind::open) return decode_open(bytes).ok();
   const auto note = decode_note(bytes);
   return note && (note->kind == NoteKind::close || note->kind == NoteKind::death);
 }
@@ -60,6 +74,9 @@ Status Mirror::open() {
   const auto is_ours = [&](const OpenEntry& open) { return open.uid.session == options_.session.session; };
   if (options_.drops && !options_.is_announced && !is_open_ &&
       std::any_of(history_.opens().begin(), history_.opens().end(), is_ours)) {
+    History home;  // a session that took the run over there may have sent our entry
+    if (Status status = home.refresh(home_); !status.ok()) return status;
+    if (const OpenEntry* by = home.superseded_by(options_.session)) return superseded(*by, home_);
     return {StatusCode::invalid, far_.location() +
                                      " is the folder of the run itself, or of another of its mirrors, by another name: "
                                      "name a different folder"};
@@ -109,12 +126,15 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
          if (status = copy_payload(manifest, copied); !status.ok()) return status;
          return of_mirror(read_back(manifest, damaged));
        }},
-      {"M5 publish the manifest", [&] { return of_mirror(publish_copy(far_, name, text)); }},
+      {"M5 publish the manifest",
+       [&] {
+         return of_mirror(publish_copy(far_, {uid, EntryKind::save}, text));
+       }},
       {"M6 sync the journal", [&] { return of_mirror(far_.sync_folder("journal")); }},
       {"M7 list the mirror again", [&] { return of_mirror(check_not_superseded()); }},
       {"M8 drop older versions",
        [&] {
-         if (options_.drops) mirrored.dropping = retain(uid);
+         if (options_.drops) mirrored.dropping = retain(uid, mirrored.other_lines);
          return mirrored.dropping.code() == StatusCode::superseded ? mirrored.dropping : Status();
        }},
   });
@@ -137,9 +157,7 @@ std::vector<Uid> Mirror::versions() const {
 Status Mirror::check_not_superseded() {
   if (Status status = history_.refresh(far_); !status.ok()) return status;
   const OpenEntry* by = history_.superseded_by(options_.session);
-  if (by == nullptr) return {};
-  return {StatusCode::superseded, "session " + by->uid.session + " on host " + excerpt(by->host) +
-                                      " has opened the run in " + far_.location() + " at " + excerpt(by->time)};
+  return by == nullptr ? Status() : superseded(*by, far_);
 }
 
 Status Mirror::send_entries() {
@@ -150,8 +168,13 @@ Status Mirror::send_entries() {
     if (!entry || entry->kind == EntryKind::save || known_.contains(name)) continue;
     const auto bytes = home_.get(name, kMaxEntryBytes);
     if (!bytes && !is_permanent(bytes.code())) return bytes.status();
+    // The session that took the run over at home announces itself.
+    if (bytes && entry->kind == EntryKind::open) {
+      const auto open = decode_open(*bytes);
+      if (open && SessionOrder{open->epoch, open->uid.session} > options_.session) return superseded(*open, home_);
+    }
     if (bytes && travels(*entry, *bytes)) {
-      if (Status status = publish_copy(far_, name, *bytes); !status.ok()) return status;
+      if (Status status = publish_copy(far_, *entry, *bytes); !status.ok()) return status;
     }
     known_.insert(name);
   }
@@ -214,19 +237,36 @@ Status Mirror::copy_whole(const std::string& name, std::uint64_t bytes, const Di
 
 // Drops what retention does not keep, and payload without a manifest: remainders of copies that were never finished.
 // The note has the number of the version whose arrival caused it, which no other note has.
-Status Mirror::retain(const Uid& arrived) {
+Status Mirror::retain(const Uid& arrived, std::set<Uid>& other_lines) {
+  const auto data = far_.list("data");
+  if (!data) return data.status();
+  std::map<Uid, bool> whole;  // its manifest can be read, and its files are there
+  const auto is_whole = [&](const Uid& uid) {
+    const auto [found, is_new] = whole.try_emplace(uid, false);
+    if (is_new && !history_.is_dropped(uid)) {
+      const auto bytes = far_.get(entry_name(uid, EntryKind::save));
+      const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
+      found->second =
+          head && std::all_of(head->manifest.files.begin(), head->manifest.files.end(), [&](const auto& file) {
+            return std::find(data->begin(), data->end(), file.name) != data->end();
+          });
+    }
+    return found->second;
+  };
+  // Of a session that could not read this mirror when it opened the run, or of one whose copy arrived late.
+  other_lines = ends_of_other_lines(history_, is_whole);
+  std::set<Uid> pinned = other_lines;
+  pinned.insert(arrived);
   const Uid noted{arrived.seq, options_.session.session};
   const std::string name = entry_name(noted, EntryKind::note);
   const RetentionPlan plan =
-      plan_retention(history_, options_.retention, {arrived}, {}, [&](const Uid& uid) -> std::uint64_t {
+      plan_retention(history_, options_.retention, pinned, {}, [&](const Uid& uid) -> std::uint64_t {
         const auto bytes = far_.get(entry_name(uid, EntryKind::save));
         const auto manifest = bytes ? decode_manifest(*bytes) : Result<Manifest>(bytes.status());
         return manifest ? manifest->non_finite.value_or(0) : 0;
       });
   std::set<Uid> dropped(plan.drop.begin(), plan.drop.end());
-  const auto data = far_.list("data");
   const auto live = live_files(far_, history_.versions());
-  if (!data) return data.status();
   std::map<std::string, SessionOrder> sessions;
   for (const OpenEntry& open : history_.opens()) sessions[open.uid.session] = {open.epoch, open.uid.session};
   // Payload of a session that nothing is known of may belong to a later one, which is just copying it.

@@ -77,11 +77,13 @@ TEST_CASE("open_entry_is_read_back_as_written") {
   for (const bool from_scratch : {false, true}) {
     OpenEntry open = sample_open();
     if (from_scratch) open.base.reset();
+    if (!from_scratch) open.left_behind = Uid{12, "51d0aa02"};
     const auto back = decode_open(encode(open));
     REQUIRE(back);
     CHECK(back->uid == open.uid);
     CHECK(back->epoch == open.epoch);
     CHECK(back->base == open.base);
+    CHECK(back->left_behind == open.left_behind);
     CHECK(back->rewind == open.rewind);
     CHECK(back->host == open.host);
     CHECK(back->pid == open.pid);

@@ -15,8 +15,6 @@ std::string text_of(const Work& work) {
   return "[" + text + "]";
 }
 
-bool holds(const Work& work, std::uint32_t item) { return std::find(work.begin(), work.end(), item) != work.end(); }
-
 }  // namespace
 
 std::vector<std::string> World::lost_work(const Work& found, const std::set<SessionOrder>& without_rewinds) const {

@@ -1,5 +1,6 @@
 #include "work.h"
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -21,6 +22,24 @@ Status load_work(const VersionReader& version, Work& work) {
 }
 
 }  // namespace
+
+bool holds(const Work& work, std::uint32_t item) { return std::find(work.begin(), work.end(), item) != work.end(); }
+
+std::vector<Work> works_in(const Store& store) {
+  History history;
+  std::vector<Work> works;
+  if (!history.refresh(store).ok()) return works;
+  for (const VersionRef& version : history.versions()) {
+    if (history.is_dropped(version.uid)) continue;
+    const auto reader = VersionReader::open(store, version.uid);
+    if (reader && reader->verify().empty()) works.push_back(reader->manifest().values.at("work").get<Work>());
+  }
+  return works;
+}
+
+bool any_holds(const std::vector<Work>& works, std::uint32_t item) {
+  return std::any_of(works.begin(), works.end(), [&](const Work& work) { return holds(work, item); });
+}
 
 OpenRequest request_of(const std::string& session, StepRunner& steps) {
   OpenRequest request;

@@ -10,6 +10,12 @@
 
 namespace holdfast::storage::model {
 
+bool holds(const Work& work, std::uint32_t item);
+
+/// The work of all versions of a place that verify and are not about to be removed.
+std::vector<Work> works_in(const Store& store);
+bool any_holds(const std::vector<Work>& works, std::uint32_t item);
+
 /// The request with which `session` of the model opens the run.
 OpenRequest request_of(const std::string& session, StepRunner& steps);
 /// Opens the run and loads its work.

@@ -254,6 +254,12 @@ TEST_CASE("work_that_only_home_has_is_reported_and_kept_when_another_line_is_lat
     REQUIRE((*session.writer)->save(version(step)).ok());
     REQUIRE((*session.writer)->prune({.keep_last = 1}).ok());
   }
+  session.writer->reset();  // it locks the run
+  auto next = resume(*home, {{far.get()}}, "dddddddd");
+  CHECK(next.step == 8);
+  CHECK(next.said.empty());
+  REQUIRE((*next.writer)->save(version(9)).ok());
+  REQUIRE((*next.writer)->prune({.keep_last = 1}).ok());
   History here;
   REQUIRE(here.refresh(*home).ok());
   CHECK(here.has_version(apart));

@@ -324,6 +324,68 @@ TEST_CASE("mirror_keeps_its_own_last_versions_and_no_remainders") {
   CHECK(resumed_from(*far) == 4);
 }
 
+TEST_CASE("mirror_keeps_the_end_of_the_line_that_another_machine_continued_apart") {
+  const auto far = empty_store(), first_home = empty_store(), second_home = empty_store();
+  auto first = open_run(*first_home);
+  Mirror first_mirror(*first_home, *far, of(first));
+  const Uid common = save(first, 1);
+  REQUIRE(first_mirror.copy(common).ok());
+  const Uid apart = save(first, 2);
+
+  // The second machine begins from the common version, and cannot reach the mirror until the first has copied more.
+  OpenRequest request;
+  request.run = "test";
+  request.session = "bbbbbbbb";
+  request.others = {{far.get()}};
+  Opened second{RunWriter::open(*second_home, request), {}, {}, {}};
+  REQUIRE(second.ok());
+  CHECK(second->base() == common);
+  REQUIRE(first_mirror.copy(apart).ok());
+  MirrorOptions options = of(second);
+  options.retention.keep_last = 1;
+  Mirror second_mirror(*second_home, *far, options);
+  for (const std::uint64_t step : {10, 11, 12}) {
+    const auto mirrored = second_mirror.copy(save(second, step));
+    REQUIRE(mirrored.ok());
+    CHECK(mirrored->other_lines == std::set<Uid>{apart});
+  }
+  History history;
+  REQUIRE(history.refresh(*far).ok());
+  CHECK(history.versions().size() == 2);
+  CHECK(history.has_version(apart));
+  CHECK(resumed_from(*far) == 12);
+}
+
+TEST_CASE("torn_entry_of_a_home_that_was_copied_by_hand_replaces_nothing_in_the_mirror") {
+  const auto home = empty_store(), far = empty_store();
+  const auto open_name = [&] { return home->list("journal")->front(); };
+  {
+    auto session = open_run(*home);
+    Mirror mirror(*home, *far, of(session));
+    REQUIRE(mirror.copy(save(session, 1)).ok());
+  }
+  const std::string whole = *far->get(open_name());
+  overwrite(*home, open_name(), whole.substr(0, whole.size() / 2));
+  auto session = open_run(*home, {.session = "bbbbbbbb"});
+  Mirror mirror(*home, *far, of(session));
+  REQUIRE(mirror.copy(save(session, 2)).ok());
+  CHECK(*far->get(open_name()) == whole);
+}
+
+TEST_CASE("session_that_another_one_took_over_at_home_copies_nothing_more") {
+  const auto home = empty_store(), far = empty_store();
+  auto session = open_run(*home);
+  const Uid uid = save(session, 1);
+  Mirror mirror(*home, *far, of(session));
+  OpenRequest request;
+  request.run = "test";
+  request.session = "bbbbbbbb";
+  request.take_over = true;
+  REQUIRE(RunWriter::open(*home, request).ok());
+  CHECK(mirror.copy(uid).code() == StatusCode::superseded);
+  CHECK(far->list("journal")->size() == 1);
+}
+
 TEST_CASE("cancelled_copy_continues_later") {
   const auto home = empty_store(), far = empty_store();
   auto session = open_run(*home);

@@ -29,6 +29,9 @@ struct OpenEntry {
   std::string program;  // identifies the program's build; see Note::program
   std::string time;
   std::string job = {};  // of the scheduler or launcher that starts the same command again; empty: none
+  /// The newest version at home that `base` does not continue, because the run was continued in two places apart. It is
+  /// never dropped by a plan.
+  std::optional<Uid> left_behind = {};
 };
 
 enum class NoteKind {

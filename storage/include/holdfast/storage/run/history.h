@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -108,6 +109,11 @@ Result<Choice> choose_base(const History& history, const ChooseOptions& options)
 
 /// The versions that the latest session continues, newest first: its own, then those of the sessions before it.
 std::vector<VersionRef> latest_line(const History& history);
+
+/// The newest version of each session that no other version here continues, although nobody rewound the run: the ends
+/// of lines that were continued apart. The latest session's is not among them. `is_whole`: whether a version can be
+/// resumed from; others do not count.
+std::set<Uid> ends_of_other_lines(const History& history, const std::function<bool(const Uid&)>& is_whole);
 
 /// Finds the version that "42", "42-7f3a" or a full uid names. Errors list the candidates.
 Result<VersionRef> find_version(const History& history, const std::string& text);

@@ -23,9 +23,10 @@ struct RetentionPlan {
   std::optional<Uid> kept_finite = std::nullopt;  // kept beyond `keep_last` because its tensors are finite
 };
 
-/// Keeps the newest `keep_last` versions in the order of takeovers and everything in `pinned` (this session's base,
-/// saves in flight). Versions in `doubtful` (known bad, or published but not proven durable) do not count as kept: the
-/// plan always leaves at least one version that is not doubtful.
+/// Keeps the newest `keep_last` versions in the order of takeovers, everything in `pinned` (this session's base, saves
+/// in flight), and what a session left behind when the run was continued in two places apart (OpenEntry::left_behind).
+/// Versions in `doubtful` (known bad, or published but not proven durable) do not count as kept: the plan always leaves
+/// at least one version that is not doubtful.
 ///
 /// `non_finite(uid)` returns how many numbers of a version's tensors are NaN or infinite; it is called only if the
 /// answer matters. If all versions that would be kept have some, the newest of those with the fewest is also kept: NaN

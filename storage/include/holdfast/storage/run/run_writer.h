@@ -123,12 +123,12 @@ class RunWriter {
   RunWriter(Store& store, const OpenRequest& request);
   Uid next_uid();
   Status take_lock(const OpenRequest& request);
-  Status choose(const ChooseOptions& options);                                                  // O1
+  Status choose(ChooseOptions& options);                                                        // O1
   Status note_attempt();                                                                        // O2
   Status load_base(const OpenRequest& request, ChooseOptions& options, bool& again);            // O3
   Status load_from(const Store& place, const OpenRequest& request);                             // O3
   Status create_open();                                                                         // O4
-  Status confirm_base(const ChooseOptions& options, bool& again);                               // O5
+  Status confirm_base(ChooseOptions& options, bool& again);                                     // O5
   Status describe(SaveRequest& request, std::vector<PayloadTable> tables, Manifest& manifest);  // S3
   Status check_not_superseded();                                                                // S7, P3
   Status check_not_superseded_in(const History& history);
@@ -142,13 +142,14 @@ class RunWriter {
     bool was_read = false;
     bool is_reported = false;  // that it cannot be read
   };
-  Result<Choice> choose_among_all(const ChooseOptions& options);
+  Result<Choice> choose_among_all(ChooseOptions& options);
   std::vector<const Store*> places_of(const Uid& uid) const;
-  void keep_line_of_home(const ChooseOptions& options);
+  std::optional<Uid> left_behind(const ChooseOptions& options) const;
   Status announce(const std::string& name, const std::string& text);  // O4
 
   Store& store_;
   std::vector<Searched> others_;
+  std::map<Uid, std::set<const Store*>> tried_;  // places that a version was loaded from
   StepRunner& steps_;
   std::string run_;
   std::string program_;
@@ -163,8 +164,7 @@ class RunWriter {
   History known_;    // of all places, when the run was opened
   std::unique_ptr<HostLock> lock_;
   std::uint64_t last_seq_ = 0;
-  std::optional<Uid> newest_;       // the newest acknowledged version of this session, else its base
-  std::optional<Uid> left_behind_;  // the newest version at home, if another place's line was chosen
+  std::optional<Uid> newest_;  // the newest acknowledged version of this session, else its base
   bool saved_ = false;
   std::set<Uid> doubtful_;
   std::optional<Status> ended_;

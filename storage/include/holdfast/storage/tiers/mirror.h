@@ -41,6 +41,8 @@ struct MirroredVersion {
   std::uint64_t bytes = 0;  // that were copied; payload that was there already is only read back
   std::string durability;   // Mirror::durability()
   Status dropping;          // why older versions may still be there (M8)
+  /// The ends of lines that another machine continued apart, while neither knew of the other. They are kept there.
+  std::set<Uid> other_lines = {};
 };
 
 class Mirror {
@@ -72,7 +74,7 @@ class Mirror {
   Status copy_payload(const Manifest& manifest, std::map<std::string, std::uint64_t>& copied);
   Status read_back(const Manifest& manifest, std::string& damaged) const;
   Status copy_whole(const std::string& name, std::uint64_t bytes, const Digest* expected);
-  Status retain(const Uid& arrived);
+  Status retain(const Uid& arrived, std::set<Uid>& other_lines);
   bool proceeds(std::uint64_t bytes) const { return !options_.proceed || options_.proceed(bytes); }
 
   const Store& home_;
