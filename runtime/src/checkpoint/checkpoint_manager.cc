@@ -93,6 +93,8 @@ void CheckpointManager::remove_orphans() {
   if (const auto orphans = writer_->remove_orphans(); !orphans) console_.say(orphans.status().message());
 }
 
+void CheckpointManager::bring_base_home() { mirrors_->bring_home(*writer_); }
+
 void CheckpointManager::note_step(std::uint64_t step) {
   constexpr std::chrono::seconds kBetween{5};
   const auto now = std::chrono::steady_clock::now();

@@ -51,6 +51,8 @@ class CheckpointManager {
 
   /// Removes payload and temporary files of sessions that ended.
   void remove_orphans();
+  /// Begins to copy the base to home in the background, if it was loaded from another place. After remove_orphans().
+  void bring_base_home();
   /// Records the step every few seconds, so that the next session can report how much work a sudden end cost.
   void note_step(std::uint64_t step);
   /// How many steps the session that saved `uid` went beyond it; 0 if it recorded none.

@@ -250,7 +250,8 @@ class Mirrors::Copier {
   Status copy(storage::Mirror& mirror, const storage::Uid& version) {
     const Clock::time_point begin = Clock::now();
     const auto mirrored = mirror.copy(version);
-    if (mirrored.code() == StatusCode::not_found || mirrored.code() == StatusCode::corrupt) {
+    if (mirrored.code() == StatusCode::not_found || mirrored.code() == StatusCode::corrupt ||
+        mirrored.code() == StatusCode::unsupported) {
       if (mirrored.code() == StatusCode::corrupt) {
         add_news(fmt::format("version {} is not copied to {}: {}", version.short_text(), place(),
                              mirrored.status().message()));
@@ -374,7 +375,15 @@ void Mirrors::start(const storage::RunWriter& writer) {
   for (const auto& copier : copiers_) Copier::start(copier, writer.order(), writer.was_read(copier->searched()));
 }
 
+void Mirrors::bring_home(const storage::RunWriter& writer) {
+  const storage::Store* const place = writer.base_place();
+  if (place == nullptr || place == home_.get()) return;
+  base_copy_.emplace(place->location(), home_->location(), *writer.base(), writer.order());
+}
+
 void Mirrors::saved(const storage::Uid& version) {
+  has_saved_ = true;
+  if (base_copy_) base_copy_->cancel();  // not needed any more
   for (const auto& copier : copiers_) copier->saved(version);
 }
 
@@ -385,6 +394,9 @@ std::set<storage::Uid> Mirrors::in_use() const {
 }
 
 void Mirrors::report(const Say& say) {
+  if (base_copy_) {
+    if (const std::string outcome = base_copy_->take_outcome(); !outcome.empty()) say(outcome);
+  }
   for (const auto& copier : copiers_) {
     for (const std::string& line : copier->take_news()) say(line);
   }
@@ -397,30 +409,44 @@ std::optional<std::string> Mirrors::superseded() const {
   return std::nullopt;
 }
 
-void Mirrors::finish(const std::function<std::optional<Clock::time_point>()>& until, std::chrono::milliseconds patience,
-                     const Say& say) {
+// Waits until the copy is over; gives it up after `patience` without progress, or at `until()`.
+template <class Copy>
+void Mirrors::wait_for(Copy& copy, const std::string& what, const Until& until, std::chrono::milliseconds patience,
+                       const Say& say) {
   constexpr std::chrono::milliseconds kBetweenLooks{200};
   constexpr std::chrono::seconds kUntilReported{2};
-  for (const auto& copier : copiers_) copier->end();
-  for (const auto& copier : copiers_) {
-    std::uint64_t pieces = copier->pieces();
-    const Clock::time_point begin = Clock::now();
-    Clock::time_point last = begin;
-    bool is_reported = false;
-    while (!copier->wait_for(kBetweenLooks)) {
-      const Clock::time_point now = Clock::now();
-      const std::uint64_t pieces_now = copier->pieces();
-      if (std::exchange(pieces, pieces_now) != pieces_now) last = now;
-      const auto end = until();
-      if (now - last > patience || (end && now > *end)) break;
-      if (!is_reported && now - begin > kUntilReported) {
-        say(fmt::format("waiting for mirror {}", copier->place()));
-        is_reported = true;
-      }
+  std::uint64_t pieces = copy.pieces();
+  const Clock::time_point begin = Clock::now();
+  Clock::time_point last = begin;
+  bool is_reported = false;
+  while (!copy.wait_for(kBetweenLooks)) {
+    const Clock::time_point now = Clock::now();
+    const std::uint64_t pieces_now = copy.pieces();
+    if (std::exchange(pieces, pieces_now) != pieces_now) last = now;
+    const auto end = until();
+    if (now - last > patience || (end && now > *end)) break;
+    if (!is_reported && now - begin > kUntilReported) {
+      say("waiting for " + what);
+      is_reported = true;
     }
-    copier->cancel();
-    (void)copier->wait_for(std::chrono::seconds(1));
   }
+  copy.cancel();
+  (void)copy.wait_for(std::chrono::seconds(1));
+}
+
+void Mirrors::finish_base(const Until& until, std::chrono::milliseconds patience, const Say& say) {
+  if (!base_copy_) return;
+  // Home has something newer than the base once a version was saved.
+  if (!has_saved_) {
+    wait_for(*base_copy_, "the copy of the version that was resumed to " + home_->location(), until, patience, say);
+  }
+  if (const std::string outcome = base_copy_->take_outcome(); !outcome.empty()) say(outcome);
+  base_copy_.reset();
+}
+
+void Mirrors::finish(const Until& until, std::chrono::milliseconds patience, const Say& say) {
+  for (const auto& copier : copiers_) copier->end();
+  for (const auto& copier : copiers_) wait_for(*copier, "mirror " + copier->place(), until, patience, say);
   for (const auto& copier : copiers_) {
     for (const std::string& line : copier->take_news()) say(line);
     if (const std::string lacks = copier->shortfall(); !lacks.empty()) say(lacks);

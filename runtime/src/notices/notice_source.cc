@@ -69,7 +69,7 @@ class Gce final : public NoticeSource {
  public:
   explicit Gce(std::string base) : NoticeSource(std::move(base)) {}
   std::string title() const override { return "Compute Engine"; }
-  std::chrono::milliseconds pause() const override { return etag_.empty() ? 1s : 0s; }
+  std::chrono::milliseconds pause() const override { return etag_.empty() ? 1000ms : 100ms; }
 
   Result<Notice> ask() override {
     constexpr const char* kPath = "/computeMetadata/v1/instance/preempted";

@@ -35,6 +35,11 @@ Notice NoticeWatch::notice() const {
   return notice_;
 }
 
+std::chrono::steady_clock::time_point NoticeWatch::arrived() const {
+  const std::lock_guard lock(mutex_);
+  return arrived_;
+}
+
 void NoticeWatch::report(const std::function<void(const std::string&)>& say) {
   std::vector<std::string> lines;
   {
@@ -58,6 +63,7 @@ void NoticeWatch::watch() {
 
 void NoticeWatch::note(const storage::Result<Notice>& answer) {
   if (answer) notice_ = *answer;
+  if (notice_) arrived_ = std::chrono::steady_clock::now();
   if (answer.ok() != is_silent_) return;
   is_silent_ = !answer.ok();
   lines_.push_back(

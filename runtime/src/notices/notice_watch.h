@@ -1,6 +1,7 @@
 // Asks the cloud, on a thread of its own, whether it is about to take this machine back. Training never waits for it.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -26,6 +27,8 @@ class NoticeWatch {
   std::string title() const { return source_->title(); }
   /// The cloud's notice once there is one; it stays.
   Notice notice() const;
+  /// When it arrived.
+  std::chrono::steady_clock::time_point arrived() const;
   /// Calls `say` with what happened since the last call: the service does not answer, or answers again. Each is
   /// reported once.
   void report(const std::function<void(const std::string&)>& say);
@@ -41,6 +44,7 @@ class NoticeWatch {
   bool is_over_ = false;
   bool is_silent_ = false;  // the service did not answer the last time
   Notice notice_;
+  std::chrono::steady_clock::time_point arrived_;
   std::vector<std::string> lines_;
   std::thread thread_;
 };

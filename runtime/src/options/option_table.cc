@@ -247,7 +247,7 @@ const std::vector<Option>& option_table() {
            "use only kernels that repeat exactly, also on GPUs: slower; an error for operations without one",
            &SessionOptions::deterministic),
       flag("take-over", "take over the run even if another process appears to be using it", &SessionOptions::take_over),
-      number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else LibTorch's choice",
+      number("threads", "intra-op threads; 0: OMP_NUM_THREADS if set, else as saved, else as many as fit",
              &SessionOptions::threads, kMostThreads),
       value<detail::Duration>("time-limit", "DURATION",
                               "save and stop in time before the program has run this long; 0: the platform's limit",

@@ -120,4 +120,9 @@ MachineLimits limits_of(const Machine& machine, const Surroundings& around) {
   return limits;
 }
 
+std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits) {
+  if (limits.cpus + 0.5 >= machine.cpus) return std::nullopt;
+  return std::max(1, static_cast<int>(limits.cpus));
+}
+
 }  // namespace holdfast

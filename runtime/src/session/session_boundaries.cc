@@ -49,7 +49,7 @@ void Session::Impl::stop_if_preempted() {
   const Notice notice = notices->notice();
   if (!notice) return;
   agreement.clock_stop = notice->reason;
-  machine_end = Clock::now() + profile_of(notices->cloud(), around).notice.value_or(kUsualNotice);
+  machine_end = notices->arrived() + profile_of(notices->cloud(), around).notice.value_or(kUsualNotice);
   if (!notice->machine_end) return;
   const std::chrono::system_clock::time_point end{std::chrono::seconds(*notice->machine_end)};
   machine_end = Clock::now() + std::max(end - std::chrono::system_clock::now(), std::chrono::system_clock::duration(0));
@@ -134,7 +134,11 @@ void Session::Impl::boundary(const std::shared_ptr<LoopPosition>& position, bool
   }
   if (decision.hold) hold(decision.reason);
   agreement.saved();
-  if (decision.stop && !stop) stop = requests.stop;
+  if (decision.stop && !stop) {
+    stop = requests.stop;
+    // Another rank's machine goes away: its time counts from here.
+    if (agreement.own_stop().empty() && !stop_arrived) stop_arrived = boundary_done.value_or(begun);
+  }
   if (saving.stops_at_non_finite && !here.last && !stop) stop = agreement.program_stop;
   boundary_done = Clock::now();
 }

@@ -72,9 +72,11 @@ std::optional<Session::Impl::Clock::time_point> Session::Impl::end_of_copies() {
     const auto kill = *stop_arrived + profile.notice.value_or(kUsualNotice);
     end = end ? std::min(*end, kill) : kill;
   }
-  if (end) return *end - kToEnd;
-  if (!time.left) return std::nullopt;
-  return begun + std::chrono::duration_cast<Clock::duration>(*time.left) - kToEnd;
+  if (time.left) {
+    const auto limit = begun + std::chrono::duration_cast<Clock::duration>(*time.left);
+    end = end ? std::min(*end, limit) : limit;
+  }
+  return end ? std::optional(*end - kToEnd) : std::nullopt;
 }
 
 int Session::Impl::finish(Site site) {
@@ -116,9 +118,10 @@ int Session::Impl::finish(Site site) {
                                 {"saves", saving.count},
                                 {"lost_steps", progress.step - saving.last.step}};
       if (progress.rollbacks.total > 0) details["rollbacks"] = progress.rollbacks.total;
+      const auto say = [this](const std::string& line) { console.say(line); };
+      manager->mirrors().finish_base([this] { return end_of_copies(); }, kWithoutProgress, say);
       manager->close(stop ? *stop : is_left ? "the loop was left" : "end", std::move(details));
-      manager->mirrors().finish([this] { return end_of_copies(); }, kWithoutProgress,
-                                [this](const std::string& line) { console.say(line); });
+      manager->mirrors().finish([this] { return end_of_copies(); }, kWithoutProgress, say);
     }
   }
   detail::GroupControl(group).close(site);  // the other ranks wait here for rank 0

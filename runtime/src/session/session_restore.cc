@@ -50,6 +50,7 @@ void Session::Impl::restore() {
   if (!is_main()) return;
   log_start();
   manager->remove_orphans();
+  manager->bring_base_home();
   for (const std::string& warning : manager->writer().history().warnings()) console.say(warning);
 }
 

@@ -1,19 +1,20 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/randint.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/filesystem/operations.hpp>
 #include <cstdlib>
-#include <thread>
 
 #include "data/dataset_change.h"
 #include "data/session_seed.h"
 #include "device/reproducibility.h"
 #include "holdfast/runtime/error.h"
 #include "holdfast/runtime/platform/machine_age.h"
+#include "holdfast/runtime/platform/machine_limits.h"
 #include "holdfast/storage/stores/file/file_operations.h"
 #include "holdfast/storage/text/plural.h"
 #include "ranks/group_control.h"
@@ -125,10 +126,17 @@ Session::Impl::Impl(detail::OptionsRead given, RankEnvironment ranks)
   }
   if (options.threads > 0) {
     at::set_num_threads(options.threads);
-  } else if (ranks.local_world_size > 1 && std::getenv("OMP_NUM_THREADS") == nullptr) {
-    // The ranks of a host share its cores.
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    at::set_num_threads(std::max(1, cores / ranks.local_world_size));
+  } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+    // A container may grant less time than the machine has processors, which LibTorch counts. The ranks of a host share
+    // what there is.
+    const Machine machine = this_machine();
+    const auto granted = threads_to_set(machine, limits_of(machine, around));
+    // A launcher may have bound each rank to processors of its own (srun, mpirun).
+    const bool is_bound = machine.cpus * ranks.local_world_size <= ::sysconf(_SC_NPROCESSORS_ONLN);
+    const int sharers = is_bound ? 1 : ranks.local_world_size;
+    if (granted || ranks.local_world_size > 1) {
+      at::set_num_threads(std::max(1, granted.value_or(machine.cpus) / sharers));
+    }
   }
   seed_generators();
   set_session_seed(options.seed);

@@ -202,8 +202,12 @@ Status History::refresh(const Store& store) {
       if (note) notes_.push_back(std::move(*note));
       status = note.status();
     }
-    read_.insert(name);
-    if (!status.ok()) warnings_.push_back(store.location() + "/" + name + " is ignored: " + status.message());
+    // A torn entry is read again: where entries are written in place, its writer may not have finished.
+    if (status.ok()) {
+      read_.insert(name);
+    } else if (torn_.insert(name).second) {
+      warnings_.push_back(store.location() + "/" + name + " is ignored: " + status.message());
+    }
   }
   std::map<std::string, std::uint64_t> epochs;
   for (const OpenEntry& open : opens_) epochs[open.uid.session] = open.epoch;

@@ -266,7 +266,8 @@ Status RunWriter::confirm_base(ChooseOptions& options, bool& again) {
   if (Status status = check_not_superseded_in(known_); !status.ok()) return status;
   if (!choice) return choice.status();
   const auto uid = choice->version ? std::optional(choice->version->uid) : std::nullopt;
-  if (uid == open_.base) return {};
+  // A session that ran here while we opened may have saved on the line that ours leaves behind.
+  if (uid == open_.base && left_behind(options) == open_.left_behind) return {};
   again = true;
   say_("the latest version is now " + (uid ? uid->short_text() : std::string("none")) +
        ", because another session was still saving; loading again");

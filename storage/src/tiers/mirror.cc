@@ -51,6 +51,11 @@ Status superseded(const OpenEntry& by, const Store& place) {
                                       " has opened the run in " + place.location() + " at " + excerpt(by.time)};
 }
 
+Status dropped_there(const Uid& uid, const Store& place) {
+  return {StatusCode::unsupported,
+          "version " + uid.short_text() + " was dropped in " + place.location() + " and cannot come back there"};
+}
+
 bool travels(const EntryName& entry, const std::string& bytes) {
   if (entry.kind == EntryKind::open) return decode_open(bytes).ok();
   const auto note = decode_note(bytes);
@@ -128,6 +133,8 @@ Result<MirroredVersion> Mirror::copy(const Uid& uid) {
        }},
       {"M5 publish the manifest",
        [&] {
+         // A name that this place has dropped would stay dropped.
+         if (history_.is_dropped(uid)) return dropped_there(uid, far_);
          return of_mirror(publish_copy(far_, {uid, EntryKind::save}, text));
        }},
       {"M6 sync the journal", [&] { return of_mirror(far_.sync_folder("journal")); }},
@@ -176,7 +183,7 @@ Status Mirror::send_entries() {
     if (bytes && travels(*entry, *bytes)) {
       if (Status status = publish_copy(far_, *entry, *bytes); !status.ok()) return status;
     }
-    known_.insert(name);
+    if (!bytes || is_whole(*entry, *bytes)) known_.insert(name);  // a torn one may be whole later
   }
   return {};
 }
@@ -240,16 +247,25 @@ Status Mirror::copy_whole(const std::string& name, std::uint64_t bytes, const Di
 Status Mirror::retain(const Uid& arrived, std::set<Uid>& other_lines) {
   const auto data = far_.list("data");
   if (!data) return data.status();
+  std::set<Uid> condemned;
+  for (const Note& note : history_.notes()) {
+    if (note.kind == NoteKind::death || note.kind == NoteKind::verdict) {
+      condemned.insert(note.about.begin(), note.about.end());
+    }
+  }
   std::map<Uid, bool> whole;  // its manifest can be read, and its files are there
   const auto is_whole = [&](const Uid& uid) {
     const auto [found, is_new] = whole.try_emplace(uid, false);
-    if (is_new && !history_.is_dropped(uid)) {
+    if (is_new && !history_.is_dropped(uid) && !condemned.contains(uid)) {
       const auto bytes = far_.get(entry_name(uid, EntryKind::save));
       const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
-      found->second =
-          head && std::all_of(head->manifest.files.begin(), head->manifest.files.end(), [&](const auto& file) {
-            return std::find(data->begin(), data->end(), file.name) != data->end();
-          });
+      const bool is_missing = head.code() == StatusCode::not_found || head.code() == StatusCode::corrupt ||
+                              head.code() == StatusCode::incomplete;
+      if (!head) found->second = !is_missing;  // what cannot be read now is kept
+      if (head)
+        found->second = std::all_of(head->manifest.files.begin(), head->manifest.files.end(), [&](const auto& file) {
+          return std::find(data->begin(), data->end(), file.name) != data->end();
+        });
     }
     return found->second;
   };

@@ -121,6 +121,31 @@ TEST_CASE("a_run_whose_home_is_lost_continues_from_its_mirror") {
   CHECK(sum == kSum);
 }
 
+TEST_CASE("the_version_that_a_session_continues_from_a_mirror_is_brought_home") {
+  const Run run;
+  const fs::path mirror = run.folder / "drive", home = run.folder / "home";
+  SessionOptions options = run.options();
+  options.dir = home.string();
+  options.mirror = {mirror.string()};
+  std::uint64_t sum = 0;
+  CHECK(run.session([&](Session& s) { return count(s, sum); }, options) == kDone);
+
+  // The run is complete, so this session saves nothing.
+  fs::remove_all(home);
+  sum = 0;
+  CHECK(run.session([&](Session& s) { return count(s, sum); }, options) == kDone);
+  CHECK(has(run.said(), "from " + (mirror / "run").string()));
+  CHECK(has(run.said(), "is also in " + (home / "run").string()));
+
+  fs::remove_all(mirror);
+  options.mirror = {};
+  sum = 0;
+  CHECK(run.session([&](Session& s) { return count(s, sum); }, options) == kDone);
+  CHECK(sum == kSum);
+  CHECK(times(run.said(), ", from " + (mirror / "run").string()) == 1);  // of the second start only
+  CHECK(history_of(home / "run").versions().size() == 1);
+}
+
 TEST_CASE("a_mirror_that_is_not_mounted_never_means_a_start_from_scratch") {
   const Run run;
   SessionOptions options = run.options();

@@ -150,7 +150,8 @@ void run_machines(int rounds) {
         if (word == "mirrored") mirrored.insert(static_cast<std::uint32_t>(std::stoul(rest)));
         if (word == "stale") ++stale;
         INFO(word << rest);
-        CHECK(word != "failed");
+        // The mirror may name versions that only the other machine has yet: no start from scratch there.
+        CHECK((word != "failed" || rest.find("the journal has no versions any more") != std::string::npos));
       }
     };
     for (int i = 0; i < 6; ++i) {

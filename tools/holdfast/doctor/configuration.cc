@@ -83,8 +83,7 @@ Result<Configuration> read_configuration(std::string path, const Surroundings& a
 }
 
 Status write_configuration(const std::string& path, const Platform& platform, const Profile& profile,
-                           const std::string& dir, const std::vector<std::string>& mirrors, const Machine& machine,
-                           const MachineLimits& limits) {
+                           const std::string& dir, const std::vector<std::string>& mirrors) {
   std::string text =
       fmt::format("// Written by holdfast doctor on {}.\n{{\n  // {}\n  \"platform\": {},\n  // {}\n  \"dir\": {}",
                   time_text(), printable(platform.place.reason), quoted(profile.name),
@@ -94,9 +93,6 @@ Status write_configuration(const std::string& path, const Platform& platform, co
   }
   if (const auto cloud = notices_to_set(platform)) {
     text += fmt::format(",\n  // {}\n  \"notices\": {}", printable(platform.cloud.reason), quoted(*cloud));
-  }
-  if (const auto threads = threads_to_set(machine, limits)) {
-    text += fmt::format(",\n  // {}\n  \"threads\": {}", limits.cpus_from, *threads);
   }
   text += "\n}\n";
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);

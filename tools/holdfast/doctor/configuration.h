@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "holdfast/runtime/platform/machine_limits.h"
 #include "holdfast/runtime/platform/platform.h"
 #include "holdfast/runtime/platform/profile.h"
 #include "holdfast/storage/status.h"
@@ -27,7 +26,6 @@ storage::Result<Configuration> read_configuration(std::string path, const Surrou
 
 /// Create-only. The comments in the file give the reasons.
 storage::Status write_configuration(const std::string& path, const Platform& platform, const Profile& profile,
-                                    const std::string& dir, const std::vector<std::string>& mirrors,
-                                    const Machine& machine, const MachineLimits& limits);
+                                    const std::string& dir, const std::vector<std::string>& mirrors);
 
 }  // namespace holdfast::tools

@@ -115,22 +115,19 @@ Check notices_check(const Platform& platform, const std::string& cloud) {
           fmt::format("on a spot machine, let programs stop in time: --holdfast.notices {}", cloud)};
 }
 
-std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits) {
-  if (limits.cpus + 0.5 >= machine.cpus) return std::nullopt;
-  return std::max(1, static_cast<int>(limits.cpus));
-}
-
 Check processor_check(const Machine& machine, const MachineLimits& limits,
                       const std::optional<std::string>& omp_threads) {
   const auto threads = threads_to_set(machine, limits);
   if (!threads) return {Grade::good, "processors", limits.cpus_from, ""};
   const std::string what = fmt::format("{} of {} are granted ({})", format_number(limits.cpus),
                                        plural(machine.cpus, "processor"), limits.cpus_from);
-  if (omp_threads) return {Grade::good, "processors", what + ", and OMP_NUM_THREADS=" + *omp_threads, ""};
-  return {Grade::note, "processors",
-          fmt::format("{}, but LibTorch will start {} because it counts the machine's", what,
-                      plural(machine.cpus, "thread")),
-          fmt::format("set OMP_NUM_THREADS={0}, or --holdfast.threads {0}", *threads)};
+  if (!omp_threads) {
+    return {Grade::good, "processors", what + fmt::format("; programs use {}", plural(*threads, "thread")), ""};
+  }
+  const auto asked = std::strtol(omp_threads->c_str(), nullptr, 10);
+  if (asked <= *threads) return {Grade::good, "processors", what + ", and OMP_NUM_THREADS=" + *omp_threads, ""};
+  return {Grade::note, "processors", what + ", but OMP_NUM_THREADS=" + *omp_threads,
+          fmt::format("unset OMP_NUM_THREADS, or set it to {}", *threads)};
 }
 
 Check memory_check(const MachineLimits& limits) {

@@ -23,10 +23,7 @@ std::optional<std::string> notices_to_set(const Platform& platform);
 /// Whether the cloud announces that it takes this machine back. Only called where notices_to_set() names one.
 Check notices_check(const Platform& platform, const std::string& cloud);
 
-/// How many threads fit into the granted processors' time; empty if the machine's number of processors does.
-std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits);
-
-/// Whether programs will start more threads than processors' time was granted: they count the machine's processors.
+/// Whether OMP_NUM_THREADS asks for more threads than processors' time was granted. Without it, programs adapt.
 Check processor_check(const Machine& machine, const MachineLimits& limits,
                       const std::optional<std::string>& omp_threads);
 

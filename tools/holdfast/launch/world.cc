@@ -1,7 +1,6 @@
 #include "launch/world.h"
 
 #include <dirent.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,8 @@
 #include <sstream>
 
 #include "holdfast/runtime/platform/launcher.h"
+#include "holdfast/runtime/platform/machine_limits.h"
+#include "holdfast/runtime/platform/surroundings.h"
 
 namespace holdfast::tools {
 namespace {
@@ -31,9 +32,8 @@ int devices_of_this_host() {
 }
 
 int cores() {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  const Machine machine = this_machine();
+  return threads_to_set(machine, limits_of(machine, look_around())).value_or(machine.cpus);
 }
 
 }  // namespace

@@ -158,8 +158,7 @@ Result<int> run_doctor(const DoctorOptions& options) {
   const bool bad = std::any_of(checks.begin(), checks.end(), [](const Check& one) { return one.grade == Grade::bad; });
   const bool writes = !options.write_config.empty() && !bad;
   if (writes) {
-    const Status written =
-        write_configuration(options.write_config, platform, profile, places.front(), mirrors, machine, limits);
+    const Status written = write_configuration(options.write_config, platform, profile, places.front(), mirrors);
     if (!written.ok()) return written;
   }
   if (options.json) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "holdfast/runtime/platform/surroundings.h"
@@ -30,5 +31,9 @@ Machine this_machine();
 /// The lowest limit of the process's control group and of every group above it, within what the machine has. Reads
 /// /proc/self/cgroup and the groups' files through `around`.
 MachineLimits limits_of(const Machine& machine, const Surroundings& around);
+
+/// How many threads fit into the granted processors' time, at least 1; empty if the machine's number of processors
+/// does.
+std::optional<int> threads_to_set(const Machine& machine, const MachineLimits& limits);
 
 }  // namespace holdfast

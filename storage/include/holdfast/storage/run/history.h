@@ -65,6 +65,7 @@ class History {
   std::vector<Note> notes_;
   std::vector<std::string> warnings_;
   std::set<std::string> read_;
+  std::set<std::string> torn_;  // named in a warning
   std::set<std::string> payload_sessions_;
   std::set<Uid> kept_elsewhere_;
   std::map<std::string, SessionOrder> version_orders_;
