@@ -64,7 +64,7 @@ class Ec2 final : public NoticeSource {
 };
 
 // Compute Engine, "About VM metadata": requests and answers carry the header Metadata-Flavor: Google; a request with
-// wait_for_change returns when the value is no longer the one that last_etag names.
+// wait_for_change returns when the value has changed since the answer with the ETag last_etag.
 class Gce final : public NoticeSource {
  public:
   explicit Gce(std::string base) : NoticeSource(std::move(base)) {}

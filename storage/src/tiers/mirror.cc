@@ -16,12 +16,14 @@
 namespace holdfast::storage {
 namespace {
 
+bool is_missing(StatusCode code) {
+  return code == StatusCode::not_found || code == StatusCode::corrupt || code == StatusCode::incomplete;
+}
+
 /// Of an access to the mirror. A name that is missing there means that its folder is, not that home dropped a version;
 /// a torn entry may be whole after the next attempt.
 Status of_mirror(Status status) {
-  const bool is_gone = status.code() == StatusCode::not_found || status.code() == StatusCode::corrupt ||
-                       status.code() == StatusCode::incomplete;
-  return is_gone ? Status(StatusCode::unreadable, status.message()) : status;
+  return is_missing(status.code()) ? Status(StatusCode::unreadable, status.message()) : status;
 }
 
 Status cancelled() { return {StatusCode::incomplete, "the copy was cancelled"}; }
@@ -259,9 +261,7 @@ Status Mirror::retain(const Uid& arrived, std::set<Uid>& other_lines) {
     if (is_new && !history_.is_dropped(uid) && !condemned.contains(uid)) {
       const auto bytes = far_.get(entry_name(uid, EntryKind::save));
       const auto head = bytes ? decode_manifest_head(*bytes) : Result<ManifestHead>(bytes.status());
-      const bool is_missing = head.code() == StatusCode::not_found || head.code() == StatusCode::corrupt ||
-                              head.code() == StatusCode::incomplete;
-      if (!head) found->second = !is_missing;  // what cannot be read now is kept
+      if (!head) found->second = !is_missing(head.code());  // what cannot be read now is kept
       if (head)
         found->second = std::all_of(head->manifest.files.begin(), head->manifest.files.end(), [&](const auto& file) {
           return std::find(data->begin(), data->end(), file.name) != data->end();
@@ -269,7 +269,7 @@ Status Mirror::retain(const Uid& arrived, std::set<Uid>& other_lines) {
     }
     return found->second;
   };
-  // Of a session that could not read this mirror when it opened the run, or of one whose copy arrived late.
+  // Such a line is that of a session that could not read this mirror at its start, or whose copy arrived late.
   other_lines = ends_of_other_lines(history_, is_whole);
   std::set<Uid> pinned = other_lines;
   pinned.insert(arrived);

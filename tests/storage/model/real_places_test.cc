@@ -28,15 +28,8 @@ std::unique_ptr<Store> store_at(const Path& folder) {
   return open_file_store(folder / "run", {false, false});
 }
 
-OpenRequest request_of_process(const std::string& session, Store& far) {
-  OpenRequest request;
-  request.run = "run";
-  request.session = session;
-  request.host = "host-" + session.substr(0, 1);
-  request.pid = getpid();
-  request.platform = "test";
-  request.program = "program";
-  request.take_over = true;
+OpenRequest request_with_mirror(const std::string& session, Store& far) {
+  OpenRequest request = request_of_process(session);
   request.others = {{&far, {}, &far}};
   return request;
 }
@@ -50,7 +43,7 @@ void report(int to, const std::string& line) {
 [[noreturn]] void train(const Path& home_folder, const Path& mirror_folder, const std::string& session, int to) {
   const auto home = store_at(home_folder), far = store_at(mirror_folder);
   Work work;
-  auto run = open_work(*home, request_of_process(session, *far), work);
+  auto run = open_work(*home, request_with_mirror(session, *far), work);
   if (!run.ok()) {
     report(to, (run.code() == StatusCode::superseded ? "stale " : "failed ") + run.status().message());
     _exit(0);
@@ -199,7 +192,7 @@ void run_machines(int rounds) {
     }
     mirrored_count += mirrored.size();
     Work found;
-    const auto run = open_work(*new_home, request_of_process("ffffffff", *far), found);
+    const auto run = open_work(*new_home, request_with_mirror("ffffffff", *far), found);
     INFO((run.ok() ? std::string() : run.status().message()));
     CHECK((run.ok() || in_mirror.empty()));
     CHECK((in_mirror.empty() || !found.empty()));

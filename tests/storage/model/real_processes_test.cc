@@ -18,18 +18,6 @@
 namespace holdfast::storage::model {
 namespace {
 
-OpenRequest request_of(const std::string& session) {
-  OpenRequest request;
-  request.run = "run";
-  request.session = session;
-  request.host = "host-" + session.substr(0, 1);
-  request.pid = getpid();
-  request.platform = "test";
-  request.program = "program";
-  request.take_over = true;
-  return request;
-}
-
 std::unique_ptr<Store> store_at(const Path& folder) { return open_file_store(folder / "run", {false, false}); }
 
 void nap(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
@@ -44,7 +32,7 @@ void tell(int to, const std::string& line) {
 [[noreturn]] void write_versions(const Path& folder, const std::string& session, int saves, int to) {
   auto store = store_at(folder);
   Work work;
-  auto run = open_work(*store, request_of(session), work);
+  auto run = open_work(*store, request_of_process(session), work);
   if (!run.ok()) {
     tell(to, (run.code() == StatusCode::superseded ? "stale " : "failed ") + run.status().message());
     _exit(0);
@@ -134,7 +122,7 @@ void run_pairs(int pairs) {
     }
     auto store = store_at(folder.path());
     Work found;
-    auto run = open_work(*store, request_of("cccccccc"), found);
+    auto run = open_work(*store, request_of_process("cccccccc"), found);
     INFO("pair " << pair << ": " << (run.ok() ? "" : run.status().message()));
     REQUIRE(run.ok());
     for (const std::uint32_t item : saved) CHECK(std::count(found.begin(), found.end(), item) == 1);

@@ -1,5 +1,7 @@
 #include "work.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <span>
@@ -55,6 +57,18 @@ OpenRequest request_of(const std::string& session, StepRunner& steps) {
   request.seconds = [] { return 0.0; };
   request.pause = [](double) {};
   request.steps = &steps;
+  return request;
+}
+
+OpenRequest request_of_process(const std::string& session) {
+  OpenRequest request;
+  request.run = "run";
+  request.session = session;
+  request.host = "host-" + session.substr(0, 1);
+  request.pid = ::getpid();
+  request.platform = "test";
+  request.program = "program";
+  request.take_over = true;
   return request;
 }
 

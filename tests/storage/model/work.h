@@ -18,6 +18,8 @@ bool any_holds(const std::vector<Work>& works, std::uint32_t item);
 
 /// The request with which `session` of the model opens the run.
 OpenRequest request_of(const std::string& session, StepRunner& steps);
+/// The request of this process, for tests of real ones.
+OpenRequest request_of_process(const std::string& session);
 /// Opens the run and loads its work.
 Result<std::unique_ptr<RunWriter>> open_work(Store& store, OpenRequest request, Work& work);
 /// Appends a save's number to work and saves it. The number is `session`'s first digit and how many it has saved.
